@@ -1,0 +1,9 @@
+"""What two packages must agree on, and nothing else.
+
+    emotion_device -> batch -> emotion_daemon -> schema, database -> emotion_api
+
+batch      device and daemon: the payload, its rules, the topic names. Pure
+schema     daemon and API: the tables
+database   daemon and API: an engine that writes, an engine that only reads
+settings   every process: the environment as one checked object
+"""

@@ -1,0 +1,206 @@
+"""The payload that a device publishes, its rules, and the topics it travels on. No I/O, no clock.
+
+    {"device_id": "jetson_1", "timestamp": "2025-11-14T12:34:56Z",
+     "people": [{"person_id": "1", "cumulative": {"happy": 123.5, "sad": 20.0, "angry": 10.0}}]}
+
+`decode` refuses everything that a database would refuse later: a message that fails behind this door would come
+back from the broker for ever and take its neighbours with it.
+"""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from functools import lru_cache
+from typing import Annotated
+
+import msgspec
+
+EMOTIONS = ("happy", "sad", "angry", "neutral")
+"""The emotions that are stored, in the order that settles a tie."""
+
+MAX_CLOCK_SKEW = timedelta(seconds=60)
+"""How far a device's clock may run ahead of the receiver's before its stamp is not believed."""
+
+EARLIEST_TIMESTAMP = datetime(2020, 1, 1, tzinfo=UTC)
+"""No device reported before this: an earlier stamp is a clock without a battery (it starts in 1970)."""
+
+DEVICE_ID = re.compile(r"[A-Za-z0-9._:-]{1,64}")
+MAX_PERSON_ID = 128
+
+_CONTROL_CHARACTER = re.compile(r"[\x00-\x1f\x7f-\x9f]")
+
+Seconds = Annotated[float, msgspec.Meta(ge=0)]
+
+
+class DecodeError(ValueError):
+    """Raised when a message is not a valid batch. Its text says what is wrong, for whoever writes the device."""
+
+
+class Cumulative(msgspec.Struct, frozen=True, gc=False):
+    """Seconds that one person has shown each emotion since the device first saw them; a missing emotion is 0."""
+
+    happy: Seconds = 0.0
+    sad: Seconds = 0.0
+    angry: Seconds = 0.0
+    neutral: Seconds = 0.0
+
+
+class Batch(msgspec.Struct, frozen=True, gc=False):
+    """One valid message of one device.
+
+    `timestamp` is aware UTC, already replaced by the receive time where the device's clock cannot be right
+    (`clock_skew` then holds device time less receive time, else None). `people` maps person id to cumulative
+    seconds; a person named twice has the last entry. `ignored` names the first unknown field or emotion, if any.
+    """
+
+    device_id: str
+    timestamp: datetime
+    people: dict[str, Cumulative]
+    clock_skew: timedelta | None = None
+    ignored: str | None = None
+
+
+class _Person(msgspec.Struct, frozen=True, gc=False):
+    person_id: Annotated[str, msgspec.Meta(min_length=1, max_length=MAX_PERSON_ID)] | int
+    cumulative: Cumulative
+
+
+class _Payload(msgspec.Struct, frozen=True, gc=False):
+    device_id: str
+    timestamp: str
+    people: list[_Person]
+
+
+# The same without room for anything else. Tried first: what a newer device adds can be named that way, and a payload
+# without additions is read in a single pass.
+class _StrictCumulative(Cumulative, frozen=True, gc=False, forbid_unknown_fields=True):
+    pass
+
+
+class _StrictPerson(_Person, frozen=True, gc=False, forbid_unknown_fields=True):
+    cumulative: _StrictCumulative
+
+
+class _StrictPayload(_Payload, frozen=True, gc=False, forbid_unknown_fields=True):
+    people: list[_StrictPerson]  # type: ignore[assignment]
+
+
+_strict = msgspec.json.Decoder(_StrictPayload)
+_lenient = msgspec.json.Decoder(_Payload)
+_encoder = msgspec.json.Encoder()
+
+
+def decode(payload: bytes, *, device_id: str, received_at: datetime) -> Batch:
+    """Read one payload that arrived on the topic of `device_id` at `received_at` (aware UTC).
+
+    Raises DecodeError, and nothing else, for whatever is not a valid batch.
+    """
+    if not payload:
+        raise DecodeError("the payload is empty: a batch is a JSON object")
+    ignored = None
+    try:
+        wire: _Payload = _strict.decode(payload)
+    except msgspec.ValidationError as error:
+        if "unknown field" not in str(error):
+            raise DecodeError(str(error)) from error
+        ignored = str(error)
+        wire = _decode_lenient(payload)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise DecodeError(f"not UTF-8 JSON: {error}") from error
+
+    if wire.device_id != device_id:
+        raise DecodeError(f"device_id {wire.device_id!r:.80} is not the topic's {device_id!r}")
+    timestamp, skew = _timestamp(wire.timestamp, received_at)
+    people = {_person_id(person.person_id): person.cumulative for person in wire.people}
+    return Batch(device_id, timestamp, people, skew, ignored)
+
+
+def encode(device_id: str, timestamp: datetime, people: Mapping[str, Mapping[str, float]]) -> bytes:
+    """Write the payload that `decode` reads: `people` maps person id to seconds per emotion.
+
+    Nothing is checked here but the offset: raises ValueError if `timestamp` is not aware.
+    """
+    if timestamp.tzinfo is None:
+        raise ValueError("timestamp needs a time zone: use datetime.now(UTC)")
+    stamp = timestamp.astimezone(UTC).isoformat().replace("+00:00", "Z")
+    listed = [{"person_id": person_id, "cumulative": seconds} for person_id, seconds in people.items()]
+    return _encoder.encode({"device_id": device_id, "timestamp": stamp, "people": listed})
+
+
+def _decode_lenient(payload: bytes) -> _Payload:
+    try:
+        payload.decode()  # what msgspec skips it does not look at, and the payload is UTF-8 as a whole
+        return _lenient.decode(payload)
+    except msgspec.ValidationError as error:
+        raise DecodeError(str(error)) from error
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise DecodeError(f"not UTF-8 JSON: {error}") from error
+
+
+def _timestamp(text: str, received_at: datetime) -> tuple[datetime, timedelta | None]:
+    """The batch's stamp in UTC, and by how much the device's clock is off if it cannot be believed."""
+    try:
+        stamp = datetime.fromisoformat(text)
+        stamp = stamp.replace(tzinfo=UTC) if stamp.tzinfo is None else stamp.astimezone(UTC)
+    except ValueError as error:
+        raise DecodeError(f"timestamp {text!r:.60} is not ISO 8601, like 2025-11-14T12:34:56Z") from error
+    except OverflowError:  # the year 1 or 9999, with an offset that leads out of the calendar
+        stamp = datetime.min.replace(tzinfo=UTC)
+    if EARLIEST_TIMESTAMP <= stamp <= received_at + MAX_CLOCK_SKEW:
+        return stamp, None
+    return received_at, stamp - received_at
+
+
+def _person_id(value: str | int) -> str:
+    if isinstance(value, int):
+        value = str(value)
+        if len(value) > MAX_PERSON_ID:
+            raise DecodeError(f"person_id has {len(value)} digits, more than {MAX_PERSON_ID}")
+    elif not value.isprintable() and _CONTROL_CHARACTER.search(value):
+        raise DecodeError(f"person_id {value!r:.80} has a control character")
+    return value
+
+
+@dataclass(frozen=True, slots=True)
+class Topics:
+    """The topic names under one prefix: `<prefix>/<device_id>/batch`, `/reply` and `/status`."""
+
+    prefix: str
+
+    @property
+    def batch_filter(self) -> str:
+        """What the daemon subscribes to: every device's batches."""
+        return f"{self.prefix}/+/batch"
+
+    def batch(self, device_id: str) -> str:
+        return f"{self.prefix}/{device_id}/batch"
+
+    def reply(self, device_id: str) -> str:
+        return f"{self.prefix}/{device_id}/reply"
+
+    def status(self, device_id: str) -> str:
+        return f"{self.prefix}/{device_id}/status"
+
+    def device_id(self, topic: str) -> str:
+        """The device that a batch topic belongs to. Raises DecodeError if the level is not a device id."""
+        return _device_id(topic, self.prefix)
+
+    def may_reply_to(self, topic: str, device_id: str) -> bool:
+        """Whether a Response Topic is the device's own reply topic or lies below it, and can be published to."""
+        own = self.reply(device_id)
+        if topic != own and not topic.startswith(own + "/"):
+            return False
+        return not _NOT_A_TOPIC_NAME.search(topic)
+
+
+_NOT_A_TOPIC_NAME = re.compile(r"[+#\x00-\x1f\x7f-\x9f]")
+
+
+# A fleet sends on the same few thousand topics, again and again.
+@lru_cache(maxsize=20_000)
+def _device_id(topic: str, prefix: str) -> str:
+    level = topic.removeprefix(f"{prefix}/").removesuffix("/batch")
+    if not DEVICE_ID.fullmatch(level):
+        raise DecodeError(f"topic level {level!r:.80} is not a device id: 1 to 64 of A-Z a-z 0-9 . _ : -")
+    return level

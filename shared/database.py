@@ -1,0 +1,77 @@
+"""Engines: the daemon's, which writes, and the API's, which can only read. All that only SQLite needs is here."""
+
+from pathlib import Path
+from sqlite3 import Connection as SqliteConnection
+from urllib.parse import quote
+
+from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url
+from sqlalchemy.engine.interfaces import DBAPIConnection
+from sqlalchemy.pool import ConnectionPoolEntry
+
+BUSY_TIMEOUT_MS = 2_000
+"""How long SQLite waits for another writer's lock before it reports "database is locked"."""
+
+
+def sqlite_path(url: URL | str) -> Path | None:
+    """The database file that `url` names, or None where it is not SQLite's."""
+    url = make_url(url)
+    if url.get_backend_name() != "sqlite" or url.database is None:
+        return None
+    return Path(url.database)
+
+
+def writer_engine(url: str, *, echo: bool = False) -> Engine:
+    """An engine for one read-write connection, whose transactions take the write lock at their start.
+
+    A commit is durable when it returns (SQLite: WAL with synchronous=FULL), because an acknowledgement promises it.
+    """
+    if sqlite_path(url) is None:
+        # "format" so that compiled statements take rows as plain tuples, as they do on SQLite.
+        return create_engine(url, echo=echo, pool_size=1, max_overflow=0, pool_pre_ping=True, paramstyle="format")
+    engine = create_engine(url, echo=echo, pool_size=1, max_overflow=0)
+    event.listen(engine, "connect", _prepare_writer)
+    event.listen(engine, "begin", _begin_immediate)
+    return engine
+
+
+def reader_engine(url: str, *, echo: bool = False) -> Engine:
+    """An engine that can neither write, nor checkpoint, nor create the database.
+
+    The SQLite file need not exist yet: using the engine then raises sqlalchemy.exc.OperationalError.
+    """
+    path = sqlite_path(url)
+    if path is None:
+        engine = create_engine(url, echo=echo, pool_pre_ping=True, isolation_level="REPEATABLE READ")
+        event.listen(engine, "begin", _begin_read_only)
+        return engine
+    engine = create_engine(f"sqlite:///file:{quote(str(path))}?mode=ro&uri=true", echo=echo)
+    event.listen(engine, "connect", _prepare_reader)
+    event.listen(engine, "begin", _begin_deferred)
+    return engine
+
+
+def _prepare_writer(connection: DBAPIConnection, record: ConnectionPoolEntry) -> None:
+    assert isinstance(connection, SqliteConnection)
+    connection.isolation_level = None  # BEGIN is ours, below, and not the driver's
+    connection.execute(f"PRAGMA busy_timeout={BUSY_TIMEOUT_MS}")
+    connection.execute("PRAGMA journal_mode=WAL")
+    connection.execute("PRAGMA synchronous=FULL")
+
+
+def _prepare_reader(connection: DBAPIConnection, record: ConnectionPoolEntry) -> None:
+    assert isinstance(connection, SqliteConnection)
+    connection.isolation_level = None
+    connection.execute(f"PRAGMA busy_timeout={BUSY_TIMEOUT_MS}")
+
+
+def _begin_immediate(connection: Connection) -> None:
+    # A deferred transaction that turns into a write fails at once where another writer was faster.
+    connection.exec_driver_sql("BEGIN IMMEDIATE")
+
+
+def _begin_deferred(connection: Connection) -> None:
+    connection.exec_driver_sql("BEGIN")  # one snapshot for all selects of one answer
+
+
+def _begin_read_only(connection: Connection) -> None:
+    connection.exec_driver_sql("SET TRANSACTION READ ONLY")

@@ -1,0 +1,82 @@
+"""The tables. The daemon writes them, the API reads them, Alembic (`emotion_daemon/migrations`) makes them."""
+
+from datetime import UTC, datetime
+
+from sqlalchemy import (
+    BigInteger,
+    Column,
+    DateTime,
+    Dialect,
+    Float,
+    Integer,
+    LargeBinary,
+    MetaData,
+    Table,
+    Text,
+    TypeDecorator,
+    UniqueConstraint,
+)
+
+
+class UtcDateTime(TypeDecorator[datetime]):
+    """Aware UTC in Python, a plain DATETIME holding UTC in the database."""
+
+    impl = DateTime
+    cache_ok = True
+
+    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> datetime | None:
+        return None if value is None else value.astimezone(UTC).replace(tzinfo=None)
+
+    def process_result_value(self, value: datetime | None, dialect: Dialect) -> datetime | None:
+        return None if value is None else value.replace(tzinfo=UTC)
+
+
+# PostgreSQL takes a number from the sequence for every upsert, also for one that only updates: 2**31 of them would
+# be gone in hours. SQLite wants exactly INTEGER for its rowid.
+_Id = BigInteger().with_variant(Integer, "sqlite")
+
+metadata = MetaData(
+    naming_convention={
+        "ix": "ix_%(table_name)s_%(column_0_name)s",
+        "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+        "pk": "pk_%(table_name)s",
+    }
+)
+
+person_emotion = Table(
+    "person_emotion",
+    metadata,
+    Column("id", _Id, primary_key=True, autoincrement=True),
+    Column("device_id", Text, nullable=False, index=True),
+    Column("person_id", Text, nullable=False, index=True),
+    Column("time_happy", Float, nullable=False, comment="seconds"),
+    Column("time_sad", Float, nullable=False, comment="seconds"),
+    Column("time_angry", Float, nullable=False, comment="seconds"),
+    Column("time_neutral", Float, nullable=False, comment="seconds"),
+    Column("last_seen", UtcDateTime, nullable=False, comment="the batch's timestamp"),
+    UniqueConstraint("device_id", "person_id"),
+    sqlite_autoincrement=True,
+)
+"""What each device reported last about each person."""
+
+device = Table(
+    "device",
+    metadata,
+    Column("device_id", Text, primary_key=True),
+    Column("device_name", Text, comment="set by an operator; null: the setting's name, else the id"),
+    Column("updated_at", UtcDateTime, comment="timestamp of the newest applied batch"),
+)
+"""Every device that ever sent a batch, or that an operator named."""
+
+rejected_message = Table(
+    "rejected_message",
+    metadata,
+    Column("id", _Id, primary_key=True, autoincrement=True),
+    Column("received_at", UtcDateTime, nullable=False),
+    Column("topic", Text, nullable=False),
+    Column("reason", Text, nullable=False),
+    Column("payload", LargeBinary, nullable=False, comment="the first 64 KiB"),
+    Column("payload_size", Integer, nullable=False, comment="bytes that were received"),
+    sqlite_autoincrement=True,
+)
+"""The newest messages that were no valid batch, kept so that they can be looked at and replayed."""

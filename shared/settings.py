@@ -1,0 +1,196 @@
+"""The settings of all processes: read from the environment once, checked, and passed down as one frozen object."""
+
+import difflib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import MappingProxyType
+from urllib.parse import urlsplit
+
+from sqlalchemy import make_url
+from sqlalchemy.exc import ArgumentError
+
+from shared.batch import DEVICE_ID
+
+PREFIX = "EMOTION_"
+
+_SECRETS = ("DATABASE_URL", "MQTT_USERNAME", "MQTT_PASSWORD")
+_BACKENDS = ("sqlite", "postgresql+psycopg")
+_LOG_LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR")
+_TRUE, _FALSE = ("1", "true", "yes", "on"), ("0", "false", "no", "off")
+_MAX_DEVICE_NAME = 200
+
+
+class SettingsError(ValueError):
+    """Raised when a setting has a value that cannot work. Its text is one sentence for the operator."""
+
+    def __init__(self, name: str, problem: str) -> None:
+        super().__init__(f"{name} {problem}")
+        self.name = name
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """Every setting, with its default. README.md explains each to the operator."""
+
+    database_url: str = field(default="sqlite:///emotion.db", repr=False)
+    mqtt_host: str = "localhost"
+    mqtt_port: int = 1883
+    mqtt_username: str | None = None
+    mqtt_password: str | None = field(default=None, repr=False)
+    mqtt_client_id: str = "emotion-daemon"
+    mqtt_topic_prefix: str = "emotions"
+    mqtt_tls_ca: Path | None = None
+    cors_origins: tuple[str, ...] = ("http://localhost:3000", "http://127.0.0.1:3000")
+    device_names: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({"jetson_1": "Entrance Camera"}))
+    log_level: str = "INFO"
+    sql_echo: bool = False
+    unknown: tuple[str, ...] = ()
+    """Sentences about variables that start with EMOTION_ and are no setting, for a warning in the log."""
+
+    @classmethod
+    def from_environ(cls, environ: Mapping[str, str]) -> "Settings":
+        """Build the settings from `environ`; an empty value counts as not set. Raises SettingsError."""
+        default = cls()
+        read = _Reader(environ)
+        settings = cls(
+            database_url=read.text("DATABASE_URL", default.database_url),
+            mqtt_host=read.text("MQTT_HOST", default.mqtt_host),
+            mqtt_port=read.port("MQTT_PORT", default.mqtt_port),
+            mqtt_username=read.text("MQTT_USERNAME", "") or None,
+            mqtt_password=read.text("MQTT_PASSWORD", "") or None,
+            mqtt_client_id=read.text("MQTT_CLIENT_ID", default.mqtt_client_id),
+            mqtt_topic_prefix=read.text("MQTT_TOPIC_PREFIX", default.mqtt_topic_prefix),
+            mqtt_tls_ca=read.file("MQTT_TLS_CA"),
+            cors_origins=read.listed("CORS_ORIGINS", default.cors_origins),
+            device_names=read.names("DEVICE_NAMES", default.device_names),
+            log_level=read.text("LOG_LEVEL", default.log_level).upper(),
+            sql_echo=read.flag("SQL_ECHO", default.sql_echo),
+            unknown=read.unknown(),
+        )
+        _check(settings)
+        return settings
+
+
+class _Reader:
+    """Takes typed values out of an environment and remembers which names there are."""
+
+    def __init__(self, environ: Mapping[str, str]) -> None:
+        self._environ = environ
+        self._known: set[str] = set()
+
+    def text(self, name: str, default: str) -> str:
+        self._known.add(PREFIX + name)
+        value = self._environ.get(PREFIX + name, "").strip()
+        return value or self._secret_file(name) or default
+
+    def port(self, name: str, default: int) -> int:
+        value = self.text(name, str(default))
+        if not value.isdecimal() or not 1 <= int(value) <= 65535:
+            raise SettingsError(PREFIX + name, f"is {value!r}, but a port is a number from 1 to 65535")
+        return int(value)
+
+    def flag(self, name: str, default: bool) -> bool:
+        value = self.text(name, str(default)).lower()
+        if value not in _TRUE + _FALSE:
+            raise SettingsError(PREFIX + name, f"is {value!r}, but it is either true or false")
+        return value in _TRUE
+
+    def file(self, name: str) -> Path | None:
+        value = self.text(name, "")
+        if not value:
+            return None
+        if not Path(value).is_file():
+            raise SettingsError(PREFIX + name, f"is {value!r}, but there is no such file")
+        return Path(value)
+
+    def listed(self, name: str, default: tuple[str, ...]) -> tuple[str, ...]:
+        value = self.text(name, "")
+        return tuple(part.strip() for part in value.split(",") if part.strip()) if value else default
+
+    def names(self, name: str, default: Mapping[str, str]) -> Mapping[str, str]:
+        names = {}
+        for pair in self.listed(name, ()):
+            device_id, equals, device_name = (part.strip() for part in pair.partition("="))
+            if not equals or not device_name or not DEVICE_ID.fullmatch(device_id):
+                raise SettingsError(
+                    PREFIX + name,
+                    f"has {pair!r}, but it is a list like jetson_1=Entrance Camera,jetson_2=Hall",
+                )
+            if len(device_name) > _MAX_DEVICE_NAME or not device_name.isprintable():
+                raise SettingsError(
+                    PREFIX + name, f"names {device_id} with more than {_MAX_DEVICE_NAME} printable characters"
+                )
+            names[device_id] = device_name
+        return MappingProxyType(names) if names else default
+
+    def unknown(self) -> tuple[str, ...]:
+        """A sentence for every EMOTION_ variable that nothing asked for. Call it last."""
+        names = sorted(name for name in self._environ if name.startswith(PREFIX) and name not in self._known)
+        return tuple(_unknown(name, self._known) for name in names)
+
+    def _secret_file(self, name: str) -> str:
+        if name not in _SECRETS:
+            return ""
+        variable = f"{PREFIX}{name}_FILE"
+        self._known.add(variable)
+        path = self._environ.get(variable, "").strip()
+        if not path:
+            return ""
+        try:
+            return Path(path).read_text(encoding="utf-8").strip()
+        except (OSError, UnicodeDecodeError) as error:
+            reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
+            raise SettingsError(variable, f"is {path!r}, but the file cannot be read: {reason}") from error
+
+
+def _unknown(name: str, known: set[str]) -> str:
+    close = difflib.get_close_matches(name, known, n=1)
+    return f"{name} is not a setting and does nothing" + (f"; did you mean {close[0]}?" if close else "")
+
+
+def _check(settings: Settings) -> None:
+    _check_database(settings.database_url)
+    if not DEVICE_ID.fullmatch(settings.mqtt_client_id):
+        raise SettingsError("EMOTION_MQTT_CLIENT_ID", "has to be 1 to 64 of A-Z a-z 0-9 . _ : -")
+    prefix = settings.mqtt_topic_prefix
+    if not all(prefix.split("/")) or prefix.startswith("$") or any(c in "+#" or not c.isprintable() for c in prefix):
+        raise SettingsError(
+            "EMOTION_MQTT_TOPIC_PREFIX",
+            f"is {prefix!r}, but it is topic levels without + # or a leading $, like emotions or site/emotions",
+        )
+    if settings.mqtt_password and not settings.mqtt_username:
+        raise SettingsError("EMOTION_MQTT_PASSWORD", "is set, but EMOTION_MQTT_USERNAME is not: set both")
+    for origin in settings.cors_origins:
+        _check_origin(origin)
+    if settings.log_level not in _LOG_LEVELS:
+        raise SettingsError(
+            "EMOTION_LOG_LEVEL", f"is {settings.log_level!r}, but it is one of {', '.join(_LOG_LEVELS)}"
+        )
+
+
+def _check_database(text: str) -> None:
+    name = "EMOTION_DATABASE_URL"
+    try:
+        url = make_url(text)
+    except (ArgumentError, ValueError) as error:
+        raise SettingsError(name, "is not a database URL, like sqlite:///emotion.db") from error
+    if url.drivername not in _BACKENDS:
+        raise SettingsError(name, f"starts with {url.drivername!r}, but it is sqlite:///… or postgresql+psycopg://…")
+    if url.get_backend_name() != "sqlite":
+        return
+    if not url.database or url.database == ":memory:" or url.database.startswith("file:"):
+        raise SettingsError(name, "has to name a plain file, like sqlite:////data/emotion.db: daemon and API share it")
+    if url.query:
+        raise SettingsError(name, "has options behind the file name, but the daemon and the API choose their own")
+    if Path(url.database).is_dir():
+        raise SettingsError(name, f"names {url.database!r}, which is a folder: name a file in it")
+
+
+def _check_origin(origin: str) -> None:
+    parts = urlsplit(origin)
+    if parts.scheme not in ("http", "https") or not parts.hostname or origin != f"{parts.scheme}://{parts.netloc}":
+        raise SettingsError(
+            "EMOTION_CORS_ORIGINS",
+            f"has {origin!r}, but an origin is scheme://host or scheme://host:port, without a path and without *",
+        )
