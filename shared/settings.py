@@ -145,7 +145,7 @@ class _Reader:
 
 
 def _unknown(name: str, known: set[str]) -> str:
-    close = difflib.get_close_matches(name, known, n=1)
+    close = difflib.get_close_matches(name, known, n=1, cutoff=0.8)
     return f"{name} is not a setting and does nothing" + (f"; did you mean {close[0]}?" if close else "")
 
 

@@ -1,0 +1,12 @@
+"""Receives cumulative batches over MQTT and keeps each person's newest one: receive -> decode -> fold -> commit -> ack.
+
+__main__     composition root: settings, logging, signals, run, exit code
+subscriber   1. receive and 5. ack: the MQTT session; the only file that imports paho
+ingest       the loop: owns the order of the five steps, retry and shutdown
+             2. decode is shared/batch.py, what a device and the daemon agree on
+fold         3. batches of a group -> what changes. Pure
+store        4. one transaction: known rows, changed rows, rejected messages
+notices      what is worth a log line, and how often
+rejected     `python -m emotion_daemon rejected`: list and replay what was no valid batch
+migrations   the schema by Alembic, upgraded at the start
+"""

@@ -1,0 +1,187 @@
+"""The daemon's composition root: `python -m emotion_daemon`, and `python -m emotion_daemon rejected`.
+
+Exit codes: 0 after a stop by signal, 1 for what went wrong while running, 2 for a setting or an argument that
+cannot work.
+"""
+
+import argparse
+import logging
+import os
+import signal
+import sys
+import time
+from types import FrameType
+
+from alembic.util import CommandError
+from sqlalchemy import Engine
+from sqlalchemy.exc import DBAPIError
+
+from emotion_daemon import rejected
+from emotion_daemon.ingest import Ingest, LeftWithBrokerError
+from emotion_daemon.migrations import upgrade
+from emotion_daemon.notices import Notices
+from emotion_daemon.store import Store, is_temporary
+from emotion_daemon.subscriber import SessionTakenOverError, Subscriber
+from shared.batch import Topics
+from shared.database import sqlite_path, writer_engine
+from shared.settings import Settings, SettingsError
+
+log = logging.getLogger("emotion_daemon")
+
+_RETRY_SECONDS = 2.0
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Read arguments and settings, do what they say, and return the exit code."""
+    options = _parse(arguments)
+    try:
+        settings = Settings.from_environ(os.environ)
+        _check_folder(settings)
+    except SettingsError as error:
+        print(f"emotion_daemon: {error}", file=sys.stderr)
+        return 2
+    _configure_logging(settings)
+    engine = writer_engine(settings.database_url, echo=settings.sql_echo)
+    stop = Stop()
+    signal.signal(signal.SIGTERM, stop)
+    signal.signal(signal.SIGINT, stop)
+    try:
+        if not _upgrade(engine, stop):
+            return 0
+        if options.command == "rejected":
+            return _rejected(engine, settings, options)
+        return _run(engine, settings, stop)
+    except (CommandError, DBAPIError) as error:
+        if isinstance(error, DBAPIError) and is_temporary(error):
+            log.error("the database does not answer: %s", error.orig)
+            return 1
+        if isinstance(error, CommandError):
+            log.error("the database is from a newer version of this program (%s); start that one", error)
+            return 1
+        raise
+    finally:
+        engine.dispose()
+
+
+class Stop:
+    """Whether a signal asked us to stop. The second one does not wait for the group that is under way."""
+
+    def __init__(self) -> None:
+        self.requested = False
+
+    def __call__(self, number: int, frame: FrameType | None) -> None:
+        if self.requested:
+            os._exit(128 + number)
+        self.requested = True
+
+
+def _run(engine: Engine, settings: Settings, stop: Stop) -> int:
+    topics = Topics(settings.mqtt_topic_prefix)
+    subscriber = Subscriber(
+        host=settings.mqtt_host,
+        port=settings.mqtt_port,
+        client_id=settings.mqtt_client_id,
+        topics=topics,
+        username=settings.mqtt_username,
+        password=settings.mqtt_password,
+        tls_ca=settings.mqtt_tls_ca,
+    )
+    ingest = Ingest(
+        source=subscriber,
+        store=Store(engine),
+        topics=topics,
+        notices=Notices(now=time.monotonic()),
+        stopping=lambda: stop.requested,
+    )
+    try:
+        ingest.run()
+    except SessionTakenOverError as error:
+        log.error("%s; leaving", error)
+        return 1
+    except LeftWithBrokerError as error:
+        log.warning("%s", error)
+    subscriber.close()
+    log.info("stopped; every group that was committed is acknowledged")
+    return 0
+
+
+def _upgrade(engine: Engine, stop: Stop) -> bool:
+    """Bring the schema up to date, waiting for a database that does not answer yet; False if stopped meanwhile."""
+    while not stop.requested:
+        try:
+            upgrade(engine)
+        except DBAPIError as error:
+            if not is_temporary(error):
+                raise
+            log.warning("the database does not answer: %s; trying again in %.0f s", error.orig, _RETRY_SECONDS)
+            time.sleep(_RETRY_SECONDS)
+        else:
+            return True
+    return False
+
+
+def _rejected(engine: Engine, settings: Settings, options: argparse.Namespace) -> int:
+    if not options.replay:
+        for row in rejected.newest(engine, limit=options.limit):
+            print(f"{row.id}  {row.received_at:%Y-%m-%dT%H:%M:%SZ}  {row.topic}  {row.payload_size} bytes")
+            print(f"    {row.reason}")
+            print(f"    {row.payload[: options.bytes]!r}")
+        return 0
+    stored = left = 0
+    for replayed in rejected.replay(engine, Topics(settings.mqtt_topic_prefix)):
+        if replayed.reason is None:
+            stored += 1
+            print(f"{replayed.id}  {replayed.topic}  stored")
+        else:
+            left += 1
+            print(f"{replayed.id}  {replayed.topic}  still rejected: {replayed.reason}")
+    print(f"{stored} stored, {left} still rejected")
+    return 0
+
+
+def _parse(arguments: list[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="python -m emotion_daemon",
+        description="Store the batches that devices publish. Settings come from EMOTION_… variables; see README.md.",
+    )
+    commands = parser.add_subparsers(dest="command", metavar="rejected")
+    command = commands.add_parser(
+        "rejected", help="list the messages that were no valid batch, newest first, or replay them"
+    )
+    command.add_argument("--replay", action="store_true", help="decode them all again and store what is valid now")
+    command.add_argument("--limit", type=_count, default=20, help="how many to list (default 20)")
+    command.add_argument("--bytes", type=_count, default=120, help="how much of each payload to show (default 120)")
+    return parser.parse_args(arguments)
+
+
+def _count(text: str) -> int:
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of 0 or more")
+    return int(text)
+
+
+def _check_folder(settings: Settings) -> None:
+    """The daemon creates the database file, but not the folder: a missing one is a volume that was not mounted."""
+    path = sqlite_path(settings.database_url)
+    if path is None:
+        return
+    folder = path.absolute().parent
+    if not folder.is_dir():
+        raise SettingsError("EMOTION_DATABASE_URL", f"names a file in {folder}, but there is no such folder: create it")
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise SettingsError("EMOTION_DATABASE_URL", f"names a file in {folder}, but this user may not write there")
+
+
+def _configure_logging(settings: Settings) -> None:
+    formatter = logging.Formatter("%(asctime)sZ %(levelname)-7s %(name)s: %(message)s", "%Y-%m-%dT%H:%M:%S")
+    formatter.converter = time.gmtime
+    handler = logging.StreamHandler()
+    handler.setFormatter(formatter)
+    logging.basicConfig(level=settings.log_level, handlers=[handler])
+    logging.getLogger("alembic").setLevel(logging.WARNING)
+    for sentence in settings.unknown:
+        log.warning("%s", sentence)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,196 @@
+"""The loop: receive, decode, fold, commit, acknowledge, in this order and on one thread."""
+
+import logging
+import time
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Protocol
+
+import msgspec
+from sqlalchemy.exc import DBAPIError
+
+from emotion_daemon.fold import fold
+from emotion_daemon.notices import Notices
+from emotion_daemon.store import LASTING, Rejected, Store, is_temporary
+from emotion_daemon.subscriber import Message
+from shared.batch import Batch, DecodeError, Topics, decode
+
+log = logging.getLogger(__name__)
+
+IDLE_SECONDS = 0.5
+"""How long one step waits for messages; a stop is noticed after this at the latest."""
+
+SHORTEST_RETRY_SECONDS = 0.1
+LONGEST_RETRY_SECONDS = 5.0
+STOP_PATIENCE_SECONDS = 6.0
+"""How long a stopping daemon goes on trying to commit its last group."""
+
+_encode = msgspec.json.Encoder().encode
+
+
+class Source(Protocol):
+    """What the loop needs of a subscriber."""
+
+    def receive(self, *, timeout: float) -> list[Message]: ...
+    def wait(self, seconds: float) -> None: ...
+    def ack(self, messages: Iterable[Message]) -> int: ...
+    def reply(self, message: Message, payload: bytes) -> None: ...
+
+
+class LeftWithBrokerError(Exception):
+    """Raised when a stopping daemon could not commit its last group: the broker keeps those messages."""
+
+    def __init__(self, messages: int) -> None:
+        super().__init__(f"{messages} messages could not be committed; the broker keeps them for the next start")
+        self.messages = messages
+
+
+@dataclass(slots=True)
+class _Entry:
+    """One message on its way through the steps."""
+
+    message: Message
+    outcome: Batch | Rejected
+    updated_count: int = 0
+
+    def answer(self) -> bytes:
+        if isinstance(self.outcome, Rejected):
+            return _encode({"status": "error", "error": self.outcome.reason})
+        return _encode({"status": "ok", "updated_count": self.updated_count})
+
+
+class Ingest:
+    """Runs the five steps until `stopping` says so. Each message ends committed or recorded as rejected, then acked."""
+
+    def __init__(
+        self,
+        *,
+        source: Source,
+        store: Store,
+        topics: Topics,
+        notices: Notices,
+        stopping: Callable[[], bool] = lambda: False,
+        now: Callable[[], datetime] = lambda: datetime.now(UTC),
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._source = source
+        self._store = store
+        self._topics = topics
+        self._notices = notices
+        self._now = now
+        self._monotonic = monotonic
+        self._stopping = stopping
+
+    def run(self) -> None:
+        """Step until stopped. Raises LeftWithBrokerError, and whatever is not temporary trouble."""
+        while not self._stopping():
+            self.step()
+
+    def step(self) -> int:
+        """One group, from receive to ack; returns how many messages it had.
+
+        1. receive what is there, 2. decode each payload, 3. fold the batches over the known rows, 4. write the
+        group in one transaction and commit, 5. acknowledge every message of it, and reply to those that asked.
+        """
+        messages = self._source.receive(timeout=IDLE_SECONDS)
+        if messages:
+            received_at = self._now()
+            entries = [self._decode(message, received_at) for message in messages]
+            self._commit_or_halve(entries)
+            self._source.ack(messages)
+            for entry in entries:
+                if entry.message.response_topic is not None:
+                    self._reply(entry)
+        self._notices.report(now=self._monotonic())
+        return len(messages)
+
+    def _decode(self, message: Message, received_at: datetime) -> _Entry:
+        try:
+            device_id = self._topics.device_id(message.topic)
+            batch = decode(message.payload, device_id=device_id, received_at=received_at)
+        except DecodeError as error:
+            return self._reject(message, str(error), received_at)
+        self._notices.accepted(batch)
+        return _Entry(message, batch)
+
+    def _reject(self, message: Message, reason: str, received_at: datetime) -> _Entry:
+        self._notices.rejected(message.topic, reason)
+        return _Entry(message, Rejected(message.topic, reason, message.payload, received_at))
+
+    def _commit_or_halve(self, entries: list[_Entry]) -> None:
+        """Commit the group; if the database will never take it, halve it until the one bad message stands alone."""
+        try:
+            self._commit_patiently(entries)
+        except LASTING as error:
+            if len(entries) > 1:
+                middle = len(entries) // 2
+                self._commit_or_halve(entries[:middle])
+                self._commit_or_halve(entries[middle:])
+                return
+            (entry,) = entries
+            if isinstance(entry.outcome, Rejected):
+                raise  # recording it failed too: nothing is left to try
+            reason = f"the database refused it: {type(error).__name__}"
+            entry.outcome = self._reject(entry.message, reason, self._now()).outcome
+            self._commit_patiently(entries)
+
+    def _commit_patiently(self, entries: list[_Entry]) -> None:
+        """Commit the group, through temporary trouble however long it lasts; nothing is acked or dropped meanwhile."""
+        began = None
+        for delay in _retry_delays():
+            try:
+                self._commit(entries)
+                break
+            except DBAPIError as error:
+                if not is_temporary(error):
+                    raise
+                if began is None:
+                    began = self._monotonic()
+                    log.warning(
+                        "cannot commit: %s; %d messages wait, nothing is acknowledged, trying again until it works",
+                        error.orig,
+                        len(entries),
+                    )
+            if self._stopping() and self._monotonic() - began > STOP_PATIENCE_SECONDS:
+                raise LeftWithBrokerError(len(entries))
+            self._source.wait(delay)
+        if began is not None:
+            log.warning(
+                "committing again after %.1f s; %d messages had waited", self._monotonic() - began, len(entries)
+            )
+
+    def _commit(self, entries: list[_Entry]) -> None:
+        batches = [(entry, entry.outcome) for entry in entries if isinstance(entry.outcome, Batch)]
+        # Only who asked is told a count, and only for a count do the known rows have to be read.
+        asked = {
+            (batch.device_id, person_id)
+            for entry, batch in batches
+            if entry.message.response_topic is not None
+            for person_id in batch.people
+        }
+        with self._store.transaction() as transaction:
+            known = transaction.known(asked) if asked else {}
+            folded = fold((batch for _, batch in batches), known)
+            transaction.write(folded)
+            transaction.reject([entry.outcome for entry in entries if isinstance(entry.outcome, Rejected)])
+        for (entry, _), updated_count in zip(batches, folded.updated_counts, strict=True):
+            entry.updated_count = updated_count
+
+    def _reply(self, entry: _Entry) -> None:
+        """Answer, but only where the device that asked may listen: its own reply topic or below it."""
+        topic = entry.message.response_topic
+        try:
+            device_id = self._topics.device_id(entry.message.topic)
+        except DecodeError:
+            return
+        if topic is not None and self._topics.may_reply_to(topic, device_id):
+            self._source.reply(entry.message, entry.answer())
+
+
+def _retry_delays() -> Iterator[float]:
+    """Seconds between attempts: 0.1, 0.2, 0.4 … 5, 5, 5 …"""
+    delay = SHORTEST_RETRY_SECONDS
+    while True:
+        yield delay
+        delay = min(LONGEST_RETRY_SECONDS, 2 * delay)

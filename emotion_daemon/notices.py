@@ -1,0 +1,73 @@
+"""What the operator reads in the log: each device's first time for a thing, then only sums, once a minute."""
+
+import logging
+from collections import Counter
+from datetime import timedelta
+
+from shared.batch import Batch
+
+log = logging.getLogger(__name__)
+
+REPORT_SECONDS = 60.0
+MAX_REMEMBERED = 20_000
+"""How many (thing, device) pairs are remembered; beyond, new devices are only counted."""
+
+
+class Notices:
+    """Counts what happens and decides what becomes a line. `now` is monotonic seconds throughout."""
+
+    def __init__(self, *, now: float) -> None:
+        self._counts: Counter[str] = Counter()
+        self._seen: set[tuple[str, str]] = set()
+        self._last_report = now
+
+    def accepted(self, batch: Batch) -> None:
+        """A valid batch was decoded."""
+        self._counts["messages"] += 1
+        self._counts["people"] += len(batch.people)
+        if self._first_time("batch", batch.device_id):
+            log.info("first batch from %s since the start, with %d people", batch.device_id, len(batch.people))
+        if batch.clock_skew is not None:
+            self._skewed(batch.device_id, batch.clock_skew)
+        if batch.ignored is not None:
+            self._counts["with unknown fields"] += 1
+            if self._first_time("ignored", batch.device_id):
+                log.info("%s sends more than this version knows, which is ignored: %r", batch.device_id, batch.ignored)
+
+    def rejected(self, topic: str, reason: str) -> None:
+        """A message was no valid batch."""
+        self._counts["messages"] += 1
+        self._counts["rejected"] += 1
+        if self._first_time("rejected", topic):
+            log.warning(
+                "rejected a message on %r: %s; kept, see `python -m emotion_daemon rejected`; "
+                "more of this topic are only counted",
+                topic,
+                reason,
+            )
+
+    def report(self, *, now: float) -> None:
+        """Once a minute, a line with the sums of what happened, if anything did."""
+        if now - self._last_report < REPORT_SECONDS:
+            return
+        if self._counts:
+            sums = ", ".join(f"{count} {what}" for what, count in self._counts.items())
+            log.info("in the last %.0f s: %s", now - self._last_report, sums)
+        self._counts.clear()
+        self._last_report = now
+
+    def _skewed(self, device_id: str, skew: timedelta) -> None:
+        self._counts["with a wrong clock"] += 1
+        if self._first_time("clock", device_id):
+            log.warning(
+                "the clock of %s is off by %.0f s; its batches get the time at which they arrive. "
+                "Set up time synchronisation on the device",
+                device_id,
+                skew.total_seconds(),
+            )
+
+    def _first_time(self, thing: str, who: str) -> bool:
+        if (thing, who) in self._seen or len(self._seen) >= MAX_REMEMBERED:
+            return False
+        self._seen.add((thing, who))
+        return True

@@ -1,0 +1,331 @@
+"""The daemon's MQTT session: receives messages, acknowledges them, replies. The only file here that imports paho.
+
+One thread drives paho through `loop_read`, `loop_write` and `loop_misc` behind a `select`: there is no other thread
+to hand over to, and nothing to lock. paho's `ack` remembers nothing, so what this file adds is the connection number
+(counted up on connect and on disconnect): after a broker lost its state, packet ids start again at 1, and a late PUBACK
+for an old message would delete a new one.
+"""
+
+import logging
+import random
+import select
+import ssl
+import time
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import msgspec
+from paho.mqtt import client as mqtt
+from paho.mqtt.enums import CallbackAPIVersion
+from paho.mqtt.packettypes import PacketTypes
+from paho.mqtt.properties import Properties
+from paho.mqtt.reasoncodes import ReasonCode
+from paho.mqtt.subscribeoptions import SubscribeOptions
+
+from shared.batch import Topics
+
+log = logging.getLogger(__name__)
+
+GROUP_LIMIT = 500
+"""Messages a group; 2,000 were slower. The broker may send twice as many ahead (MQTT 5's Receive Maximum)."""
+
+MAX_INBOX_BYTES = 8 * 2**20
+"""Payload bytes that may wait here. Beyond, nothing more is read and TCP holds the broker back."""
+
+MAX_PACKET_BYTES = 16 * 2**20
+"""The largest packet that the daemon takes; the broker drops a larger one (its own limit, 1 MiB, comes before)."""
+
+KEEPALIVE_SECONDS = 20
+FOREVER = 0xFFFFFFFF  # MQTT 5, 3.1.2.11.2: a session that does not expire. An hour of it was lost to a clock jump
+SHORTEST_BACKOFF_SECONDS = 0.5
+LONGEST_BACKOFF_SECONDS = 5.0
+GOODBYE_SECONDS = 2.0
+
+_SESSION_TAKEN_OVER = 0x8E
+_CONNECT_ERRORS = (OSError, ValueError)  # ssl.SSLError is an OSError; a host name with odd characters a ValueError
+
+
+class SubscriberError(Exception):
+    """Base of what the subscriber raises."""
+
+
+class SessionTakenOverError(SubscriberError):
+    """Raised when another client connected with our client id: two would push each other out every second."""
+
+    def __init__(self, client_id: str) -> None:
+        super().__init__(
+            f"another client took over the session {client_id!r}: is a second daemon running? "
+            "Stop it, or give each its own EMOTION_MQTT_CLIENT_ID and database"
+        )
+        self.client_id = client_id
+
+
+class Message(msgspec.Struct, frozen=True, gc=False):
+    """One PUBLISH as it came in. `packet_id` counts only on the connection numbered `connection`."""
+
+    topic: str
+    payload: bytes
+    qos: int
+    packet_id: int
+    connection: int
+    response_topic: str | None = None
+    correlation_data: bytes | None = None
+
+
+class Subscriber:
+    """A subscription to every device's batches that outlives connections, brokers and this process.
+
+    Not thread-safe, on purpose: one thread calls `receive`, `ack`, `reply`, `wait` and `close`.
+    """
+
+    def __init__(
+        self,
+        *,
+        host: str,
+        port: int,
+        client_id: str,
+        topics: Topics,
+        username: str | None = None,
+        password: str | None = None,
+        tls_ca: Path | None = None,
+        group_limit: int = GROUP_LIMIT,
+    ) -> None:
+        self._host, self._port = host, port
+        self._client_id = client_id
+        self._topics = topics
+        self._group_limit = group_limit
+        self._inbox: list[Message] = []
+        self._inbox_bytes = 0
+        self._connection = 0
+        self._subscribed = False
+        self._session_present = False
+        self._taken_over = False
+        self._refusal = ""
+        self._closing = False
+        self._attempts = 0
+        self._next_attempt = time.monotonic()
+        self._client = self._make_client(username, password, tls_ca)
+
+    @property
+    def subscribed(self) -> bool:
+        """Whether the broker has confirmed the subscription on the present connection."""
+        return self._subscribed
+
+    def receive(self, *, timeout: float) -> list[Message]:
+        """The messages that are there, about a group at most, in the order they came; [] after `timeout` seconds.
+
+        Connects and reconnects by itself. Raises SessionTakenOverError.
+        """
+        self._pump(0 if self._inbox else timeout, limit=self._group_limit)
+        messages, self._inbox = self._inbox, []
+        self._inbox_bytes = 0
+        return messages
+
+    def wait(self, seconds: float) -> None:
+        """Keep the connection alive for `seconds` while the caller holds a group that it cannot commit.
+
+        What the broker still sends, up to its Receive Maximum, stays here for the next `receive`.
+        """
+        end = time.monotonic() + seconds
+        while (left := end - time.monotonic()) > 0:
+            self._pump(min(left, 0.5), limit=self._group_limit)
+
+    def ack(self, messages: Iterable[Message]) -> int:
+        """Send a PUBACK for those of `messages` that came on the present connection, and return how many did.
+
+        The broker sends the others again: it never saw a PUBACK for them, and their commit is idempotent.
+        """
+        acked = 0
+        for message in messages:
+            if message.connection == self._connection:
+                acked += 1
+                if message.qos == 1:
+                    self._client.ack(message.packet_id, 1)
+        self._client.loop_write()
+        return acked
+
+    def reply(self, message: Message, payload: bytes) -> None:
+        """Publish `payload` to the message's Response Topic, with its Correlation Data; dropped while offline."""
+        if message.response_topic is None or not self._subscribed:
+            return
+        properties = Properties(PacketTypes.PUBLISH)
+        if message.correlation_data is not None:
+            properties.CorrelationData = message.correlation_data
+        self._client.publish(message.response_topic, payload, qos=1, properties=properties)
+        self._client.loop_write()
+
+    def close(self) -> None:
+        """Say offline and disconnect. What was received and not acknowledged stays with the broker."""
+        self._closing = True
+        end = time.monotonic() + GOODBYE_SECONDS
+        if self._subscribed:
+            offline = self._publish_presence("offline")
+            while self._subscribed and not offline.is_published() and time.monotonic() < end:
+                self._pump(0.1, limit=self._group_limit)
+        self._client.disconnect()
+        while self._client.socket() is not None and time.monotonic() < end:
+            self._pump(0.1, limit=self._group_limit)
+
+    def _make_client(self, username: str | None, password: str | None, tls_ca: Path | None) -> mqtt.Client:
+        client = mqtt.Client(
+            CallbackAPIVersion.VERSION2, client_id=self._client_id, protocol=mqtt.MQTTv5, manual_ack=True
+        )
+        client.max_queued_messages_set(2 * self._group_limit)  # replies that a lost connection may leave behind
+        if username is not None:
+            client.username_pw_set(username, password)
+        if tls_ca is not None:
+            client.tls_set(ca_certs=str(tls_ca))
+        client.will_set(self._topics.status(self._client_id), "offline", qos=1, retain=True)
+        client.on_connect = self._on_connect
+        client.on_subscribe = self._on_subscribe
+        client.on_disconnect = self._on_disconnect
+        client.on_message = self._on_message
+        # With this callback set, paho queues packets until loop_write instead of one send a PUBACK.
+        client.on_socket_register_write = _write_later
+        return client
+
+    def _pump(self, timeout: float, *, limit: int) -> None:
+        """Wait up to `timeout` seconds for the socket, then read until it is empty or the inbox full, and write."""
+        if self._client.socket() is None and not self._connect(timeout):
+            return
+        has_room = self._has_room(limit)
+        self._select(timeout, reading=has_room)
+        if has_room:
+            self._read(limit)
+        if self._client.want_write():
+            self._client.loop_write()
+        self._client.loop_misc()  # sends PINGREQ, gives up on a broker that does not answer
+        if self._taken_over:
+            raise SessionTakenOverError(self._client_id)
+
+    def _select(self, timeout: float, *, reading: bool) -> None:
+        sock: Any = self._client.socket()
+        if reading and self._has_decrypted_bytes():
+            timeout = 0
+        select.select([sock] if reading else [], [sock] if self._client.want_write() else [], [], timeout)
+
+    def _read(self, limit: int) -> None:
+        while self._has_room(limit):
+            before = len(self._inbox)
+            self._client.loop_read()
+            if len(self._inbox) == before and not self._has_decrypted_bytes():
+                return  # paho does not tell an empty socket from a PINGRESP; after the latter, select says so at once
+
+    def _has_room(self, limit: int) -> bool:
+        return len(self._inbox) < limit and self._inbox_bytes < MAX_INBOX_BYTES
+
+    def _has_decrypted_bytes(self) -> bool:
+        """TLS decrypts a record at a time: bytes of the next packet may wait where `select` does not see them."""
+        sock = self._client.socket()
+        return isinstance(sock, ssl.SSLSocket) and sock.pending() > 0
+
+    def _connect(self, timeout: float) -> bool:
+        """Try to connect if it is time; else sleep until then or for `timeout` seconds."""
+        early = self._next_attempt - time.monotonic()
+        if self._closing or early > 0:
+            time.sleep(min(timeout, max(early, 0)))
+            return False
+        properties = Properties(PacketTypes.CONNECT)
+        properties.SessionExpiryInterval = FOREVER
+        properties.ReceiveMaximum = 2 * self._group_limit
+        properties.MaximumPacketSize = MAX_PACKET_BYTES
+        try:
+            # paho's default, clean_start on the first connect, would wipe the queue at every start of the process.
+            self._client.connect(self._host, self._port, KEEPALIVE_SECONDS, clean_start=False, properties=properties)
+        except _CONNECT_ERRORS as error:
+            self._try_again_later(f"cannot reach the broker at {self._host}:{self._port}: {error}")
+            return False
+        return True
+
+    def _try_again_later(self, trouble: str) -> None:
+        longest = min(LONGEST_BACKOFF_SECONDS, SHORTEST_BACKOFF_SECONDS * 2 ** min(self._attempts, 10))
+        delay = longest * random.uniform(0.5, 1)
+        self._attempts += 1
+        self._next_attempt = time.monotonic() + delay
+        log.warning("%s; attempt %d follows in %.1f s", trouble, self._attempts, delay)
+
+    def _publish_presence(self, presence: str) -> mqtt.MQTTMessageInfo:
+        return self._client.publish(self._topics.status(self._client_id), presence, qos=1, retain=True)
+
+    def _on_connect(
+        self,
+        client: mqtt.Client,
+        userdata: Any,
+        flags: mqtt.ConnectFlags,
+        reason: ReasonCode,
+        properties: Properties | None,
+    ) -> None:
+        if reason.is_failure:
+            self._refusal = f"the broker refused the connection: {reason}"
+            return
+        self._connection += 1
+        self._session_present = flags.session_present
+        # A retained batch comes once, and not again at every reconnect (MQTT 5, 3.8.3.1).
+        options = SubscribeOptions(qos=1, retainHandling=SubscribeOptions.RETAIN_SEND_IF_NEW_SUB)
+        client.subscribe(self._topics.batch_filter, options=options)
+
+    def _on_subscribe(
+        self,
+        client: mqtt.Client,
+        userdata: Any,
+        packet_id: int,
+        reasons: list[ReasonCode],
+        properties: Properties | None,
+    ) -> None:
+        if any(reason.is_failure for reason in reasons):
+            self._refusal = f"the broker refused the subscription to {self._topics.batch_filter}: {reasons[0]}"
+            client.disconnect()
+            return
+        self._subscribed = True
+        self._attempts = 0
+        log.info(
+            "connected to %s:%d as %s, subscribed to %s; the broker %s",
+            self._host,
+            self._port,
+            self._client_id,
+            self._topics.batch_filter,
+            "kept our session" if self._session_present else "had no session of ours: earlier batches are not queued",
+        )
+        self._publish_presence("online")
+
+    def _on_disconnect(
+        self,
+        client: mqtt.Client,
+        userdata: Any,
+        flags: mqtt.DisconnectFlags,
+        reason: ReasonCode,
+        properties: Properties | None,
+    ) -> None:
+        self._connection += 1
+        self._subscribed = False
+        self._inbox.clear()  # the broker sends these again
+        self._inbox_bytes = 0
+        if flags.is_disconnect_packet_from_server and reason.value == _SESSION_TAKEN_OVER:
+            self._taken_over = True
+        elif not self._closing:
+            self._try_again_later(self._refusal or f"lost the broker at {self._host}:{self._port}: {reason}")
+        self._refusal = ""
+
+    def _on_message(self, client: mqtt.Client, userdata: Any, message: mqtt.MQTTMessage) -> None:
+        try:
+            topic = message.topic
+        except UnicodeDecodeError:
+            topic = "\ufffd"  # no broker forwards this; if one did, it is rejected like any other wrong topic
+        payload = bytes(message.payload)
+        self._inbox_bytes += len(payload)
+        self._inbox.append(
+            Message(
+                topic,
+                payload,
+                message.qos,
+                message.mid,
+                self._connection,
+                getattr(message.properties, "ResponseTopic", None),
+                getattr(message.properties, "CorrelationData", None),
+            )
+        )
+
+
+def _write_later(client: mqtt.Client, userdata: Any, sock: Any) -> None:
+    """Nothing to do: `_pump` and `ack` write."""

@@ -1,0 +1,58 @@
+"""Fixtures that every kind of test may ask for: a real broker, and an empty real database of either kind."""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.brokers import Broker
+from tests.postgresql import PostgreSQL
+
+
+@pytest.fixture
+def start_broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[str], Broker]]:
+    """Start a broker with extra lines for its configuration."""
+    brokers = []
+
+    def start(extra: str = "") -> Broker:
+        broker = Broker(tmp_path_factory.mktemp("broker"), extra)
+        brokers.append(broker)
+        broker.start()
+        return broker
+
+    yield start
+    for broker in brokers:
+        broker.kill()
+
+
+@pytest.fixture
+def broker(start_broker: Callable[[str], Broker]) -> Broker:
+    return start_broker("")
+
+
+@pytest.fixture
+def topic_prefix() -> str:
+    return "emotions"
+
+
+@pytest.fixture(scope="session")
+def postgresql(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PostgreSQL]:
+    server = PostgreSQL(tmp_path_factory.mktemp("postgresql"))
+    server.start()
+    yield server
+    server.stop()
+
+
+@pytest.fixture
+def sqlite_url(tmp_path: Path) -> str:
+    return f"sqlite:///{tmp_path}/emotion.db"
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def database_url(request: pytest.FixtureRequest) -> str:
+    """The URL of an empty database: every test of a store or a query runs on SQLite and on PostgreSQL."""
+    if request.param == "sqlite":
+        url: str = request.getfixturevalue("sqlite_url")
+        return url
+    server: PostgreSQL = request.getfixturevalue("postgresql")
+    return server.new_database()

@@ -1,0 +1,77 @@
+"""A real PostgreSQL on a free loopback port, made from the distribution's package, thrown away afterwards."""
+
+import os
+import pwd
+import shutil
+import signal
+import subprocess
+from pathlib import Path
+
+from sqlalchemy import create_engine, text
+
+from tests.waiting import free_port, wait_until
+
+
+def _bin_folder() -> Path:
+    found = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"), key=lambda path: int(path.parts[-3]))
+    if found:
+        return found[-1].parent
+    program = shutil.which("initdb")
+    assert program, "the tests need PostgreSQL: apt-get install postgresql"
+    return Path(program).parent
+
+
+class PostgreSQL:
+    """One server; every call of `new_database` gives an empty database in it."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._bin = _bin_folder()
+        self._count = 0
+        self.port = free_port()
+        # PostgreSQL refuses to run as root; its package brings a user for it.
+        self._user = "postgres" if os.geteuid() == 0 else None
+        if self._user:
+            entry = pwd.getpwnam(self._user)
+            os.chown(folder, entry.pw_uid, entry.pw_gid)
+            for parent in list(folder.parents)[:-2]:
+                parent.chmod(parent.stat().st_mode | 0o011)
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        data = self._folder / "data"
+        if not data.exists():
+            self._run([self._bin / "initdb", "-D", data, "-U", "postgres", "-A", "trust", "-E", "UTF8", "--no-sync"])
+        options = ["-p", str(self.port), "-k", self._folder, "-c", "listen_addresses=127.0.0.1", "-c", "fsync=off"]
+        self._process = subprocess.Popen(
+            [self._bin / "postgres", "-D", data, *options],
+            user=self._user,
+            stderr=subprocess.DEVNULL,
+            cwd=self._folder,
+        )
+        wait_until(self._answers, seconds=60, what="PostgreSQL answers")
+
+    def stop(self) -> None:
+        if self._process is not None:
+            self._process.send_signal(signal.SIGINT)  # "fast": connected clients are cut off
+            self._process.wait(timeout=30)
+            self._process = None
+
+    def new_database(self) -> str:
+        self._count += 1
+        name = f"emotion_{self._count}"
+        engine = create_engine(self._url("postgres"), isolation_level="AUTOCOMMIT")
+        with engine.connect() as connection:
+            connection.execute(text(f"CREATE DATABASE {name}"))
+        engine.dispose()
+        return self._url(name)
+
+    def _url(self, database: str) -> str:
+        return f"postgresql+psycopg://postgres@127.0.0.1:{self.port}/{database}"
+
+    def _answers(self) -> bool:
+        command = [self._bin / "pg_isready", "-q", "-h", "127.0.0.1", "-p", str(self.port)]
+        return subprocess.run(command, check=False).returncode == 0
+
+    def _run(self, command: list[Path | str]) -> None:
+        subprocess.run(command, check=True, user=self._user, stdout=subprocess.DEVNULL, cwd=self._folder)

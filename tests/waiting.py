@@ -1,0 +1,37 @@
+"""Polling with a deadline: the only way a test waits."""
+
+import socket
+import time
+from collections.abc import Callable
+from typing import TypeVar
+
+DEADLINE_SECONDS = 15.0
+
+T = TypeVar("T")
+
+
+def wait_until(condition: Callable[[], T], *, seconds: float = DEADLINE_SECONDS, what: str = "") -> T:
+    """Call `condition` until it returns something true, and return that. Raises AssertionError after `seconds`."""
+    deadline = time.monotonic() + seconds
+    while True:
+        value = condition()
+        if value:
+            return value
+        if time.monotonic() > deadline:
+            raise AssertionError(f"not within {seconds:g} s: {what or condition}; last value {value!r}")
+        time.sleep(0.01)
+
+
+def accepts_connections(host: str, port: int) -> bool:
+    try:
+        socket.create_connection((host, port), timeout=1).close()
+    except OSError:
+        return False
+    return True
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
