@@ -57,13 +57,13 @@ class Transaction:
 
     def write(self, folded: Folded) -> None:
         """Upsert people and devices; a row that is newer than what is written stays as it is."""
-        stamp = self._statements.stamp
+        stamps = {seen: self._statements.stamp(seen) for seen in _stamps(folded)}
         # In one order for everybody: several daemons on one PostgreSQL must not wait for each other in a circle.
         people = [
-            (device_id, person_id, c.happy, c.sad, c.angry, c.neutral, stamp(last_seen))
+            (device_id, person_id, c.happy, c.sad, c.angry, c.neutral, stamps[last_seen])
             for (device_id, person_id), (c, last_seen) in sorted(folded.people.items(), key=_by_key)
         ]
-        devices = [(device_id, stamp(updated_at)) for device_id, updated_at in sorted(folded.devices.items())]
+        devices = [(device_id, stamps[updated_at]) for device_id, updated_at in sorted(folded.devices.items())]
         if people:
             self._connection.exec_driver_sql(self._statements.upsert_person, people)
         if devices:
@@ -123,6 +123,11 @@ def is_temporary(error: DBAPIError) -> bool:
     if sqlstate is not None:
         return not sqlstate.startswith(_LASTING_SQLSTATES)
     return isinstance(error, (OperationalError, InterfaceError))  # no answer from the server at all
+
+
+def _stamps(folded: Folded) -> set[datetime]:
+    """Each stamp once: a batch's people share one, and its conversion costs as much as storing a row."""
+    return {report.last_seen for report in folded.people.values()} | set(folded.devices.values())
 
 
 def _by_key(item: tuple[PersonKey, Any]) -> PersonKey:
