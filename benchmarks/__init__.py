@@ -5,5 +5,4 @@ noop        the baseline: a paho subscriber (MQTT 5, manual ack) that does nothi
 ingest      a waiting backlog: the daemon's rate against noop's
 latency     from PUBLISH sent to visible in the API, at a given rate
 memory      the daemon's resident memory while a long backlog waits
-processes   broker, daemon and API as processes
 """

@@ -15,9 +15,7 @@ def main() -> None:
     command.add_argument("--rounds", type=int, default=5)
     options = parser.parse_args()
     if options.command == "ingest":
-        ingest.run(
-            messages=options.messages, devices=options.devices, people=options.people, rounds=options.rounds
-        )
+        ingest.run(messages=options.messages, devices=options.devices, people=options.people, rounds=options.rounds)
 
 
 main()

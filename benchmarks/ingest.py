@@ -10,10 +10,10 @@ from statistics import median
 from sqlalchemy import func, select
 
 from benchmarks.backlog import batches, open_session, publish, seconds
-from benchmarks.processes import ROOT, daemon
 from shared.database import reader_engine
 from shared.schema import device, person_emotion
 from tests.brokers import Broker
+from tests.processes import ROOT, daemon
 from tests.waiting import wait_until
 
 LAST = "zz_last"  # a device whose one batch is the last of the backlog
