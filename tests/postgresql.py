@@ -41,10 +41,10 @@ class PostgreSQL:
     def start(self) -> None:
         data = self._folder / "data"
         if not data.exists():
-            self._run([self._bin / "initdb", "-D", data, "-U", "postgres", "-A", "trust", "-E", "UTF8", "--no-sync"])
-        options = ["-p", str(self.port), "-k", self._folder, "-c", "listen_addresses=127.0.0.1", "-c", "fsync=off"]
+            self._run(self._bin / "initdb", "-D", data, "-U", "postgres", "-A", "trust", "-E", "UTF8", "--no-sync")
+        options = ["-p", str(self.port), "-k", str(self._folder), "-c", "listen_addresses=127.0.0.1", "-c", "fsync=off"]
         self._process = subprocess.Popen(
-            [self._bin / "postgres", "-D", data, *options],
+            [self._bin / "postgres", "-D", str(data), *options],
             user=self._user,
             stderr=subprocess.DEVNULL,
             cwd=self._folder,
@@ -73,5 +73,5 @@ class PostgreSQL:
         command = [self._bin / "pg_isready", "-q", "-h", "127.0.0.1", "-p", str(self.port)]
         return subprocess.run(command, check=False).returncode == 0
 
-    def _run(self, command: list[Path | str]) -> None:
+    def _run(self, *command: Path | str) -> None:
         subprocess.run(command, check=True, user=self._user, stdout=subprocess.DEVNULL, cwd=self._folder)

@@ -1,0 +1,58 @@
+# Sourced by scripts/run and scripts/test: Python, system packages, the virtual environment. Debian or Ubuntu.
+
+say() { printf '%s\n' "$*" >&2; }
+die() { say "$(basename "$0"): $*"; exit 1; }
+
+# need_packages COMMAND=PACKAGE … : install through apt what is missing, or say how to get it.
+need_packages() {
+    local missing=() pair
+    for pair in "$@"; do
+        PATH="$PATH:/usr/sbin:/usr/local/sbin" command -v "${pair%%=*}" >/dev/null || missing+=("${pair#*=}")
+    done
+    [ ${#missing[@]} -eq 0 ] || apt_install "${missing[@]}"
+}
+
+apt_install() {
+    local as_root=()
+    if [ "$(id -u)" -ne 0 ]; then
+        sudo -n true 2>/dev/null || die "needs $*: run  sudo apt-get install $*  and start again"
+        as_root=(sudo)
+    fi
+    command -v apt-get >/dev/null || die "needs $*: install them with this system's package manager and start again"
+    say "installing $* through apt"
+    "${as_root[@]}" apt-get update -qq >/dev/null
+    # A package that starts its own server would take the port that ours is meant to have.
+    "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive RUNLEVEL=1 \
+        apt-get install -y -qq --no-install-recommends "$@" >/dev/null </dev/null ||
+        die "apt could not install $*: see above"
+}
+
+# need_venv EXTRAS: .venv with this project and its extras, made anew only when pyproject.toml has changed.
+need_venv() {
+    local extras=$1 python stamp
+    python=$(find_python)
+    if [ ! -x .venv/bin/python ]; then
+        say "making the virtual environment .venv with $("$python" --version)"
+        "$python" -c 'import ensurepip' 2>/dev/null ||
+            apt_install "$("$python" -c 'import sys; print("python%d.%d-venv" % sys.version_info[:2])')"
+        "$python" -m venv .venv
+    fi
+    stamp=".venv/installed-$extras"
+    if ! cmp -s pyproject.toml "$stamp"; then
+        say "installing Python packages: $extras"
+        .venv/bin/python -m pip install --quiet --disable-pip-version-check --editable ".[$extras]" ||
+            die "pip could not install the packages: see above"
+        cp pyproject.toml "$stamp"
+    fi
+}
+
+find_python() {
+    local candidate
+    for candidate in python3 python3.13 python3.12 python3.11 python3.14; do
+        if "$candidate" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then
+            command -v "$candidate"
+            return
+        fi
+    done
+    die "needs Python 3.11 or newer as python3"
+}
