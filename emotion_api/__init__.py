@@ -1,0 +1,45 @@
+"""The read side: one JSON summary of a device over HTTP. It never writes.
+
+    request -> query -> summary -> JSON
+
+views      the two addresses of the API: parse, call, answer
+reader     the answer for a device, built once and kept until the database changes
+queries    the selects
+summary    rows -> Summary. Pure
+errors     every error as RFC 9457 problem details
+headers    who may read the answers from a browser, and what a browser may do with them
+docs       the OpenAPI document, Swagger UI and ReDoc, without the internet
+"""
+
+import os
+
+from flask import Flask
+
+from emotion_api import docs, errors, headers, views
+from emotion_api.reader import SummaryReader
+from shared.batch import Topics
+from shared.database import reader_engine, sqlite_path
+from shared.settings import Settings
+
+__all__ = ["create_app"]
+
+
+def create_app(settings: Settings | None = None) -> Flask:
+    """The WSGI application; without `settings` they come from the environment.
+
+    The database need not be there yet. Its engine is `app.extensions["engine"]`, for whoever closes the application.
+    Raises SettingsError.
+    """
+    if settings is None:
+        settings = Settings.from_environ(os.environ)
+    engine = reader_engine(settings.database_url, echo=settings.sql_echo)
+    reader = SummaryReader(engine, device_names=settings.device_names, file=sqlite_path(settings.database_url))
+    specification = docs.new_specification()
+
+    app = Flask(__name__, static_folder=None)
+    app.extensions["engine"] = engine
+    app.register_blueprint(views.blueprint(reader, specification))
+    app.register_blueprint(docs.blueprint(specification))
+    errors.register(app, Topics(settings.mqtt_topic_prefix))
+    headers.register(app, settings.cors_origins)
+    return app

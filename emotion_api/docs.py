@@ -1,0 +1,198 @@
+"""The OpenAPI document, made from the structs, and Swagger UI and ReDoc to read it with. No internet is needed.
+
+The pages hold no script of their own: all of it comes from files, so that the browser may be told to run nothing else.
+"""
+
+from collections.abc import Callable
+from functools import cache
+from hashlib import blake2b
+from importlib import resources
+from typing import Annotated, Any, TypeAlias
+
+import msgspec
+from flask import Blueprint, Response, abort, current_app, request
+from spectree import Response as Responses
+from spectree import SpecTree
+from spectree.model_adapter import get_msgspec_model_adapter
+from spectree.plugins.flask_plugin import FlaskPlugin
+
+from emotion_api.errors import RETRY_AFTER_SECONDS, Problem
+from emotion_api.summary import Summary
+from shared.batch import DEVICE_ID
+
+View: TypeAlias = Callable[[], Response]
+
+EXAMPLE = {
+    "device_id": "jetson_1",
+    "device_name": "Entrance Camera",
+    "updated_at": "2025-11-14T15:30:00Z",
+    "emotion_totals": {"happy": 14523.0, "sad": 3421.0, "angry": 1205.0, "neutral": 0.0},
+    "current_people": [
+        {
+            "person_id": "1",
+            "current_emotion": "happy",
+            "time_happy": 145.2,
+            "time_sad": 23.1,
+            "time_angry": 5.3,
+            "time_neutral": 0.0,
+            "last_seen": "2025-11-14T15:29:55Z",
+        }
+    ],
+}
+
+ASSETS = {
+    "docs.js": ("emotion_api", "static/docs.js"),
+    "docs.css": ("emotion_api", "static/docs.css"),
+    "icon.svg": ("emotion_api", "static/icon.svg"),
+    "swagger_bundle.js": ("offapi", "swagger_bundle.js"),
+    "swagger_preset.js": ("offapi", "swagger_preset.js"),
+    "swagger_style.css": ("offapi", "swagger_style.css"),
+    "redoc.js": ("offapi", "redoc.js"),
+}
+"""What is served below /docs/assets: the name there, and the package and file that it comes from."""
+
+_MEDIA_TYPES = {"js": "text/javascript", "css": "text/css", "svg": "image/svg+xml", "html": "text/html"}
+
+# ReDoc would also fetch its maker's logo and report to its maker; this keeps both from happening.
+_PAGE_POLICY = (
+    "default-src 'none'; script-src 'self'; connect-src 'self'; img-src 'self' data:; font-src 'self' data:; "
+    "style-src 'self' 'unsafe-inline'; worker-src blob:; frame-ancestors 'none'; base-uri 'none'; form-action 'none'"
+)
+
+
+class Health(msgspec.Struct, frozen=True):
+    """The API runs."""
+
+    status: Annotated[str, msgspec.Meta(examples=["ok"])]
+
+
+class SummaryQuery(msgspec.Struct, frozen=True):
+    """What to ask for."""
+
+    device_id: Annotated[
+        str,
+        msgspec.Meta(
+            pattern=f"^{DEVICE_ID.pattern}$", min_length=1, max_length=64, description="the device, given once"
+        ),
+    ] = "jetson_1"
+
+
+class _Bystander(FlaskPlugin):
+    """Lets spectree describe views without taking part in their requests: it has nothing to check."""
+
+    def validate(self, func: View, *options: object) -> Response:
+        return func()
+
+
+def new_specification() -> SpecTree:
+    """An empty OpenAPI document, for views to be described to."""
+    return SpecTree(
+        backend=_Bystander,
+        mode="strict",
+        annotations=False,
+        title="Emotion analytics",
+        version="1.0.0",
+        description="How long the people in view of each camera have shown each emotion. Read-only.",
+        model_adapter=get_msgspec_model_adapter(),
+        naming_strategy=lambda model: model.__name__,
+        nested_naming_strategy=lambda parent, child: child,
+        validation_error_status=400,
+        validation_error_model=Problem,
+    )
+
+
+def describe_health(specification: SpecTree) -> Callable[[View], View]:
+    """Describe a view that answers with Health."""
+    decorator: Callable[[View], View] = specification.validate(
+        resp=Responses(
+            HTTP_200=(Health, "The API runs"),
+            HTTP_400=(Problem, "Not a valid request"),
+            HTTP_405=(Problem, "A method that is not GET, HEAD or OPTIONS"),
+        ),
+        operation_id="health",
+    )
+    return decorator
+
+
+def describe_summary(specification: SpecTree) -> Callable[[View], View]:
+    """Describe a view that answers with Summary."""
+    decorator: Callable[[View], View] = specification.validate(
+        query=SummaryQuery,
+        resp=Responses(
+            HTTP_200=(Summary, "The summary"),
+            HTTP_304=(None, "The summary is the one that If-None-Match names"),
+            HTTP_400=(Problem, "device_id is not valid, empty, or given more than once"),
+            HTTP_405=(Problem, "A method that is not GET, HEAD or OPTIONS"),
+            HTTP_500=(Problem, "The server failed"),
+            HTTP_503=(Problem, "The database cannot be read: try again after Retry-After seconds"),
+        ),
+        operation_id="summary",
+    )
+    return decorator
+
+
+def blueprint(specification: SpecTree) -> Blueprint:
+    """`/openapi.json`, `/docs`, `/redoc` and what the two pages load."""
+    pages = Blueprint("docs", __name__)
+
+    @cache
+    def document() -> bytes:
+        return msgspec.json.encode(openapi(specification))
+
+    @pages.get("/openapi.json")
+    def openapi_json() -> Response:
+        return _file(document(), "application/json")
+
+    @pages.get("/docs")
+    def swagger() -> Response:
+        return _page("static/docs.html")
+
+    @pages.get("/redoc")
+    def redoc() -> Response:
+        return _page("static/redoc.html")
+
+    @pages.get("/docs/assets/<name>")
+    def asset(name: str) -> Response:
+        if name not in ASSETS:
+            abort(404)
+        return _file(_content(*ASSETS[name]), _media_type(name))
+
+    return pages
+
+
+def openapi(specification: SpecTree) -> dict[str, Any]:
+    """The OpenAPI 3.1 document of the current application."""
+    document: dict[str, Any] = msgspec.json.decode(msgspec.json.encode(specification.spec))
+    operations = [path["get"] for path in document["paths"].values()]
+    for operation in operations:
+        for status, response in operation["responses"].items():
+            if status >= "400":
+                response["content"] = {"application/problem+json": response["content"]["application/json"]}
+    summary = document["paths"]["/api/dashboard/summary"]["get"]["responses"]
+    summary["200"]["content"]["application/json"]["example"] = EXAMPLE
+    summary["503"]["headers"] = {
+        "Retry-After": {"description": "seconds", "schema": {"type": "integer", "examples": [RETRY_AFTER_SECONDS]}}
+    }
+    return document
+
+
+def _page(path: str) -> Response:
+    response = _file(_content("emotion_api", path), _media_type(path))
+    response.headers["Content-Security-Policy"] = _PAGE_POLICY
+    return response
+
+
+def _file(content: bytes, media_type: str) -> Response:
+    response = current_app.response_class(content, mimetype=media_type)
+    response.set_etag(blake2b(content, digest_size=16).hexdigest())
+    response.make_conditional(request)
+    return response
+
+
+def _media_type(name: str) -> str:
+    return _MEDIA_TYPES[name.rpartition(".")[2]]
+
+
+@cache
+def _content(package: str, path: str) -> bytes:
+    return resources.files(package).joinpath(path).read_bytes()

@@ -1,0 +1,43 @@
+"""How gunicorn serves the API: `gunicorn 'emotion_api:create_app()'`. GUNICORN_CMD_ARGS overrides each setting."""
+
+import logging
+import os
+import sys
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from gunicorn.arbiter import Arbiter
+
+bind = "127.0.0.1:8000"  # nobody else can reach it unless asked for; a container sets 0.0.0.0
+workers = 2
+worker_class = "gevent"  # 200 slow or idle clients do not hold up the others, as they do with threads
+worker_connections = 1_000
+preload_app = False  # each worker makes its own engine: a SQLite connection must not cross a fork
+
+timeout = 30  # a worker that does not move for so long is replaced
+graceful_timeout = 10  # what a stopping worker gives its running requests
+keepalive = 15  # seconds; longer than the dashboard waits between two polls, so that it need not reconnect
+
+limit_request_line = 2_048  # bytes; the longest valid one has about 130
+limit_request_fields = 64
+limit_request_field_size = 8_190  # bytes; browsers send the cookies of everything else on localhost, too
+
+accesslog = None  # a line for every poll says nothing
+errorlog = "-"  # stderr
+control_socket_disable = True  # a way in that nobody uses
+
+
+def on_starting(server: "Arbiter") -> None:
+    """Check the settings once, before any worker does, and end with one sentence where they cannot work."""
+    from shared.settings import Settings, SettingsError
+
+    try:
+        settings = Settings.from_environ(os.environ)
+    except SettingsError as error:
+        sys.exit(f"emotion_api cannot start: {error}")
+    logging.basicConfig(
+        level=settings.log_level,
+        format="[%(asctime)s] [%(process)d] [%(levelname)s] %(name)s: %(message)s",
+    )
+    for sentence in settings.unknown:
+        server.log.warning("%s", sentence)
