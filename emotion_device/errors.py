@@ -1,0 +1,30 @@
+"""What can go wrong for a program that publishes. Not the network: its troubles are logged and retried."""
+
+
+class PublisherError(Exception):
+    """Base of every error that this package raises on purpose."""
+
+
+class InvalidBatch(PublisherError, ValueError):
+    """Raised when a batch breaks the rules of the payload. Its text says which value, and what is wrong with it."""
+
+
+class BatchTooLarge(PublisherError, ValueError):
+    """Raised when one person's entry alone is larger than what the broker takes (its Maximum Packet Size).
+
+    `person_id` is the person, or None where not even a batch without people fits; `size` is the payload in bytes,
+    `limit` the most bytes that a payload may have on this topic.
+    """
+
+    def __init__(self, *, person_id: str | None, size: int, limit: int) -> None:
+        what = "a batch without people" if person_id is None else f"the entry of person {person_id!r:.80} alone"
+        super().__init__(
+            f"{what} is a payload of {size} bytes, but the broker takes {limit} here: raise its max_packet_size"
+        )
+        self.person_id = person_id
+        self.size = size
+        self.limit = limit
+
+
+class PublisherClosed(PublisherError):
+    """Raised when something is published after close()."""

@@ -1,0 +1,203 @@
+"""What is still to be sent: the newest batch, and the last word on everyone who has left since. No I/O, no clock.
+
+Cumulative seconds make an older batch worthless for everyone who is in a newer one, so a newer batch replaces it.
+Whoever is in the older one only has left the view: their entry is kept with its own stamp, so that neither their
+final seconds are lost nor their `last_seen` is wrong.
+"""
+
+import math
+import unicodedata
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from numbers import Real
+
+from emotion_device.errors import BatchTooLarge, InvalidBatch
+from shared.batch import EMOTIONS, MAX_PERSON_ID, encode
+
+MAX_DEPARTED = 1_000
+"""How many people who left while nothing could be sent are remembered; beyond it the earliest remembered go first."""
+
+MAX_MQTT_PACKET = 268_435_460
+"""The largest packet that MQTT knows, in bytes: what a broker takes that names no Maximum Packet Size."""
+
+_CORRELATION_DATA_BYTES = 32
+
+Cumulative = dict[str, float]
+People = dict[str, Cumulative]
+
+
+@dataclass(frozen=True, slots=True)
+class Pending:
+    """Checked entries that carry one stamp: `people` maps person id to cumulative seconds per emotion."""
+
+    timestamp: datetime
+    people: People
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """One payload as it goes out, and the entries in it; None for bytes that are no batch."""
+
+    timestamp: datetime
+    payload: bytes
+    people: People | None
+
+
+class Outbox:
+    """Holds what is not sent yet. Not thread-safe: the publisher guards it with its lock."""
+
+    def __init__(self, *, max_departed: int = MAX_DEPARTED) -> None:
+        self._newest: Pending | None = None
+        self._departed: dict[str, tuple[datetime, Cumulative]] = {}
+        self._max_departed = max_departed
+
+    def __bool__(self) -> bool:
+        return self._newest is not None or bool(self._departed)
+
+    def put(self, batch: Pending) -> None:
+        """Make `batch` the newest: it replaces what was waiting, save for the people it does not name."""
+        if self._newest is not None:
+            self._remember(self._newest, absent_from=batch.people)
+        for person_id in batch.people:
+            self._departed.pop(person_id, None)
+        self._newest = batch
+
+    def put_back(self, batch: Pending) -> None:
+        """Return what was taken and not acknowledged. Several are returned in reverse, the newest first."""
+        if self._newest is None:
+            self._newest = batch
+        elif self._newest.timestamp == batch.timestamp:
+            self._newest = Pending(batch.timestamp, batch.people | self._newest.people)
+        else:
+            self._remember(batch, absent_from=self._newest.people | dict.fromkeys(self._departed))
+
+    def take(self) -> list[Pending]:
+        """Empty the outbox: who departed, oldest stamp first, then the newest batch."""
+        by_stamp: dict[datetime, People] = {}
+        for person_id, (timestamp, seconds) in self._departed.items():
+            by_stamp.setdefault(timestamp, {})[person_id] = seconds
+        taken = [Pending(timestamp, by_stamp[timestamp]) for timestamp in sorted(by_stamp)]
+        if self._newest is not None:
+            taken.append(self._newest)
+        self._newest = None
+        self._departed = {}
+        return taken
+
+    def _remember(self, batch: Pending, *, absent_from: Mapping[str, object]) -> None:
+        for person_id, seconds in batch.people.items():
+            if person_id not in absent_from:
+                self._departed[person_id] = (batch.timestamp, seconds)
+        while len(self._departed) > self._max_departed:
+            del self._departed[next(iter(self._departed))]
+
+
+def check(
+    people: Mapping[str, Mapping[str, float]] | Mapping[int, Mapping[str, float]], timestamp: datetime
+) -> Pending:
+    """A copy of the batch in plain types: what it returns, the daemon accepts.
+
+    Numbers may be of any real type (numpy's too), person ids also int. Raises InvalidBatch.
+    """
+    if timestamp.tzinfo is None:
+        raise InvalidBatch("timestamp needs a time zone: use datetime.now(UTC)")
+    try:
+        stamp = timestamp.astimezone(UTC)
+    except OverflowError as error:
+        raise InvalidBatch(f"timestamp {timestamp} lies outside the calendar in UTC") from error
+    if not isinstance(people, Mapping):
+        raise InvalidBatch(f"people is {_shown(people)}, but it maps person ids to seconds per emotion")
+    checked: People = {}
+    for key, seconds in people.items():
+        person_id = _person_id(key)
+        if person_id in checked:
+            raise InvalidBatch(f"person {person_id!r:.80} is named twice, as a number and as text")
+        checked[person_id] = _cumulative(person_id, seconds)
+    return Pending(stamp, checked)
+
+
+def split(device_id: str, batch: Pending, *, limit: int) -> tuple[list[Message], list[BatchTooLarge]]:
+    """Cut `batch` into payloads of at most `limit` bytes with the same stamp, and name whoever fits into none.
+
+    A batch without people is one message too: it says that nobody is in view.
+    """
+    payload = encode(device_id, batch.timestamp, batch.people)
+    if len(payload) <= limit:
+        return [Message(batch.timestamp, payload, batch.people)], []
+
+    empty = len(encode(device_id, batch.timestamp, {}))
+    if not batch.people:
+        return [], [BatchTooLarge(person_id=None, size=empty, limit=limit)]
+    parts: list[People] = []
+    refused: list[BatchTooLarge] = []
+    room = 0
+    for person_id, seconds in batch.people.items():
+        alone = len(encode(device_id, batch.timestamp, {person_id: seconds}))
+        needed = alone - empty + 1  # and a comma
+        if alone > limit:
+            refused.append(BatchTooLarge(person_id=person_id, size=alone, limit=limit))
+        elif needed <= room:
+            parts[-1][person_id] = seconds
+            room -= needed
+        else:
+            parts.append({person_id: seconds})
+            room = limit - alone
+    messages = [Message(batch.timestamp, encode(device_id, batch.timestamp, part), part) for part in parts]
+    return messages, refused
+
+
+def payload_limit(maximum_packet_size: int, *, topic: str, response_topic: str | None) -> int:
+    """The most bytes of payload in a PUBLISH packet on `topic` of at most `maximum_packet_size` bytes."""
+    packet_type, remaining_length, packet_id, properties_length = 1, 4, 2, 4
+    overhead = packet_type + remaining_length + 2 + len(topic.encode()) + packet_id + properties_length
+    if response_topic is not None:
+        overhead += 3 + len(response_topic.encode()) + 3 + _CORRELATION_DATA_BYTES
+    return maximum_packet_size - overhead
+
+
+def correlation_data(timestamp: datetime) -> bytes:
+    """What a reply to a batch brings back: the batch's stamp."""
+    return timestamp.isoformat().encode()
+
+
+def _person_id(value: object) -> str:
+    if isinstance(value, int) and not isinstance(value, bool):
+        value = str(value) if abs(value) < 10 ** (MAX_PERSON_ID - 1) else "9" * (MAX_PERSON_ID + 1)
+    if not isinstance(value, str):
+        raise InvalidBatch(f"person id {_shown(value)} is neither text nor a whole number")
+    if not 1 <= len(value) <= MAX_PERSON_ID:
+        raise InvalidBatch(f"person id {value!r:.40} has {len(value)} characters, but 1 to {MAX_PERSON_ID} are allowed")
+    for character in value:
+        if unicodedata.category(character) in ("Cc", "Cs"):
+            raise InvalidBatch(f"person id {value!r:.80} has a control character or half of a surrogate pair")
+    return value
+
+
+def _cumulative(person_id: str, seconds: object) -> Cumulative:
+    if not isinstance(seconds, Mapping):
+        raise InvalidBatch(f"person {person_id!r:.80} has {_shown(seconds)}, but it maps emotions to seconds")
+    return {_emotion(person_id, emotion): _seconds(person_id, emotion, value) for emotion, value in seconds.items()}
+
+
+def _emotion(person_id: str, emotion: object) -> str:
+    # The daemon ignores what it does not know. Here it is a slip of the pen, and the seconds would be lost unheard.
+    if not isinstance(emotion, str) or emotion not in EMOTIONS:
+        raise InvalidBatch(f"person {person_id!r:.80}: {_shown(emotion)} is none of {', '.join(EMOTIONS)}")
+    return emotion
+
+
+def _seconds(person_id: str, emotion: object, value: object) -> float:
+    where = f"person {person_id!r:.80}, {emotion}"
+    if isinstance(value, bool) or not isinstance(value, Real):
+        raise InvalidBatch(f"{where}: {_shown(value)} is not a number of seconds")
+    try:
+        seconds = float(value)
+    except OverflowError as error:
+        raise InvalidBatch(f"{where}: the number is too large") from error
+    if not math.isfinite(seconds) or seconds < 0:
+        raise InvalidBatch(f"{where}: {seconds} is not a finite number of seconds >= 0")
+    return seconds
+
+
+def _shown(value: object) -> str:
+    return f"{value!r:.60}" if isinstance(value, str | int | float | None) else f"a {type(value).__name__}"

@@ -1,0 +1,653 @@
+"""What a camera's program imports: `publish` hands a batch over and returns, a background thread does the rest.
+
+The thread drives paho itself, as the daemon does, instead of paho's own thread: a lock that `publish` takes is never
+held during input or output, many publishers share one thread, and every connection attempt gets a paho client of its
+own, so that nothing which an earlier connection left behind is ever sent again unasked.
+"""
+
+import logging
+import random
+import selectors
+import socket
+import ssl
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Literal, Self
+
+import msgspec
+from paho.mqtt import client as mqtt
+from paho.mqtt.enums import CallbackAPIVersion
+from paho.mqtt.packettypes import PacketTypes
+from paho.mqtt.properties import Properties
+from paho.mqtt.reasoncodes import ReasonCode
+
+from emotion_device import outbox
+from emotion_device.errors import BatchTooLarge, PublisherClosed
+from emotion_device.outbox import MAX_MQTT_PACKET, Message, Outbox, Pending
+from shared.batch import DEVICE_ID, Topics
+
+KEEPALIVE_SECONDS = 30
+"""After one and a half of these without a sign of life the broker says "offline" for the device."""
+
+CONNECT_TIMEOUT_SECONDS = 5.0
+MAX_RECONNECT_SECONDS = 30.0
+_FIRST_RECONNECT_SECONDS = 0.5
+_STABLE_SECONDS = 10.0
+_SUSPICIOUS_LOSSES = 2
+_TICK_SECONDS = 0.2
+_MAX_IN_FLIGHT = 10
+_MAX_RAW = 10
+
+_NO_MATCHING_SUBSCRIBERS = 0x10
+_DISCONNECT_WITH_WILL = 0x04
+_SESSION_TAKEN_OVER = 0x8E
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """What became of one message.
+
+    `status` is "ok" when the daemon has committed it; `updated_count` is then the number of people it changed.
+    `error` says why it was rejected, by the daemon, by the broker, or here because one person's entry is too large.
+    `timestamp` (aware UTC) is the stamp of the batch; a batch in several messages gets a reply to each.
+    """
+
+    status: Literal["ok", "error"]
+    timestamp: datetime
+    updated_count: int = 0
+    error: str | None = None
+
+
+class _ReplyPayload(msgspec.Struct):
+    status: Literal["ok", "error"]
+    updated_count: int = 0
+    error: str | None = None
+
+
+_reply_decoder = msgspec.json.Decoder(_ReplyPayload)
+
+
+class Network:
+    """One background thread that carries the connections of any number of publishers.
+
+    A publisher makes one of its own unless it is given one. For a program that plays many devices: about 500
+    publishers at one batch a second fit on one core, where a thread each would not.
+    """
+
+    def __init__(self) -> None:
+        self._selector = selectors.DefaultSelector()
+        self._wake_reader, self._wake_writer = socket.socketpair()
+        self._wake_reader.setblocking(False)
+        self._wake_writer.setblocking(False)
+        self._selector.register(self._wake_reader, selectors.EVENT_READ)
+        self._awake = False
+        self._stopping = False
+        self._ready: deque[Publisher] = deque()
+        self._publishers: dict[Publisher, None] = {}
+        self._lock = threading.Lock()
+        # A daemon thread: a program that dies without close() ends, and the last will says "offline".
+        self._thread = threading.Thread(target=self._run, name="emotion-publisher", daemon=True)
+        self._thread.start()
+
+    def close(self, timeout: float = 5.0) -> bool:
+        """Close every publisher, all within `timeout` seconds, and end the thread.
+
+        Returns whether everything that was published has been acknowledged.
+        """
+        deadline = time.monotonic() + timeout
+        with self._lock:
+            publishers = list(self._publishers)
+        for publisher in publishers:
+            publisher._begin_close(deadline)
+        complete = [publisher._wait_closed(deadline) for publisher in publishers]
+        self._stopping = True
+        self._interrupt()
+        if threading.current_thread() is not self._thread:
+            self._thread.join(max(0.0, deadline - time.monotonic()) + 1.0)
+        return all(complete)
+
+    def _add(self, publisher: "Publisher") -> None:
+        with self._lock:
+            if self._stopping:
+                raise PublisherClosed("the network is closed")
+            self._publishers[publisher] = None
+        self._wake(publisher)
+
+    def _wake(self, publisher: "Publisher") -> None:
+        """Have the thread look at `publisher` now. Never blocks."""
+        self._ready.append(publisher)
+        if not self._awake:
+            self._awake = True
+            self._interrupt()
+
+    def _interrupt(self) -> None:
+        with suppress(OSError):  # full: the thread wakes anyway; closed: there is none
+            self._wake_writer.send(b"\0")
+
+    def _watch(self, sock: socket.socket, publisher: "Publisher", *, writing: bool) -> None:
+        events = selectors.EVENT_READ | (selectors.EVENT_WRITE if writing else 0)
+        known = self._selector.get_map().get(sock)
+        if known is None:
+            self._selector.register(sock, events, publisher)
+        elif known.events != events:
+            self._selector.modify(sock, events, publisher)
+
+    def _unwatch(self, sock: socket.socket) -> None:
+        with suppress(KeyError, ValueError):
+            self._selector.unregister(sock)
+
+    def _run(self) -> None:
+        next_tick = 0.0
+        while self._publishers or not self._stopping:
+            for key, events in self._selector.select(_TICK_SECONDS):
+                if key.data is not None:
+                    self._drive(key.data, events)
+            with suppress(BlockingIOError):
+                self._wake_reader.recv(4096)
+            self._awake = False
+            while self._ready:
+                self._drive(self._ready.popleft(), 0)
+            if time.monotonic() >= next_tick:
+                next_tick = time.monotonic() + _TICK_SECONDS
+                for publisher in list(self._publishers):
+                    self._drive(publisher, 0)
+        self._selector.close()
+        self._wake_reader.close()
+        self._wake_writer.close()
+
+    def _drive(self, publisher: "Publisher", events: int) -> None:
+        try:
+            open_still = publisher._step(events)
+        except Exception:
+            log.exception("%s: unexpected; the connection is dropped and made anew", publisher.device_id)
+            publisher._drop("an unexpected error")
+            open_still = True
+        if not open_still:
+            with self._lock:
+                self._publishers.pop(publisher, None)
+
+
+class Publisher:
+    """Sends the batches of one device. Usable from any thread, and as a context manager.
+
+        with Publisher("jetson_1", host="broker.local", password="…", on_reply=print) as publisher:
+            publisher.publish({"1": {"happy": 123.5, "sad": 20.0}})
+
+    It connects in the background and keeps trying for as long as it takes; a broker that is down is no error. What
+    happens is in the log of this module. `username` is the device id where only a password is given; `tls_ca` is the
+    path of the CA certificate and turns TLS on. `on_reply` is called with a Reply in the background thread: it must
+    not block. Raises ValueError where an argument cannot work.
+    """
+
+    def __init__(
+        self,
+        device_id: str,
+        *,
+        host: str = "localhost",
+        port: int = 1883,
+        username: str | None = None,
+        password: str | None = None,
+        tls_ca: str | Path | None = None,
+        topic_prefix: str = "emotions",
+        on_reply: Callable[[Reply], object] | None = None,
+        network: Network | None = None,
+    ) -> None:
+        if not DEVICE_ID.fullmatch(device_id):
+            raise ValueError(f"device id {device_id!r:.80} has to be 1 to 64 of A-Z a-z 0-9 . _ : -")
+        if not host:
+            raise ValueError("host is empty")
+        if not 1 <= port <= 65535:
+            raise ValueError(f"port {port} is not a number from 1 to 65535")
+        if not topic_prefix or any(character in "+#\0" for character in topic_prefix):
+            raise ValueError(f"topic_prefix {topic_prefix!r} is not a topic: it is levels without + and #")
+        self.device_id = device_id
+        self._host, self._port = host, port
+        self._username, self._password = username or (device_id if password else None), password
+        self._tls = None if tls_ca is None else _tls_context(tls_ca)
+        topics = Topics(topic_prefix)
+        self._batch_topic = topics.batch(device_id)
+        self._status_topic = topics.status(device_id)
+        self._reply_topic = topics.reply(device_id) if on_reply is not None else None
+        self._on_reply = on_reply
+
+        self._lock = threading.Lock()  # guards the outbox and the two lines below; never held during I/O
+        self._outbox = Outbox()
+        self._raw: deque[Message] = deque(maxlen=_MAX_RAW)
+        self._close_by: float | None = None
+        self._closed = threading.Event()
+        self._limit = self._payload_limit(MAX_MQTT_PACKET)
+        self._sent = 0
+        self._acknowledged = 0
+
+        # From here on the network's thread's alone.
+        self._connection: _Connection | None = None
+        self._round: deque[Message] = deque()
+        self._next_attempt = 0.0
+        self._failures = 0
+        self._problem: str | None = None
+        self._remarked: set[str] = set()
+
+        self._owns_network = network is None
+        self._network = network or Network()
+        self._network._add(self)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    @property
+    def connected(self) -> bool:
+        """Whether the broker has accepted the connection, as far as is known."""
+        connection = self._connection
+        return connection is not None and connection.established
+
+    @property
+    def sent(self) -> int:
+        """How many messages with batches went out, repeats included."""
+        return self._sent
+
+    @property
+    def acknowledged(self) -> int:
+        """How many messages with batches the broker has taken (PUBACK)."""
+        return self._acknowledged
+
+    def publish(
+        self,
+        people: Mapping[str, Mapping[str, float]] | Mapping[int, Mapping[str, float]],
+        timestamp: datetime | None = None,
+    ) -> None:
+        """Hand over the people in view: person id -> cumulative seconds per emotion. Never waits for the network.
+
+        `timestamp` is when they were seen, with a time zone; now by default. While an earlier batch is still on its
+        way, or the broker is away, only the newest is kept, and the last entry of up to 1,000 people who have left.
+
+        Raises InvalidBatch (a ValueError) for values that the daemon would reject, BatchTooLarge where the broker is
+        known to take less than one person's entry (then nothing is sent), PublisherClosed after close().
+        """
+        batch = outbox.check(people, datetime.now(UTC) if timestamp is None else timestamp)
+        _, refused = outbox.split(self.device_id, batch, limit=self._limit)
+        if refused:
+            raise refused[0]
+        with self._lock:
+            self._raise_if_closed()
+            self._outbox.put(batch)
+        self._network._wake(self)
+
+    def close(self, timeout: float = 5.0) -> bool:
+        """Send what is pending, waiting up to `timeout` seconds for it, say "offline" and disconnect.
+
+        Returns whether everything that was published has been acknowledged. A second call does nothing more. From
+        `on_reply` it returns False at once, and the rest happens in the background.
+        """
+        deadline = time.monotonic() + timeout
+        self._begin_close(deadline)
+        complete = self._wait_closed(deadline)
+        if self._owns_network:
+            self._network.close(max(0.0, deadline - time.monotonic()))
+        return complete
+
+    def _raise_if_closed(self) -> None:
+        if self._close_by is not None:
+            raise PublisherClosed(f"{self.device_id}: the publisher is closed")
+
+    def _begin_close(self, deadline: float) -> None:
+        with self._lock:
+            if self._close_by is None:
+                self._close_by = deadline
+        self._network._wake(self)
+
+    def _wait_closed(self, deadline: float) -> bool:
+        if threading.current_thread() is self._network._thread:
+            return False
+        # A moment more: at the deadline the thread gives up and disconnects by itself.
+        return self._closed.wait(max(0.0, deadline - time.monotonic()) + 0.5) and not self._pending()
+
+    def _pending(self) -> bool:
+        connection = self._connection
+        in_flight = connection is not None and any(connection.unacknowledged.values())
+        with self._lock:
+            return bool(self._outbox or self._raw or self._round or in_flight)
+
+    # What follows runs in the network's thread.
+
+    def _step(self, events: int) -> bool:
+        """Do what can be done now without waiting. Returns False once the publisher is closed."""
+        if self._closed.is_set():
+            return False
+        now = time.monotonic()
+        if self._connection is not None:
+            self._serve(self._connection, events, now)
+        if self._close_by is not None and (now >= self._close_by or not self._pending()):
+            self._finish()
+            return False
+        if self._connection is None and now >= self._next_attempt:
+            self._connect()
+        return True
+
+    def _connect(self) -> None:
+        connection = _Connection(self.device_id, self._username, self._password, self._tls, self._status_topic)
+        try:
+            connection.open(self._host, self._port)
+        except OSError as error:
+            self._retry_later(f"cannot reach the broker at {self._host}:{self._port} ({error})")
+            return
+        self._connection = connection
+        self._network._watch(connection.sock, self, writing=connection.client.want_write())
+
+    def _serve(self, connection: "_Connection", events: int, now: float) -> None:
+        was_established = connection.established
+        connection.exchange(events, now)
+        if connection.established and not was_established and connection.ended is None:
+            self._connected(connection)
+        for mid, reason in connection.take_acknowledgements():
+            self._settled(connection.unacknowledged.pop(mid, None), reason)
+        for message in connection.take_replies():
+            self._replied(message)
+        if connection.established and connection.ended is None:
+            self._send(connection)
+        if connection.ended is not None:
+            self._drop(connection.ended)
+        else:
+            self._network._watch(connection.sock, self, writing=connection.client.want_write())
+
+    def _connected(self, connection: "_Connection") -> None:
+        log.info("%s: connected to %s:%d", self.device_id, self._host, self._port)
+        self._problem = None
+        self._remarked.clear()
+        self._limit = self._payload_limit(connection.maximum_packet_size)
+        if self._reply_topic is not None:
+            connection.client.subscribe(self._reply_topic, qos=1)
+        connection.publish(self._status_topic, b"online", retain=True)
+
+    def _send(self, connection: "_Connection") -> None:
+        # One round at a time: what is published meanwhile waits, and only the newest of it goes into the next.
+        if not self._round and not connection.unacknowledged:
+            self._round.extend(self._next_round())
+        while self._round and connection.ended is None and len(connection.unacknowledged) < connection.window:
+            message = self._round.popleft()
+            properties = None
+            if self._reply_topic is not None:
+                properties = Properties(PacketTypes.PUBLISH)
+                properties.ResponseTopic = self._reply_topic
+                properties.CorrelationData = outbox.correlation_data(message.timestamp)
+            connection.publish(self._batch_topic, message.payload, message=message, properties=properties)
+            self._sent += 1
+
+    def _next_round(self) -> list[Message]:
+        with self._lock:
+            batches = self._outbox.take()
+            raw = list(self._raw)
+            self._raw.clear()
+        messages: list[Message] = []
+        for batch in batches:
+            cut, refused = outbox.split(self.device_id, batch, limit=self._limit)
+            messages += cut
+            for error in refused:
+                self._too_large(error, batch.timestamp)
+        return messages + raw
+
+    def _too_large(self, error: BatchTooLarge, timestamp: datetime) -> None:
+        self._remark("too large", f"not sent: {error}; everyone else is")
+        self._call_back(Reply("error", timestamp, error=str(error)))
+
+    def _settled(self, message: Message | None, reason: ReasonCode) -> None:
+        """A PUBACK came; without a message it is the one for the presence."""
+        if reason.is_failure:
+            what = "the presence" if message is None else "a batch"
+            problem = f"the broker refused {what} ({reason})"
+            self._remark(
+                "refused", f"{problem}: see its access rules for {self.device_id}; the next is sent all the same"
+            )
+            if message is not None:
+                self._call_back(Reply("error", message.timestamp, error=problem))
+            return
+        if message is None:
+            return
+        self._acknowledged += 1
+        if reason.value == _NO_MATCHING_SUBSCRIBERS:
+            self._remark(
+                "nobody", "the broker has nobody to give batches to: they are lost until the daemon has connected"
+            )
+        else:
+            self._remarked.discard("nobody")
+
+    def _replied(self, message: mqtt.MQTTMessage) -> None:
+        correlation = getattr(message.properties, "CorrelationData", b"")
+        try:
+            timestamp = datetime.fromisoformat(correlation.decode())
+            payload = _reply_decoder.decode(message.payload)
+        except (ValueError, msgspec.DecodeError) as error:
+            self._remark("reply", f"a reply cannot be read and is ignored ({error})")
+            return
+        self._call_back(Reply(payload.status, timestamp, payload.updated_count, payload.error))
+
+    def _call_back(self, reply: Reply) -> None:
+        if self._on_reply is None:
+            return
+        try:
+            self._on_reply(reply)
+        except Exception:
+            log.exception("%s: on_reply failed on %s; the publisher goes on", self.device_id, reply)
+
+    def _drop(self, reason: str) -> None:
+        """Give the connection up: what it has not acknowledged goes back into the outbox."""
+        connection, self._connection = self._connection, None
+        unacknowledged: list[Message] = []
+        if connection is not None:
+            if time.monotonic() - connection.opened_at >= _STABLE_SECONDS:
+                self._failures = 0
+            elif connection.established and self._failures >= _SUSPICIOUS_LOSSES:
+                # Mosquitto 2.0 does not tell (2.0.11 was tried), though MQTT 5 has a reason code for it.
+                reason = f"{reason}, as soon as it was there, again and again: does another program use this device id?"
+            unacknowledged = [message for message in connection.unacknowledged.values() if message is not None]
+            self._network._unwatch(connection.sock)
+            connection.abandon()
+        with self._lock:
+            for message in reversed([*unacknowledged, *self._round]):
+                if message.people is not None:
+                    self._outbox.put_back(Pending(message.timestamp, message.people))
+            self._round.clear()
+        self._retry_later(reason)
+
+    def _retry_later(self, problem: str) -> None:
+        delay = min(MAX_RECONNECT_SECONDS, _FIRST_RECONNECT_SECONDS * 2**self._failures)
+        self._failures = min(self._failures + 1, 16)
+        self._next_attempt = time.monotonic() + delay * random.uniform(0.5, 1)
+        if problem != self._problem:
+            log.warning(
+                "%s: %s; the newest batch is kept and the connection tried again, every %d s at the latest",
+                self.device_id,
+                problem,
+                MAX_RECONNECT_SECONDS,
+            )
+        self._problem = problem
+
+    def _remark(self, kind: str, text: str) -> None:
+        """Log `text`, once a kind and connection: what is wrong with one batch is mostly wrong with the next."""
+        if kind not in self._remarked:
+            self._remarked.add(kind)
+            log.warning("%s: %s", self.device_id, text)
+
+    def _finish(self) -> None:
+        if self._pending():
+            log.warning("%s: closed before the last batch was acknowledged; it may be lost", self.device_id)
+        if self._connection is not None:
+            self._network._unwatch(self._connection.sock)
+            self._connection.close()
+        with self._lock:
+            for message in self._connection.unacknowledged.values() if self._connection is not None else ():
+                if message is not None and message.people is not None:
+                    self._outbox.put_back(Pending(message.timestamp, message.people))
+        self._connection = None
+        self._closed.set()
+
+    def _payload_limit(self, maximum_packet_size: int) -> int:
+        return outbox.payload_limit(maximum_packet_size, topic=self._batch_topic, response_topic=self._reply_topic)
+
+
+class FaultyPublisher(Publisher):
+    """The simulator's publisher: it can also send bytes that are no batch."""
+
+    def publish_raw(self, payload: bytes, timestamp: datetime) -> None:
+        """Send `payload` as it is, once; of many that wait the 10 newest are kept. Its Reply has `timestamp`."""
+        with self._lock:
+            self._raise_if_closed()
+            self._raw.append(Message(timestamp.astimezone(UTC), payload, None))
+        self._network._wake(self)
+
+
+class _Connection:
+    """One attempt and the connection that comes of it. paho's callbacks only note down here what has happened."""
+
+    def __init__(
+        self, device_id: str, username: str | None, password: str | None, tls: ssl.SSLContext | None, status_topic: str
+    ) -> None:
+        self.client = mqtt.Client(
+            CallbackAPIVersion.VERSION2, client_id=device_id, protocol=mqtt.MQTTv5, reconnect_on_failure=False
+        )
+        self.client.username_pw_set(username, password)
+        if tls is not None:
+            self.client.tls_set_context(tls)
+        self.client.will_set(status_topic, b"offline", qos=1, retain=True)
+        self.client.connect_timeout = CONNECT_TIMEOUT_SECONDS
+        self.client.on_connect = self._on_connect
+        self.client.on_disconnect = self._on_disconnect
+        self.client.on_publish = self._on_publish
+        self.client.on_message = self._on_message
+        self.sock: Any = None  # a socket; paho types it otherwise for its websockets
+        self.opened_at = 0.0
+        self.established = False
+        self.ended: str | None = None
+        self.window = 1
+        self.maximum_packet_size = MAX_MQTT_PACKET
+        self.unacknowledged: dict[int, Message | None] = {}
+        self._username = username
+        self._acknowledgements: list[tuple[int, ReasonCode]] = []
+        self._replies: list[mqtt.MQTTMessage] = []
+
+    def open(self, host: str, port: int) -> None:
+        """Connect the socket and send CONNECT. Raises OSError, after the connect timeout at the latest."""
+        self.client.connect(host, port, KEEPALIVE_SECONDS, clean_start=True)
+        self.sock = self.client.socket()
+        if self.sock is None:
+            raise ConnectionError("the broker closed the connection")
+        self.opened_at = time.monotonic()
+
+    def exchange(self, events: int, now: float) -> None:
+        """Read and write what the socket has and takes, and keep the connection alive."""
+        if events & selectors.EVENT_READ:
+            self.client.loop_read()
+            # What TLS has decrypted already is no news to the selector.
+            while self.ended is None and isinstance(self.sock, ssl.SSLSocket) and self.sock.pending():
+                self.client.loop_read()
+        if events & selectors.EVENT_WRITE:
+            self.client.loop_write()
+        self.client.loop_misc()
+        if not self.established and now - self.opened_at > CONNECT_TIMEOUT_SECONDS:
+            self._end("the broker took the connection, but did not answer")
+        elif self.client.socket() is None:
+            self._end("the connection to the broker was lost")
+
+    def publish(
+        self,
+        topic: str,
+        payload: bytes,
+        *,
+        retain: bool = False,
+        message: Message | None = None,
+        properties: Properties | None = None,
+    ) -> None:
+        info = self.client.publish(topic, payload, qos=1, retain=retain, properties=properties)
+        self.unacknowledged[info.mid] = message
+
+    def take_acknowledgements(self) -> list[tuple[int, ReasonCode]]:
+        taken, self._acknowledgements = self._acknowledgements, []
+        return taken
+
+    def take_replies(self) -> list[mqtt.MQTTMessage]:
+        taken, self._replies = self._replies, []
+        return taken
+
+    def close(self) -> None:
+        """Disconnect so that the broker publishes the will: "offline" needs no PUBACK of its own that way."""
+        reason = ReasonCode(PacketTypes.DISCONNECT, identifier=_DISCONNECT_WITH_WILL)
+        if self.established:
+            self.client.disconnect(reason)
+        self.abandon()
+
+    def abandon(self) -> None:
+        """Close the socket without a word: where the broker still listens, it publishes the will."""
+        self.client.on_disconnect = None
+        if self.sock is not None:
+            self.sock.close()
+
+    def _end(self, reason: str) -> None:
+        if self.ended is None:  # the first reason is the true one
+            self.ended = reason
+
+    def _on_connect(
+        self, client: mqtt.Client, userdata: object, flags: object, reason: ReasonCode, properties: Properties | None
+    ) -> None:
+        if reason.is_failure:
+            login = f"the login as {self._username!r}" if self._username else "a login without a user name"
+            self._end(f"the broker refused {login} ({reason}): check user name and password")
+            return
+        self.established = True
+        self.window = min(_MAX_IN_FLIGHT, getattr(properties, "ReceiveMaximum", _MAX_IN_FLIGHT))
+        self.maximum_packet_size = getattr(properties, "MaximumPacketSize", MAX_MQTT_PACKET)
+
+    def _on_disconnect(
+        self,
+        client: mqtt.Client,
+        userdata: object,
+        flags: mqtt.DisconnectFlags,
+        reason: ReasonCode,
+        properties: object,
+    ) -> None:
+        if reason.value == _SESSION_TAKEN_OVER:
+            self._end("another program connected with this device id: give each device an id of its own")
+        elif flags.is_disconnect_packet_from_server:
+            self._end(f"the broker ended the connection ({reason})")
+        elif self.established:
+            self._end("the connection to the broker was lost")
+        else:
+            self._end(
+                "the broker closed the connection without an answer: is it MQTT 5, and TLS on both sides or none?"
+            )
+
+    def _on_publish(
+        self, client: mqtt.Client, userdata: object, mid: int, reason: ReasonCode, properties: object
+    ) -> None:
+        self._acknowledgements.append((mid, reason))
+
+    def _on_message(self, client: mqtt.Client, userdata: object, message: mqtt.MQTTMessage) -> None:
+        self._replies.append(message)
+
+
+class _TlsContext(ssl.SSLContext):
+    """Shakes hands while it wraps a socket, and so closes it where that fails; paho alone would leave it open."""
+
+    def wrap_socket(self, *arguments: Any, **options: Any) -> ssl.SSLSocket:
+        return super().wrap_socket(*arguments, **options | {"do_handshake_on_connect": True})
+
+
+def _tls_context(ca: str | Path) -> ssl.SSLContext:
+    context = _TlsContext(ssl.PROTOCOL_TLS_CLIENT)  # checks the certificate and the host name
+    try:
+        context.load_verify_locations(cafile=ca)
+    except (OSError, ssl.SSLError) as error:
+        raise ValueError(f"tls_ca {str(ca)!r} is not a readable file of CA certificates: {error}") from error
+    return context
