@@ -12,6 +12,10 @@ BUSY_TIMEOUT_MS = 2_000
 """How long SQLite waits for another writer's lock before it reports "database is locked"."""
 
 
+# What a lost server or a locked table may cost one request of the API, PostgreSQL's counterpart of the busy timeout.
+_PATIENCE = {"connect_timeout": 5, "options": "-c statement_timeout=5000"}
+
+
 def sqlite_path(url: URL | str) -> Path | None:
     """The database file that `url` names, or None where it is not SQLite's."""
     url = make_url(url)
@@ -41,7 +45,9 @@ def reader_engine(url: str, *, echo: bool = False) -> Engine:
     """
     path = sqlite_path(url)
     if path is None:
-        engine = create_engine(url, echo=echo, pool_pre_ping=True, isolation_level="REPEATABLE READ")
+        engine = create_engine(
+            url, echo=echo, pool_pre_ping=True, isolation_level="REPEATABLE READ", connect_args=_PATIENCE
+        )
         event.listen(engine, "begin", _begin_read_only)
         return engine
     engine = create_engine(f"sqlite:///file:{quote(str(path))}?mode=ro&uri=true", echo=echo)

@@ -1,0 +1,104 @@
+"""From PUBLISH sent to visible in the API, while other devices publish at a given rate."""
+
+import http.client
+import json
+import multiprocessing
+import tempfile
+import time
+from datetime import UTC, datetime
+from pathlib import Path
+from statistics import quantiles
+from urllib.parse import urlsplit
+
+from paho.mqtt import client as mqtt
+from paho.mqtt.enums import CallbackAPIVersion
+
+from benchmarks.backlog import TOPICS
+from shared.batch import encode
+from tests.brokers import Broker
+from tests.processes import api, daemon
+from tests.waiting import wait_until
+
+PROBE = "probe"
+POLL_SECONDS = 0.002
+PAUSE_SECONDS = 0.02  # between one probe that was seen and the next
+
+
+def run(*, rate: int, devices: int, people: int, probes: int) -> None:
+    """Print the median and the 99th percentile of `probes` batches of one device under `rate` messages a second."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        broker = Broker(folder)
+        broker.start()
+        url = f"sqlite:///{folder}/emotion.db"
+        log = folder / "log"
+        try:
+            with daemon(broker, url, log), api(broker, url, log) as base:
+                wait_until(lambda: " connected to " in log.read_text(), what="the daemon is subscribed")
+                sent = multiprocessing.Value("i", 0)
+                load = multiprocessing.Process(target=_load, args=(broker.port, rate, devices, people, sent))
+                load.start()
+                try:
+                    wait_until(lambda: sent.value > rate, seconds=60, what="the load runs")
+                    before, began = sent.value, time.monotonic()
+                    seconds = _probe(broker, base, people=people, probes=probes)
+                    achieved = (sent.value - before) / (time.monotonic() - began)
+                finally:
+                    load.terminate()
+                    load.join()
+        finally:
+            broker.kill()
+    percentiles = quantiles(seconds, n=100)
+    print(
+        f"{achieved:,.0f} messages/s of {devices:,} devices, {people} people each; {probes} probes: "
+        f"median {percentiles[49] * 1000:.1f} ms, p99 {percentiles[98] * 1000:.1f} ms, "
+        f"max {max(seconds) * 1000:.1f} ms"
+    )
+
+
+def _probe(broker: Broker, base: str, *, people: int, probes: int) -> list[float]:
+    publisher = mqtt.Client(CallbackAPIVersion.VERSION2, protocol=mqtt.MQTTv5)
+    publisher.connect(broker.host, broker.port)
+    publisher.loop_start()
+    address = urlsplit(base)
+    connection = http.client.HTTPConnection(str(address.hostname), address.port, timeout=10)
+    seconds = []
+    for number in range(1, probes + 1):
+        cumulative = {str(person): {"happy": float(number)} for person in range(people)}
+        payload = encode(PROBE, datetime.now(UTC), cumulative)
+        sent = time.perf_counter()
+        publisher.publish(TOPICS.batch(PROBE), payload, qos=1)
+        while _seen(connection) < number * people:
+            assert time.perf_counter() - sent < 30, "a probe was not seen within 30 s"
+            time.sleep(POLL_SECONDS)  # polling without a pause would take the core that the others need
+        seconds.append(time.perf_counter() - sent)
+        time.sleep(PAUSE_SECONDS)
+    connection.close()
+    publisher.disconnect()
+    publisher.loop_stop()
+    return seconds
+
+
+def _seen(connection: http.client.HTTPConnection) -> float:
+    connection.request("GET", f"/api/dashboard/summary?device_id={PROBE}")
+    happy: float = json.loads(connection.getresponse().read())["emotion_totals"]["happy"]
+    return happy
+
+
+def _load(
+    port: int, rate: int, devices: int, people: int, sent: "multiprocessing.sharedctypes.Synchronized[int]"
+) -> None:
+    client = mqtt.Client(CallbackAPIVersion.VERSION2, protocol=mqtt.MQTTv5)
+    client.max_inflight_messages_set(1_000)
+    client.connect(Broker.host, port)
+    client.loop_start()
+    began = time.perf_counter()
+    while True:
+        number = sent.value
+        device_id = f"camera_{number % devices}"
+        cumulative = {str(person): {"happy": float(number), "sad": 1.0, "angry": 2.0} for person in range(people)}
+        client.publish(TOPICS.batch(device_id), encode(device_id, datetime.now(UTC), cumulative), qos=1)
+        sent.value = number + 1
+        early = began + sent.value / rate - time.perf_counter()
+        if early > 0.001:
+            time.sleep(early)
