@@ -6,6 +6,7 @@ The structs are also the schema in the OpenAPI document.
 import sys
 from collections.abc import Iterable
 from datetime import datetime
+from math import fsum
 from typing import Annotated, Literal, TypeAlias
 
 import msgspec
@@ -89,5 +90,7 @@ def _person(row: PersonRow) -> Person:
 
 
 def _total(seconds: Iterable[float]) -> float:
-    # One valid value may be 1e308, so the sum of two may be infinite, and JSON has no infinity.
-    return min(sum(seconds, 0.0), sys.float_info.max)
+    try:
+        return fsum(seconds)  # rounded once, at the end: a sum of tenths does not end in …999998
+    except OverflowError:  # one valid value may be 1e308, and JSON has no infinity
+        return sys.float_info.max
