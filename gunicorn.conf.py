@@ -1,5 +1,6 @@
 """How gunicorn serves the API: `gunicorn 'emotion_api:create_app()'`. GUNICORN_CMD_ARGS overrides each setting."""
 
+import gc
 import logging
 import os
 import sys
@@ -7,6 +8,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from gunicorn.arbiter import Arbiter
+    from gunicorn.workers.base import Worker
 
 bind = "127.0.0.1:8000"  # nobody else can reach it unless asked for; a container sets 0.0.0.0
 workers = 2
@@ -41,3 +43,8 @@ def on_starting(server: "Arbiter") -> None:
     )
     for sentence in settings.unknown:
         server.log.warning("%s", sentence)
+
+
+def post_worker_init(worker: "Worker") -> None:
+    """What the application has imported stays for good: looking through it for garbage stops every request."""
+    gc.freeze()

@@ -25,7 +25,9 @@ def run(*, messages: int, devices: int, people: int) -> None:
         log = folder / "log"
         try:
             open_session(broker, "emotion-daemon")
-            publish(broker, batches(messages - 1, devices=devices, people=people))  # the broker keeps 200,000, and one follows
+            publish(
+                broker, batches(messages - 1, devices=devices, people=people)
+            )  # the broker keeps 200,000, and one follows
             last = b'{"device_id": "zz_last", "timestamp": "2025-11-14T12:00:00Z", "people": []}'
             publish(broker, iter([("emotions/zz_last/batch", last)]))
             with daemon(broker, url, log) as process:

@@ -5,6 +5,7 @@ cannot work.
 """
 
 import argparse
+import gc
 import logging
 import os
 import signal
@@ -93,6 +94,8 @@ def _run(engine: Engine, settings: Settings, stop: Stop) -> int:
         notices=Notices(now=time.monotonic()),
         stopping=lambda: stop.requested,
     )
+    # What was imported stays for good: looking through it for garbage stopped the loop for 40 ms now and then.
+    gc.freeze()
     try:
         ingest.run()
     except SessionTakenOverError as error:

@@ -201,6 +201,6 @@ _NOT_A_TOPIC_NAME = re.compile(r"[+#\x00-\x1f\x7f-\x9f]")
 @lru_cache(maxsize=20_000)
 def _device_id(topic: str, prefix: str) -> str:
     level = topic.removeprefix(f"{prefix}/").removesuffix("/batch")
-    if not DEVICE_ID.fullmatch(level):
+    if topic != f"{prefix}/{level}/batch" or not DEVICE_ID.fullmatch(level):
         raise DecodeError(f"topic level {level!r:.80} is not a device id: 1 to 64 of A-Z a-z 0-9 . _ : -")
     return level

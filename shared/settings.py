@@ -1,6 +1,7 @@
 """The settings of all processes: read from the environment once, checked, and passed down as one frozen object."""
 
 import difflib
+import ssl
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -86,7 +87,7 @@ class _Reader:
 
     def port(self, name: str, default: int) -> int:
         value = self.text(name, str(default))
-        if not value.isdecimal() or not 1 <= int(value) <= 65535:
+        if not value.isdecimal() or len(value) > 5 or not 1 <= int(value) <= 65535:
             raise SettingsError(PREFIX + name, f"is {value!r}, but a port is a number from 1 to 65535")
         return int(value)
 
@@ -161,6 +162,8 @@ def _check(settings: Settings) -> None:
         )
     if settings.mqtt_password and not settings.mqtt_username:
         raise SettingsError("EMOTION_MQTT_PASSWORD", "is set, but EMOTION_MQTT_USERNAME is not: set both")
+    if settings.mqtt_tls_ca is not None:
+        _check_ca(settings.mqtt_tls_ca)
     for origin in settings.cors_origins:
         _check_origin(origin)
     if settings.log_level not in _LOG_LEVELS:
@@ -187,10 +190,28 @@ def _check_database(text: str) -> None:
         raise SettingsError(name, f"names {url.database!r}, which is a folder: name a file in it")
 
 
+def _check_ca(path: Path) -> None:
+    try:
+        ssl.create_default_context(cafile=path)
+    except OSError as error:  # ssl.SSLError is one, too
+        raise SettingsError(
+            "EMOTION_MQTT_TLS_CA", f"is {str(path)!r}, but no CA certificate in PEM can be read from it"
+        ) from error
+
+
 def _check_origin(origin: str) -> None:
-    parts = urlsplit(origin)
-    if parts.scheme not in ("http", "https") or not parts.hostname or origin != f"{parts.scheme}://{parts.netloc}":
+    if not _is_origin(origin):
         raise SettingsError(
             "EMOTION_CORS_ORIGINS",
             f"has {origin!r}, but an origin is scheme://host or scheme://host:port, without a path and without *",
         )
+
+
+def _is_origin(text: str) -> bool:
+    try:
+        parts = urlsplit(text)
+        port_is_possible = parts.port is None or parts.port > 0
+    except ValueError:  # [ without ], or a port that is no number
+        return False
+    known = parts.scheme in ("http", "https") and bool(parts.hostname) and port_is_possible
+    return known and text == f"{parts.scheme}://{parts.netloc}"

@@ -1,10 +1,15 @@
-"""A real Mosquitto on a free loopback port, with a session store that survives a restart."""
+"""A real Mosquitto on a free loopback port, with a session store that survives a restart; and a script of one."""
 
+import contextlib
 import os
 import shutil
 import signal
+import socket
+import ssl
 import subprocess
+import threading
 from pathlib import Path
+from types import TracebackType
 
 from tests.waiting import accepts_connections, free_port, wait_until
 
@@ -49,6 +54,11 @@ class Broker:
         self.stop()
         self.start()
 
+    def wipe(self) -> None:
+        """Forget every session and message; call it while the broker is down."""
+        for path in self._folder.glob("mosquitto.db*"):
+            path.unlink()
+
     def log(self) -> str:
         return (self._folder / "mosquitto.log").read_text(errors="replace")
 
@@ -57,3 +67,42 @@ class Broker:
             self._process.send_signal(number)
             self._process.wait(timeout=15)
             self._process = None
+
+
+class ScriptedBroker:
+    """Answers a connection's packets with `answers`, one each, then only listens: for what Mosquitto never says.
+
+    It takes whatever arrives together for one packet, which holds for a client that waits for its answers. With `tls`,
+    an answer is one TLS record.
+    """
+
+    host = "127.0.0.1"
+
+    def __init__(self, *answers: bytes, tls: ssl.SSLContext | None = None) -> None:
+        self._answers = answers
+        self._tls = tls
+        self._listener = socket.create_server((self.host, 0))
+        self.port: int = self._listener.getsockname()[1]
+        self._thread = threading.Thread(target=self._run, name="scripted broker", daemon=True)
+
+    def __enter__(self) -> "ScriptedBroker":
+        self._thread.start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self._listener.shutdown(socket.SHUT_RDWR)  # wakes accept()
+        self._thread.join(timeout=15)
+        self._listener.close()
+
+    def _run(self) -> None:
+        while True:
+            try:
+                connection, _ = self._listener.accept()
+            except OSError:
+                return
+            connection.settimeout(15)
+            with connection if self._tls is None else self._tls.wrap_socket(connection, server_side=True) as client:
+                answers = iter(self._answers)
+                with contextlib.suppress(OSError):
+                    while client.recv(65_536):
+                        client.sendall(next(answers, b""))

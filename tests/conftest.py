@@ -9,6 +9,17 @@ from tests.brokers import Broker
 from tests.postgresql import PostgreSQL
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--kills", type=int, default=3, metavar="N", help="how often a process is killed under load")
+
+
+@pytest.fixture
+def kills(request: pytest.FixtureRequest) -> int:
+    """How many rounds a test has that kills a process: few by default, 25 and more with --kills."""
+    rounds: int = request.config.getoption("--kills")
+    return rounds
+
+
 @pytest.fixture
 def start_broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[str], Broker]]:
     """Start a broker with extra lines for its configuration."""

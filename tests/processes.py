@@ -1,11 +1,13 @@
 """The daemon and the API as the processes that an operator starts."""
 
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from types import TracebackType
 
 from tests.brokers import Broker
 from tests.waiting import accepts_connections, free_port, wait_until
@@ -35,6 +37,51 @@ def daemon(broker: Broker, database_url: str, log: Path) -> Iterator[subprocess.
     finally:
         process.terminate()
         process.wait(timeout=15)
+
+
+class Daemon:
+    """`python -m emotion_daemon` that a test starts, stops, kills and starts again; ended with the block."""
+
+    def __init__(self, broker: Broker, database_url: str, log: Path, **settings: str) -> None:
+        self._environment = environment(broker, database_url) | settings
+        self._log = log
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def __enter__(self) -> "Daemon":
+        self.start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        if self._process is not None and self._process.poll() is None:
+            self.kill()
+
+    def start(self) -> None:
+        with self._log.open("ab") as stream:
+            command = [sys.executable, "-m", "emotion_daemon"]
+            self._process = subprocess.Popen(command, cwd=ROOT, env=self._environment, stderr=stream)
+
+    def signal(self, number: signal.Signals) -> None:
+        assert self._process is not None
+        self._process.send_signal(number)
+
+    def wait(self, *, seconds: float = 30) -> int:
+        """The exit code, once the process has ended."""
+        assert self._process is not None
+        return self._process.wait(timeout=seconds)
+
+    def stop(self) -> int:
+        self.signal(signal.SIGTERM)
+        return self.wait()
+
+    def kill(self) -> None:
+        self.signal(signal.SIGKILL)
+        self.wait()
+
+    def log(self) -> str:
+        return self._log.read_text(encoding="utf-8")
+
+    def wait_for_log(self, text: str, *, times: int = 1) -> None:
+        wait_until(lambda: self.log().count(text) >= times, seconds=30, what=f"the daemon logs {text!r}")
 
 
 @contextmanager

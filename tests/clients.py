@@ -1,0 +1,119 @@
+"""A device or an onlooker: an ordinary MQTT 5 client on a thread of its own."""
+
+import threading
+from types import TracebackType
+from typing import NamedTuple
+
+from paho.mqtt import client as mqtt
+from paho.mqtt.enums import CallbackAPIVersion
+from paho.mqtt.packettypes import PacketTypes
+from paho.mqtt.properties import Properties
+
+from tests.brokers import Broker
+from tests.waiting import DEADLINE_SECONDS, wait_until
+
+
+class Seen(NamedTuple):
+    topic: str
+    payload: bytes
+    retained: bool
+    correlation_data: bytes | None
+
+
+class Client:
+    """Connected from the start of the block to its end, reconnecting in between.
+
+    `seen` has what arrived on the topics it listens to, `acknowledged` what the broker has sent a PUBACK for.
+    """
+
+    def __init__(self, broker: Broker, client_id: str = "") -> None:
+        self._broker = broker
+        self._connected = threading.Event()
+        self._granted = threading.Event()
+        self._lock = threading.Lock()
+        self._under_way: dict[int, bytes] = {}
+        self._too_early: set[int] = set()
+        self.seen: list[Seen] = []
+        self.acknowledged: list[bytes] = []
+        self._client = mqtt.Client(CallbackAPIVersion.VERSION2, client_id=client_id, protocol=mqtt.MQTTv5)
+        self._client.reconnect_delay_set(min_delay=1, max_delay=1)
+        self._client.max_inflight_messages_set(100)
+        self._client.on_connect = lambda *_: self._connected.set()
+        self._client.on_disconnect = lambda *_: self._connected.clear()
+        self._client.on_subscribe = lambda *_: self._granted.set()
+        self._client.on_publish = lambda client, userdata, packet_id, *_: self._on_puback(packet_id)
+        self._client.on_message = self._on_message
+
+    def __enter__(self) -> "Client":
+        self._client.connect(self._broker.host, self._broker.port)
+        self._client.loop_start()
+        assert self._connected.wait(DEADLINE_SECONDS), "the broker did not answer"
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self._client.disconnect()
+        self._client.loop_stop()
+
+    def listen(self, topic_filter: str) -> None:
+        self._granted.clear()
+        self._client.subscribe(topic_filter, qos=1)
+        assert self._granted.wait(DEADLINE_SECONDS), "the broker did not confirm the subscription"
+
+    def send(
+        self,
+        topic: str,
+        payload: bytes,
+        *,
+        qos: int = 1,
+        retain: bool = False,
+        response_topic: str | None = None,
+        correlation_data: bytes | None = None,
+    ) -> None:
+        """Hand a message to the client, which sends it when it can."""
+        properties = Properties(PacketTypes.PUBLISH)
+        if response_topic is not None:
+            properties.ResponseTopic = response_topic
+        if correlation_data is not None:
+            properties.CorrelationData = correlation_data
+        info = self._client.publish(topic, payload, qos=qos, retain=retain, properties=properties)
+        with self._lock:
+            if info.mid in self._too_early:
+                self._too_early.remove(info.mid)
+                self.acknowledged.append(payload)
+            else:
+                self._under_way[info.mid] = payload
+
+    def publish(
+        self,
+        topic: str,
+        payload: bytes,
+        *,
+        qos: int = 1,
+        retain: bool = False,
+        response_topic: str | None = None,
+        correlation_data: bytes | None = None,
+    ) -> None:
+        """Send a message and wait until the broker has it."""
+        self.send(
+            topic, payload, qos=qos, retain=retain, response_topic=response_topic, correlation_data=correlation_data
+        )
+        self.wait_for_pubacks()
+
+    def wait_for_pubacks(self, *, seconds: float = 30) -> None:
+        wait_until(lambda: not self._under_way, seconds=seconds, what="the broker acknowledged everything")
+
+    @property
+    def under_way(self) -> int:
+        """How many messages the broker has not acknowledged yet."""
+        return len(self._under_way)
+
+    def _on_puback(self, packet_id: int) -> None:
+        with self._lock:
+            if packet_id in self._under_way:
+                self.acknowledged.append(self._under_way.pop(packet_id))
+            else:
+                self._too_early.add(packet_id)  # faster than publish() could return
+
+    def _on_message(self, client: mqtt.Client, userdata: object, message: mqtt.MQTTMessage) -> None:
+        correlation_data: bytes | None = getattr(message.properties, "CorrelationData", None)
+        self.seen.append(Seen(message.topic, bytes(message.payload), message.retain, correlation_data))

@@ -1,0 +1,418 @@
+"""The daemon as a process, with a real broker: what the broker acknowledged is stored, whatever happens in between."""
+
+import json
+import random
+import shutil
+import signal
+import sqlite3
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from types import TracebackType
+
+import pytest
+from sqlalchemy import select
+
+from shared.batch import Topics, encode
+from shared.database import reader_engine, sqlite_path
+from shared.schema import device, person_emotion, rejected_message
+from tests.brokers import Broker
+from tests.clients import Client
+from tests.processes import ROOT, Daemon, environment
+from tests.waiting import wait_until
+
+TOPICS = Topics("emotions")
+START = datetime(2025, 11, 14, 12, 0, tzinfo=UTC)
+CONNECTED = "subscribed to emotions/+/batch"
+DESIGN_PAYLOAD = (
+    '{"device_id": "jetson_1", "timestamp": "2025-11-14T12:34:56Z",\n'
+    ' "people": [{"person_id": "1", "cumulative": {"happy": 123.5, "sad": 20.0, "angry": 10.0}}]}'
+)
+DEVICES = ("jetson_1", "jetson_2", "jetson_3")
+
+Row = tuple[float, float, float, float, datetime]
+
+
+@pytest.fixture
+def log(tmp_path: Path) -> Path:
+    return tmp_path / "daemon.log"
+
+
+@pytest.fixture
+def daemon(broker: Broker, sqlite_url: str, log: Path) -> Iterator[Daemon]:
+    """Running and subscribed."""
+    with Daemon(broker, sqlite_url, log) as running:
+        running.wait_for_log(CONNECTED)
+        yield running
+
+
+def rows(url: str) -> dict[tuple[str, str], Row]:
+    """What is stored of everybody."""
+    table = person_emotion.c
+    engine = reader_engine(url)
+    with engine.connect() as connection:
+        found = connection.execute(select(person_emotion).order_by(table.id)).mappings().all()
+    engine.dispose()
+    return {
+        (row["device_id"], row["person_id"]): (
+            row["time_happy"],
+            row["time_sad"],
+            row["time_angry"],
+            row["time_neutral"],
+            row["last_seen"],
+        )
+        for row in found
+    }
+
+
+def integrity(url: str) -> str:
+    path = sqlite_path(url)
+    assert path is not None
+    with closing(sqlite3.connect(path)) as connection:
+        (answer,) = connection.execute("PRAGMA integrity_check").fetchone()
+    return str(answer)
+
+
+def mosquitto_pub(broker: Broker, *arguments: str) -> None:
+    program = shutil.which("mosquitto_pub")
+    assert program, "the tests need mosquitto_pub: apt-get install mosquitto-clients"
+    subprocess.run([program, "-h", broker.host, "-p", str(broker.port), "-q", "1", *arguments], check=True, timeout=30)
+
+
+class Fleet:
+    """Three devices that publish all the time, on a thread of their own, and remember what the broker acknowledged.
+
+    Every batch has a person whom no other has: a later batch would heal the loss of what they have in common.
+    """
+
+    def __init__(self, broker: Broker, *, pace: float = 0.001) -> None:
+        self._client = Client(broker, "fleet")
+        self._pace = pace
+        self._turn = 0
+        self._ending = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="fleet")
+
+    def __enter__(self) -> "Fleet":
+        self._client.__enter__()
+        self._thread.start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self._ending.set()
+        self._thread.join()
+        self._client.__exit__(kind, error, at)
+
+    @property
+    def acknowledged(self) -> int:
+        return len(self._client.acknowledged)
+
+    def wait_for_more(self, number: int) -> None:
+        """Until the broker has acknowledged `number` batches more than now."""
+        goal = self.acknowledged + number
+        wait_until(lambda: self.acknowledged >= goal, seconds=60, what=f"{number} more batches are acknowledged")
+
+    def finish(self) -> None:
+        """Publish no more, and wait until the broker has everything."""
+        self._ending.set()
+        self._thread.join()
+        self._client.wait_for_pubacks(seconds=60)
+
+    def expected(self) -> dict[tuple[str, str], Row]:
+        """What has to be stored, from the history of what was acknowledged."""
+        stored: dict[tuple[str, str], Row] = {}
+        for payload in self._client.acknowledged:
+            batch = json.loads(payload)
+            stamp = datetime.fromisoformat(batch["timestamp"])
+            for person in batch["people"]:
+                seconds, key = person["cumulative"], (batch["device_id"], person["person_id"])
+                if key not in stored or stored[key][4] <= stamp:
+                    stored[key] = seconds["happy"], seconds["sad"], seconds["angry"], 0.0, stamp
+        return stored
+
+    def _run(self) -> None:
+        while not self._ending.wait(self._pace):
+            if self._client.under_way > 200:
+                continue
+            self._turn += 1
+            device_id, turn = DEVICES[self._turn % len(DEVICES)], self._turn
+            people = {
+                str(number): {"happy": turn + number / 8, "sad": turn / 2, "angry": float(number)}
+                for number in (turn % 7, turn % 7 + 1)
+            }
+            people[f"only in {turn}"] = {"happy": float(turn), "sad": 0.0, "angry": 0.0}
+            self._client.send(TOPICS.batch(device_id), encode(device_id, START + timedelta(milliseconds=turn), people))
+
+
+def drained(fleet: Fleet, url: str) -> bool:
+    return rows(url) == fleet.expected()
+
+
+@contextmanager
+def locked(url: str) -> Iterator[None]:
+    """Another writer holds the database's lock."""
+    path = sqlite_path(url)
+    assert path is not None
+    with closing(sqlite3.connect(path, isolation_level=None, timeout=30)) as connection:
+        connection.execute("BEGIN IMMEDIATE")
+        yield
+        connection.execute("ROLLBACK")
+
+
+def test_the_documented_payload_is_stored_exactly(daemon: Daemon, broker: Broker, sqlite_url: str) -> None:
+    mosquitto_pub(broker, "-t", "emotions/jetson_1/batch", "-m", DESIGN_PAYLOAD)
+    stored = wait_until(lambda: rows(sqlite_url), what="the row is there")
+
+    stamp = datetime(2025, 11, 14, 12, 34, 56, tzinfo=UTC)
+    assert stored == {("jetson_1", "1"): (123.5, 20.0, 10.0, 0.0, stamp)}
+    engine = reader_engine(sqlite_url)
+    with engine.connect() as connection:
+        devices = connection.execute(select(device)).all()
+    engine.dispose()
+    assert devices == [("jetson_1", None, stamp)]
+
+
+def test_who_asks_is_answered_after_the_commit(daemon: Daemon, broker: Broker, sqlite_url: str) -> None:
+    with Client(broker, "jetson_1") as client:
+        client.listen("emotions/jetson_1/reply")
+        client.publish(
+            "emotions/jetson_1/batch",
+            DESIGN_PAYLOAD.encode(),
+            response_topic="emotions/jetson_1/reply",
+            correlation_data=b"42",
+        )
+        (reply,) = wait_until(lambda: client.seen, what="the reply arrives")
+        stored = rows(sqlite_url)
+
+    assert (reply.payload, reply.correlation_data) == (b'{"status":"ok","updated_count":1}', b"42")
+    assert len(stored) == 1
+
+
+def test_what_is_no_batch_is_recorded_and_does_not_stop_what_is(
+    daemon: Daemon, broker: Broker, sqlite_url: str
+) -> None:
+    mosquitto_pub(broker, "-t", "emotions/jetson_1/batch", "-m", "{")
+    mosquitto_pub(broker, "-t", "emotions/jetson_1/batch", "-n")
+    mosquitto_pub(broker, "-t", "emotions/jetson_1/batch", "-m", DESIGN_PAYLOAD)
+    wait_until(lambda: rows(sqlite_url), what="the valid batch is there")
+
+    engine = reader_engine(sqlite_url)
+    with engine.connect() as connection:
+        payloads = list(connection.scalars(select(rejected_message.c.payload).order_by(rejected_message.c.id)))
+    engine.dispose()
+    assert payloads == [b"{", b""]
+
+
+def test_sigterm_under_load_ends_it_in_time_and_loses_nothing(daemon: Daemon, broker: Broker, sqlite_url: str) -> None:
+    with Fleet(broker) as fleet:
+        fleet.wait_for_more(300)
+        began = time.monotonic()
+        code = daemon.stop()
+        took = time.monotonic() - began
+        fleet.wait_for_more(100)
+        fleet.finish()
+    daemon.start()
+    wait_until(lambda: drained(fleet, sqlite_url), seconds=60, what="everything acknowledged is stored")
+
+    assert code == 0
+    assert took < 10  # what an orchestrator waits before it kills
+    assert "Traceback" not in daemon.log()
+    assert "stopped; every group that was committed is acknowledged" in daemon.log()
+
+
+def test_sigint_ends_it_like_sigterm(daemon: Daemon) -> None:
+    daemon.signal(signal.SIGINT)
+
+    assert daemon.wait() == 0
+    assert "Traceback" not in daemon.log()
+
+
+def test_what_was_stored_before_a_stop_does_not_come_again(daemon: Daemon, broker: Broker, sqlite_url: str) -> None:
+    mosquitto_pub(broker, "-t", "emotions/jetson_1/batch", "-m", DESIGN_PAYLOAD)
+    wait_until(lambda: rows(sqlite_url), what="the row is there")
+    daemon.stop()
+    daemon.start()
+    daemon.wait_for_log("the broker kept our session")
+    mosquitto_pub(broker, "-t", "emotions/jetson_2/batch", "-m", DESIGN_PAYLOAD.replace("jetson_1", "jetson_2"))
+    wait_until(lambda: len(rows(sqlite_url)) == 2, what="the next batch is there")
+
+    assert daemon.log().count("first batch from jetson_1") == 1
+
+
+def test_a_second_signal_leaves_at_once(daemon: Daemon, broker: Broker, sqlite_url: str) -> None:
+    with locked(sqlite_url):
+        mosquitto_pub(broker, "-t", "emotions/jetson_1/batch", "-m", DESIGN_PAYLOAD)
+        daemon.wait_for_log("cannot commit")
+        daemon.signal(signal.SIGTERM)
+        daemon.signal(signal.SIGINT)  # of two alike, the kernel may deliver one
+        code = daemon.wait()
+
+    assert code in (128 + signal.SIGTERM, 128 + signal.SIGINT)
+
+
+def test_a_stop_while_the_database_is_locked_leaves_the_group_with_the_broker(
+    daemon: Daemon, broker: Broker, sqlite_url: str
+) -> None:
+    with locked(sqlite_url):
+        mosquitto_pub(broker, "-t", "emotions/jetson_1/batch", "-m", DESIGN_PAYLOAD)
+        daemon.wait_for_log("cannot commit")
+        code = daemon.stop()
+    before = rows(sqlite_url)
+    daemon.start()
+    wait_until(lambda: rows(sqlite_url), what="the row is there")
+
+    assert (code, before) == (0, {})
+    assert "1 messages could not be committed; the broker keeps them for the next start" in daemon.log()
+
+
+def test_a_locked_database_loses_nothing(daemon: Daemon, broker: Broker, sqlite_url: str) -> None:
+    with Fleet(broker) as fleet:
+        fleet.wait_for_more(100)
+        with locked(sqlite_url):
+            daemon.wait_for_log("cannot commit")
+            fleet.wait_for_more(1_500)  # more than the broker may send ahead
+        fleet.wait_for_more(50)
+        fleet.finish()
+    wait_until(lambda: drained(fleet, sqlite_url), seconds=60, what="everything acknowledged is stored")
+
+    assert "committing again after" in daemon.log()
+    assert daemon.stop() == 0
+
+
+def test_a_broker_restart_loses_nothing(daemon: Daemon, broker: Broker, sqlite_url: str) -> None:
+    with Fleet(broker) as fleet:
+        fleet.wait_for_more(200)
+        broker.restart()
+        fleet.wait_for_more(200)
+        fleet.finish()
+    wait_until(lambda: drained(fleet, sqlite_url), seconds=60, what="everything acknowledged is stored")
+
+    assert "the broker kept our session" in daemon.log()
+
+
+def test_a_broker_that_is_down_at_the_start_is_waited_for(broker: Broker, sqlite_url: str, log: Path) -> None:
+    broker.stop()
+    with Daemon(broker, sqlite_url, log) as daemon:
+        daemon.wait_for_log("cannot reach the broker")
+        broker.start()
+        daemon.wait_for_log(CONNECTED)
+        mosquitto_pub(broker, "-t", "emotions/jetson_1/batch", "-m", DESIGN_PAYLOAD)
+        wait_until(lambda: rows(sqlite_url), what="the row is there")
+
+        assert daemon.stop() == 0
+
+
+def test_a_daemon_that_waits_for_its_broker_stops_when_asked(broker: Broker, sqlite_url: str, log: Path) -> None:
+    broker.stop()
+    with Daemon(broker, sqlite_url, log) as daemon:
+        daemon.wait_for_log("cannot reach the broker")
+
+        assert daemon.stop() == 0
+
+
+@pytest.mark.timeout(3_600)  # for a large --kills
+def test_kill_9_under_load_loses_nothing(daemon: Daemon, broker: Broker, sqlite_url: str, kills: int) -> None:
+    chance = random.Random(kills)
+    with Fleet(broker) as fleet:
+        for number in range(kills):
+            daemon.wait_for_log(CONNECTED, times=number + 1)
+            fleet.wait_for_more(chance.randint(20, 150))
+            daemon.kill()
+            fleet.wait_for_more(chance.randint(1, 20))
+            daemon.start()
+        fleet.finish()
+    wait_until(lambda: drained(fleet, sqlite_url), seconds=60, what="everything acknowledged is stored")
+
+    assert daemon.stop() == 0
+    assert integrity(sqlite_url) == "ok"
+
+
+class TestWrongSettings:
+    @pytest.mark.parametrize(
+        ("name", "value"),
+        [
+            ("EMOTION_MQTT_PORT", "99999"),
+            ("EMOTION_MQTT_TOPIC_PREFIX", "#"),
+            ("EMOTION_DATABASE_URL", "mysql://root@localhost/emotion"),
+            ("EMOTION_DATABASE_URL", "sqlite:////no/such/folder/emotion.db"),
+            ("EMOTION_LOG_LEVEL", "LOUD"),
+            ("EMOTION_MQTT_TLS_CA", "pyproject.toml"),
+        ],
+    )
+    def test_one_ends_it_with_a_sentence(self, broker: Broker, sqlite_url: str, name: str, value: str) -> None:
+        run = subprocess.run(
+            [sys.executable, "-m", "emotion_daemon"],
+            cwd=ROOT,
+            env=environment(broker, sqlite_url) | {name: value},
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+
+        assert run.returncode == 2
+        assert run.stderr.startswith(f"emotion_daemon: {name} ")
+        assert run.stderr.count("\n") == 1
+
+    def test_an_unknown_variable_is_a_warning(self, broker: Broker, sqlite_url: str, log: Path) -> None:
+        with Daemon(broker, sqlite_url, log, EMOTION_MQTT_PROT="1884") as daemon:
+            daemon.wait_for_log(CONNECTED)
+
+            assert (
+                "EMOTION_MQTT_PROT is not a setting and does nothing; did you mean EMOTION_MQTT_PORT?" in daemon.log()
+            )
+
+    def test_a_password_is_not_logged(self, broker: Broker, sqlite_url: str, log: Path) -> None:
+        secret = {"EMOTION_MQTT_USERNAME": "emotion-daemon", "EMOTION_MQTT_PASSWORD": "correct horse"}
+        with Daemon(broker, sqlite_url, log, EMOTION_LOG_LEVEL="DEBUG", **secret) as daemon:
+            daemon.wait_for_log(CONNECTED)
+
+            assert "correct horse" not in daemon.log()
+
+
+def test_a_database_of_a_newer_version_is_left_alone(broker: Broker, sqlite_url: str, log: Path) -> None:
+    with Daemon(broker, sqlite_url, log) as daemon:
+        daemon.wait_for_log(CONNECTED)
+        daemon.stop()
+        path = sqlite_path(sqlite_url)
+        assert path is not None
+        with closing(sqlite3.connect(path)) as connection, connection:
+            connection.execute("UPDATE alembic_version SET version_num = '9999'")
+        daemon.start()
+
+        assert daemon.wait() == 1
+        assert "the database is from a newer version of this program" in daemon.log()
+        assert "Traceback" not in daemon.log()
+
+
+def test_a_file_that_is_no_database_ends_it_and_is_left_as_it_is(
+    broker: Broker, sqlite_url: str, log: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "emotion.db").write_text("not a database " * 100)
+    with Daemon(broker, sqlite_url, log) as daemon:
+        code = daemon.wait()
+
+    assert code not in (0, 2)
+    assert (tmp_path / "emotion.db").read_text() == "not a database " * 100
+
+
+def test_two_daemons_that_start_together_on_an_empty_database_both_work(
+    broker: Broker, sqlite_url: str, tmp_path: Path
+) -> None:
+    first = Daemon(broker, sqlite_url, tmp_path / "1.log", EMOTION_MQTT_CLIENT_ID="one")
+    second = Daemon(broker, sqlite_url, tmp_path / "2.log", EMOTION_MQTT_CLIENT_ID="two")
+    with first, second:
+        first.wait_for_log(CONNECTED)
+        second.wait_for_log(CONNECTED)
+        with Fleet(broker) as fleet:
+            fleet.wait_for_more(200)
+            fleet.finish()
+        wait_until(lambda: drained(fleet, sqlite_url), seconds=60, what="everything acknowledged is stored")
+        codes = first.stop(), second.stop()
+
+    assert codes == (0, 0)
+    assert rows(sqlite_url) == fleet.expected()

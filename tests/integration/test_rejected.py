@@ -1,0 +1,175 @@
+"""`python -m emotion_daemon rejected`: what an operator sees, and what a replay changes."""
+
+import re
+import signal
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
+
+import pytest
+from sqlalchemy import Engine, select
+
+from emotion_daemon.__main__ import main
+from emotion_daemon.fold import fold
+from emotion_daemon.migrations import upgrade
+from emotion_daemon.store import KEPT_PAYLOAD, Rejected, Store
+from shared.batch import Batch, Cumulative, encode
+from shared.database import writer_engine
+from shared.schema import person_emotion, rejected_message
+
+TOPIC = "emotions/jetson_1/batch"
+RECEIVED_AT = datetime(2025, 11, 14, 12, 35, tzinfo=UTC)
+STAMP = datetime(2025, 11, 14, 12, 34, 56, tzinfo=UTC)
+VALID = encode("jetson_1", STAMP, {"anna": {"happy": 2.0}})
+
+Run = Callable[..., list[str]]
+"""Runs the command with arguments and returns the lines that it printed."""
+
+
+@pytest.fixture
+def engine(database_url: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Engine]:
+    monkeypatch.setenv("EMOTION_DATABASE_URL", database_url)
+    engine = writer_engine(database_url)
+    upgrade(engine)
+    yield engine
+    engine.dispose()
+
+
+@pytest.fixture
+def run(engine: Engine, capsys: pytest.CaptureFixture[str]) -> Iterator[Run]:
+    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
+
+    def rejected(*arguments: str) -> list[str]:
+        assert main(["rejected", *arguments]) == 0
+        return capsys.readouterr().out.splitlines()
+
+    yield rejected
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
+def record(engine: Engine, *payloads: bytes, topic: str = TOPIC, reason: str = "a reason") -> None:
+    with Store(engine).transaction() as transaction:
+        transaction.reject([Rejected(topic, reason, payload, RECEIVED_AT) for payload in payloads])
+
+
+def left(engine: Engine) -> list[tuple[bytes, str]]:
+    with engine.connect() as connection:
+        query = select(rejected_message.c.payload, rejected_message.c.reason).order_by(rejected_message.c.id)
+        return [(payload, reason) for payload, reason in connection.execute(query)]
+
+
+def happy(engine: Engine) -> dict[str, float]:
+    with engine.connect() as connection:
+        query = select(person_emotion.c.person_id, person_emotion.c.time_happy)
+        return {person_id: value for person_id, value in connection.execute(query)}
+
+
+class TestList:
+    def test_nothing_rejected_is_nothing_printed(self, run: Run) -> None:
+        assert run() == []
+
+    def test_a_record_is_shown_with_its_time_topic_size_reason_and_payload(self, run: Run, engine: Engine) -> None:
+        record(engine, b"\xff{", reason="not UTF-8 JSON")
+
+        assert run() == [
+            "1  2025-11-14T12:35:00Z  emotions/jetson_1/batch  2 bytes",
+            "    not UTF-8 JSON",
+            "    b'\\xff{'",
+        ]
+
+    def test_the_newest_come_first(self, run: Run, engine: Engine) -> None:
+        record(engine, b"1", b"2", b"3")
+
+        assert [line.strip() for line in run() if line.startswith("    b")] == ["b'3'", "b'2'", "b'1'"]
+
+    def test_a_limit_shows_only_the_newest(self, run: Run, engine: Engine) -> None:
+        record(engine, b"1", b"2", b"3")
+
+        assert [line.strip() for line in run("--limit", "1") if line.startswith("    b")] == ["b'3'"]
+
+    def test_as_much_of_the_payload_is_shown_as_was_asked_for(self, run: Run, engine: Engine) -> None:
+        record(engine, b"abcdef")
+
+        assert run("--bytes", "3")[-1] == "    b'abc'"
+
+    def test_a_payload_cannot_write_to_the_terminal(self, run: Run, engine: Engine) -> None:
+        record(engine, b"\x1b[2J\nforged")
+
+        assert run()[-1] == "    b'\\x1b[2J\\nforged'"
+
+    def test_listing_changes_nothing(self, run: Run, engine: Engine) -> None:
+        record(engine, VALID)
+        run()
+
+        assert left(engine) == [(VALID, "a reason")]
+        assert happy(engine) == {}
+
+    @pytest.mark.parametrize("arguments", [["--limit", "-1"], ["--limit", "x"], ["--bytes", "1.5"], ["--all"]])
+    def test_a_wrong_argument_is_exit_code_2(self, run: Run, arguments: list[str]) -> None:
+        with pytest.raises(SystemExit) as caught:
+            run(*arguments)
+
+        assert caught.value.code == 2
+
+
+class TestReplay:
+    def test_what_is_a_valid_batch_now_is_stored_and_its_record_deleted(self, run: Run, engine: Engine) -> None:
+        record(engine, VALID)
+
+        assert run("--replay") == ["1  emotions/jetson_1/batch  stored", "1 stored, 0 still rejected"]
+        assert happy(engine) == {"anna": 2.0}
+        assert left(engine) == []
+
+    def test_the_others_stay_with_their_new_reason(self, run: Run, engine: Engine) -> None:
+        record(engine, b"{", VALID, b"")
+        lines = run("--replay")
+
+        assert re.match(r"1  emotions/jetson_1/batch  still rejected: not UTF-8 JSON: .*truncated", lines[0])
+        assert lines[1] == "2  emotions/jetson_1/batch  stored"
+        assert lines[-1] == "1 stored, 2 still rejected"
+        assert [payload for payload, _ in left(engine)] == [b"{", b""]
+        assert "a reason" not in {reason for _, reason in left(engine)}
+
+    def test_a_newer_row_stays_as_it_is(self, run: Run, engine: Engine) -> None:
+        newer = Batch("jetson_1", RECEIVED_AT, {"anna": Cumulative(happy=9)})
+        with Store(engine).transaction() as transaction:
+            transaction.write(fold([newer]))
+        record(engine, VALID)
+        run("--replay")
+
+        assert happy(engine) == {"anna": 9.0}
+        assert left(engine) == []
+
+    def test_a_clock_is_judged_by_when_the_message_arrived(self, run: Run, engine: Engine) -> None:
+        record(engine, encode("jetson_1", datetime(2025, 11, 14, 18, 0, tzinfo=UTC), {"anna": {"happy": 1}}))
+        run("--replay")
+
+        with engine.connect() as connection:
+            assert connection.scalar(select(person_emotion.c.last_seen)) == RECEIVED_AT
+
+    def test_a_payload_that_was_not_kept_whole_stays(self, run: Run, engine: Engine) -> None:
+        record(engine, VALID + b" " * KEPT_PAYLOAD)
+        lines = run("--replay")
+
+        assert lines[-1] == "0 stored, 1 still rejected"
+        assert f"only {KEPT_PAYLOAD} of its {KEPT_PAYLOAD + len(VALID)} bytes were kept" in lines[0]
+        assert happy(engine) == {}
+
+    def test_a_batch_on_another_devices_topic_stays(self, run: Run, engine: Engine) -> None:
+        record(engine, VALID, topic="emotions/jetson_2/batch")
+        run("--replay")
+
+        assert happy(engine) == {}
+        assert len(left(engine)) == 1
+
+    def test_a_second_replay_finds_nothing_more(self, run: Run, engine: Engine) -> None:
+        record(engine, VALID)
+        run("--replay")
+
+        assert run("--replay") == ["0 stored, 0 still rejected"]
+
+    def test_the_oldest_is_replayed_first(self, run: Run, engine: Engine) -> None:
+        record(engine, VALID, encode("jetson_1", STAMP, {"anna": {"happy": 3.0}}))
+        run("--replay")
+
+        assert happy(engine) == {"anna": 3.0}

@@ -1,0 +1,633 @@
+"""The loop, with a broker in memory and a real SQLite file."""
+
+import json
+import logging
+import sqlite3
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from itertools import count
+from typing import Any
+
+import pytest
+from sqlalchemy import Engine, select
+from sqlalchemy.exc import IntegrityError, OperationalError
+
+from emotion_daemon.fold import Folded
+from emotion_daemon.ingest import STOP_PATIENCE_SECONDS, Ingest, LeftWithBrokerError
+from emotion_daemon.migrations import upgrade
+from emotion_daemon.notices import Notices
+from emotion_daemon.store import Store, Transaction
+from shared.batch import Topics, encode
+from shared.database import writer_engine
+from shared.schema import device, person_emotion, rejected_message
+from tests.fakes import FakeSource, Reply
+
+TOPICS = Topics("emotions")
+TOPIC = TOPICS.batch("jetson_1")
+REPLY_TOPIC = TOPICS.reply("jetson_1")
+NOW = datetime(2025, 11, 14, 13, 0, tzinfo=UTC)
+
+
+def at(second: int) -> datetime:
+    return datetime(2025, 11, 14, 12, 0, second, tzinfo=UTC)
+
+
+def batch(second: int = 0, device_id: str = "jetson_1", **happy: float) -> bytes:
+    """A payload stamped `second` after noon, in which each named person has been happy for so long."""
+    return batch_of(happy, second, device_id)
+
+
+def batch_of(happy: Mapping[str, float], second: int = 0, device_id: str = "jetson_1") -> bytes:
+    return encode(device_id, at(second), {person: {"happy": value} for person, value in happy.items()})
+
+
+@pytest.fixture
+def engine(sqlite_url: str) -> Iterator[Engine]:
+    engine = writer_engine(sqlite_url)
+    upgrade(engine)
+    yield engine
+    engine.dispose()
+
+
+@pytest.fixture
+def source() -> FakeSource:
+    return FakeSource()
+
+
+class Clock:
+    """Monotonic seconds that pass while the loop waits."""
+
+    def __init__(self, source: FakeSource) -> None:
+        self.seconds = 0.0
+        source.on_wait = self.wait
+
+    def __call__(self) -> float:
+        return self.seconds
+
+    def wait(self, seconds: float) -> None:
+        self.seconds += seconds
+
+
+def loop(
+    source: FakeSource,
+    store: Store,
+    *,
+    stopping: Callable[[], bool] = lambda: False,
+    monotonic: Callable[[], float] = lambda: 0.0,
+) -> Ingest:
+    return Ingest(
+        source=source,
+        store=store,
+        topics=TOPICS,
+        notices=Notices(now=0),
+        stopping=stopping,
+        now=lambda: NOW,
+        monotonic=monotonic,
+    )
+
+
+@pytest.fixture
+def ingest(source: FakeSource, engine: Engine) -> Ingest:
+    return loop(source, Store(engine))
+
+
+def happy(engine: Engine) -> dict[tuple[str, str], float]:
+    table = person_emotion.c
+    with engine.connect() as connection:
+        rows = connection.execute(select(table.device_id, table.person_id, table.time_happy)).all()
+    return {(device_id, person_id): value for device_id, person_id, value in rows}
+
+
+def rejected(engine: Engine) -> list[tuple[str, bytes]]:
+    with engine.connect() as connection:
+        query = select(rejected_message.c.topic, rejected_message.c.payload).order_by(rejected_message.c.id)
+        return [(topic, payload) for topic, payload in connection.execute(query)]
+
+
+def reasons(engine: Engine) -> list[str]:
+    with engine.connect() as connection:
+        return list(connection.scalars(select(rejected_message.c.reason).order_by(rejected_message.c.id)))
+
+
+class TestStep:
+    def test_nothing_to_receive_is_no_group(self, ingest: Ingest, engine: Engine) -> None:
+        assert ingest.step() == 0
+        assert happy(engine) == {}
+
+    def test_a_batch_is_stored_and_acknowledged(self, ingest: Ingest, source: FakeSource, engine: Engine) -> None:
+        source.publish(TOPIC, batch(anna=1.5))
+        messages = ingest.step()
+
+        assert messages == 1
+        assert happy(engine) == {("jetson_1", "anna"): 1.5}
+        assert source.held == []
+
+    def test_the_device_gets_its_stamp(self, ingest: Ingest, source: FakeSource, engine: Engine) -> None:
+        source.publish(TOPIC, batch(7))
+        ingest.step()
+
+        with engine.connect() as connection:
+            rows = connection.execute(select(device)).all()
+        assert rows == [("jetson_1", None, at(7))]
+
+    def test_what_is_no_batch_is_recorded_and_acknowledged(
+        self, ingest: Ingest, source: FakeSource, engine: Engine
+    ) -> None:
+        source.publish(TOPIC, b"\xff")
+        ingest.step()
+
+        assert rejected(engine) == [(TOPIC, b"\xff")]
+        assert source.held == []
+
+    @pytest.mark.parametrize("place", [0, 124, 249])
+    @pytest.mark.parametrize("poison", [b"", b"\xff", b"[" * 100_000, b"x" * 1_000_000, batch(0, "jetson_2", anna=9)])
+    def test_one_bad_message_takes_none_of_its_group_with_it(
+        self, ingest: Ingest, source: FakeSource, engine: Engine, poison: bytes, place: int
+    ) -> None:
+        good = [batch_of({f"p{number}": 1.0}) for number in range(249)]
+        for payload in [*good[:place], poison, *good[place:]]:
+            source.publish(TOPIC, payload)
+        ingest.step()
+
+        assert len(happy(engine)) == 249
+        assert len(rejected(engine)) == 1
+        assert source.held == []
+
+    @pytest.mark.parametrize(
+        "topic", ["emotions/no device/batch", "emotions//batch", "emotions/+/batch", "other", "\ufffd"]
+    )
+    def test_a_topic_without_a_device_is_recorded_and_acknowledged(
+        self, ingest: Ingest, source: FakeSource, engine: Engine, topic: str
+    ) -> None:
+        source.publish(topic, batch(anna=1))
+        ingest.step()
+
+        assert rejected(engine) == [(topic, batch(anna=1))]
+        assert source.held == []
+
+    def test_a_late_batch_is_acknowledged_and_changes_nothing(
+        self, ingest: Ingest, source: FakeSource, engine: Engine
+    ) -> None:
+        source.publish(TOPIC, batch(5, anna=5))
+        ingest.step()
+        source.publish(TOPIC, batch(4, anna=4))
+        ingest.step()
+
+        assert happy(engine) == {("jetson_1", "anna"): 5.0}
+        assert source.held == []
+
+    def test_a_group_that_comes_again_changes_nothing(self, ingest: Ingest, source: FakeSource, engine: Engine) -> None:
+        for _ in range(2):
+            source.publish(TOPIC, batch(1, anna=1))
+            source.publish(TOPIC, batch(2, anna=2))
+        ingest.step()
+
+        assert happy(engine) == {("jetson_1", "anna"): 2.0}
+
+    def test_a_wrong_clock_is_replaced_by_the_time_of_receipt(
+        self, ingest: Ingest, source: FakeSource, engine: Engine
+    ) -> None:
+        source.publish(TOPIC, encode("jetson_1", datetime(1970, 1, 1, tzinfo=UTC), {"anna": {"happy": 1}}))
+        ingest.step()
+
+        with engine.connect() as connection:
+            assert connection.scalar(select(person_emotion.c.last_seen)) == NOW
+
+    def test_a_group_is_folded_into_one_row_a_person(self, ingest: Ingest, source: FakeSource, engine: Engine) -> None:
+        for second in range(50):
+            source.publish(TOPIC, batch(second, anna=second))
+        ingest.step()
+
+        assert happy(engine) == {("jetson_1", "anna"): 49.0}
+
+    def test_a_group_whose_connection_is_gone_is_committed_and_not_acknowledged(
+        self, source: FakeSource, engine: Engine
+    ) -> None:
+        store = InterruptedStore(engine, before=source.cut)
+        source.publish(TOPIC, batch(anna=1))
+        loop(source, store).step()
+
+        assert happy(engine) == {("jetson_1", "anna"): 1.0}
+        assert source.held == [batch(anna=1)]
+
+
+class TestOrder:
+    """Commit, then acknowledge, then reply: each is seen through what the step before has left behind."""
+
+    def test_nothing_is_acknowledged_before_the_commit(self, engine: Engine) -> None:
+        source = Witness(engine)
+        source.publish(TOPIC, batch(anna=1))
+        loop(source, Store(engine)).step()
+
+        assert source.stored_when_acked == [{("jetson_1", "anna"): 1.0}]
+
+    def test_nobody_is_told_ok_before_the_commit(self, engine: Engine) -> None:
+        source = Witness(engine)
+        source.publish(TOPIC, batch(anna=1), response_topic=REPLY_TOPIC)
+        loop(source, Store(engine)).step()
+
+        assert source.stored_when_replied == [{("jetson_1", "anna"): 1.0}]
+
+    def test_a_store_that_fails_acknowledges_nothing_and_ends_the_loop(
+        self, source: FakeSource, engine: Engine
+    ) -> None:
+        source.publish(TOPIC, batch(anna=1), response_topic=REPLY_TOPIC)
+        with pytest.raises(RuntimeError, match="a bug"):
+            loop(source, FailingStore(engine, [RuntimeError("a bug")])).step()
+
+        assert (source.held, source.acked, source.replies) == ([batch(anna=1)], [], [])
+
+    def test_a_commit_that_fails_acknowledges_nothing(self, source: FakeSource, engine: Engine) -> None:
+        source.publish(TOPIC, batch(anna=1))
+        with pytest.raises(RuntimeError, match="a bug"):
+            loop(source, FailingStore(engine, [RuntimeError("a bug")], late=True)).step()
+
+        assert source.held == [batch(anna=1)]
+        assert happy(engine) == {}
+
+    def test_a_missing_table_ends_the_loop_and_acknowledges_nothing(self, source: FakeSource, engine: Engine) -> None:
+        with engine.begin() as connection:
+            person_emotion.drop(connection)
+        source.publish(TOPIC, batch(anna=1))
+        with pytest.raises(OperationalError, match="no such table"):
+            loop(source, Store(engine)).step()
+
+        assert source.held == [batch(anna=1)]
+
+    def test_good_and_bad_of_one_group_are_one_transaction(self, source: FakeSource, engine: Engine) -> None:
+        source.publish(TOPIC, batch(anna=1))
+        source.publish(TOPIC, b"bad")
+        store = FailingStore(engine, [])
+        loop(source, store).step()
+
+        assert store.transactions == 1
+        assert (len(happy(engine)), len(rejected(engine))) == (1, 1)
+
+    def test_where_recording_the_bad_fails_the_good_are_not_stored(self, source: FakeSource, engine: Engine) -> None:
+        with engine.begin() as connection:
+            rejected_message.drop(connection)
+        source.publish(TOPIC, batch(anna=1))
+        source.publish(TOPIC, b"bad")
+        with pytest.raises(OperationalError, match="no such table"):
+            loop(source, Store(engine)).step()
+
+        assert happy(engine) == {}
+        assert source.held == [batch(anna=1), b"bad"]
+
+
+class TestTemporaryTrouble:
+    def test_the_group_is_committed_when_the_trouble_is_over(self, source: FakeSource, engine: Engine) -> None:
+        source.publish(TOPIC, batch(anna=1))
+        loop(source, FailingStore(engine, [locked()] * 3)).step()
+
+        assert happy(engine) == {("jetson_1", "anna"): 1.0}
+        assert source.held == []
+
+    def test_nothing_is_acknowledged_meanwhile(self, source: FakeSource, engine: Engine) -> None:
+        held = []
+        source.on_wait = lambda seconds: held.append((seconds, list(source.acked), source.held))
+        source.publish(TOPIC, batch(anna=1))
+        loop(source, FailingStore(engine, [locked()] * 2)).step()
+
+        assert held == [(0.1, [], [batch(anna=1)]), (0.2, [], [batch(anna=1)])]
+
+    def test_the_waits_grow_to_a_limit(self, source: FakeSource, engine: Engine) -> None:
+        waits: list[float] = []
+        source.on_wait = waits.append
+        source.publish(TOPIC, batch(anna=1))
+        loop(source, FailingStore(engine, [locked()] * 9)).step()
+
+        assert waits == pytest.approx([0.1, 0.2, 0.4, 0.8, 1.6, 3.2, 5, 5, 5])
+
+    def test_a_failing_commit_is_tried_again_too(self, source: FakeSource, engine: Engine) -> None:
+        source.publish(TOPIC, batch(anna=1))
+        loop(source, FailingStore(engine, [locked()], late=True)).step()
+
+        assert happy(engine) == {("jetson_1", "anna"): 1.0}
+
+    def test_it_is_logged_once_at_its_start_and_once_at_its_end(
+        self, source: FakeSource, engine: Engine, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        clock = Clock(source)
+        source.publish(TOPIC, batch(anna=1))
+        loop(source, FailingStore(engine, [locked()] * 5), monotonic=clock).step()
+
+        lines = [line for line in caplog.messages if "committing" in line or "commit:" in line]
+        assert lines == [
+            "cannot commit: database is locked; 1 messages wait, nothing is acknowledged, trying again until it works",
+            "committing again after 3.1 s; 1 messages had waited",
+        ]
+
+    def test_what_arrives_meanwhile_is_the_next_group(self, source: FakeSource, engine: Engine) -> None:
+        source.publish(TOPIC, batch(0, anna=0))
+        numbers = count(1)
+        source.on_wait = lambda seconds: source.publish(TOPIC, batch(next(numbers), anna=1))
+        ingest = loop(source, FailingStore(engine, [locked()] * 3))
+        first, second = ingest.step(), ingest.step()
+
+        assert (first, second) == (1, 3)
+        assert source.held == []
+
+    def test_messages_that_come_again_after_a_cut_meanwhile_are_stored_and_acknowledged(
+        self, source: FakeSource, engine: Engine
+    ) -> None:
+        source.publish(TOPIC, batch(anna=1))
+        source.on_wait = lambda seconds: source.cut()
+        ingest = loop(source, FailingStore(engine, [locked()]))
+        first, second = ingest.step(), ingest.step()
+
+        assert (first, second) == (1, 1)
+        assert happy(engine) == {("jetson_1", "anna"): 1.0}
+        assert source.held == []
+
+    def test_a_broker_that_lost_its_state_meanwhile_loses_no_new_message(
+        self, source: FakeSource, engine: Engine
+    ) -> None:
+        def lose(seconds: float) -> None:
+            source.lose_state()
+            source.publish(TOPIC, batch(9, bert=9))
+
+        source.publish(TOPIC, batch(anna=1))
+        source.on_wait = lose
+        ingest = loop(source, FailingStore(engine, [locked()]))
+        ingest.step()
+        held = source.held
+        ingest.step()
+
+        assert held == [batch(9, bert=9)]
+        assert happy(engine) == {("jetson_1", "anna"): 1.0, ("jetson_1", "bert"): 9.0}
+
+
+class TestStop:
+    def test_a_stop_ends_the_loop_after_the_group(self, source: FakeSource, engine: Engine) -> None:
+        source.publish(TOPIC, batch(anna=1))
+        loop(source, Store(engine), stopping=lambda: bool(source.acked)).run()
+
+        assert happy(engine) == {("jetson_1", "anna"): 1.0}
+
+    def test_a_stop_before_the_start_receives_nothing(self, source: FakeSource, engine: Engine) -> None:
+        source.publish(TOPIC, batch(anna=1))
+        loop(source, Store(engine), stopping=lambda: True).run()
+
+        assert source.held == [batch(anna=1)]
+
+    def test_a_stop_during_trouble_leaves_the_group_with_the_broker(self, source: FakeSource, engine: Engine) -> None:
+        source.publish(TOPIC, batch(anna=1))
+        source.publish(TOPIC, b"bad")
+        ingest = loop(source, FailingStore(engine, [locked()] * 1_000), stopping=lambda: True, monotonic=Clock(source))
+        with pytest.raises(LeftWithBrokerError, match="2 messages could not be committed") as caught:
+            ingest.step()
+
+        assert caught.value.messages == 2
+        assert (source.acked, source.held) == ([], [batch(anna=1), b"bad"])
+
+    def test_it_tries_for_a_few_seconds_before_it_leaves(self, source: FakeSource, engine: Engine) -> None:
+        clock = Clock(source)
+        source.publish(TOPIC, batch(anna=1))
+        ingest = loop(source, FailingStore(engine, [locked()] * 1_000), stopping=lambda: True, monotonic=clock)
+        with pytest.raises(LeftWithBrokerError):
+            ingest.step()
+
+        assert STOP_PATIENCE_SECONDS < clock.seconds < STOP_PATIENCE_SECONDS + 4
+
+    def test_trouble_that_ends_in_time_is_no_reason_to_leave(self, source: FakeSource, engine: Engine) -> None:
+        source.publish(TOPIC, batch(anna=1))
+        ingest = loop(source, FailingStore(engine, [locked()] * 3), stopping=lambda: True, monotonic=Clock(source))
+        ingest.step()
+
+        assert source.held == []
+
+
+class TestLastingTrouble:
+    """What decode let through and the database will never take: one message, not its group, is rejected for it."""
+
+    @pytest.mark.parametrize(
+        "error",
+        [
+            OverflowError("Python int too large to convert to SQLite INTEGER"),
+            UnicodeEncodeError("utf-8", "\ud800", 0, 1, "surrogates not allowed"),
+            IntegrityError("INSERT", {}, Exception("CHECK constraint failed")),
+        ],
+    )
+    @pytest.mark.parametrize("place", [0, 3, 6])
+    def test_the_one_bad_message_is_rejected_and_the_others_are_stored(
+        self, source: FakeSource, engine: Engine, error: Exception, place: int
+    ) -> None:
+        people = [f"p{number}" for number in range(7)]
+        people[place] = "cursed"
+        for person in people:
+            source.publish(TOPIC, batch_of({person: 1.0}))
+        loop(source, CursedStore(engine, error)).step()
+
+        assert happy(engine).keys() == {("jetson_1", person) for person in people if person != "cursed"}
+        assert rejected(engine) == [(TOPIC, batch(0, cursed=1.0))]
+        assert reasons(engine) == [f"the database refused it: {type(error).__name__}"]
+        assert source.held == []
+
+    def test_several_bad_messages_are_each_found(self, source: FakeSource, engine: Engine) -> None:
+        for number in range(8):
+            source.publish(TOPIC, batch_of({"cursed" if number % 3 == 0 else f"p{number}": 1.0}, number))
+        loop(source, CursedStore(engine, OverflowError())).step()
+
+        assert len(happy(engine)) == 5
+        assert len(rejected(engine)) == 3
+        assert source.held == []
+
+    def test_who_asked_is_told(self, source: FakeSource, engine: Engine) -> None:
+        source.publish(TOPIC, batch(0, anna=1), response_topic=REPLY_TOPIC)
+        source.publish(TOPIC, batch(1, cursed=1), response_topic=REPLY_TOPIC)
+        loop(source, CursedStore(engine, OverflowError())).step()
+
+        assert answers(source) == [
+            {"status": "ok", "updated_count": 1},
+            {"status": "error", "error": "the database refused it: OverflowError"},
+        ]
+
+    def test_a_message_that_cannot_even_be_recorded_ends_the_loop_unacknowledged(
+        self, source: FakeSource, engine: Engine
+    ) -> None:
+        source.publish(TOPIC, b"bad")
+        with pytest.raises(OverflowError):
+            loop(source, FailingStore(engine, [OverflowError()] * 9)).step()
+
+        assert source.held == [b"bad"]
+
+
+class TestReply:
+    def test_ok_tells_how_many_people_changed(self, ingest: Ingest, source: FakeSource) -> None:
+        source.publish(TOPIC, batch(anna=1, bert=2), response_topic=REPLY_TOPIC, correlation_data=b"42")
+        ingest.step()
+
+        assert source.replies == [Reply(REPLY_TOPIC, b'{"status":"ok","updated_count":2}', b"42")]
+
+    def test_a_batch_without_people_updates_nobody(self, ingest: Ingest, source: FakeSource) -> None:
+        source.publish(TOPIC, batch(), response_topic=REPLY_TOPIC)
+        ingest.step()
+
+        assert answers(source) == [{"status": "ok", "updated_count": 0}]
+
+    def test_a_stale_batch_updates_nobody(self, ingest: Ingest, source: FakeSource) -> None:
+        source.publish(TOPIC, batch(5, anna=5))
+        ingest.step()
+        source.publish(TOPIC, batch(4, anna=4, bert=4), response_topic=REPLY_TOPIC)
+        ingest.step()
+
+        assert answers(source) == [{"status": "ok", "updated_count": 1}]
+
+    def test_a_batch_that_is_stale_within_its_group_updates_nobody(self, ingest: Ingest, source: FakeSource) -> None:
+        source.publish(TOPIC, batch(5, anna=5))
+        source.publish(TOPIC, batch(4, anna=4), response_topic=REPLY_TOPIC)
+        ingest.step()
+
+        assert answers(source) == [{"status": "ok", "updated_count": 0}]
+
+    def test_each_asker_of_a_group_gets_its_own_answer(self, ingest: Ingest, source: FakeSource) -> None:
+        for second, people in enumerate([1, 3, 2]):
+            payload = batch_of({f"p{number}": 1.0 for number in range(people)}, second)
+            source.publish(TOPIC, payload, response_topic=f"{REPLY_TOPIC}/{second}", correlation_data=bytes([second]))
+        ingest.step()
+
+        assert source.replies == [
+            Reply(f"{REPLY_TOPIC}/{second}", f'{{"status":"ok","updated_count":{people}}}'.encode(), bytes([second]))
+            for second, people in enumerate([1, 3, 2])
+        ]
+
+    def test_an_error_says_what_is_wrong(self, ingest: Ingest, source: FakeSource, engine: Engine) -> None:
+        source.publish(TOPIC, batch(anna=-1), response_topic=REPLY_TOPIC, correlation_data=b"42")
+        ingest.step()
+
+        (reason,) = reasons(engine)
+        assert "anna" not in reason
+        assert "Expected `float` >= 0.0" in reason
+        assert answers(source) == [{"status": "error", "error": reason}]
+
+    def test_who_did_not_ask_gets_none(self, ingest: Ingest, source: FakeSource) -> None:
+        source.publish(TOPIC, batch(anna=1))
+        source.publish(TOPIC, b"bad")
+        ingest.step()
+
+        assert source.replies == []
+
+    @pytest.mark.parametrize(
+        "elsewhere",
+        ["emotions/jetson_2/reply", "emotions/jetson_1/batch", "emotions/jetson_1/replyX", "#", "", "$SYS/x", "a\x00b"],
+    )
+    @pytest.mark.parametrize("payload", [batch(anna=1), b"bad"])
+    def test_a_reply_never_goes_elsewhere(
+        self, ingest: Ingest, source: FakeSource, payload: bytes, elsewhere: str
+    ) -> None:
+        source.publish(TOPIC, payload, response_topic=elsewhere)
+        ingest.step()
+
+        assert source.replies == []
+        assert source.held == []
+
+    def test_a_message_on_a_wrong_topic_gets_none(self, ingest: Ingest, source: FakeSource) -> None:
+        source.publish("emotions/no device/batch", batch(anna=1), response_topic="emotions/no device/reply")
+        ingest.step()
+
+        assert source.replies == []
+
+
+def test_the_sums_are_reported_while_nothing_arrives(
+    source: FakeSource, engine: Engine, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    seconds = iter([30.0, 61.0])
+    ingest = loop(source, Store(engine), monotonic=lambda: next(seconds))
+    source.publish(TOPIC, batch(anna=1))
+    ingest.step()
+    ingest.step()
+
+    assert "in the last 61 s: 1 messages, 1 people" in caplog.messages
+
+
+# --- stores that fail -----------------------------------------------------------------------------------------------
+
+
+def locked() -> OperationalError:
+    """What SQLAlchemy raises where another writer holds the lock."""
+    original = sqlite3.OperationalError("database is locked")
+    original.sqlite_errorname = "SQLITE_BUSY"
+    return OperationalError("BEGIN IMMEDIATE", {}, original)
+
+
+class FailingStore(Store):
+    """Raises one of `errors` a transaction, at its start or (`late`) in place of its commit, until none is left."""
+
+    def __init__(self, engine: Engine, errors: Sequence[Exception], *, late: bool = False) -> None:
+        super().__init__(engine)
+        self._errors = list(errors)
+        self._late = late
+        self.transactions = 0
+
+    @contextmanager
+    def transaction(self) -> Iterator[Transaction]:
+        self.transactions += 1
+        if self._errors and not self._late:
+            raise self._errors.pop()
+        with super().transaction() as transaction:
+            yield transaction
+            if self._errors:
+                raise self._errors.pop()
+
+
+class InterruptedStore(Store):
+    """Calls `before` ahead of every transaction."""
+
+    def __init__(self, engine: Engine, *, before: Callable[[], None]) -> None:
+        super().__init__(engine)
+        self._before = before
+
+    @contextmanager
+    def transaction(self) -> Iterator[Transaction]:
+        self._before()
+        with super().transaction() as transaction:
+            yield transaction
+
+
+class CursedTransaction(Transaction):
+    """Refuses whatever has the person `cursed` in it."""
+
+    error: Exception
+
+    def write(self, folded: Folded) -> None:
+        super().write(folded)
+        if ("jetson_1", "cursed") in folded.people:
+            raise self.error
+
+
+class CursedStore(Store):
+    def __init__(self, engine: Engine, error: Exception) -> None:
+        super().__init__(engine)
+        self._error = error
+
+    @contextmanager
+    def transaction(self) -> Iterator[Transaction]:
+        with self._engine.begin() as connection:
+            transaction = CursedTransaction(connection, self._statements)
+            transaction.error = self._error
+            yield transaction
+
+
+class Witness(FakeSource):
+    """Notes what the database holds at the moment of each acknowledgement and each reply."""
+
+    def __init__(self, engine: Engine) -> None:
+        super().__init__()
+        self._engine = engine
+        self.stored_when_acked: list[dict[tuple[str, str], float]] = []
+        self.stored_when_replied: list[dict[tuple[str, str], float]] = []
+
+    def ack(self, messages: Any) -> int:
+        self.stored_when_acked.append(happy(self._engine))
+        return super().ack(messages)
+
+    def reply(self, message: Any, payload: bytes) -> None:
+        self.stored_when_replied.append(happy(self._engine))
+        super().reply(message, payload)
+
+
+def answers(source: FakeSource) -> list[dict[str, Any]]:
+    return [json.loads(reply.payload) for reply in source.replies]

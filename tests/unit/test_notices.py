@@ -1,0 +1,118 @@
+"""What becomes a line in the log: each device's first time for a thing, then sums once a minute."""
+
+import logging
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from emotion_daemon import notices
+from emotion_daemon.notices import Notices
+from shared.batch import Batch, Cumulative
+
+STAMP = datetime(2025, 11, 14, 12, 34, 56, tzinfo=UTC)
+
+
+@pytest.fixture(autouse=True)
+def _everything_is_logged(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.DEBUG)
+
+
+def batch(
+    device_id: str = "jetson_1", *, people: int = 2, skew: timedelta | None = None, ignored: str | None = None
+) -> Batch:
+    return Batch(device_id, STAMP, {str(number): Cumulative() for number in range(people)}, skew, ignored)
+
+
+def test_the_first_batch_of_a_device_is_a_line_and_later_ones_are_not(caplog: pytest.LogCaptureFixture) -> None:
+    seen = Notices(now=0)
+    for device_id in ("jetson_1", "jetson_1", "jetson_2", "jetson_1"):
+        seen.accepted(batch(device_id))
+
+    assert caplog.messages == [
+        "first batch from jetson_1 since the start, with 2 people",
+        "first batch from jetson_2 since the start, with 2 people",
+    ]
+
+
+def test_a_wrong_clock_is_a_warning_once_a_device(caplog: pytest.LogCaptureFixture) -> None:
+    seen = Notices(now=0)
+    for _ in range(3):
+        seen.accepted(batch(skew=timedelta(days=-1)))
+
+    warnings = [record.getMessage() for record in caplog.records if record.levelno == logging.WARNING]
+    assert len(warnings) == 1
+    assert "the clock of jetson_1 is off by -86400 s" in warnings[0]
+
+
+def test_unknown_fields_are_a_line_once_a_device(caplog: pytest.LogCaptureFixture) -> None:
+    seen = Notices(now=0)
+    for _ in range(3):
+        seen.accepted(batch(ignored="Object contains unknown field `joy`"))
+
+    assert sum("sends more than this version knows" in line for line in caplog.messages) == 1
+    assert "`joy`" in caplog.text
+
+
+def test_a_rejected_message_is_a_warning_once_a_topic_and_says_where_to_look(caplog: pytest.LogCaptureFixture) -> None:
+    seen = Notices(now=0)
+    for topic in ("emotions/a/batch", "emotions/a/batch", "emotions/b/batch"):
+        seen.rejected(topic, "not UTF-8 JSON")
+
+    assert [record.levelname for record in caplog.records] == ["WARNING", "WARNING"]
+    assert "'emotions/a/batch': not UTF-8 JSON" in caplog.messages[0]
+    assert "python -m emotion_daemon rejected" in caplog.messages[0]
+
+
+def test_a_line_break_in_what_a_device_sent_does_not_make_a_second_line(caplog: pytest.LogCaptureFixture) -> None:
+    seen = Notices(now=0)
+    seen.accepted(batch(ignored="unknown field `a\nCRITICAL forged`"))
+    seen.rejected("emotions/a\nb/batch", "reason")
+
+    assert all("\n" not in line for line in caplog.messages)
+
+
+def test_sums_are_reported_once_a_minute(caplog: pytest.LogCaptureFixture) -> None:
+    seen = Notices(now=100)
+    seen.accepted(batch(people=3))
+    seen.accepted(batch(people=1, skew=timedelta(days=1), ignored="x"))
+    seen.rejected("emotions/a/batch", "reason")
+    caplog.clear()
+    seen.report(now=159.9)
+    before = list(caplog.messages)
+    seen.report(now=160)
+
+    assert before == []
+    assert caplog.messages == [
+        "in the last 60 s: 3 messages, 4 people, 1 with a wrong clock, 1 with unknown fields, 1 rejected"
+    ]
+
+
+def test_every_report_counts_from_the_last(caplog: pytest.LogCaptureFixture) -> None:
+    seen = Notices(now=0)
+    seen.accepted(batch())
+    seen.report(now=60)
+    seen.accepted(batch())
+    seen.accepted(batch())
+    caplog.clear()
+    seen.report(now=90)
+    seen.report(now=121)
+
+    assert caplog.messages == ["in the last 61 s: 2 messages, 4 people"]
+
+
+def test_a_minute_without_messages_is_no_line(caplog: pytest.LogCaptureFixture) -> None:
+    Notices(now=0).report(now=1_000)
+
+    assert caplog.messages == []
+
+
+def test_what_is_remembered_has_a_limit(caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(notices, "MAX_REMEMBERED", 2)
+    seen = Notices(now=0)
+    for number in range(5):
+        seen.accepted(batch(f"camera_{number}"))
+    lines = len(caplog.messages)
+    seen.report(now=60)
+
+    assert lines == 2
+    assert "5 messages" in caplog.text
