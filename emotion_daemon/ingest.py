@@ -12,7 +12,7 @@ from sqlalchemy.exc import DBAPIError
 
 from emotion_daemon.fold import fold
 from emotion_daemon.notices import Notices
-from emotion_daemon.store import LASTING, Rejected, Store, is_temporary
+from emotion_daemon.store import LASTING, Rejected, Store, is_temporary, refusal
 from emotion_daemon.subscriber import Message
 from shared.batch import Batch, DecodeError, Topics, decode
 
@@ -131,8 +131,7 @@ class Ingest:
             (entry,) = entries
             if isinstance(entry.outcome, Rejected):
                 raise  # recording it failed too: nothing is left to try
-            reason = f"the database refused it: {type(error).__name__}"
-            entry.outcome = self._reject(entry.message, reason, self._now()).outcome
+            entry.outcome = self._reject(entry.message, refusal(error), self._now()).outcome
             self._commit_patiently(entries)
 
     def _commit_patiently(self, entries: list[_Entry]) -> None:

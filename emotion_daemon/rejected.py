@@ -7,7 +7,7 @@ from typing import NamedTuple
 from sqlalchemy import Engine, select, update
 
 from emotion_daemon.fold import fold
-from emotion_daemon.store import Store
+from emotion_daemon.store import LASTING, Store, refusal
 from shared.batch import DecodeError, Topics, decode
 from shared.schema import rejected_message
 
@@ -64,13 +64,12 @@ def _replay_one(engine: Engine, store: Store, topics: Topics, row_id: int) -> Re
     try:
         device_id = topics.device_id(row.topic)
         batch = decode(row.payload, device_id=device_id, received_at=row.received_at)
-    except DecodeError as error:
+        with store.transaction() as transaction:
+            transaction.write(fold([batch]))
+            transaction.forget_rejected(row_id)
+    except (DecodeError, *LASTING) as error:
+        reason = str(error) if isinstance(error, DecodeError) else refusal(error)
         with engine.begin() as connection:
-            connection.execute(
-                update(rejected_message).where(rejected_message.c.id == row_id).values(reason=str(error))
-            )
-        return Replayed(row_id, row.topic, str(error))
-    with store.transaction() as transaction:
-        transaction.write(fold([batch]))
-        transaction.forget_rejected(row_id)
+            connection.execute(update(rejected_message).where(rejected_message.c.id == row_id).values(reason=reason))
+        return Replayed(row_id, row.topic, reason)
     return Replayed(row_id, row.topic, None)

@@ -5,7 +5,7 @@ from contextlib import contextmanager
 from datetime import datetime
 from typing import Any, NamedTuple
 
-from sqlalchemy import Connection, Engine, Table, delete, insert, select, tuple_
+from sqlalchemy import Connection, Engine, Table, delete, insert, select
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import DataError, DBAPIError, IntegrityError, InterfaceError, OperationalError
 
@@ -43,14 +43,15 @@ class Transaction:
         self._statements = statements
 
     def known(self, keys: Collection[PersonKey]) -> dict[PersonKey, datetime]:
-        """The stored `last_seen` of those of `keys` that are stored."""
+        """The stored `last_seen` of those of `keys` that are stored; others of the same devices may be among them."""
         table = person_emotion.c
         listed = list(keys)
         known: dict[PersonKey, datetime] = {}
         for start in range(0, len(listed), _KEYS_A_SELECT):
-            some = listed[start : start + _KEYS_A_SELECT]
+            devices, people = zip(*listed[start : start + _KEYS_A_SELECT], strict=True)
+            # Two lists instead of pairs: PostgreSQL has an index for these, and reads the whole table for pairs.
             query = select(table.device_id, table.person_id, table.last_seen).where(
-                tuple_(table.device_id, table.person_id).in_(some)
+                table.device_id.in_(set(devices)), table.person_id.in_(set(people))
             )
             known |= {(device_id, person_id): seen for device_id, person_id, seen in self._connection.execute(query)}
         return known
@@ -113,7 +114,10 @@ class Store:
 
 
 def is_temporary(error: DBAPIError) -> bool:
-    """Whether trying again later can help: locked, disk full, server away; not a missing table or a wrong password."""
+    """Whether trying again later can help: locked, disk full, server away; not a missing table.
+
+    A login that PostgreSQL refuses counts as temporary: the driver does not tell it from a server that is away.
+    """
     sqlite_name: str | None = getattr(error.orig, "sqlite_errorname", None)
     if sqlite_name is not None:
         return sqlite_name.split("_")[1] in _TEMPORARY_SQLITE
@@ -123,6 +127,11 @@ def is_temporary(error: DBAPIError) -> bool:
     if sqlstate is not None:
         return not sqlstate.startswith(_LASTING_SQLSTATES)
     return isinstance(error, (OperationalError, InterfaceError))  # no answer from the server at all
+
+
+def refusal(error: Exception) -> str:
+    """The reason to record for a message that raised one of LASTING."""
+    return f"the database refused it: {type(error).__name__}"
 
 
 def _stamps(folded: Folded) -> set[datetime]:
