@@ -6,6 +6,7 @@ ingest       the loop: owns the order of the five steps, retry and shutdown
              2. decode is shared/batch.py, what a device and the daemon agree on
 fold         3. batches of a group -> what changes. Pure
 store        4. one transaction: known rows, changed rows, rejected messages
+             database_file: one daemon a SQLite file, and the file is still the one that was opened
 notices      what is worth a log line, and how often
 rejected     `python -m emotion_daemon rejected`: list and replay what was no valid batch
 migrations   the schema by Alembic, upgraded at the start

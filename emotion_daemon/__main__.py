@@ -11,20 +11,22 @@ import os
 import signal
 import sys
 import time
+from contextlib import AbstractContextManager, nullcontext
 from types import FrameType
 
 from alembic.util import CommandError
-from sqlalchemy import Engine
+from sqlalchemy import Engine, make_url
 from sqlalchemy.exc import DBAPIError
 
 from emotion_daemon import rejected
+from emotion_daemon.database_file import DatabaseInUseError, DatabaseReplacedError, only_one
 from emotion_daemon.ingest import Ingest, LeftWithBrokerError
 from emotion_daemon.migrations import upgrade
 from emotion_daemon.notices import Notices
 from emotion_daemon.store import Store, is_temporary
 from emotion_daemon.subscriber import SessionTakenOverError, Subscriber
 from shared.batch import Topics
-from shared.database import sqlite_path, writer_engine
+from shared.database import reader_engine, sqlite_path, writer_engine
 from shared.settings import Settings, SettingsError
 
 log = logging.getLogger("emotion_daemon")
@@ -42,26 +44,27 @@ def main(arguments: list[str] | None = None) -> int:
         print(f"emotion_daemon: {error}", file=sys.stderr)
         return 2
     _configure_logging(settings)
+    if options.command == "rejected":
+        path = sqlite_path(settings.database_url)
+        if path is not None and not path.exists():  # a writer would make an empty one
+            return _cannot_read(settings, "there is no such file")
+        return _replay(settings) if options.replay else _list(settings, options)
     engine = writer_engine(settings.database_url, echo=settings.sql_echo)
     stop = Stop()
     signal.signal(signal.SIGTERM, stop)
     signal.signal(signal.SIGINT, stop)
     try:
-        if not _upgrade(engine, stop):
-            return 0
-        if options.command == "rejected":
-            return _rejected(engine, settings, options)
-        return _run(engine, settings, stop)
-    except (CommandError, DBAPIError) as error:
-        if isinstance(error, DBAPIError) and is_temporary(error):
-            log.error("the database does not answer: %s", error.orig)
-            return 1
-        if isinstance(error, CommandError):
-            log.error("the database is from a newer version of this program (%s); start that one", error)
-            return 1
-        raise
+        with _alone(settings):
+            return _run(engine, settings, stop) if _upgrade(engine, stop) else 0
+    except (DatabaseInUseError, DatabaseReplacedError, DatabaseUnusableError, SessionTakenOverError) as error:
+        log.error("%s; leaving", error)
+        return 1
     finally:
         engine.dispose()
+
+
+class DatabaseUnusableError(Exception):
+    """Raised when the schema cannot be brought up to date, however often one tries."""
 
 
 class Stop:
@@ -98,14 +101,17 @@ def _run(engine: Engine, settings: Settings, stop: Stop) -> int:
     gc.freeze()
     try:
         ingest.run()
-    except SessionTakenOverError as error:
-        log.error("%s; leaving", error)
-        return 1
     except LeftWithBrokerError as error:
         log.warning("%s", error)
     subscriber.close()
-    log.info("stopped; every group that was committed is acknowledged")
+    log.info("stopped")
     return 0
+
+
+def _alone(settings: Settings) -> AbstractContextManager[None]:
+    """SQLite has one daemon; on PostgreSQL several may write, each with its own client id."""
+    path = sqlite_path(settings.database_url)
+    return nullcontext() if path is None else only_one(path.absolute())
 
 
 def _upgrade(engine: Engine, stop: Stop) -> bool:
@@ -113,9 +119,13 @@ def _upgrade(engine: Engine, stop: Stop) -> bool:
     while not stop.requested:
         try:
             upgrade(engine)
+        except CommandError as error:
+            raise DatabaseUnusableError(
+                f"the database is from a newer version of this program ({error}): start that one"
+            ) from error
         except DBAPIError as error:
             if not is_temporary(error):
-                raise
+                raise DatabaseUnusableError(f"the database cannot be used: {error.orig}") from error
             log.warning("the database does not answer: %s; trying again in %.0f s", error.orig, _RETRY_SECONDS)
             time.sleep(_RETRY_SECONDS)
         else:
@@ -123,31 +133,64 @@ def _upgrade(engine: Engine, stop: Stop) -> bool:
     return False
 
 
-def _rejected(engine: Engine, settings: Settings, options: argparse.Namespace) -> int:
-    if not options.replay:
-        for row in rejected.newest(engine, limit=options.limit):
-            print(f"{row.id}  {row.received_at:%Y-%m-%dT%H:%M:%SZ}  {row.topic}  {row.payload_size} bytes")
-            print(f"    {row.reason}")
-            print(f"    {row.payload[: options.bytes]!r}")
-        return 0
+def _list(settings: Settings, options: argparse.Namespace) -> int:
+    """Only reads: it works beside a daemon, and beside a database that somebody has locked."""
+    signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # so that `| head` ends it in silence
+    engine = reader_engine(settings.database_url, echo=settings.sql_echo)
+    try:
+        rows = rejected.newest(engine, limit=options.limit)
+    except DBAPIError as error:
+        return _cannot_read(settings, str(error.orig))
+    finally:
+        engine.dispose()
+    for row in rows:
+        print(f"{row.id}  {row.received_at:%Y-%m-%dT%H:%M:%SZ}  {row.topic}  {row.payload_size} bytes")
+        print(f"    {row.reason}")
+        print(f"    {row.payload[: options.bytes]!r}")
+    if not rows:
+        print(f"no rejected messages in {_shown(settings)}")
+    return 0
+
+
+def _replay(settings: Settings) -> int:
+    engine = writer_engine(settings.database_url, echo=settings.sql_echo)
     stored = left = 0
-    for replayed in rejected.replay(engine, Topics(settings.mqtt_topic_prefix)):
-        if replayed.reason is None:
-            stored += 1
-            print(f"{replayed.id}  {replayed.topic}  stored")
-        else:
-            left += 1
-            print(f"{replayed.id}  {replayed.topic}  still rejected: {replayed.reason}")
+    try:
+        for replayed in rejected.replay(engine, Topics(settings.mqtt_topic_prefix)):
+            if replayed.reason is None:
+                stored += 1
+                print(f"{replayed.id}  {replayed.topic}  stored")
+            else:
+                left += 1
+                print(f"{replayed.id}  {replayed.topic}  still rejected: {replayed.reason}")
+    except DBAPIError as error:
+        return _cannot_read(settings, str(error.orig))
+    finally:
+        engine.dispose()
     print(f"{stored} stored, {left} still rejected")
     return 0
+
+
+def _cannot_read(settings: Settings, reason: str) -> int:
+    print(
+        f"emotion_daemon: cannot read {_shown(settings)}: {reason}; "
+        "EMOTION_DATABASE_URL has to be the running daemon's",
+        file=sys.stderr,
+    )
+    return 1
+
+
+def _shown(settings: Settings) -> str:
+    return make_url(settings.database_url).render_as_string(hide_password=True)
 
 
 def _parse(arguments: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="python -m emotion_daemon",
-        description="Store the batches that devices publish. Settings come from EMOTION_… variables; see README.md.",
+        description="Store the batches that devices publish; this is what it does without a command. "
+        "Settings come from EMOTION_… variables; see README.md.",
     )
-    commands = parser.add_subparsers(dest="command", metavar="rejected")
+    commands = parser.add_subparsers(dest="command", metavar="[rejected]")
     command = commands.add_parser(
         "rejected", help="list the messages that were no valid batch, newest first, or replay them"
     )

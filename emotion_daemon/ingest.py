@@ -183,8 +183,12 @@ class Ingest:
             device_id = self._topics.device_id(entry.message.topic)
         except DecodeError:
             return
-        if topic is not None and self._topics.may_reply_to(topic, device_id):
+        if topic is None:
+            return
+        if self._topics.may_reply_to(topic, device_id):
             self._source.reply(entry.message, entry.answer())
+        else:
+            self._notices.not_answered(device_id, topic)
 
 
 def _retry_delays() -> Iterator[float]:

@@ -46,6 +46,17 @@ class Notices:
                 reason,
             )
 
+    def not_answered(self, device_id: str, response_topic: str) -> None:
+        """A device asked for an answer on a topic that is not its own."""
+        self._counts["not answered"] += 1
+        if self._first_time("reply", device_id):
+            log.warning(
+                "%s asks for answers on %r, which is not its reply topic or below it: its batches are stored, "
+                "but not answered",
+                device_id,
+                response_topic,
+            )
+
     def report(self, *, now: float) -> None:
         """Once a minute, a line with the sums of what happened, if anything did."""
         if now - self._last_report < REPORT_SECONDS:

@@ -9,7 +9,9 @@ from sqlalchemy import Connection, Engine, Table, delete, insert, select
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import DataError, DBAPIError, IntegrityError, InterfaceError, OperationalError
 
+from emotion_daemon.database_file import FileWatch
 from emotion_daemon.fold import Folded, PersonKey
+from shared.database import sqlite_path
 from shared.schema import UtcDateTime, device, person_emotion, rejected_message
 
 KEPT_PAYLOAD = 64 * 1024
@@ -102,15 +104,19 @@ class Store:
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
         self._statements = _Statements(engine)
+        path = sqlite_path(engine.url)
+        self._file = None if path is None else FileWatch(path)
 
     @contextmanager
     def transaction(self) -> Iterator[Transaction]:
         """Commits at the end of the block, durably; rolls back where the block raises.
 
-        Raises what SQLAlchemy raises: see `is_temporary` and LASTING.
+        Raises what SQLAlchemy raises: see `is_temporary` and LASTING; and DatabaseReplacedError.
         """
         with self._engine.begin() as connection:
             yield Transaction(connection, self._statements)
+        if self._file is not None:
+            self._file.check()
 
 
 def is_temporary(error: DBAPIError) -> bool:

@@ -12,6 +12,7 @@ import select
 import ssl
 import time
 from collections.abc import Iterable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +42,13 @@ FOREVER = 0xFFFFFFFF  # MQTT 5, 3.1.2.11.2: a session that does not expire. An h
 SHORTEST_BACKOFF_SECONDS = 0.5
 LONGEST_BACKOFF_SECONDS = 5.0
 GOODBYE_SECONDS = 2.0
+
+STABLE_SECONDS = 10.0
+"""A connection that lasted this long starts the backoff anew."""
+
+SUSPICIOUS_LOSSES = 2
+"""After so many connections in a row that did not last, the log asks for a second client with our client id:
+Mosquitto 2.0 closes the socket at a takeover without a word, 2.1 says 0x8E."""
 
 _SESSION_TAKEN_OVER = 0x8E
 _CONNECT_ERRORS = (OSError, ValueError)  # ssl.SSLError is an OSError; a host name with odd characters a ValueError
@@ -100,7 +108,9 @@ class Subscriber:
         self._inbox: list[Message] = []
         self._inbox_bytes = 0
         self._connection = 0
+        self._open = False
         self._subscribed = False
+        self._subscribed_since = 0.0
         self._session_present = False
         self._taken_over = False
         self._refusal = ""
@@ -148,17 +158,24 @@ class Subscriber:
         return acked
 
     def reply(self, message: Message, payload: bytes) -> None:
-        """Publish `payload` to the message's Response Topic, with its Correlation Data; dropped while offline."""
-        if message.response_topic is None or not self._subscribed:
+        """Publish `payload` to the message's Response Topic, with its Correlation Data; dropped while offline.
+
+        At QoS 0: paho lets 20 messages of QoS 1 be in flight, and a group that was catching up has 500 answers.
+        """
+        if message.response_topic is None or not self._client.is_connected():
             return
         properties = Properties(PacketTypes.PUBLISH)
         if message.correlation_data is not None:
             properties.CorrelationData = message.correlation_data
-        self._client.publish(message.response_topic, payload, qos=1, properties=properties)
+        self._client.publish(message.response_topic, payload, qos=0, properties=properties)
         self._client.loop_write()
 
     def close(self) -> None:
         """Say offline and disconnect. What was received and not acknowledged stays with the broker."""
+        with suppress(SessionTakenOverError):  # somebody has the session already, as in a rolling restart
+            self._say_goodbye()
+
+    def _say_goodbye(self) -> None:
         self._closing = True
         end = time.monotonic() + GOODBYE_SECONDS
         if self._subscribed:
@@ -174,7 +191,6 @@ class Subscriber:
         client = mqtt.Client(
             CallbackAPIVersion.VERSION2, client_id=self._client_id, protocol=mqtt.MQTTv5, manual_ack=True
         )
-        client.max_queued_messages_set(2 * self._group_limit)  # replies that a lost connection may leave behind
         if username is not None:
             client.username_pw_set(username, password)
         if tls_ca is not None:
@@ -239,6 +255,7 @@ class Subscriber:
         except _CONNECT_ERRORS as error:
             self._try_again_later(f"cannot reach the broker at {self._host}:{self._port}: {error}")
             return False
+        self._open = True
         return True
 
     def _try_again_later(self, trouble: str) -> None:
@@ -281,7 +298,7 @@ class Subscriber:
             client.disconnect()
             return
         self._subscribed = True
-        self._attempts = 0
+        self._subscribed_since = time.monotonic()
         log.info(
             "connected to %s:%d as %s, subscribed to %s; the broker %s",
             self._host,
@@ -300,14 +317,22 @@ class Subscriber:
         reason: ReasonCode,
         properties: Properties | None,
     ) -> None:
+        if not self._open:  # paho calls twice where a PINGRESP did not come
+            return
+        self._open = False
         self._connection += 1
+        if self._subscribed and time.monotonic() - self._subscribed_since > STABLE_SECONDS:
+            self._attempts = 0
         self._subscribed = False
         self._inbox.clear()  # the broker sends these again
         self._inbox_bytes = 0
         if flags.is_disconnect_packet_from_server and reason.value == _SESSION_TAKEN_OVER:
             self._taken_over = True
         elif not self._closing:
-            self._try_again_later(self._refusal or f"lost the broker at {self._host}:{self._port}: {reason}")
+            hint = (
+                "" if self._attempts < SUSPICIOUS_LOSSES else f" (does another client use our id {self._client_id!r}?)"
+            )
+            self._try_again_later(self._refusal or f"lost the broker at {self._host}:{self._port}: {reason}{hint}")
         self._refusal = ""
 
     def _on_message(self, client: mqtt.Client, userdata: Any, message: mqtt.MQTTMessage) -> None:

@@ -15,7 +15,8 @@ need_packages() {
 apt_install() {
     local as_root=()
     if [ "$(id -u)" -ne 0 ]; then
-        sudo -n true 2>/dev/null || die "needs $*: run  sudo apt-get install $*  and start again"
+        sudo -n true 2>/dev/null || die "needs $*: run  sudo apt-get install $*  (and, where that has started a broker of" \
+            "its own,  sudo systemctl disable --now mosquitto ) and start again"
         as_root=(sudo)
     fi
     command -v apt-get >/dev/null || die "needs $*: install them with this system's package manager and start again"
@@ -25,13 +26,16 @@ apt_install() {
     "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive RUNLEVEL=1 \
         apt-get install -y -qq --no-install-recommends "$@" >/dev/null </dev/null ||
         die "apt could not install $*: see above"
+    if [[ " $* " == *" mosquitto "* ]] && [ -d /run/systemd/system ]; then
+        "${as_root[@]}" systemctl disable --quiet --now mosquitto
+    fi
 }
 
 # need_venv EXTRAS: .venv with this project and its extras, made anew only when pyproject.toml has changed.
 need_venv() {
     local extras=$1 python stamp
     python=$(find_python)
-    if [ ! -x .venv/bin/python ]; then
+    if [ ! -x .venv/bin/pip ]; then
         say "making the virtual environment .venv with $("$python" --version)"
         "$python" -c 'import ensurepip' 2>/dev/null ||
             apt_install "$("$python" -c 'import sys; print("python%d.%d-venv" % sys.version_info[:2])')"

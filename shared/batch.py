@@ -28,6 +28,8 @@ EARLIEST_TIMESTAMP = datetime(2020, 1, 1, tzinfo=UTC)
 DEVICE_ID = re.compile(r"[A-Za-z0-9._:-]{1,64}")
 MAX_PERSON_ID = 128
 
+_BEGINNING_OF_TIME = datetime.min.replace(tzinfo=UTC)
+_END_OF_TIME = datetime.max.replace(tzinfo=UTC)
 _CONTROL_CHARACTER = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 
 Seconds = Annotated[float, msgspec.Meta(ge=0)]
@@ -146,7 +148,7 @@ def _timestamp(text: str, received_at: datetime) -> tuple[datetime, timedelta | 
     except ValueError as error:
         raise DecodeError(f"timestamp {text!r:.60} is not ISO 8601, like 2025-11-14T12:34:56Z") from error
     except OverflowError:  # the year 1 or 9999, with an offset that leads out of the calendar
-        stamp = datetime.min.replace(tzinfo=UTC)
+        stamp = _END_OF_TIME if text.startswith("9") else _BEGINNING_OF_TIME
     if EARLIEST_TIMESTAMP <= stamp <= received_at + MAX_CLOCK_SKEW:
         return stamp, None
     return received_at, stamp - received_at

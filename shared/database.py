@@ -12,8 +12,10 @@ BUSY_TIMEOUT_MS = 2_000
 """How long SQLite waits for another writer's lock before it reports "database is locked"."""
 
 
-# What a lost server or a locked table may cost one request of the API, PostgreSQL's counterpart of the busy timeout.
-_PATIENCE = {"connect_timeout": 5, "options": "-c statement_timeout=5000"}
+# PostgreSQL's counterparts of the busy timeout: what a lost server or a locked table may cost one request of the API,
+# and one attempt of the daemon, which has to keep its MQTT connection alive and to notice a SIGTERM in between.
+_READER_PATIENCE = {"connect_timeout": 5, "tcp_user_timeout": 5000, "options": "-c statement_timeout=5000"}
+_WRITER_PATIENCE = {"connect_timeout": 5, "tcp_user_timeout": 5000, "options": "-c lock_timeout=2000"}
 
 
 def sqlite_path(url: URL | str) -> Path | None:
@@ -31,7 +33,15 @@ def writer_engine(url: str, *, echo: bool = False) -> Engine:
     """
     if sqlite_path(url) is None:
         # "format" so that compiled statements take rows as plain tuples, as they do on SQLite.
-        return create_engine(url, echo=echo, pool_size=1, max_overflow=0, pool_pre_ping=True, paramstyle="format")
+        return create_engine(
+            url,
+            echo=echo,
+            pool_size=1,
+            max_overflow=0,
+            pool_pre_ping=True,
+            paramstyle="format",
+            connect_args=_WRITER_PATIENCE,
+        )
     engine = create_engine(url, echo=echo, pool_size=1, max_overflow=0)
     event.listen(engine, "connect", _prepare_writer)
     event.listen(engine, "begin", _begin_immediate)
@@ -46,7 +56,7 @@ def reader_engine(url: str, *, echo: bool = False) -> Engine:
     path = sqlite_path(url)
     if path is None:
         engine = create_engine(
-            url, echo=echo, pool_pre_ping=True, isolation_level="REPEATABLE READ", connect_args=_PATIENCE
+            url, echo=echo, pool_pre_ping=True, isolation_level="REPEATABLE READ", connect_args=_READER_PATIENCE
         )
         event.listen(engine, "begin", _begin_read_only)
         return engine

@@ -8,9 +8,6 @@ from pathlib import Path
 from types import MappingProxyType
 from urllib.parse import urlsplit
 
-from sqlalchemy import make_url
-from sqlalchemy.exc import ArgumentError
-
 from shared.batch import DEVICE_ID
 
 PREFIX = "EMOTION_"
@@ -152,6 +149,10 @@ def _unknown(name: str, known: set[str]) -> str:
 
 def _check(settings: Settings) -> None:
     _check_database(settings.database_url)
+    if any(c in "/@?#" or c.isspace() or not c.isprintable() for c in settings.mqtt_host):
+        raise SettingsError(
+            "EMOTION_MQTT_HOST", f"is {settings.mqtt_host!r}, but it is a name or an address, without scheme and port"
+        )
     if not DEVICE_ID.fullmatch(settings.mqtt_client_id):
         raise SettingsError("EMOTION_MQTT_CLIENT_ID", "has to be 1 to 64 of A-Z a-z 0-9 . _ : -")
     prefix = settings.mqtt_topic_prefix
@@ -174,6 +175,11 @@ def _check(settings: Settings) -> None:
 
 def _check_database(text: str) -> None:
     name = "EMOTION_DATABASE_URL"
+    try:
+        from sqlalchemy import make_url
+        from sqlalchemy.exc import ArgumentError
+    except ImportError:  # a device's installation: it has no database to speak of
+        return
     try:
         url = make_url(text)
     except (ArgumentError, ValueError) as error:

@@ -4,6 +4,7 @@ import re
 import signal
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
+from pathlib import Path
 
 import pytest
 from sqlalchemy import Engine, select
@@ -65,8 +66,25 @@ def happy(engine: Engine) -> dict[str, float]:
 
 
 class TestList:
-    def test_nothing_rejected_is_nothing_printed(self, run: Run) -> None:
-        assert run() == []
+    def test_nothing_rejected_is_said_with_the_database_that_was_looked_at(self, run: Run, engine: Engine) -> None:
+        assert run() == [f"no rejected messages in {engine.url}"]
+
+    def test_a_database_that_is_not_there_is_one_sentence_and_is_not_made(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        monkeypatch.setenv("EMOTION_DATABASE_URL", f"sqlite:///{tmp_path}/other.db")
+
+        code = main(["rejected"])
+
+        assert code == 1
+        assert "other.db: there is no such file; EMOTION_DATABASE_URL has to be" in capsys.readouterr().err
+        assert not (tmp_path / "other.db").exists()
+
+    def test_a_locked_database_is_listed_all_the_same(self, run: Run, engine: Engine) -> None:
+        record(engine, b"{")
+
+        with engine.begin():
+            assert len(run()) == 3
 
     def test_a_record_is_shown_with_its_time_topic_size_reason_and_payload(self, run: Run, engine: Engine) -> None:
         record(engine, b"\xff{", reason="not UTF-8 JSON")

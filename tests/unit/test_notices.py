@@ -71,6 +71,15 @@ def test_a_line_break_in_what_a_device_sent_does_not_make_a_second_line(caplog: 
     assert all("\n" not in line for line in caplog.messages)
 
 
+def test_an_answer_that_goes_nowhere_is_a_warning_once_a_device(caplog: pytest.LogCaptureFixture) -> None:
+    seen = Notices(now=0)
+    for _ in range(3):
+        seen.not_answered("jetson_1", "other/reply")
+
+    (message,) = caplog.messages
+    assert message.startswith("jetson_1 asks for answers on 'other/reply', which is not its reply topic")
+
+
 def test_sums_are_reported_once_a_minute(caplog: pytest.LogCaptureFixture) -> None:
     seen = Notices(now=100)
     seen.accepted(batch(people=3))

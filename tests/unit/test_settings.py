@@ -99,6 +99,8 @@ WRONG = [
     ("EMOTION_DATABASE_URL", "sqlite:///file:emotion.db?uri=true"),
     ("EMOTION_DATABASE_URL", "sqlite:///emotion.db?mode=ro"),
     ("EMOTION_DATABASE_URL", "sqlite:////"),
+    ("EMOTION_MQTT_HOST", "http://localhost"),
+    ("EMOTION_MQTT_HOST", "local host"),
     ("EMOTION_MQTT_PORT", "0"),
     ("EMOTION_MQTT_PORT", "65536"),
     ("EMOTION_MQTT_PORT", "-1"),
