@@ -48,7 +48,7 @@ STABLE_SECONDS = 10.0
 
 SUSPICIOUS_LOSSES = 2
 """After so many connections in a row that did not last, the log asks for a second client with our client id:
-Mosquitto 2.0 closes the socket at a takeover without a word, 2.1 says 0x8E."""
+Mosquitto 2.0.11 closes the socket at a takeover without a word, 2.0.21 says 0x8E."""
 
 _SESSION_TAKEN_OVER = 0x8E
 _CONNECT_ERRORS = (OSError, ValueError)  # ssl.SSLError is an OSError; a host name with odd characters a ValueError

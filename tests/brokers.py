@@ -69,6 +69,10 @@ class Broker:
             self._process = None
 
 
+HANG_UP = b"hang up"
+"""An answer that closes the connection instead."""
+
+
 class ScriptedBroker:
     """Answers a connection's packets with `answers`, one each, then only listens: for what Mosquitto never says.
 
@@ -105,4 +109,7 @@ class ScriptedBroker:
                 answers = iter(self._answers)
                 with contextlib.suppress(OSError):
                     while client.recv(65_536):
-                        client.sendall(next(answers, b""))
+                        answer = next(answers, b"")
+                        if answer is HANG_UP:
+                            break
+                        client.sendall(answer)

@@ -18,7 +18,7 @@ from emotion_daemon import subscriber
 from emotion_daemon.ingest import Source
 from emotion_daemon.subscriber import Message, SessionTakenOverError, Subscriber
 from shared.batch import Topics
-from tests.brokers import Broker, ScriptedBroker
+from tests.brokers import HANG_UP, Broker, ScriptedBroker
 from tests.clients import Client
 from tests.fakes import FakeSource, Reply
 from tests.proxies import Proxy
@@ -427,7 +427,7 @@ def test_a_host_name_that_cannot_be_is_logged_and_tried_again(caplog: pytest.Log
 
 
 def test_a_session_that_was_taken_over_ends_it() -> None:
-    # Mosquitto 2.0 just closes the connection, 2.1 gives this reason: so a script plays the broker.
+    # Mosquitto 2.0.11 just closes the connection, 2.0.21 gives this reason: so a script plays the broker.
     connack, suback, taken_over = bytes.fromhex("2003000000"), bytes.fromhex("900400010001"), bytes.fromhex("e0028e00")
     with (
         ScriptedBroker(connack, suback + taken_over) as script,
@@ -439,14 +439,16 @@ def test_a_session_that_was_taken_over_ends_it() -> None:
     assert caught.value.client_id == "emotion-daemon"
 
 
-def test_a_broker_that_does_not_say_why_it_closed_is_connected_to_again(broker: Broker, source: Subscriber) -> None:
-    with Client(broker, "emotion-daemon"):
-        pumped(source, lambda: not source.subscribed)
-    with Client(broker, "device") as device:
-        connect(source)
-        device.publish(TOPIC, b"1")
+def test_connections_that_end_again_and_again_without_a_reason_raise_the_question_of_a_second_client(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    connack, suback = bytes.fromhex("2003000000"), bytes.fromhex("900400010001")
+    question = "does another client use our id 'emotion-daemon'?"
+    with ScriptedBroker(connack, suback, HANG_UP) as script, closing(subscribe(script.host, script.port)) as source:
+        wait_until(lambda: source.receive(timeout=0.05) or question in caplog.text, what="the question is asked")
 
-        assert payloads(receive(source, 1)) == [b"1"]
+    losses = [message for message in caplog.messages if message.startswith("lost the broker")]
+    assert [question in message for message in losses[:3]] == [False, False, True]
 
 
 def test_a_refused_subscription_is_logged_and_tried_again(caplog: pytest.LogCaptureFixture) -> None:
