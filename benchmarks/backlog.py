@@ -8,13 +8,16 @@ from paho.mqtt import client as mqtt
 from paho.mqtt.enums import CallbackAPIVersion
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
+from sqlalchemy import Connection, select
 
 from shared.batch import Topics, encode
+from shared.schema import device
 from tests.brokers import Broker
 
 TOPICS = Topics("emotions")
 START = datetime(2025, 11, 14, 12, 0, tzinfo=UTC)
 IN_FLIGHT = 1_000
+LAST_DEVICE = "zz_last"
 
 
 def batches(messages: int, *, devices: int, people: int) -> Iterator[tuple[str, bytes]]:
@@ -26,6 +29,16 @@ def batches(messages: int, *, devices: int, people: int) -> Iterator[tuple[str, 
             TOPICS.batch(device_id),
             encode(device_id, START + timedelta(seconds=turn), {str(n): seconds(turn, n) for n in range(people)}),
         )
+
+
+def last_batch() -> Iterator[tuple[str, bytes]]:
+    """The one batch of LAST_DEVICE, which ends a backlog: when it is stored, all is."""
+    yield TOPICS.batch(LAST_DEVICE), encode(LAST_DEVICE, START, {})
+
+
+def is_last_stored(connection: Connection) -> bool:
+    """Whether `last_batch` is in the database."""
+    return bool(connection.scalar(select(device.c.device_id).where(device.c.device_id == LAST_DEVICE)))
 
 
 def seconds(turn: int, person: int) -> dict[str, float]:

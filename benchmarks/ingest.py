@@ -7,16 +7,14 @@ import time
 from pathlib import Path
 from statistics import median
 
-from sqlalchemy import func, select
+from sqlalchemy import select
 
-from benchmarks.backlog import batches, open_session, publish, seconds
+from benchmarks.backlog import batches, is_last_stored, last_batch, open_session, publish, seconds
 from shared.database import reader_engine
-from shared.schema import device, person_emotion
+from shared.schema import person_emotion
 from tests.brokers import Broker
 from tests.processes import ROOT, daemon
 from tests.waiting import wait_until
-
-LAST = "zz_last"  # a device whose one batch is the last of the backlog
 
 
 def run(*, messages: int, devices: int, people: int, rounds: int) -> None:
@@ -40,17 +38,13 @@ def _round(folder: Path, *, messages: int, devices: int, people: int) -> tuple[f
         open_session(broker, "noop")
         open_session(broker, "emotion-daemon")
         publish(broker, batches(messages, devices=devices, people=people))
-        publish(broker, ((f"emotions/{LAST}/batch", _last()) for _ in range(1)))
+        publish(broker, last_batch())
         noop = messages / _noop_seconds(broker, messages + 1)
-        ours = messages / _daemon_seconds(broker, folder, devices)
+        ours = messages / _daemon_seconds(broker, folder)
         _check(folder, messages=messages, devices=devices, people=people)
     finally:
         broker.kill()
     return noop, ours
-
-
-def _last() -> bytes:
-    return b'{"device_id": "zz_last", "timestamp": "2025-11-14T12:00:00Z", "people": []}'
 
 
 def _noop_seconds(broker: Broker, expected: int) -> float:
@@ -58,18 +52,17 @@ def _noop_seconds(broker: Broker, expected: int) -> float:
     return float(subprocess.run(command, cwd=ROOT, check=True, capture_output=True, timeout=600).stdout)
 
 
-def _daemon_seconds(broker: Broker, folder: Path, devices: int) -> float:
+def _daemon_seconds(broker: Broker, folder: Path) -> float:
     log = folder / "daemon.log"
     with daemon(broker, _url(folder), log):
         wait_until(lambda: " connected to " in log.read_text(), what="the daemon is subscribed")
         began = time.perf_counter()
         engine = reader_engine(_url(folder))
-        query = select(func.count()).select_from(device).where(device.c.device_id == LAST)
         with engine.connect() as connection:
 
             def stored() -> bool:
                 with connection.begin():
-                    return bool(connection.scalar(query))
+                    return is_last_stored(connection)
 
             wait_until(stored, seconds=600, what="the last batch is stored")
         ended = time.perf_counter()

@@ -4,11 +4,9 @@ import tempfile
 from pathlib import Path
 
 import psutil
-from sqlalchemy import func, select
 
-from benchmarks.backlog import batches, open_session, publish
+from benchmarks.backlog import batches, is_last_stored, last_batch, open_session, publish
 from shared.database import reader_engine
-from shared.schema import device
 from tests.brokers import Broker
 from tests.processes import daemon
 from tests.waiting import wait_until
@@ -28,18 +26,16 @@ def run(*, messages: int, devices: int, people: int) -> None:
             publish(
                 broker, batches(messages - 1, devices=devices, people=people)
             )  # the broker keeps 200,000, and one follows
-            last = b'{"device_id": "zz_last", "timestamp": "2025-11-14T12:00:00Z", "people": []}'
-            publish(broker, iter([("emotions/zz_last/batch", last)]))
+            publish(broker, last_batch())
             with daemon(broker, url, log) as process:
                 wait_until(lambda: " connected to " in log.read_text(), what="the daemon is subscribed")
                 engine = reader_engine(url)
-                query = select(func.count()).select_from(device).where(device.c.device_id == "zz_last")
 
                 def stored() -> bool:
                     nonlocal largest
                     largest = max(largest, psutil.Process(process.pid).memory_info().rss)
                     with engine.connect() as connection:
-                        return bool(connection.scalar(query))
+                        return is_last_stored(connection)
 
                 wait_until(stored, seconds=600, what="the last batch is stored")
                 engine.dispose()

@@ -101,7 +101,7 @@ class Ingest:
             self._source.ack(messages)
             for entry in entries:
                 if entry.message.response_topic is not None:
-                    self._reply(entry)
+                    self._reply(entry, entry.message.response_topic)
         self._notices.report(now=self._monotonic())
         return len(messages)
 
@@ -176,14 +176,11 @@ class Ingest:
         for (entry, _), updated_count in zip(batches, folded.updated_counts, strict=True):
             entry.updated_count = updated_count
 
-    def _reply(self, entry: _Entry) -> None:
+    def _reply(self, entry: _Entry, topic: str) -> None:
         """Answer, but only where the device that asked may listen: its own reply topic or below it."""
-        topic = entry.message.response_topic
         try:
             device_id = self._topics.device_id(entry.message.topic)
         except DecodeError:
-            return
-        if topic is None:
             return
         if self._topics.may_reply_to(topic, device_id):
             self._source.reply(entry.message, entry.answer())
