@@ -1,6 +1,7 @@
 """A device or an onlooker: an ordinary MQTT 5 client on a thread of its own."""
 
 import threading
+import time
 from types import TracebackType
 from typing import NamedTuple
 
@@ -23,7 +24,8 @@ class Seen(NamedTuple):
 class Client:
     """Connected from the start of the block to its end, reconnecting in between.
 
-    `seen` has what arrived on the topics it listens to, `acknowledged` what the broker has sent a PUBACK for.
+    `seen` has what arrived on the topics it listens to, `acknowledged` what the broker has sent a PUBACK for,
+    and `history` the same with the time of it (monotonic seconds).
     """
 
     def __init__(self, broker: Broker, client_id: str = "") -> None:
@@ -34,7 +36,7 @@ class Client:
         self._under_way: dict[int, bytes] = {}
         self._too_early: set[int] = set()
         self.seen: list[Seen] = []
-        self.acknowledged: list[bytes] = []
+        self.history: list[tuple[float, bytes]] = []
         self._client = mqtt.Client(CallbackAPIVersion.VERSION2, client_id=client_id, protocol=mqtt.MQTTv5)
         self._client.reconnect_delay_set(min_delay=1, max_delay=1)
         self._client.max_inflight_messages_set(100)
@@ -79,7 +81,7 @@ class Client:
         with self._lock:
             if info.mid in self._too_early:
                 self._too_early.remove(info.mid)
-                self.acknowledged.append(payload)
+                self.history.append((time.monotonic(), payload))
             else:
                 self._under_way[info.mid] = payload
 
@@ -103,6 +105,10 @@ class Client:
         wait_until(lambda: not self._under_way, seconds=seconds, what="the broker acknowledged everything")
 
     @property
+    def acknowledged(self) -> list[bytes]:
+        return [payload for _, payload in self.history]
+
+    @property
     def under_way(self) -> int:
         """How many messages the broker has not acknowledged yet."""
         return len(self._under_way)
@@ -110,7 +116,7 @@ class Client:
     def _on_puback(self, packet_id: int) -> None:
         with self._lock:
             if packet_id in self._under_way:
-                self.acknowledged.append(self._under_way.pop(packet_id))
+                self.history.append((time.monotonic(), self._under_way.pop(packet_id)))
             else:
                 self._too_early.add(packet_id)  # faster than publish() could return
 

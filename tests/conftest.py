@@ -1,5 +1,6 @@
 """Fixtures that every kind of test may ask for: a real broker, and an empty real database of either kind."""
 
+import random
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -10,14 +11,8 @@ from tests.postgresql import PostgreSQL
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption("--kills", type=int, default=3, metavar="N", help="how often a process is killed under load")
-
-
-@pytest.fixture
-def kills(request: pytest.FixtureRequest) -> int:
-    """How many rounds a test has that kills a process: few by default, 25 and more with --kills."""
-    rounds: int = request.config.getoption("--kills")
-    return rounds
+    parser.addoption("--full", action="store_true", help="tests/faults with the full counts: takes an hour")
+    parser.addoption("--seed", type=int, default=random.randrange(10**6), help="repeat what tests/faults did by chance")
 
 
 @pytest.fixture

@@ -4,18 +4,20 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 
 from tests.brokers import Broker
+from tests.proxies import Proxy
 from tests.waiting import accepts_connections, free_port, wait_until
 
 ROOT = Path(__file__).resolve().parent.parent
+DAEMON = (sys.executable, "-m", "emotion_daemon")
 
 
-def environment(broker: Broker, database_url: str) -> dict[str, str]:
+def environment(broker: Broker | Proxy, database_url: str) -> dict[str, str]:
     """This process's environment with the settings of one run."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith("EMOTION_")}
     return kept | {
@@ -29,9 +31,7 @@ def environment(broker: Broker, database_url: str) -> dict[str, str]:
 def daemon(broker: Broker, database_url: str, log: Path) -> Iterator[subprocess.Popen[bytes]]:
     """`python -m emotion_daemon`, stopped with SIGTERM at the end of the block."""
     with log.open("ab") as stream:
-        process = subprocess.Popen(
-            [sys.executable, "-m", "emotion_daemon"], cwd=ROOT, env=environment(broker, database_url), stderr=stream
-        )
+        process = subprocess.Popen(DAEMON, cwd=ROOT, env=environment(broker, database_url), stderr=stream)
     try:
         yield process
     finally:
@@ -42,7 +42,13 @@ def daemon(broker: Broker, database_url: str, log: Path) -> Iterator[subprocess.
 class Daemon:
     """`python -m emotion_daemon` that a test starts, stops, kills and starts again; ended with the block."""
 
-    def __init__(self, broker: Broker, database_url: str, log: Path, **settings: str) -> None:
+    def __init__(
+        self,
+        broker: Broker | Proxy,
+        database_url: str,
+        log: Path,
+        **settings: str,
+    ) -> None:
         self._environment = environment(broker, database_url) | settings
         self._log = log
         self._process: subprocess.Popen[bytes] | None = None
@@ -55,10 +61,25 @@ class Daemon:
         if self._process is not None and self._process.poll() is None:
             self.kill()
 
-    def start(self) -> None:
+    def start(self, command: Sequence[str] = DAEMON, **settings: str) -> None:
+        """Start the daemon, or `command` in its place; `settings` count for this start only."""
         with self._log.open("ab") as stream:
-            command = [sys.executable, "-m", "emotion_daemon"]
-            self._process = subprocess.Popen(command, cwd=ROOT, env=self._environment, stderr=stream)
+            self._process = subprocess.Popen(command, cwd=ROOT, env=self._environment | settings, stderr=stream)
+
+    @property
+    def pid(self) -> int:
+        assert self._process is not None
+        return self._process.pid
+
+    @property
+    def ended(self) -> bool:
+        return self._process is None or self._process.poll() is not None
+
+    def peak_memory(self) -> int:
+        """The largest resident set of the running process so far, in bytes."""
+        status = Path(f"/proc/{self.pid}/status").read_text()
+        (kibibytes,) = (line.split()[1] for line in status.splitlines() if line.startswith("VmHWM:"))
+        return int(kibibytes) * 1024
 
     def signal(self, number: signal.Signals) -> None:
         assert self._process is not None

@@ -10,8 +10,13 @@ DEADLINE_SECONDS = 15.0
 T = TypeVar("T")
 
 
-def wait_until(condition: Callable[[], T], *, seconds: float = DEADLINE_SECONDS, what: str = "") -> T:
-    """Call `condition` until it returns something true, and return that. Raises AssertionError after `seconds`."""
+def wait_until(
+    condition: Callable[[], T], *, seconds: float = DEADLINE_SECONDS, pause: float = 0.01, what: str = ""
+) -> T:
+    """Call `condition` until it returns something true, and return that; `pause` seconds lie between two calls.
+
+    Raises AssertionError after `seconds`.
+    """
     deadline = time.monotonic() + seconds
     while True:
         value = condition()
@@ -19,7 +24,7 @@ def wait_until(condition: Callable[[], T], *, seconds: float = DEADLINE_SECONDS,
             return value
         if time.monotonic() > deadline:
             raise AssertionError(f"not within {seconds:g} s: {what or condition}; last value {value!r}")
-        time.sleep(0.01)
+        time.sleep(pause)
 
 
 def accepts_connections(host: str, port: int) -> bool:

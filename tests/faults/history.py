@@ -1,0 +1,125 @@
+"""Devices that publish without end, the history of what the broker acknowledged, and the rows that follow from it."""
+
+import json
+import threading
+from collections.abc import Iterable
+from datetime import UTC, datetime, timedelta
+from types import TracebackType
+from typing import NamedTuple
+
+from sqlalchemy import select
+
+from shared.batch import EMOTIONS, Topics, encode
+from shared.database import reader_engine
+from shared.schema import person_emotion
+from tests.brokers import Broker
+from tests.clients import Client
+from tests.waiting import wait_until
+
+TOPICS = Topics("emotions")
+START = datetime(2025, 11, 14, 12, 0, tzinfo=UTC)
+DEVICES = ("jetson_1", "jetson_2", "jetson_3")
+
+PersonKey = tuple[str, str]
+
+
+class Row(NamedTuple):
+    """A person as stored: seconds, and when they were last seen."""
+
+    happy: float
+    sad: float
+    angry: float
+    neutral: float
+    last_seen: datetime
+
+
+class Acknowledged(NamedTuple):
+    """A batch that the broker has sent a PUBACK for, at `at` (monotonic seconds)."""
+
+    at: float
+    payload: bytes
+
+
+def stored_rows(url: str) -> dict[PersonKey, Row]:
+    """What the database has of everybody."""
+    table = person_emotion.c
+    columns = (table.time_happy, table.time_sad, table.time_angry, table.time_neutral, table.last_seen)
+    engine = reader_engine(url)
+    try:
+        with engine.connect() as connection:
+            found = connection.execute(select(table.device_id, table.person_id, *columns)).all()
+    finally:
+        engine.dispose()
+    return {(row[0], row[1]): Row(*row[2:]) for row in found}
+
+
+def expected_rows(history: Iterable[Acknowledged]) -> dict[PersonKey, Row]:
+    """The model: of each person the newest report that was acknowledged; of two with one stamp, the later."""
+    expected: dict[PersonKey, Row] = {}
+    for _, payload in history:
+        batch = json.loads(payload)
+        stamp = datetime.fromisoformat(batch["timestamp"])
+        for person in batch["people"]:
+            key = batch["device_id"], person["person_id"]
+            if key not in expected or expected[key].last_seen <= stamp:
+                happy, sad, angry, neutral = (person["cumulative"].get(emotion, 0.0) for emotion in EMOTIONS)
+                expected[key] = Row(happy, sad, angry, neutral, stamp)
+    return expected
+
+
+class Fleet:
+    """Three devices that publish all the time, on a thread of their own, from the start of the block to its end.
+
+    Every batch has a person whom no other has: a later batch would heal the loss of what they have in common.
+    `pace` is the seconds between two batches.
+    """
+
+    def __init__(self, broker: Broker, *, pace: float = 0.002, client_id: str = "fleet") -> None:
+        self._client = Client(broker, client_id)
+        self._pace = pace
+        self._turn = 0
+        self._ending = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="fleet")
+
+    def __enter__(self) -> "Fleet":
+        self._client.__enter__()
+        self._thread.start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self._ending.set()
+        self._thread.join()
+        self._client.__exit__(kind, error, at)
+
+    @property
+    def acknowledged(self) -> int:
+        """How many batches the broker has acknowledged."""
+        return len(self._client.history)
+
+    @property
+    def history(self) -> list[Acknowledged]:
+        return [Acknowledged(*entry) for entry in self._client.history]
+
+    def wait_for_more(self, number: int) -> None:
+        """Until the broker has acknowledged `number` batches more than now."""
+        goal = self.acknowledged + number
+        wait_until(lambda: self.acknowledged >= goal, seconds=60, what=f"{number} more batches are acknowledged")
+
+    def finish(self) -> None:
+        """Publish no more, and wait until the broker has everything."""
+        self._ending.set()
+        self._thread.join()
+        self._client.wait_for_pubacks(seconds=60)
+
+    def _run(self) -> None:
+        while not self._ending.wait(self._pace):
+            if self._client.under_way > 200:
+                continue
+            self._turn += 1
+            device_id, turn = DEVICES[self._turn % len(DEVICES)], self._turn
+            people = {
+                str(number): {"happy": turn + number / 8, "sad": turn / 2, "angry": float(number)}
+                for number in (turn % 7, turn % 7 + 1)
+            }
+            people[f"only in {turn}"] = {"happy": float(turn), "sad": 0.0, "angry": 0.0}
+            self._client.send(TOPICS.batch(device_id), encode(device_id, START + timedelta(milliseconds=turn), people))

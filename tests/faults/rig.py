@@ -1,0 +1,136 @@
+"""Broker, daemon, devices and database together: what a fault is done to, and the check that follows it."""
+
+import sqlite3
+from collections.abc import Collection, Iterator
+from contextlib import closing, contextmanager
+from datetime import timedelta
+from itertools import count
+from pathlib import Path
+from time import monotonic
+
+from sqlalchemy import func, select
+
+from shared.batch import encode
+from shared.database import reader_engine, sqlite_path
+from shared.schema import person_emotion, rejected_message
+from tests.brokers import Broker
+from tests.clients import Client
+from tests.faults.history import START, TOPICS, Fleet, PersonKey, expected_rows, stored_rows
+from tests.processes import Daemon
+from tests.waiting import wait_until
+
+SUBSCRIBED = "subscribed to emotions/+/batch"
+
+RECEIVING_AGAIN_SECONDS = 10.0
+"""How long after a fault's end the daemon may take to store a new batch."""
+
+MAX_RESIDENT_BYTES = 200 * 2**20
+"""The daemon's memory stays below this, whatever arrives."""
+
+PROBE = "probe"
+"""The device whose batches only ask whether the daemon is receiving; its rows are nobody's history."""
+
+Moment = tuple[float, float]
+"""From and until, monotonic seconds."""
+
+
+class Rig:
+    """A daemon between a broker and a database. `fleet` publishes from the start of `running` to its end."""
+
+    def __init__(self, broker: Broker, daemon: Daemon, url: str, fleet: Fleet) -> None:
+        self.broker = broker
+        self.daemon = daemon
+        self.url = url
+        self.fleet = fleet
+        self._probes = count(1)
+
+    def check_receiving(self, *, within: float = RECEIVING_AGAIN_SECONDS) -> None:
+        """A batch that is published now is stored within so many seconds. Call it when the fault is over."""
+        number = next(self._probes)
+        began, person = monotonic(), f"probe {number}"
+        with Client(self.broker, "probe") as client:
+            client.send(TOPICS.batch(PROBE), encode(PROBE, START + timedelta(seconds=number), {person: {}}))
+            wait_until(
+                lambda: person_is_stored(self.url, PROBE, person),
+                seconds=within,
+                what=f"the daemon is receiving again; its log ends:\n{self.daemon.log()[-3_000:]}",
+            )
+        print(f"receiving again after {monotonic() - began:.1f} s")
+
+    def check(self, *, lost_moments: Collection[Moment] = (), rejected: int = 0) -> None:
+        """End the publishing, then: what was acknowledged is stored, equals the model, and nothing else is there.
+
+        `lost_moments` are those just before a crash of the broker, whose batches may be missing, never wrong.
+        `rejected` is how many rejected messages are on record.
+        """
+        self.fleet.finish()
+        self.check_receiving()
+        history = self.fleet.history
+        wanted = expected_rows(history)
+        excused = {
+            key
+            for moment in lost_moments
+            for key in expected_rows(entry for entry in history if moment[0] <= entry.at <= moment[1])
+        }
+
+        def difference() -> tuple[list[PersonKey], list[PersonKey]]:
+            stored = {key: row for key, row in stored_rows(self.url).items() if key[0] != PROBE}
+            lost = [key for key in wanted.keys() - stored.keys() if key not in excused]
+            wrong = [key for key, row in stored.items() if wanted.get(key) != row]
+            return lost, wrong
+
+        wait_until(lambda: difference() == ([], []), seconds=60, pause=0.1, what="what is stored equals the model")
+        assert rejected_count(self.url) == rejected
+        assert integrity(self.url) == "ok"
+        assert self.daemon.peak_memory() < MAX_RESIDENT_BYTES
+        print(f"{len(history)} batches acknowledged, {len(wanted)} rows, {len(excused)} excused")
+
+
+@contextmanager
+def running(broker: Broker, url: str, log: Path, *, pace: float = 0.002, **settings: str) -> Iterator[Rig]:
+    """A rig whose daemon is subscribed and whose devices publish."""
+    with Daemon(broker, url, log, **settings) as daemon:
+        daemon.wait_for_log(SUBSCRIBED)
+        with Fleet(broker, pace=pace) as fleet:
+            yield Rig(broker, daemon, url, fleet)
+
+
+def person_is_stored(url: str, device_id: str, person_id: str) -> bool:
+    table = person_emotion.c
+    query = select(table.id).where(table.device_id == device_id, table.person_id == person_id)
+    engine = reader_engine(url)
+    try:
+        with engine.connect() as connection:
+            return connection.scalar(query) is not None
+    finally:
+        engine.dispose()
+
+
+def rejected_count(url: str) -> int:
+    engine = reader_engine(url)
+    try:
+        with engine.connect() as connection:
+            return connection.scalars(select(func.count()).select_from(rejected_message)).one()
+    finally:
+        engine.dispose()
+
+
+def integrity(url: str) -> str:
+    """What SQLite's own check says, "ok" if all is well; PostgreSQL has none to ask."""
+    path = sqlite_path(url)
+    if path is None:
+        return "ok"
+    with closing(sqlite3.connect(path, timeout=15)) as connection:
+        (answer,) = connection.execute("PRAGMA integrity_check").fetchone()
+    return str(answer)
+
+
+@contextmanager
+def locked(url: str) -> Iterator[None]:
+    """Another writer holds SQLite's write lock for the block."""
+    path = sqlite_path(url)
+    assert path is not None
+    with closing(sqlite3.connect(path, isolation_level=None, timeout=30)) as connection:
+        connection.execute("BEGIN IMMEDIATE")
+        yield
+        connection.execute("ROLLBACK")
