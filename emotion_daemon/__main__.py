@@ -25,6 +25,7 @@ from emotion_daemon.migrations import upgrade
 from emotion_daemon.notices import Notices
 from emotion_daemon.store import Store, is_temporary
 from emotion_daemon.subscriber import SessionTakenOverError, Subscriber
+from emotion_daemon.trouble import Trouble
 from shared.batch import Topics
 from shared.database import reader_engine, sqlite_path, writer_engine
 from shared.settings import Settings, SettingsError
@@ -116,6 +117,7 @@ def _alone(settings: Settings) -> AbstractContextManager[None]:
 
 def _upgrade(engine: Engine, stop: Stop) -> bool:
     """Bring the schema up to date, waiting for a database that does not answer yet; False if stopped meanwhile."""
+    trouble = Trouble(log, then=f"trying again every {_RETRY_SECONDS:.0f} s")
     while not stop.requested:
         try:
             upgrade(engine)
@@ -126,9 +128,11 @@ def _upgrade(engine: Engine, stop: Stop) -> bool:
         except DBAPIError as error:
             if not is_temporary(error):
                 raise DatabaseUnusableError(f"the database cannot be used: {error.orig}") from error
-            log.warning("the database does not answer: %s; trying again in %.0f s", error.orig, _RETRY_SECONDS)
+            trouble.failed(f"the database does not answer: {error.orig}", now=time.monotonic())
             time.sleep(_RETRY_SECONDS)
         else:
+            if trouble.began is not None:
+                log.warning("the database answers after %.1f s", trouble.over(now=time.monotonic()))
             return True
     return False
 

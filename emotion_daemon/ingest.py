@@ -14,6 +14,7 @@ from emotion_daemon.fold import fold
 from emotion_daemon.notices import Notices
 from emotion_daemon.store import LASTING, Rejected, Store, is_temporary, refusal
 from emotion_daemon.subscriber import Message
+from emotion_daemon.trouble import Trouble
 from shared.batch import Batch, DecodeError, Topics, decode
 
 log = logging.getLogger(__name__)
@@ -32,6 +33,8 @@ _encode = msgspec.json.Encoder().encode
 class Source(Protocol):
     """What the loop needs of a subscriber."""
 
+    @property
+    def waiting(self) -> int: ...
     def receive(self, *, timeout: float) -> list[Message]: ...
     def wait(self, seconds: float) -> None: ...
     def ack(self, messages: Iterable[Message]) -> int: ...
@@ -81,6 +84,7 @@ class Ingest:
         self._now = now
         self._monotonic = monotonic
         self._stopping = stopping
+        self._trouble = Trouble(log, then="nothing is acknowledged, trying again until it works")
 
     def run(self) -> None:
         """Step until stopped. Raises LeftWithBrokerError, and whatever is not temporary trouble."""
@@ -136,7 +140,6 @@ class Ingest:
 
     def _commit_patiently(self, entries: list[_Entry]) -> None:
         """Commit the group, through temporary trouble however long it lasts; nothing is acked or dropped meanwhile."""
-        began = None
         for delay in _retry_delays():
             try:
                 self._commit(entries)
@@ -144,19 +147,15 @@ class Ingest:
             except DBAPIError as error:
                 if not is_temporary(error):
                     raise
-                if began is None:
-                    began = self._monotonic()
-                    log.warning(
-                        "cannot commit: %s; %d messages wait, nothing is acknowledged, trying again until it works",
-                        error.orig,
-                        len(entries),
-                    )
-            if self._stopping() and self._monotonic() - began > STOP_PATIENCE_SECONDS:
+                lasted = self._trouble.failed(f"cannot commit: {error.orig}", now=self._monotonic())
+            if self._stopping() and lasted > STOP_PATIENCE_SECONDS:
                 raise LeftWithBrokerError(len(entries))
             self._source.wait(delay)
-        if began is not None:
+        if self._trouble.began is not None:
+            lasted = self._trouble.over(now=self._monotonic())
+            waited = len(entries) + self._source.waiting
             log.warning(
-                "committing again after %.1f s; %d messages had waited", self._monotonic() - began, len(entries)
+                "committing again after %.1f s; %d messages had waited here, others with the broker", lasted, waited
             )
 
     def _commit(self, entries: list[_Entry]) -> None:

@@ -1,15 +1,16 @@
 """One transaction a group: reads the known rows, writes the changed ones and the rejected messages."""
 
+import sqlite3
 from collections.abc import Collection, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager, suppress
 from datetime import datetime
 from typing import Any, NamedTuple
 
-from sqlalchemy import Connection, Engine, Table, delete, insert, select
+from sqlalchemy import Connection, Engine, Table, delete, event, insert, select
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import DataError, DBAPIError, IntegrityError, InterfaceError, OperationalError
 
-from emotion_daemon.database_file import FileWatch
+from emotion_daemon.database_file import DatabaseReplacedError, FileWatch
 from emotion_daemon.fold import Folded, PersonKey
 from shared.database import sqlite_path
 from shared.schema import UtcDateTime, device, person_emotion, rejected_message
@@ -106,17 +107,41 @@ class Store:
         self._statements = _Statements(engine)
         path = sqlite_path(engine.url)
         self._file = None if path is None else FileWatch(path)
+        if self._file is not None:
+            event.listen(engine, "connect", self._watch_again)
 
     @contextmanager
     def transaction(self) -> Iterator[Transaction]:
         """Commits at the end of the block, durably; rolls back where the block raises.
 
-        Raises what SQLAlchemy raises: see `is_temporary` and LASTING; and DatabaseReplacedError.
+        Raises what SQLAlchemy raises: see `is_temporary` and LASTING; and DatabaseFileError, also after the commit.
         """
+        self._check_file()
         with self._engine.begin() as connection:
             yield Transaction(connection, self._statements)
-        if self._file is not None:
+        self._check_file()
+
+    def _watch_again(self, *_: object) -> None:
+        assert self._file is not None
+        self._file.remember()
+
+    def _check_file(self) -> None:
+        if self._file is None:
+            return
+        try:
             self._file.check()
+        except DatabaseReplacedError:
+            self._leave_file_whole()
+            raise
+
+    def _leave_file_whole(self) -> None:
+        """Bring what was committed from the -wal file into the database file that it belongs to.
+
+        Somebody may have moved that file, or deleted only the -wal. And what is left of it beside another database
+        would be taken for that one's own.
+        """
+        with suppress(sqlite3.Error), closing(self._engine.raw_connection()) as connection:
+            connection.cursor().execute("PRAGMA wal_checkpoint(TRUNCATE)")
 
 
 def is_temporary(error: DBAPIError) -> bool:

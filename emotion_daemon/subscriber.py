@@ -9,6 +9,7 @@ for an old message would delete a new one.
 import logging
 import random
 import select
+import socket
 import ssl
 import time
 from collections.abc import Iterable
@@ -24,6 +25,7 @@ from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
 from paho.mqtt.subscribeoptions import SubscribeOptions
 
+from emotion_daemon.trouble import Trouble
 from shared.batch import Topics
 
 log = logging.getLogger(__name__)
@@ -37,7 +39,12 @@ MAX_INBOX_BYTES = 8 * 2**20
 MAX_PACKET_BYTES = 16 * 2**20
 """The largest packet that the daemon takes; the broker drops a larger one (its own limit, 1 MiB, comes before)."""
 
-KEEPALIVE_SECONDS = 20
+KEEPALIVE_SECONDS = 10
+"""The broker drops a daemon that was silent for one and a half times as long: a slow commit has to fit in."""
+
+PING_SECONDS = 4.0
+"""A broker that was silent for so long is asked, and given up if it is silent for as long again."""
+
 FOREVER = 0xFFFFFFFF  # MQTT 5, 3.1.2.11.2: a session that does not expire. An hour of it was lost to a clock jump
 SHORTEST_BACKOFF_SECONDS = 0.5
 LONGEST_BACKOFF_SECONDS = 5.0
@@ -51,6 +58,7 @@ SUSPICIOUS_LOSSES = 2
 Mosquitto 2.0.11 closes the socket at a takeover without a word, 2.0.21 says 0x8E."""
 
 _SESSION_TAKEN_OVER = 0x8E
+_PINGREQ = b"\xc0\x00"
 _CONNECT_ERRORS = (OSError, ValueError)  # ssl.SSLError is an OSError; a host name with odd characters a ValueError
 
 
@@ -115,14 +123,22 @@ class Subscriber:
         self._taken_over = False
         self._refusal = ""
         self._closing = False
-        self._attempts = 0
+        self._losses = 0
+        self._trouble = Trouble(log, then="trying again until it answers")
         self._next_attempt = time.monotonic()
+        self._heard_at = 0.0
+        self._pinged_at: float | None = None
         self._client = self._make_client(username, password, tls_ca)
 
     @property
     def subscribed(self) -> bool:
         """Whether the broker has confirmed the subscription on the present connection."""
         return self._subscribed
+
+    @property
+    def waiting(self) -> int:
+        """How many messages are here for the next `receive`."""
+        return len(self._inbox)
 
     def receive(self, *, timeout: float) -> list[Message]:
         """The messages that are there, about a group at most, in the order they came; [] after `timeout` seconds.
@@ -214,7 +230,10 @@ class Subscriber:
             self._read(limit)
         if self._client.want_write():
             self._client.loop_write()
-        self._client.loop_misc()  # sends PINGREQ, gives up on a broker that does not answer
+        if has_room:
+            self._client.loop_misc()  # paho's own keepalive, also while there is no CONNACK yet
+        if self._subscribed:
+            self._ping(reading=has_room)
         if self._taken_over:
             raise SessionTakenOverError(self._client_id)
 
@@ -222,7 +241,27 @@ class Subscriber:
         sock: Any = self._client.socket()
         if reading and self._has_decrypted_bytes():
             timeout = 0
-        select.select([sock] if reading else [], [sock] if self._client.want_write() else [], [], timeout)
+        writing = self._client.want_write()
+        readable, _, _ = select.select([sock] if reading else [], [sock] if writing else [], [], timeout)
+        if readable:
+            self._heard_at, self._pinged_at = time.monotonic(), None
+
+    def _ping(self, *, reading: bool) -> None:
+        """Ask a silent broker whether it is there, and leave one that does not answer.
+
+        paho does the same, but only at the keepalive, which is also how long the broker lets us be silent: short, it
+        would cut us off in a slow commit; long, it would leave us for half a minute on a connection that is dead.
+        While nothing is read no answer can be missed, and the ping says that we are alive.
+        """
+        now = time.monotonic()
+        sock: Any = self._client.socket()
+        if self._pinged_at is not None and now - self._pinged_at > PING_SECONDS and reading:
+            self._refusal = f"the broker at {self._host}:{self._port} is silent"
+            sock.shutdown(socket.SHUT_RDWR)  # the next read sees the end
+        elif now - max(self._heard_at, self._pinged_at or 0) > PING_SECONDS and not self._client.want_write():
+            with suppress(OSError):  # the next read sees it
+                sock.send(_PINGREQ)
+            self._pinged_at = now
 
     def _read(self, limit: int) -> None:
         while self._has_room(limit):
@@ -259,11 +298,11 @@ class Subscriber:
         return True
 
     def _try_again_later(self, trouble: str) -> None:
-        longest = min(LONGEST_BACKOFF_SECONDS, SHORTEST_BACKOFF_SECONDS * 2 ** min(self._attempts, 10))
-        delay = longest * random.uniform(0.5, 1)
-        self._attempts += 1
-        self._next_attempt = time.monotonic() + delay
-        log.warning("%s; attempt %d follows in %.1f s", trouble, self._attempts, delay)
+        longest = min(LONGEST_BACKOFF_SECONDS, SHORTEST_BACKOFF_SECONDS * 2 ** min(self._losses, 10))
+        self._losses += 1
+        now = time.monotonic()
+        self._next_attempt = now + longest * random.uniform(0.5, 1)
+        self._trouble.failed(trouble, now=now)
 
     def _publish_presence(self, presence: str) -> mqtt.MQTTMessageInfo:
         return self._client.publish(self._topics.status(self._client_id), presence, qos=1, retain=True)
@@ -298,12 +337,15 @@ class Subscriber:
             client.disconnect()
             return
         self._subscribed = True
-        self._subscribed_since = time.monotonic()
+        self._subscribed_since = self._heard_at = time.monotonic()
+        self._pinged_at = None
+        lasted = self._trouble.over(now=self._subscribed_since)
         log.info(
-            "connected to %s:%d as %s, subscribed to %s; the broker %s",
+            "connected to %s:%d as %s%s, subscribed to %s; the broker %s",
             self._host,
             self._port,
             self._client_id,
+            f" after {lasted:.1f} s without" if lasted else "",
             self._topics.batch_filter,
             "kept our session" if self._session_present else "had no session of ours: earlier batches are not queued",
         )
@@ -322,16 +364,14 @@ class Subscriber:
         self._open = False
         self._connection += 1
         if self._subscribed and time.monotonic() - self._subscribed_since > STABLE_SECONDS:
-            self._attempts = 0
+            self._losses = 0
         self._subscribed = False
         self._inbox.clear()  # the broker sends these again
         self._inbox_bytes = 0
         if flags.is_disconnect_packet_from_server and reason.value == _SESSION_TAKEN_OVER:
             self._taken_over = True
         elif not self._closing:
-            hint = (
-                "" if self._attempts < SUSPICIOUS_LOSSES else f" (does another client use our id {self._client_id!r}?)"
-            )
+            hint = "" if self._losses < SUSPICIOUS_LOSSES else f" (does another client use our id {self._client_id!r}?)"
             self._try_again_later(self._refusal or f"lost the broker at {self._host}:{self._port}: {reason}{hint}")
         self._refusal = ""
 

@@ -84,6 +84,10 @@ class FakeSource:
 
     # The subscriber's side.
 
+    @property
+    def waiting(self) -> int:
+        return len(self._inbox)
+
     def receive(self, *, timeout: float) -> list[Message]:
         self._read()
         messages, self._inbox = self._inbox, []

@@ -9,18 +9,22 @@ from alembic import command
 from alembic.config import Config
 from sqlalchemy import Engine
 
+from emotion_daemon.database_file import check_sound
+
 _LOCK = 0x656D6F74  # PostgreSQL's advisory lock; any number that no other program uses
 
 
 def upgrade(engine: Engine) -> None:
     """Create the schema or bring it up to date, in one transaction; of two at once the second waits and finds it done.
 
-    Raises alembic.util.CommandError where the database is newer than this program.
+    Raises alembic.util.CommandError where the database is newer than this program, and DatabaseDamagedError.
     """
     config = _config()
     with engine.begin() as connection:
         if engine.dialect.name == "postgresql":
             connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({_LOCK})")
+        else:
+            check_sound(connection)
         config.attributes["connection"] = connection
         command.upgrade(config, "head")
 

@@ -2,6 +2,7 @@
 
 import logging
 import os
+import re
 import signal
 import ssl
 import subprocess
@@ -410,6 +411,7 @@ def test_it_survives_a_restart_of_the_broker(broker: Broker, source: Subscriber,
 
 
 def test_it_starts_while_the_broker_is_down(broker: Broker, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.DEBUG)
     broker.stop()
     with closing(subscribe(broker.host, broker.port)) as source:
         wait_until(lambda: source.receive(timeout=0.02) or "attempt 2" in caplog.text, what="two attempts failed")
@@ -420,6 +422,7 @@ def test_it_starts_while_the_broker_is_down(broker: Broker, caplog: pytest.LogCa
 
 
 def test_a_host_name_that_cannot_be_is_logged_and_tried_again(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.DEBUG)
     with closing(subscribe("a" * 64 + ".invalid", free_port())) as source:
         wait_until(lambda: source.receive(timeout=0.02) or "attempt 2" in caplog.text, what="two attempts failed")
 
@@ -452,6 +455,7 @@ def test_connections_that_end_again_and_again_without_a_reason_raise_the_questio
 
 
 def test_a_refused_subscription_is_logged_and_tried_again(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.DEBUG)
     connack, not_authorized = bytes.fromhex("2003000000"), bytes.fromhex("900400010087")
     with (
         ScriptedBroker(connack, not_authorized) as script,
@@ -460,7 +464,7 @@ def test_a_refused_subscription_is_logged_and_tried_again(caplog: pytest.LogCapt
         wait_until(lambda: source.receive(timeout=0.05) or "attempt 2" in caplog.text, what="two attempts failed")
 
         assert not source.subscribed
-    assert "the broker refused the subscription to emotions/+/batch: Not authorized; attempt 1 follows" in caplog.text
+    assert "the broker refused the subscription to emotions/+/batch: Not authorized; trying again" in caplog.text
 
 
 def test_it_says_online_and_that_is_retained(broker: Broker, source: Subscriber) -> None:
@@ -510,6 +514,7 @@ def pumped(source: Subscriber, condition: Callable[[], bool]) -> None:
 def test_wrong_credentials_are_logged_and_tried_again_until_they_are_right(
     start_broker: StartBroker, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
+    caplog.set_level(logging.DEBUG)
     passwords = tmp_path / "passwords"
     subprocess.run(["mosquitto_passwd", "-b", "-c", passwords, "emotion-daemon", "another"], check=True)
     broker = start_broker(f"allow_anonymous false\npassword_file {passwords}")
@@ -519,16 +524,49 @@ def test_wrong_credentials_are_logged_and_tried_again_until_they_are_right(
         os.kill(broker.pid, signal.SIGHUP)
         connect(source)
 
-    assert "the broker refused the connection: Not authorized; attempt 1 follows in" in caplog.text
+    assert "the broker refused the connection: Not authorized; trying again" in caplog.text
     assert "right" not in caplog.text
 
 
-def test_a_repeated_refusal_is_one_line_an_attempt(start_broker: StartBroker, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_repeated_refusal_is_one_line(start_broker: StartBroker, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.DEBUG)
     broker = start_broker("allow_anonymous false")
     with closing(subscribe(broker.host, broker.port)) as source:
         wait_until(lambda: source.receive(timeout=0.02) or "attempt 3" in caplog.text, what="three attempts failed")
 
-    assert len(caplog.messages) == 3
+    assert [record.levelname for record in caplog.records] == ["WARNING", "DEBUG", "DEBUG"]
+
+
+def test_the_log_says_how_long_the_broker_was_away(broker: Broker, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
+    with closing(subscribe(broker.host, broker.port)) as source:
+        connect(source)
+        broker.restart()
+        pumped(source, lambda: len(caplog.messages) == 3)
+
+    assert caplog.messages[1].startswith(f"lost the broker at 127.0.0.1:{broker.port}: ")
+    assert caplog.messages[1].endswith("; trying again until it answers")
+    assert re.search(r" as emotion-daemon after \d+\.\d s without, subscribed to ", caplog.messages[2])
+
+
+def test_a_broker_that_falls_silent_is_left(caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(subscriber, "PING_SECONDS", 0.2)
+    connack, suback = bytes.fromhex("2003000000"), bytes.fromhex("900400010001")
+    with ScriptedBroker(connack, suback) as script, closing(subscribe(script.host, script.port)) as source:
+        pumped(source, lambda: "is silent" in caplog.text)
+
+    assert caplog.messages == [f"the broker at 127.0.0.1:{script.port} is silent; trying again until it answers"]
+
+
+def test_a_broker_that_answers_is_not_left(
+    broker: Broker, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(subscriber, "PING_SECONDS", 0.2)
+    with closing(subscribe(broker.host, broker.port)) as source:
+        connect(source)
+        pumped(source, lambda: broker.log().count("Received PINGREQ from emotion-daemon") >= 5)
+
+    assert caplog.messages == []
 
 
 def test_waiting_payload_bytes_are_limited(broker: Broker, device: Client, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -561,6 +599,25 @@ def test_the_connection_lives_through_a_long_wait_with_a_full_inbox(
         source.wait(7.5)
 
         assert source.ack(group) == GROUP_LIMIT
+
+
+def test_the_connection_lives_through_a_long_wait_in_which_nothing_more_is_read(
+    broker: Broker, device: Client, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    caplog.set_level(logging.INFO)
+    monkeypatch.setattr(subscriber, "KEEPALIVE_SECONDS", 2)
+    monkeypatch.setattr(subscriber, "PING_SECONDS", 1.0)
+    monkeypatch.setattr(subscriber, "MAX_INBOX_BYTES", 20_000)
+    with closing(subscribe(broker.host, broker.port)) as source:
+        connect(source)
+        for number in range(50):
+            device.publish(TOPIC, str(number).encode().rjust(9_000))
+        source.wait(7.5)
+        messages = receive(source, 3)
+
+        assert payloads(messages) == [str(number).encode().rjust(9_000) for number in range(3)]
+        assert source.ack(messages) == 3
+    assert len(caplog.messages) == 1
 
 
 def test_a_retained_batch_does_not_come_again_with_every_connection(broker: Broker, device: Client) -> None:
@@ -660,7 +717,7 @@ def test_a_broker_with_another_authoritys_certificate_is_refused(
     port = free_port()
     broker = start_broker(Authority(tmp_path / "theirs").listener(port))
     with closing(subscribe(broker.host, port, tls_ca=Authority(tmp_path / "ours").ca)) as source:
-        wait_until(lambda: source.receive(timeout=0.02) or "attempt 1" in caplog.text, what="an attempt failed")
+        wait_until(lambda: source.receive(timeout=0.02) or "trying again" in caplog.text, what="an attempt failed")
 
         assert not source.subscribed
     assert "certificate verify failed" in caplog.text

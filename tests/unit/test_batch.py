@@ -177,6 +177,7 @@ POISON = {
     "no cumulative": b'{"device_id": "jetson_1", "timestamp": "2025-11-14T12:34:56Z", "people": [{"person_id": "1"}]}',
     "no people": b'{"device_id": "jetson_1", "timestamp": "2025-11-14T12:34:56Z"}',
     "people as an object": b'{"device_id": "jetson_1", "timestamp": "2025-11-14T12:34:56Z", "people": {}}',
+    "100,001 people": encode("jetson_1", STAMP, {str(number): {} for number in range(100_001)}),
     "no timestamp": b'{"device_id": "jetson_1", "people": []}',
     "no device": b'{"timestamp": "2025-11-14T12:34:56Z", "people": []}',
     "an empty person_id": payload(person_id='""'),

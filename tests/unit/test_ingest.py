@@ -315,8 +315,8 @@ class TestTemporaryTrouble:
 
         lines = [line for line in caplog.messages if "committing" in line or "commit:" in line]
         assert lines == [
-            "cannot commit: database is locked; 1 messages wait, nothing is acknowledged, trying again until it works",
-            "committing again after 3.1 s; 1 messages had waited",
+            "cannot commit: database is locked; nothing is acknowledged, trying again until it works",
+            "committing again after 3.1 s; 1 messages had waited here, others with the broker",
         ]
 
     def test_what_arrives_meanwhile_is_the_next_group(self, source: FakeSource, engine: Engine) -> None:
