@@ -22,9 +22,7 @@ class DatabaseInUseError(DatabaseFileError):
     """Raised when another daemon holds the database."""
 
     def __init__(self, path: Path) -> None:
-        super().__init__(
-            path, f"another daemon is running on {path}: stop it first, or give this one its own database"
-        )
+        super().__init__(path, f"another daemon is running on {path}: stop it first, or give this one its own database")
 
 
 class LockFileError(DatabaseFileError):

@@ -120,7 +120,7 @@ class Ingest:
 
     def _reject(self, message: Message, reason: str, received_at: datetime) -> _Entry:
         self._notices.rejected(message.topic, reason)
-        return _Entry(message, Rejected(message.topic, reason, message.payload, received_at))
+        return _Entry(message, Rejected(message.topic, reason, message.payload, received_at, message.dup))
 
     def _commit_or_halve(self, entries: list[_Entry]) -> None:
         """Commit the group; if the database will never take it, halve it until the one bad message stands alone."""

@@ -6,7 +6,7 @@ from contextlib import closing, contextmanager, suppress
 from datetime import datetime
 from typing import Any, NamedTuple
 
-from sqlalchemy import Connection, Engine, Table, delete, event, insert, select
+from sqlalchemy import Connection, Engine, Table, delete, event, func, insert, select
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import DataError, DBAPIError, IntegrityError, InterfaceError, OperationalError
 
@@ -24,18 +24,25 @@ KEPT_REJECTED = 10_000
 LASTING = (DataError, IntegrityError, OverflowError, UnicodeError)
 """What the database raises for a value that it will never take, however often one tries."""
 
+_SENT_AHEAD = 2_000
+"""More than a broker sends before it waits for a PUBACK: older records are no message that it sends again."""
+
 _KEYS_A_SELECT = 1_000  # two bound variables each; SQLite allows 32,766
 _TEMPORARY_SQLITE = {"BUSY", "LOCKED", "FULL", "IOERR", "CANTOPEN", "READONLY", "NOMEM", "PROTOCOL"}
 _LASTING_SQLSTATES = ("22", "23", "28", "3D", "3F", "42")  # data, constraint, login, no database, no schema, syntax
 
 
 class Rejected(NamedTuple):
-    """A message that is no valid batch, as it is recorded."""
+    """A message that is no valid batch, as it is recorded.
+
+    `sent_again` says that the broker has sent it before (MQTT's DUP): it may be on record already.
+    """
 
     topic: str
     reason: str
     payload: bytes
     received_at: datetime
+    sent_again: bool = False
 
 
 class Transaction:
@@ -74,7 +81,11 @@ class Transaction:
             self._connection.exec_driver_sql(self._statements.upsert_device, devices)
 
     def reject(self, messages: Sequence[Rejected]) -> None:
-        """Record `messages`, and drop the oldest records beyond KEPT_REJECTED."""
+        """Record `messages`, and drop the oldest records beyond KEPT_REJECTED.
+
+        What the broker sent again because nobody had acknowledged it, but which was recorded, is not recorded twice.
+        """
+        messages = [message for message in messages if not (message.sent_again and self._is_recorded(message))]
         if not messages:
             return
         self._connection.execute(
@@ -93,6 +104,17 @@ class Transaction:
         row_id = rejected_message.c.id
         newest_to_go = select(row_id).order_by(row_id.desc()).offset(KEPT_REJECTED).limit(1).scalar_subquery()
         self._connection.execute(delete(rejected_message).where(row_id <= newest_to_go))
+
+    def _is_recorded(self, message: Rejected) -> bool:
+        table = rejected_message.c
+        newest = select(func.max(table.id)).scalar_subquery()
+        query = select(table.id).where(
+            table.id > newest - _SENT_AHEAD,
+            table.topic == message.topic,
+            table.payload_size == len(message.payload),
+            table.payload == message.payload[:KEPT_PAYLOAD],
+        )
+        return self._connection.execute(query.limit(1)).first() is not None
 
     def forget_rejected(self, row_id: int) -> None:
         """Delete one record of a rejected message."""
@@ -158,6 +180,11 @@ def is_temporary(error: DBAPIError) -> bool:
     if sqlstate is not None:
         return not sqlstate.startswith(_LASTING_SQLSTATES)
     return isinstance(error, (OperationalError, InterfaceError))  # no answer from the server at all
+
+
+def reason(error: DBAPIError) -> str:
+    """What the database says, in one line: PostgreSQL adds the statement, and what it cannot know to be the cause."""
+    return str(error.orig).partition("\n")[0].strip()
 
 
 def refusal(error: Exception) -> str:

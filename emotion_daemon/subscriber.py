@@ -78,7 +78,10 @@ class SessionTakenOverError(SubscriberError):
 
 
 class Message(msgspec.Struct, frozen=True, gc=False):
-    """One PUBLISH as it came in. `packet_id` counts only on the connection numbered `connection`."""
+    """One PUBLISH as it came in. `packet_id` counts only on the connection numbered `connection`.
+
+    `dup` says that the broker has sent it before, on an earlier connection.
+    """
 
     topic: str
     payload: bytes
@@ -87,6 +90,7 @@ class Message(msgspec.Struct, frozen=True, gc=False):
     connection: int
     response_topic: str | None = None
     correlation_data: bytes | None = None
+    dup: bool = False
 
 
 class Subscriber:
@@ -391,6 +395,7 @@ class Subscriber:
                 self._connection,
                 getattr(message.properties, "ResponseTopic", None),
                 getattr(message.properties, "CorrelationData", None),
+                message.dup,
             )
         )
 

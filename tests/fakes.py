@@ -115,7 +115,8 @@ class FakeSource:
             self._connection += 1
         while self._queue and len(self._inbox) < self._group_limit and len(self._in_flight) < self._receive_maximum:
             message = self._queue.popleft()
-            if message.qos and not message.packet_id:
+            dup = bool(message.packet_id)
+            if message.qos and not dup:
                 message = replace(message, packet_id=next(self._packet_ids))
             if message.qos:
                 self._in_flight[message.packet_id] = message
@@ -128,5 +129,6 @@ class FakeSource:
                     self._connection,
                     message.response_topic,
                     message.correlation_data,
+                    dup,
                 )
             )

@@ -248,6 +248,31 @@ class TestRejected:
         assert KEPT_PAYLOAD == 65_536
         assert rows == [(b"x" * 65_536, 65_537), (b"y" * 65_536, 65_536)]
 
+    def test_what_the_broker_sends_again_is_recorded_once(self, store: Store, engine: Engine) -> None:
+        large = b"x" * (KEPT_PAYLOAD + 1)
+        messages = [rejected(0, b"{"), rejected(1, b"{"), rejected(2, large)]
+        with store.transaction() as transaction:
+            transaction.reject(messages)
+        with store.transaction() as transaction:
+            transaction.reject([message._replace(sent_again=True) for message in messages])
+
+        assert reasons(engine) == ["reason 0", "reason 1", "reason 2"]
+
+    def test_what_the_broker_sends_again_and_nobody_recorded_is_recorded(self, store: Store, engine: Engine) -> None:
+        with store.transaction() as transaction:
+            transaction.reject([rejected(0, b"{")])
+        with store.transaction() as transaction:
+            transaction.reject([rejected(number, b"[")._replace(sent_again=True) for number in (1, 2)])
+
+        assert reasons(engine) == ["reason 0", "reason 1", "reason 2"]
+
+    def test_the_same_nonsense_sent_twice_is_recorded_twice(self, store: Store, engine: Engine) -> None:
+        for number in range(2):
+            with store.transaction() as transaction:
+                transaction.reject([rejected(number, b"{")])
+
+        assert reasons(engine) == ["reason 0", "reason 1"]
+
     def test_only_the_newest_are_kept(self, store: Store, engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(store_module, "KEPT_REJECTED", 3)
         for first in (0, 2, 4):

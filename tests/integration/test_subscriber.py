@@ -255,6 +255,14 @@ class TestWhatTheLoopReliesOn:
 
         assert sent_again(harness) == [b"1", b"2", b"3"]
 
+    def test_what_comes_again_says_so(self, harness: Harness) -> None:
+        harness.publish(b"1")
+        (first,) = receive(harness.source, 1)
+        harness.cut()
+        (second,) = receive(harness.source, 1)
+
+        assert (first.dup, second.dup) == (False, True)
+
     def test_what_was_acknowledged_does_not_come_again(self, harness: Harness) -> None:
         for payload in (b"1", b"2", b"3"):
             harness.publish(payload)

@@ -399,6 +399,19 @@ class TestStop:
         assert source.held == []
 
 
+def test_a_rejected_message_whose_puback_was_lost_is_recorded_once(source: FakeSource, engine: Engine) -> None:
+    source.publish(TOPIC, b"{")
+    ingest = loop(source, Store(engine))
+    acked = source.ack
+    source.ack = lambda messages: source.cut() or acked(messages)  # type: ignore[method-assign,func-returns-value]
+    ingest.step()
+    source.ack = acked  # type: ignore[method-assign]
+    ingest.step()
+
+    assert rejected(engine) == [(TOPIC, b"{")]
+    assert source.held == []
+
+
 class TestLastingTrouble:
     """What decode let through and the database will never take: one message, not its group, is rejected for it."""
 
