@@ -1,4 +1,4 @@
-"""`python -m benchmarks ingest | latency | memory`; each has --help."""
+"""`python -m benchmarks ingest | latency | memory`, each with --help; and `python -m benchmarks.soak`."""
 
 import argparse
 

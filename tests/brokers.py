@@ -15,18 +15,22 @@ from tests.waiting import accepts_connections, free_port, wait_until
 
 
 class Broker:
-    """Starts, stops, kills and restarts one Mosquitto; the port stays the same."""
+    """Starts, stops, kills and restarts one Mosquitto; the port stays the same.
+
+    Where it wants a login, `password` is what every client of a test gives, with its client id as the username.
+    """
 
     host = "127.0.0.1"
 
     def __init__(self, folder: Path, extra: str = "") -> None:
         self.port = free_port()
+        self.password: str | None = None
         self._folder = folder
         self._config = folder / "mosquitto.conf"
         # "user root" counts only where the tests run as root, as in a container: the folder is root's then.
         self._config.write_text(
             f"listener {self.port} {self.host}\nallow_anonymous true\nuser root\n"
-            f"persistence true\npersistence_location {folder}/\n"
+            f"persistence true\npersistence_location {folder}/\nautosave_interval 1\n"
             f"max_queued_messages 200000\nmax_queued_bytes 0\n{extra}\n"
         )
         self._process: subprocess.Popen[bytes] | None = None

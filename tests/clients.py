@@ -38,6 +38,8 @@ class Client:
         self.seen: list[Seen] = []
         self.history: list[tuple[float, bytes]] = []
         self._client = mqtt.Client(CallbackAPIVersion.VERSION2, client_id=client_id, protocol=mqtt.MQTTv5)
+        if broker.password is not None:
+            self._client.username_pw_set(client_id, broker.password)
         self._client.reconnect_delay_set(min_delay=1, max_delay=1)
         self._client.max_inflight_messages_set(100)
         self._client.on_connect = lambda *_: self._connected.set()
@@ -70,9 +72,10 @@ class Client:
         retain: bool = False,
         response_topic: str | None = None,
         correlation_data: bytes | None = None,
+        properties: Properties | None = None,
     ) -> None:
         """Hand a message to the client, which sends it when it can."""
-        properties = Properties(PacketTypes.PUBLISH)
+        properties = properties or Properties(PacketTypes.PUBLISH)
         if response_topic is not None:
             properties.ResponseTopic = response_topic
         if correlation_data is not None:

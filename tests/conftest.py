@@ -2,6 +2,7 @@
 
 import random
 from collections.abc import Callable, Iterator
+from itertools import count
 from pathlib import Path
 
 import pytest
@@ -62,3 +63,13 @@ def database_url(request: pytest.FixtureRequest) -> str:
         return url
     server: PostgreSQL = request.getfixturevalue("postgresql")
     return server.new_database()
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def new_database_url(request: pytest.FixtureRequest, tmp_path: Path) -> Callable[[], str]:
+    """Like `database_url`, for a test that needs several: each call gives another empty database."""
+    if request.param == "sqlite":
+        numbers = count(1)
+        return lambda: f"sqlite:///{tmp_path}/emotion_{next(numbers)}.db"
+    server: PostgreSQL = request.getfixturevalue("postgresql")
+    return server.new_database

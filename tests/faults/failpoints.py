@@ -15,6 +15,7 @@ from emotion_daemon import __main__ as program
 from emotion_daemon.store import Store, Transaction
 from emotion_daemon.subscriber import Message, Subscriber
 
+COMMAND = (sys.executable, "-m", "tests.faults.failpoints")
 STEPS = ("after_receive", "before_begin", "mid_write", "before_commit", "after_commit", "mid_ack")
 
 
@@ -49,7 +50,8 @@ def install(failpoint: Failpoint) -> None:
     def half_ack(self: Subscriber, messages: Iterable[Message]) -> int:
         listed = list(messages)
         acked = ack(self, listed[: len(listed) // 2])
-        failpoint.reached("mid_ack")
+        if acked:  # one message alone has no middle
+            failpoint.reached("mid_ack")
         return acked + ack(self, listed[len(listed) // 2 :])
 
     @contextmanager
@@ -59,10 +61,14 @@ def install(failpoint: Failpoint) -> None:
             yield found
         failpoint.reached("after_commit")
 
+    def executed(connection: object, cursor: object, statement: str, *_: object) -> None:
+        if statement.startswith("INSERT INTO person_emotion"):  # the devices' rows follow
+            failpoint.reached("mid_write")
+
     Subscriber.receive = receive_then  # type: ignore[method-assign]
     Subscriber.ack = half_ack  # type: ignore[method-assign]
     Store.transaction = observed  # type: ignore[method-assign,assignment]
-    event.listen(Engine, "after_cursor_execute", lambda *_: failpoint.reached("mid_write"))
+    event.listen(Engine, "after_cursor_execute", executed)
     event.listen(Engine, "commit", lambda _: failpoint.reached("before_commit"))
 
 

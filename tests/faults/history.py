@@ -2,6 +2,7 @@
 
 import json
 import threading
+from collections import Counter
 from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
 from types import TracebackType
@@ -18,6 +19,7 @@ from tests.waiting import wait_until
 
 TOPICS = Topics("emotions")
 START = datetime(2025, 11, 14, 12, 0, tzinfo=UTC)
+ALONE = "only in"
 DEVICES = ("jetson_1", "jetson_2", "jetson_3")
 
 PersonKey = tuple[str, str]
@@ -71,18 +73,24 @@ class Fleet:
     """Three devices that publish all the time, on a thread of their own, from the start of the block to its end.
 
     Every batch has a person whom no other has: a later batch would heal the loss of what they have in common.
-    `pace` is the seconds between two batches.
+    `pace` is the seconds between two batches; with None they publish only what `publish` is told. `asking` gives every
+    batch a Response Topic.
     """
 
-    def __init__(self, broker: Broker, *, pace: float = 0.002, client_id: str = "fleet") -> None:
+    def __init__(
+        self, broker: Broker, *, pace: float | None = 0.002, client_id: str = "fleet", asking: bool = False
+    ) -> None:
         self._client = Client(broker, client_id)
         self._pace = pace
+        self._asking = asking
         self._turn = 0
         self._ending = threading.Event()
         self._thread = threading.Thread(target=self._run, name="fleet")
 
     def __enter__(self) -> "Fleet":
         self._client.__enter__()
+        if self._asking:
+            self._client.listen(TOPICS.reply("+"))
         self._thread.start()
         return self
 
@@ -100,6 +108,28 @@ class Fleet:
     def history(self) -> list[Acknowledged]:
         return [Acknowledged(*entry) for entry in self._client.history]
 
+    @property
+    def answers(self) -> Counter[bytes]:
+        """How often each batch was answered, by its Correlation Data."""
+        return Counter(seen.correlation_data or b"" for seen in self._client.seen)
+
+    def publish(self, number: int) -> None:
+        """The next `number` batches, until the broker has acknowledged them."""
+        for _ in range(number):
+            self._send_next()
+        self._client.wait_for_pubacks()
+
+    def report_again(self, *, since: float, until: float) -> None:
+        """Whoever was in a batch that was acknowledged between the two is in their device's next one as well."""
+        entries = [entry for entry in self.history if since <= entry.at <= until]
+        for device_id in DEVICES:
+            rows = {key[1]: row for key, row in expected_rows(entries).items() if key[0] == device_id}
+            alone = {person_id: row for person_id, row in rows.items() if person_id.startswith(ALONE)}
+            if alone:
+                people = {person_id: dict(zip(EMOTIONS, row[:4], strict=True)) for person_id, row in alone.items()}
+                newest = max(row.last_seen for row in alone.values())
+                self._client.send(TOPICS.batch(device_id), encode(device_id, newest, people))
+
     def wait_for_more(self, number: int) -> None:
         """Until the broker has acknowledged `number` batches more than now."""
         goal = self.acknowledged + number
@@ -112,14 +142,21 @@ class Fleet:
         self._client.wait_for_pubacks(seconds=60)
 
     def _run(self) -> None:
-        while not self._ending.wait(self._pace):
-            if self._client.under_way > 200:
-                continue
-            self._turn += 1
-            device_id, turn = DEVICES[self._turn % len(DEVICES)], self._turn
-            people = {
-                str(number): {"happy": turn + number / 8, "sad": turn / 2, "angry": float(number)}
-                for number in (turn % 7, turn % 7 + 1)
-            }
-            people[f"only in {turn}"] = {"happy": float(turn), "sad": 0.0, "angry": 0.0}
-            self._client.send(TOPICS.batch(device_id), encode(device_id, START + timedelta(milliseconds=turn), people))
+        while self._pace is not None and not self._ending.wait(self._pace):
+            if self._client.under_way <= 200:
+                self._send_next()
+
+    def _send_next(self) -> None:
+        self._turn += 1
+        device_id, turn = DEVICES[self._turn % len(DEVICES)], self._turn
+        people = {
+            str(number): {"happy": turn + number / 8, "sad": turn / 2, "angry": float(number)}
+            for number in (turn % 7, turn % 7 + 1)
+        }
+        people[f"{ALONE} {turn}"] = {"happy": float(turn), "sad": 0.0, "angry": 0.0}
+        self._client.send(
+            TOPICS.batch(device_id),
+            encode(device_id, START + timedelta(milliseconds=turn), people),
+            response_topic=TOPICS.reply(device_id) if self._asking else None,
+            correlation_data=str(turn).encode() if self._asking else None,
+        )

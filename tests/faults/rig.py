@@ -2,13 +2,14 @@
 
 import sqlite3
 from collections.abc import Collection, Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from datetime import timedelta
 from itertools import count
 from pathlib import Path
 from time import monotonic
+from typing import NamedTuple
 
-from sqlalchemy import func, select
+from sqlalchemy import Engine, create_engine, func, select, text
 
 from shared.batch import encode
 from shared.database import reader_engine, sqlite_path
@@ -17,6 +18,7 @@ from tests.brokers import Broker
 from tests.clients import Client
 from tests.faults.history import START, TOPICS, Fleet, PersonKey, expected_rows, stored_rows
 from tests.processes import Daemon
+from tests.proxies import Proxy
 from tests.waiting import wait_until
 
 SUBSCRIBED = "subscribed to emotions/+/batch"
@@ -34,6 +36,24 @@ Moment = tuple[float, float]
 """From and until, monotonic seconds."""
 
 
+class Difference(NamedTuple):
+    """What the model and the database do not agree on, of so many `rows`; `excused` were lost as they may be."""
+
+    rows: int
+    lost: list[PersonKey]
+    wrong: list[PersonKey]
+    excused: int
+
+    @property
+    def is_none(self) -> bool:
+        return not self.lost and not self.wrong
+
+    def summary(self) -> str:
+        return (
+            f"{self.rows} rows: {len(self.lost)} lost, {len(self.wrong)} wrong, {self.excused} missing as they may be"
+        )
+
+
 class Rig:
     """A daemon between a broker and a database. `fleet` publishes from the start of `running` to its end."""
 
@@ -44,8 +64,11 @@ class Rig:
         self.fleet = fleet
         self._probes = count(1)
 
-    def check_receiving(self, *, within: float = RECEIVING_AGAIN_SECONDS) -> None:
-        """A batch that is published now is stored within so many seconds. Call it when the fault is over."""
+    def check_receiving(self, *, within: float = RECEIVING_AGAIN_SECONDS) -> float:
+        """A batch that is published now is stored within so many seconds, and it returns in how many.
+
+        Call it when the fault is over.
+        """
         number = next(self._probes)
         began, person = monotonic(), f"probe {number}"
         with Client(self.broker, "probe") as client:
@@ -55,7 +78,7 @@ class Rig:
                 seconds=within,
                 what=f"the daemon is receiving again; its log ends:\n{self.daemon.log()[-3_000:]}",
             )
-        print(f"receiving again after {monotonic() - began:.1f} s")
+        return monotonic() - began
 
     def check(self, *, lost_moments: Collection[Moment] = (), rejected: int = 0) -> None:
         """End the publishing, then: what was acknowledged is stored, equals the model, and nothing else is there.
@@ -63,35 +86,51 @@ class Rig:
         `lost_moments` are those just before a crash of the broker, whose batches may be missing, never wrong.
         `rejected` is how many rejected messages are on record.
         """
+        difference = self.settle(lost_moments=lost_moments)
+        assert (difference.lost[:5], difference.wrong[:5]) == ([], []), difference.summary()
+        assert rejected_count(self.url) == rejected
+        assert integrity(self.url) == "ok"
+        assert self.daemon.peak_memory() < MAX_RESIDENT_BYTES
+        print(difference.summary())
+
+    def settle(self, *, lost_moments: Collection[Moment] = ()) -> Difference:
+        """End the publishing, wait until all is stored or nothing more is to be expected, and compare."""
         self.fleet.finish()
         self.check_receiving()
         history = self.fleet.history
         wanted = expected_rows(history)
-        excused = {
+        excusable = {
             key
             for moment in lost_moments
             for key in expected_rows(entry for entry in history if moment[0] <= entry.at <= moment[1])
         }
 
-        def difference() -> tuple[list[PersonKey], list[PersonKey]]:
+        def compare() -> Difference:
             stored = {key: row for key, row in stored_rows(self.url).items() if key[0] != PROBE}
-            lost = [key for key in wanted.keys() - stored.keys() if key not in excused]
+            missing = wanted.keys() - stored.keys()
             wrong = [key for key, row in stored.items() if wanted.get(key) != row]
-            return lost, wrong
+            return Difference(len(wanted), sorted(missing - excusable), sorted(wrong), len(missing & excusable))
 
-        wait_until(lambda: difference() == ([], []), seconds=60, pause=0.1, what="what is stored equals the model")
-        assert rejected_count(self.url) == rejected
-        assert integrity(self.url) == "ok"
-        assert self.daemon.peak_memory() < MAX_RESIDENT_BYTES
-        print(f"{len(history)} batches acknowledged, {len(wanted)} rows, {len(excused)} excused")
+        with suppress(AssertionError):
+            wait_until(lambda: compare().is_none, seconds=60, pause=0.1)
+        return compare()
 
 
 @contextmanager
-def running(broker: Broker, url: str, log: Path, *, pace: float = 0.002, **settings: str) -> Iterator[Rig]:
-    """A rig whose daemon is subscribed and whose devices publish."""
-    with Daemon(broker, url, log, **settings) as daemon:
+def running(
+    broker: Broker,
+    url: str,
+    log: Path,
+    *,
+    pace: float | None = 0.002,
+    asking: bool = False,
+    through: Proxy | None = None,
+    **settings: str,
+) -> Iterator[Rig]:
+    """A rig whose daemon is subscribed, `through` a proxy if there is one, and whose devices publish."""
+    with Daemon(through or broker, url, log, **settings) as daemon:
         daemon.wait_for_log(SUBSCRIBED)
-        with Fleet(broker, pace=pace) as fleet:
+        with Fleet(broker, pace=pace, asking=asking) as fleet:
             yield Rig(broker, daemon, url, fleet)
 
 
@@ -126,10 +165,24 @@ def integrity(url: str) -> str:
 
 
 @contextmanager
+def closing_engine(url: str) -> Iterator[Engine]:
+    """An engine of the test's own, with SQLAlchemy's defaults."""
+    engine = create_engine(url)
+    try:
+        yield engine
+    finally:
+        engine.dispose()
+
+
+@contextmanager
 def locked(url: str) -> Iterator[None]:
-    """Another writer holds SQLite's write lock for the block."""
+    """Another writer holds SQLite's write lock for the block, or on PostgreSQL the people's table."""
     path = sqlite_path(url)
-    assert path is not None
+    if path is None:
+        with closing_engine(url) as engine, engine.begin() as other:
+            other.execute(text("LOCK TABLE person_emotion"))
+            yield
+        return
     with closing(sqlite3.connect(path, isolation_level=None, timeout=30)) as connection:
         connection.execute("BEGIN IMMEDIATE")
         yield
