@@ -60,6 +60,9 @@ _PAGE_POLICY = (
 )
 
 
+_TOO_LONG = "The request line is longer than 2,048 bytes: gunicorn refuses it, in HTML"
+
+
 class Health(msgspec.Struct, frozen=True):
     """The API runs."""
 
@@ -108,6 +111,7 @@ def describe_health(specification: SpecTree) -> Callable[[View], View]:
             HTTP_200=(Health, "The API runs"),
             HTTP_400=(Problem, "Not a valid request"),
             HTTP_405=(Problem, "A method that is not GET, HEAD or OPTIONS"),
+            HTTP_414=(None, _TOO_LONG),
         ),
         operation_id="health",
     )
@@ -123,6 +127,7 @@ def describe_summary(specification: SpecTree) -> Callable[[View], View]:
             HTTP_304=(None, "The summary is the one that If-None-Match names"),
             HTTP_400=(Problem, "device_id is not valid, empty, or given more than once"),
             HTTP_405=(Problem, "A method that is not GET, HEAD or OPTIONS"),
+            HTTP_414=(None, _TOO_LONG),
             HTTP_500=(Problem, "The server failed"),
             HTTP_503=(Problem, "The database cannot be read: try again after Retry-After seconds"),
         ),
@@ -166,8 +171,9 @@ def openapi(specification: SpecTree) -> dict[str, Any]:
     operations = [path["get"] for path in document["paths"].values()]
     for operation in operations:
         for status, response in operation["responses"].items():
-            if status >= "400":
+            if status >= "400" and "content" in response:
                 response["content"] = {"application/problem+json": response["content"]["application/json"]}
+        operation["responses"]["414"]["content"] = {"text/html": {"schema": {"type": "string"}}}
     summary = document["paths"]["/api/dashboard/summary"]["get"]["responses"]
     summary["200"]["content"]["application/json"]["example"] = EXAMPLE
     summary["503"]["headers"] = {
@@ -184,13 +190,18 @@ def _page(path: str) -> Response:
 
 def _file(content: bytes, media_type: str) -> Response:
     response = current_app.response_class(content, mimetype=media_type)
-    response.set_etag(blake2b(content, digest_size=16).hexdigest())
+    response.set_etag(_etag(content))
     response.make_conditional(request)
     return response
 
 
 def _media_type(name: str) -> str:
     return _MEDIA_TYPES[name.rpartition(".")[2]]
+
+
+@cache  # the largest file takes milliseconds, and meanwhile the worker answers nobody
+def _etag(content: bytes) -> str:
+    return blake2b(content, digest_size=16).hexdigest()
 
 
 @cache

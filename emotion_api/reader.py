@@ -7,6 +7,7 @@ A worker has one connection (under gevent SQLite's calls do not yield), so this 
 import logging
 import os
 import sqlite3
+import time
 from collections.abc import Mapping
 from hashlib import blake2b
 from pathlib import Path
@@ -52,25 +53,36 @@ class SummaryReader:
     def __init__(self, engine: Engine, *, device_names: Mapping[str, str], file: Path | None) -> None:
         self._engine = engine
         self._device_names = device_names
-        self._available = True
+        self._unavailable_since: float | None = None  # monotonic seconds
+        self._available_since = 0.0  # the end of the last outage
         if file is not None:
             _watch(engine, file)
 
     def read(self, device_id: str) -> Answer:
         """The summary of a valid `device_id`, as of now. Raises DatabaseUnavailable."""
+        began = time.monotonic()
         try:
             with self._engine.connect() as connection:
                 answer = self._answer(connection, device_id)
         except _TROUBLE as error:
             reason = " ".join(str(getattr(error, "orig", None) or error).split())
-            if self._available:
-                logger.warning("cannot read the database, answering 503 until it can be read: %s", reason)
-            self._available = False
+            self._note_failure(began, reason)
             raise DatabaseUnavailable(reason) from error
-        if not self._available:
-            logger.warning("the database can be read again")
-            self._available = True
+        self._note_success()
         return answer
+
+    def _note_failure(self, began: float, reason: str) -> None:
+        # A request that waited since before the end of the last outage says nothing of a new one.
+        if self._unavailable_since is None and began >= self._available_since:
+            self._unavailable_since = began
+            logger.warning("cannot read the database, answering 503 until it can be read: %s", reason)
+
+    def _note_success(self) -> None:
+        if self._unavailable_since is not None:
+            self._available_since = time.monotonic()
+            lasted = self._available_since - self._unavailable_since
+            self._unavailable_since = None
+            logger.warning("the database can be read again after %.1f s", lasted)
 
     def _answer(self, connection: Connection, device_id: str) -> Answer:
         version = queries.data_version(connection)
@@ -95,21 +107,28 @@ class SummaryReader:
 
 
 def _watch(engine: Engine, file: Path) -> None:
-    """Leave connections whose file was deleted or replaced: they would go on reading the old one for ever."""
+    """Leave connections whose files were deleted or replaced: they would go on reading the old ones for ever."""
 
-    def identity() -> tuple[int, int] | None:
-        try:
-            status = os.stat(file)
-        except OSError:
-            return None
-        return status.st_dev, status.st_ino
+    def identities() -> list[tuple[int, int] | None]:
+        real = os.path.realpath(file)  # beside it are -wal and -shm, where `file` is a link
+        return [_identity(name) for name in (real, f"{real}-wal", f"{real}-shm")]
 
     def remember(connection: DBAPIConnection, record: ConnectionPoolEntry) -> None:
-        record.info["file"] = identity()
+        assert isinstance(connection, sqlite3.Connection)
+        connection.execute("SELECT count(*) FROM sqlite_master").fetchone()  # only now are -wal and -shm there
+        record.info["files"] = identities()
 
     def compare(connection: DBAPIConnection, record: ConnectionPoolEntry, proxy: PoolProxiedConnection) -> None:
-        if record.info["file"] != identity():
+        if record.info["files"] != identities():
             raise DisconnectionError(f"{file.name} was deleted or replaced")
 
     event.listen(engine, "connect", remember)
     event.listen(engine, "checkout", compare)
+
+
+def _identity(file: str) -> tuple[int, int] | None:
+    try:
+        status = os.stat(file)
+    except OSError:
+        return None
+    return status.st_dev, status.st_ino

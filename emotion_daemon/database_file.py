@@ -5,9 +5,9 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import NamedTuple
 
 from sqlalchemy import Connection
+from sqlalchemy.exc import DBAPIError
 
 
 class DatabaseFileError(Exception):
@@ -71,27 +71,25 @@ def only_one(path: Path) -> Iterator[None]:
 
 
 def check_sound(connection: Connection) -> None:
-    """Look through an SQLite database before it is used: half a second for 500,000 people.
+    """Look through an SQLite database: half a second for 500,000 people.
 
     A file that lost its end may otherwise be written for weeks before its broken part is read. Raises
     DatabaseDamagedError.
     """
-    found = connection.exec_driver_sql("PRAGMA quick_check(1)").scalar_one()
+    path = Path(connection.engine.url.database or "")
+    try:
+        connection.exec_driver_sql("PRAGMA shrink_memory")  # pages kept in memory would hide what is gone
+        found = str(connection.exec_driver_sql("PRAGMA quick_check(1)").scalar_one())
+    except DBAPIError as error:
+        raise DatabaseDamagedError(path, str(error.orig)) from error
     if found != "ok":
-        raise DatabaseDamagedError(Path(connection.engine.url.database or ""), " ".join(str(found).split()))
-
-
-class _Status(NamedTuple):
-    """Which files there are, as (device, inode), and how large the database is."""
-
-    files: tuple[tuple[int, int] | None, ...]
-    size: int
+        raise DatabaseDamagedError(path, " ".join(found.split()))
 
 
 class FileWatch:
     """Remembers which files `path` and its -wal and -shm are, to be asked round each transaction.
 
-    SQLite goes on writing to a file that was deleted, and so would we acknowledge into nothing. It looks with
+    SQLite goes on writing to a file that was deleted or cut, and so would we acknowledge into nothing. It looks with
     `os.stat`, never with `open`, and takes 5 microseconds.
     """
 
@@ -106,20 +104,24 @@ class FileWatch:
         self._names = real, f"{real}-wal", f"{real}-shm"
         self._known = self._now()
 
-    def check(self) -> None:
-        """Raises DatabaseReplacedError and DatabaseDamagedError."""
-        now = self._now()
-        for name, before, after in zip((str(self._path), *self._names), self._known.files, now.files, strict=True):
-            if after != before:
-                raise DatabaseReplacedError(Path(name))
-        if now.size < self._known.size:
-            raise DatabaseDamagedError(self._path, f"it was cut from {self._known.size} to {now.size} bytes")
-        self._known = now
+    def was_cut(self) -> bool:
+        """Whether one of the files is shorter than at the last look. Raises DatabaseReplacedError.
 
-    def _now(self) -> _Status:
-        given, *others = (_stat(self._path), *(_stat(name, follow_symlinks=False) for name in self._names))
-        files = tuple(status and (status.st_dev, status.st_ino) for status in (given, *others))
-        return _Status(files, given.st_size if given else 0)
+        That may have been somebody's VACUUM or checkpoint: `check_sound` knows.
+        """
+        before, self._known = self._known, self._now()
+        pairs = list(zip(before, self._known, strict=True))
+        for name, (old, new) in zip((str(self._path), *self._names), pairs, strict=True):
+            if _identity(old) != _identity(new):
+                raise DatabaseReplacedError(Path(name))
+        return any(old is not None and new is not None and new.st_size < old.st_size for old, new in pairs)
+
+    def _now(self) -> list[os.stat_result | None]:
+        return [_stat(self._path), *(_stat(name, follow_symlinks=False) for name in self._names)]
+
+
+def _identity(status: os.stat_result | None) -> tuple[int, int] | None:
+    return None if status is None else (status.st_dev, status.st_ino)
 
 
 def _stat(name: str | Path, *, follow_symlinks: bool = True) -> os.stat_result | None:

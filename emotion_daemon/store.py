@@ -1,17 +1,18 @@
 """One transaction a group: reads the known rows, writes the changed ones and the rejected messages."""
 
 import sqlite3
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import closing, contextmanager, suppress
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
-from sqlalchemy import Connection, Engine, Table, delete, event, func, insert, select
+from sqlalchemy import Connection, Engine, Table, bindparam, delete, event, func, insert, select
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import DataError, DBAPIError, IntegrityError, InterfaceError, OperationalError
 
-from emotion_daemon.database_file import DatabaseReplacedError, FileWatch
+from emotion_daemon.database_file import DatabaseReplacedError, FileWatch, check_sound
 from emotion_daemon.fold import Folded, PersonKey
+from shared.batch import MAX_CLOCK_SKEW
 from shared.database import sqlite_path
 from shared.schema import UtcDateTime, device, person_emotion, rejected_message
 
@@ -46,14 +47,21 @@ class Rejected(NamedTuple):
 
 
 class Transaction:
-    """What can be done before the commit. Made by Store.transaction."""
+    """What can be done before the commit. Made by Store.transaction.
 
-    def __init__(self, connection: Connection, statements: "_Statements") -> None:
+    A stored stamp later than `latest` was written while the daemon's clock was wrong: it holds up nothing.
+    """
+
+    def __init__(self, connection: Connection, statements: "_Statements", *, latest: datetime) -> None:
         self._connection = connection
         self._statements = statements
+        self._latest = latest
 
     def known(self, keys: Collection[PersonKey]) -> dict[PersonKey, datetime]:
-        """The stored `last_seen` of those of `keys` that are stored; others of the same devices may be among them."""
+        """The stored `last_seen` of those of `keys` that are stored, unless it is later than it can be.
+
+        Others of the same devices may be among them.
+        """
         table = person_emotion.c
         listed = list(keys)
         known: dict[PersonKey, datetime] = {}
@@ -61,20 +69,23 @@ class Transaction:
             devices, people = zip(*listed[start : start + _KEYS_A_SELECT], strict=True)
             # Two lists instead of pairs: PostgreSQL has an index for these, and reads the whole table for pairs.
             query = select(table.device_id, table.person_id, table.last_seen).where(
-                table.device_id.in_(set(devices)), table.person_id.in_(set(people))
+                table.device_id.in_(set(devices)),
+                table.person_id.in_(set(people)),
+                table.last_seen <= self._latest,
             )
             known |= {(device_id, person_id): seen for device_id, person_id, seen in self._connection.execute(query)}
         return known
 
     def write(self, folded: Folded) -> None:
         """Upsert people and devices; a row that is newer than what is written stays as it is."""
+        latest = self._statements.stamp(self._latest)
         stamps = {seen: self._statements.stamp(seen) for seen in _stamps(folded)}
         # In one order for everybody: several daemons on one PostgreSQL must not wait for each other in a circle.
         people = [
-            (device_id, person_id, c.happy, c.sad, c.angry, c.neutral, stamps[last_seen])
+            (device_id, person_id, c.happy, c.sad, c.angry, c.neutral, stamps[last_seen], latest)
             for (device_id, person_id), (c, last_seen) in sorted(folded.people.items(), key=_by_key)
         ]
-        devices = [(device_id, stamps[updated_at]) for device_id, updated_at in sorted(folded.devices.items())]
+        devices = [(device_id, stamps[updated_at], latest) for device_id, updated_at in sorted(folded.devices.items())]
         if people:
             self._connection.exec_driver_sql(self._statements.upsert_person, people)
         if devices:
@@ -124,8 +135,9 @@ class Transaction:
 class Store:
     """The daemon's side of the database: an engine from shared.database.writer_engine, with the schema in place."""
 
-    def __init__(self, engine: Engine) -> None:
+    def __init__(self, engine: Engine, *, now: Callable[[], datetime] = lambda: datetime.now(UTC)) -> None:
         self._engine = engine
+        self._now = now
         self._statements = _Statements(engine)
         path = sqlite_path(engine.url)
         self._file = None if path is None else FileWatch(path)
@@ -138,23 +150,25 @@ class Store:
 
         Raises what SQLAlchemy raises: see `is_temporary` and LASTING; and DatabaseFileError, also after the commit.
         """
-        self._check_file()
-        with self._engine.begin() as connection:
-            yield Transaction(connection, self._statements)
-        self._check_file()
+        try:
+            with self._engine.connect() as connection:
+                # Before, for a file that was cut: writing would make it long again. And all the time with a
+                # connection in hand: while there is none, SQLite deletes the -wal file itself.
+                with connection.begin():
+                    self._check_file(connection)
+                    yield Transaction(connection, self._statements, latest=self._now() + MAX_CLOCK_SKEW)
+                self._check_file(connection)
+        except DatabaseReplacedError:
+            self._leave_file_whole()
+            raise
 
     def _watch_again(self, *_: object) -> None:
         assert self._file is not None
         self._file.remember()
 
-    def _check_file(self) -> None:
-        if self._file is None:
-            return
-        try:
-            self._file.check()
-        except DatabaseReplacedError:
-            self._leave_file_whole()
-            raise
+    def _check_file(self, connection: Connection) -> None:
+        if self._file is not None and self._file.was_cut():
+            check_sound(connection)
 
     def _leave_file_whole(self) -> None:
         """Bring what was committed from the -wal file into the database file that it belongs to.
@@ -218,16 +232,20 @@ class _Statements:
 
 
 def _upsert(engine: Engine, table: Table, *, key: list[str], stamp: str) -> str:
-    """`INSERT … ON CONFLICT (key) DO UPDATE …` unless the stored stamp is newer; one `?` a column that it writes."""
+    """`INSERT … ON CONFLICT (key) DO UPDATE …` unless the stored stamp is newer, but not later than `latest`.
+
+    It has one `?` a column that it writes, and one for `latest`.
+    """
     columns = [c.name for c in table.columns if c.name not in ("id", "device_name")]
     dialect = sqlite if engine.dialect.name == "sqlite" else postgresql
     statement = dialect.insert(table)
     stored, new = table.c[stamp], statement.excluded[stamp]
+    replaceable = (new >= stored) | (stored > bindparam("latest"))
     statement = statement.on_conflict_do_update(
         index_elements=key,
         set_={name: statement.excluded[name] for name in columns if name not in key},
-        where=(new >= stored) | stored.is_(None) if stored.nullable else new >= stored,
+        where=replaceable | stored.is_(None) if stored.nullable else replaceable,
     )
     compiled = statement.compile(dialect=engine.dialect, column_keys=columns)
-    assert compiled.positiontup == columns, "rows are passed as tuples, in this order"
+    assert compiled.positiontup == [*columns, "latest"], "rows are passed as tuples, in this order"
     return str(compiled)

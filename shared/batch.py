@@ -28,6 +28,9 @@ EARLIEST_TIMESTAMP = datetime(2020, 1, 1, tzinfo=UTC)
 DEVICE_ID = re.compile(r"[A-Za-z0-9._:-]{1,64}")
 MAX_PERSON_ID = 128
 
+MAX_PEOPLE = 100_000
+"""The most people that one batch may report: far more than a camera sees, and 60 MB while they are written."""
+
 _BEGINNING_OF_TIME = datetime.min.replace(tzinfo=UTC)
 _END_OF_TIME = datetime.max.replace(tzinfo=UTC)
 _CONTROL_CHARACTER = re.compile(r"[\x00-\x1f\x7f-\x9f]")
@@ -71,7 +74,7 @@ class _Person(msgspec.Struct, frozen=True, gc=False):
 class _Payload(msgspec.Struct, frozen=True, gc=False):
     device_id: str
     timestamp: str
-    people: list[_Person]
+    people: Annotated[list[_Person], msgspec.Meta(max_length=MAX_PEOPLE)]
 
 
 # The same without room for anything else. Tried first: what a newer device adds can be named that way, and a payload
@@ -85,7 +88,7 @@ class _StrictPerson(_Person, frozen=True, gc=False, forbid_unknown_fields=True):
 
 
 class _StrictPayload(_Payload, frozen=True, gc=False, forbid_unknown_fields=True):
-    people: list[_StrictPerson]  # type: ignore[assignment]
+    people: Annotated[list[_StrictPerson], msgspec.Meta(max_length=MAX_PEOPLE)]  # type: ignore[assignment]
 
 
 _strict = msgspec.json.Decoder(_StrictPayload)

@@ -11,6 +11,9 @@ from sqlalchemy.pool import ConnectionPoolEntry
 BUSY_TIMEOUT_MS = 2_000
 """How long SQLite waits for another writer's lock before it reports "database is locked"."""
 
+WAL_LIMIT_BYTES = 16 * 2**20
+"""A -wal file that grew beyond this, because somebody read for long, is cut to it. It has 4 MiB in daily work."""
+
 
 # PostgreSQL's counterparts of the busy timeout: what a lost server or a locked table may cost one request of the API,
 # and one attempt of the daemon, which has to keep its MQTT connection alive and to notice a SIGTERM in between.
@@ -72,6 +75,7 @@ def _prepare_writer(connection: DBAPIConnection, record: ConnectionPoolEntry) ->
     connection.execute(f"PRAGMA busy_timeout={BUSY_TIMEOUT_MS}")
     connection.execute("PRAGMA journal_mode=WAL")
     connection.execute("PRAGMA synchronous=FULL")
+    connection.execute(f"PRAGMA journal_size_limit={WAL_LIMIT_BYTES}")
 
 
 def _prepare_reader(connection: DBAPIConnection, record: ConnectionPoolEntry) -> None:

@@ -8,6 +8,7 @@ import socket
 import ssl
 import subprocess
 import threading
+import time
 from pathlib import Path
 from types import TracebackType
 
@@ -57,6 +58,11 @@ class Broker:
     def restart(self) -> None:
         self.stop()
         self.start()
+
+    def wait_for_save(self) -> None:
+        """Until Mosquitto has written to disk what it knows now; `autosave_interval 1` does so every two seconds."""
+        path, began = self._folder / "mosquitto.db", time.time()
+        wait_until(lambda: path.exists() and path.stat().st_mtime > began, what="Mosquitto saves its sessions")
 
     def wipe(self) -> None:
         """Forget every session and message; call it while the broker is down."""

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.brokers import Broker
-from tests.postgresql import PostgreSQL
+from tests.postgresql import PostgreSQL, postgresql_server
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -43,11 +43,16 @@ def topic_prefix() -> str:
 
 
 @pytest.fixture(scope="session")
-def postgresql(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PostgreSQL]:
-    server = PostgreSQL(tmp_path_factory.mktemp("postgresql"))
-    server.start()
-    yield server
-    server.stop()
+def postgresql() -> Iterator[PostgreSQL]:
+    with postgresql_server() as server:
+        yield server
+
+
+@pytest.fixture
+def own_postgresql() -> Iterator[PostgreSQL]:
+    """A server of this test's own, which it may end."""
+    with postgresql_server() as server:
+        yield server
 
 
 @pytest.fixture

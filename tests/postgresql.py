@@ -5,8 +5,12 @@ import pwd
 import shutil
 import signal
 import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
+import psutil
 from sqlalchemy import create_engine, text
 
 from tests.waiting import free_port, wait_until
@@ -57,6 +61,22 @@ class PostgreSQL:
             self._process.wait(timeout=30)
             self._process = None
 
+    def kill(self) -> None:
+        """End it with SIGKILL; its other processes see that and end themselves."""
+        if self._process is not None:
+            left = psutil.Process(self._process.pid).children()
+            self._process.kill()
+            self._process.wait()
+            self._process = None
+            psutil.wait_procs(left, timeout=30)
+
+    def limit_file_sizes(self, pid: int, size: int | None) -> None:
+        """The server's process `pid` cannot write beyond `size` bytes of any file; with None, wherever it likes."""
+        program = shutil.which("prlimit")
+        assert program, "the tests need prlimit: apt-get install util-linux"
+        limit = "unlimited" if size is None else size
+        self._run(program, "--pid", str(pid), f"--fsize={limit}:")
+
     def new_database(self) -> str:
         self._count += 1
         name = f"emotion_{self._count}"
@@ -75,3 +95,19 @@ class PostgreSQL:
 
     def _run(self, *command: Path | str) -> None:
         subprocess.run(command, check=True, user=self._user, stdout=subprocess.DEVNULL, cwd=self._folder)
+
+
+@contextmanager
+def postgresql_server() -> Iterator[PostgreSQL]:
+    """Running for the block.
+
+    Its folder is none of pytest's: those become private again whenever another run of pytest starts, and a server that
+    restarts itself could not go into its own any more.
+    """
+    with TemporaryDirectory(prefix="postgresql-") as folder:
+        server = PostgreSQL(Path(folder))
+        server.start()
+        try:
+            yield server
+        finally:
+            server.stop()

@@ -1,42 +1,33 @@
 """The daemon as a process, with a real broker: what the broker acknowledged is stored, whatever happens in between."""
 
-import json
-import random
 import shutil
 import signal
 import sqlite3
 import subprocess
 import sys
-import threading
-import time
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from types import TracebackType
 
 import pytest
-from sqlalchemy import create_engine, select, text
+from sqlalchemy import select
 
-from shared.batch import Topics, encode
+from shared.batch import encode
 from shared.database import reader_engine, sqlite_path
-from shared.schema import device, person_emotion, rejected_message
+from shared.schema import device, rejected_message
 from tests.brokers import Broker
 from tests.clients import Client
+from tests.faults.history import START, TOPICS, Fleet, stored_rows
+from tests.faults.rig import SUBSCRIBED, Rig, locked, running
 from tests.postgresql import PostgreSQL
 from tests.processes import ROOT, Daemon, environment
 from tests.waiting import wait_until
 
-TOPICS = Topics("emotions")
-START = datetime(2025, 11, 14, 12, 0, tzinfo=UTC)
-CONNECTED = "subscribed to emotions/+/batch"
 DESIGN_PAYLOAD = (
     '{"device_id": "jetson_1", "timestamp": "2025-11-14T12:34:56Z",\n'
     ' "people": [{"person_id": "1", "cumulative": {"happy": 123.5, "sad": 20.0, "angry": 10.0}}]}'
 )
-DEVICES = ("jetson_1", "jetson_2", "jetson_3")
-
-Row = tuple[float, float, float, float, datetime]
 
 
 @pytest.fixture
@@ -47,36 +38,9 @@ def log(tmp_path: Path) -> Path:
 @pytest.fixture
 def daemon(broker: Broker, sqlite_url: str, log: Path) -> Iterator[Daemon]:
     """Running and subscribed."""
-    with Daemon(broker, sqlite_url, log) as running:
-        running.wait_for_log(CONNECTED)
-        yield running
-
-
-def rows(url: str) -> dict[tuple[str, str], Row]:
-    """What is stored of everybody."""
-    table = person_emotion.c
-    engine = reader_engine(url)
-    with engine.connect() as connection:
-        found = connection.execute(select(person_emotion).order_by(table.id)).mappings().all()
-    engine.dispose()
-    return {
-        (row["device_id"], row["person_id"]): (
-            row["time_happy"],
-            row["time_sad"],
-            row["time_angry"],
-            row["time_neutral"],
-            row["last_seen"],
-        )
-        for row in found
-    }
-
-
-def integrity(url: str) -> str:
-    path = sqlite_path(url)
-    assert path is not None
-    with closing(sqlite3.connect(path)) as connection:
-        (answer,) = connection.execute("PRAGMA integrity_check").fetchone()
-    return str(answer)
+    with Daemon(broker, sqlite_url, log) as started:
+        started.wait_for_log(SUBSCRIBED)
+        yield started
 
 
 def mosquitto_pub(broker: Broker, *arguments: str) -> None:
@@ -85,88 +49,9 @@ def mosquitto_pub(broker: Broker, *arguments: str) -> None:
     subprocess.run([program, "-h", broker.host, "-p", str(broker.port), "-q", "1", *arguments], check=True, timeout=30)
 
 
-class Fleet:
-    """Three devices that publish all the time, on a thread of their own, and remember what the broker acknowledged.
-
-    Every batch has a person whom no other has: a later batch would heal the loss of what they have in common.
-    """
-
-    def __init__(self, broker: Broker, *, pace: float = 0.001) -> None:
-        self._client = Client(broker, "fleet")
-        self._pace = pace
-        self._turn = 0
-        self._ending = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="fleet")
-
-    def __enter__(self) -> "Fleet":
-        self._client.__enter__()
-        self._thread.start()
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
-        self._ending.set()
-        self._thread.join()
-        self._client.__exit__(kind, error, at)
-
-    @property
-    def acknowledged(self) -> int:
-        return len(self._client.acknowledged)
-
-    def wait_for_more(self, number: int) -> None:
-        """Until the broker has acknowledged `number` batches more than now."""
-        goal = self.acknowledged + number
-        wait_until(lambda: self.acknowledged >= goal, seconds=60, what=f"{number} more batches are acknowledged")
-
-    def finish(self) -> None:
-        """Publish no more, and wait until the broker has everything."""
-        self._ending.set()
-        self._thread.join()
-        self._client.wait_for_pubacks(seconds=60)
-
-    def expected(self) -> dict[tuple[str, str], Row]:
-        """What has to be stored, from the history of what was acknowledged."""
-        stored: dict[tuple[str, str], Row] = {}
-        for payload in self._client.acknowledged:
-            batch = json.loads(payload)
-            stamp = datetime.fromisoformat(batch["timestamp"])
-            for person in batch["people"]:
-                seconds, key = person["cumulative"], (batch["device_id"], person["person_id"])
-                if key not in stored or stored[key][4] <= stamp:
-                    stored[key] = seconds["happy"], seconds["sad"], seconds["angry"], 0.0, stamp
-        return stored
-
-    def _run(self) -> None:
-        while not self._ending.wait(self._pace):
-            if self._client.under_way > 200:
-                continue
-            self._turn += 1
-            device_id, turn = DEVICES[self._turn % len(DEVICES)], self._turn
-            people = {
-                str(number): {"happy": turn + number / 8, "sad": turn / 2, "angry": float(number)}
-                for number in (turn % 7, turn % 7 + 1)
-            }
-            people[f"only in {turn}"] = {"happy": float(turn), "sad": 0.0, "angry": 0.0}
-            self._client.send(TOPICS.batch(device_id), encode(device_id, START + timedelta(milliseconds=turn), people))
-
-
-def drained(fleet: Fleet, url: str) -> bool:
-    return rows(url) == fleet.expected()
-
-
-@contextmanager
-def locked(url: str) -> Iterator[None]:
-    """Another writer holds the database's lock."""
-    path = sqlite_path(url)
-    assert path is not None
-    with closing(sqlite3.connect(path, isolation_level=None, timeout=30)) as connection:
-        connection.execute("BEGIN IMMEDIATE")
-        yield
-        connection.execute("ROLLBACK")
-
-
 def test_the_documented_payload_is_stored_exactly(daemon: Daemon, broker: Broker, sqlite_url: str) -> None:
     mosquitto_pub(broker, "-t", "emotions/jetson_1/batch", "-m", DESIGN_PAYLOAD)
-    stored = wait_until(lambda: rows(sqlite_url), what="the row is there")
+    stored = wait_until(lambda: stored_rows(sqlite_url), what="the row is there")
 
     stamp = datetime(2025, 11, 14, 12, 34, 56, tzinfo=UTC)
     assert stored == {("jetson_1", "1"): (123.5, 20.0, 10.0, 0.0, stamp)}
@@ -187,7 +72,7 @@ def test_who_asks_is_answered_after_the_commit(daemon: Daemon, broker: Broker, s
             correlation_data=b"42",
         )
         (reply,) = wait_until(lambda: client.seen, what="the reply arrives")
-        stored = rows(sqlite_url)
+        stored = stored_rows(sqlite_url)
 
     assert (reply.payload, reply.correlation_data) == (b'{"status":"ok","updated_count":1}', b"42")
     assert len(stored) == 1
@@ -208,52 +93,19 @@ def test_everyone_who_asked_while_it_was_away_is_answered(daemon: Daemon, broker
     assert {seen.payload for seen in device.seen} == {b'{"status":"ok","updated_count":1}'}
 
 
-def test_sigterm_while_postgresql_is_locked_ends_it_in_time(broker: Broker, postgresql: PostgreSQL, log: Path) -> None:
-    url = postgresql.new_database()
-    with Daemon(broker, url, log) as daemon:
-        daemon.wait_for_log(CONNECTED)
-        engine = create_engine(url)
-        with engine.begin() as other:
-            other.execute(text("LOCK TABLE person_emotion"))
-            mosquitto_pub(broker, "-t", "emotions/jetson_1/batch", "-m", DESIGN_PAYLOAD)
-            daemon.wait_for_log("cannot commit")
-            code = daemon.stop()
-        engine.dispose()
-
-    assert code == 0
-    assert "the broker keeps them for the next start" in log.read_text()
-
-
 def test_what_is_no_batch_is_recorded_and_does_not_stop_what_is(
     daemon: Daemon, broker: Broker, sqlite_url: str
 ) -> None:
     mosquitto_pub(broker, "-t", "emotions/jetson_1/batch", "-m", "{")
     mosquitto_pub(broker, "-t", "emotions/jetson_1/batch", "-n")
     mosquitto_pub(broker, "-t", "emotions/jetson_1/batch", "-m", DESIGN_PAYLOAD)
-    wait_until(lambda: rows(sqlite_url), what="the valid batch is there")
+    wait_until(lambda: stored_rows(sqlite_url), what="the valid batch is there")
 
     engine = reader_engine(sqlite_url)
     with engine.connect() as connection:
         payloads = list(connection.scalars(select(rejected_message.c.payload).order_by(rejected_message.c.id)))
     engine.dispose()
     assert payloads == [b"{", b""]
-
-
-def test_sigterm_under_load_ends_it_in_time_and_loses_nothing(daemon: Daemon, broker: Broker, sqlite_url: str) -> None:
-    with Fleet(broker) as fleet:
-        fleet.wait_for_more(300)
-        began = time.monotonic()
-        code = daemon.stop()
-        took = time.monotonic() - began
-        fleet.wait_for_more(100)
-        fleet.finish()
-    daemon.start()
-    wait_until(lambda: drained(fleet, sqlite_url), seconds=60, what="everything acknowledged is stored")
-
-    assert code == 0
-    assert took < 10  # what an orchestrator waits before it kills
-    assert "Traceback" not in daemon.log()
-    assert "emotion_daemon: stopped" in daemon.log()
 
 
 def test_sigint_ends_it_like_sigterm(daemon: Daemon) -> None:
@@ -265,12 +117,12 @@ def test_sigint_ends_it_like_sigterm(daemon: Daemon) -> None:
 
 def test_what_was_stored_before_a_stop_does_not_come_again(daemon: Daemon, broker: Broker, sqlite_url: str) -> None:
     mosquitto_pub(broker, "-t", "emotions/jetson_1/batch", "-m", DESIGN_PAYLOAD)
-    wait_until(lambda: rows(sqlite_url), what="the row is there")
+    wait_until(lambda: stored_rows(sqlite_url), what="the row is there")
     daemon.stop()
     daemon.start()
     daemon.wait_for_log("the broker kept our session")
     mosquitto_pub(broker, "-t", "emotions/jetson_2/batch", "-m", DESIGN_PAYLOAD.replace("jetson_1", "jetson_2"))
-    wait_until(lambda: len(rows(sqlite_url)) == 2, what="the next batch is there")
+    wait_until(lambda: len(stored_rows(sqlite_url)) == 2, what="the next batch is there")
 
     assert daemon.log().count("first batch from jetson_1") == 1
 
@@ -287,43 +139,31 @@ def test_a_second_signal_leaves_at_once(daemon: Daemon, broker: Broker, sqlite_u
 
 
 def test_a_stop_while_the_database_is_locked_leaves_the_group_with_the_broker(
-    daemon: Daemon, broker: Broker, sqlite_url: str
+    broker: Broker, database_url: str, log: Path
 ) -> None:
-    with locked(sqlite_url):
-        mosquitto_pub(broker, "-t", "emotions/jetson_1/batch", "-m", DESIGN_PAYLOAD)
-        daemon.wait_for_log("cannot commit")
-        code = daemon.stop()
-    before = rows(sqlite_url)
-    daemon.start()
-    wait_until(lambda: rows(sqlite_url), what="the row is there")
+    with Daemon(broker, database_url, log) as daemon:
+        daemon.wait_for_log(SUBSCRIBED)
+        with locked(database_url):
+            mosquitto_pub(broker, "-t", "emotions/jetson_1/batch", "-m", DESIGN_PAYLOAD)
+            daemon.wait_for_log("cannot commit")
+            daemon.signal(signal.SIGTERM)
+            code = daemon.wait(seconds=10)  # after which an orchestrator kills
+        before = stored_rows(database_url)
+        daemon.start()
+        wait_until(lambda: stored_rows(database_url), what="the row is there")
 
     assert (code, before) == (0, {})
-    assert "1 messages could not be committed; the broker keeps them for the next start" in daemon.log()
+    assert "1 messages could not be committed; the broker keeps them for the next start" in log.read_text()
 
 
-def test_a_locked_database_loses_nothing(daemon: Daemon, broker: Broker, sqlite_url: str) -> None:
-    with Fleet(broker) as fleet:
-        fleet.wait_for_more(100)
+def test_a_locked_database_loses_nothing(broker: Broker, sqlite_url: str, log: Path) -> None:
+    with running(broker, sqlite_url, log) as rig:
         with locked(sqlite_url):
-            daemon.wait_for_log("cannot commit")
-            fleet.wait_for_more(1_500)  # more than the broker may send ahead
-        fleet.wait_for_more(50)
-        fleet.finish()
-    wait_until(lambda: drained(fleet, sqlite_url), seconds=60, what="everything acknowledged is stored")
+            rig.daemon.wait_for_log("cannot commit")
+            rig.fleet.wait_for_more(1_500)  # more than the broker may send ahead
+        rig.check()
 
-    assert "committing again after" in daemon.log()
-    assert daemon.stop() == 0
-
-
-def test_a_broker_restart_loses_nothing(daemon: Daemon, broker: Broker, sqlite_url: str) -> None:
-    with Fleet(broker) as fleet:
-        fleet.wait_for_more(200)
-        broker.restart()
-        fleet.wait_for_more(200)
-        fleet.finish()
-    wait_until(lambda: drained(fleet, sqlite_url), seconds=60, what="everything acknowledged is stored")
-
-    assert "the broker kept our session" in daemon.log()
+        assert "committing again after" in rig.daemon.log()
 
 
 def test_a_broker_that_is_down_at_the_start_is_waited_for(broker: Broker, sqlite_url: str, log: Path) -> None:
@@ -331,9 +171,9 @@ def test_a_broker_that_is_down_at_the_start_is_waited_for(broker: Broker, sqlite
     with Daemon(broker, sqlite_url, log) as daemon:
         daemon.wait_for_log("cannot reach the broker")
         broker.start()
-        daemon.wait_for_log(CONNECTED)
+        daemon.wait_for_log(SUBSCRIBED)
         mosquitto_pub(broker, "-t", "emotions/jetson_1/batch", "-m", DESIGN_PAYLOAD)
-        wait_until(lambda: rows(sqlite_url), what="the row is there")
+        wait_until(lambda: stored_rows(sqlite_url), what="the row is there")
 
         assert daemon.stop() == 0
 
@@ -344,23 +184,6 @@ def test_a_daemon_that_waits_for_its_broker_stops_when_asked(broker: Broker, sql
         daemon.wait_for_log("cannot reach the broker")
 
         assert daemon.stop() == 0
-
-
-@pytest.mark.timeout(3_600)  # for a large --kills
-def test_kill_9_under_load_loses_nothing(daemon: Daemon, broker: Broker, sqlite_url: str, kills: int) -> None:
-    chance = random.Random(kills)
-    with Fleet(broker) as fleet:
-        for number in range(kills):
-            daemon.wait_for_log(CONNECTED, times=number + 1)
-            fleet.wait_for_more(chance.randint(20, 150))
-            daemon.kill()
-            fleet.wait_for_more(chance.randint(1, 20))
-            daemon.start()
-        fleet.finish()
-    wait_until(lambda: drained(fleet, sqlite_url), seconds=60, what="everything acknowledged is stored")
-
-    assert daemon.stop() == 0
-    assert integrity(sqlite_url) == "ok"
 
 
 class TestWrongSettings:
@@ -392,7 +215,7 @@ class TestWrongSettings:
 
     def test_an_unknown_variable_is_a_warning(self, broker: Broker, sqlite_url: str, log: Path) -> None:
         with Daemon(broker, sqlite_url, log, EMOTION_MQTT_PROT="1884") as daemon:
-            daemon.wait_for_log(CONNECTED)
+            daemon.wait_for_log(SUBSCRIBED)
 
             assert (
                 "EMOTION_MQTT_PROT is not a setting and does nothing; did you mean EMOTION_MQTT_PORT?" in daemon.log()
@@ -401,14 +224,14 @@ class TestWrongSettings:
     def test_a_password_is_not_logged(self, broker: Broker, sqlite_url: str, log: Path) -> None:
         secret = {"EMOTION_MQTT_USERNAME": "emotion-daemon", "EMOTION_MQTT_PASSWORD": "correct horse"}
         with Daemon(broker, sqlite_url, log, EMOTION_LOG_LEVEL="DEBUG", **secret) as daemon:
-            daemon.wait_for_log(CONNECTED)
+            daemon.wait_for_log(SUBSCRIBED)
 
             assert "correct horse" not in daemon.log()
 
 
 def test_a_database_of_a_newer_version_is_left_alone(broker: Broker, sqlite_url: str, log: Path) -> None:
     with Daemon(broker, sqlite_url, log) as daemon:
-        daemon.wait_for_log(CONNECTED)
+        daemon.wait_for_log(SUBSCRIBED)
         daemon.stop()
         path = sqlite_path(sqlite_url)
         assert path is not None
@@ -440,9 +263,9 @@ def test_of_two_daemons_that_start_together_on_one_sqlite_file_one_ends_with_a_s
     first = Daemon(broker, sqlite_url, tmp_path / "1.log", EMOTION_MQTT_CLIENT_ID="one")
     second = Daemon(broker, sqlite_url, tmp_path / "2.log", EMOTION_MQTT_CLIENT_ID="two")
     with first, second:
-        wait_until(lambda: CONNECTED in first.log() + second.log(), seconds=30, what="one of them is subscribed")
-        running, ended = (first, second) if CONNECTED in first.log() else (second, first)
-        codes = ended.wait(), running.stop()
+        wait_until(lambda: SUBSCRIBED in first.log() + second.log(), seconds=30, what="one of them is subscribed")
+        alive, ended = (first, second) if SUBSCRIBED in first.log() else (second, first)
+        codes = ended.wait(), alive.stop()
 
     assert codes == (1, 0)
     assert "another daemon is running on" in ended.log()
@@ -456,16 +279,14 @@ def test_two_daemons_that_start_together_on_an_empty_postgresql_both_work(
     first = Daemon(broker, url, tmp_path / "1.log", EMOTION_MQTT_CLIENT_ID="one")
     second = Daemon(broker, url, tmp_path / "2.log", EMOTION_MQTT_CLIENT_ID="two")
     with first, second:
-        first.wait_for_log(CONNECTED)
-        second.wait_for_log(CONNECTED)
+        first.wait_for_log(SUBSCRIBED)
+        second.wait_for_log(SUBSCRIBED)
         with Fleet(broker) as fleet:
             fleet.wait_for_more(200)
-            fleet.finish()
-        wait_until(lambda: drained(fleet, url), seconds=60, what="everything acknowledged is stored")
+            Rig(broker, first, url, fleet).check()
         codes = first.stop(), second.stop()
 
     assert codes == (0, 0)
-    assert rows(url) == fleet.expected()
 
 
 def test_a_batch_that_comes_when_the_database_file_was_deleted_is_in_the_next_one(
@@ -477,8 +298,8 @@ def test_a_batch_that_comes_when_the_database_file_was_deleted_is_in_the_next_on
     (tmp_path / "emotion.db-wal").unlink(missing_ok=True)
     (tmp_path / "emotion.db-shm").unlink(missing_ok=True)
     daemon.start()
-    daemon.wait_for_log(CONNECTED, times=2)
+    daemon.wait_for_log(SUBSCRIBED, times=2)
 
     assert code == 1
     assert "was deleted or replaced" in daemon.log()
-    wait_until(lambda: rows(sqlite_url), what="the batch is stored")
+    wait_until(lambda: stored_rows(sqlite_url), what="the batch is stored")

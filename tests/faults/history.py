@@ -3,7 +3,7 @@
 import json
 import threading
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime, timedelta
 from types import TracebackType
 from typing import NamedTuple
@@ -70,7 +70,7 @@ def expected_rows(history: Iterable[Acknowledged]) -> dict[PersonKey, Row]:
 
 
 class Fleet:
-    """Three devices that publish all the time, on a thread of their own, from the start of the block to its end.
+    """Devices that publish all the time, in turn, on a thread of their own, from the start of the block to its end.
 
     Every batch has a person whom no other has: a later batch would heal the loss of what they have in common.
     `pace` is the seconds between two batches; with None they publish only what `publish` is told. `asking` gives every
@@ -78,9 +78,16 @@ class Fleet:
     """
 
     def __init__(
-        self, broker: Broker, *, pace: float | None = 0.002, client_id: str = "fleet", asking: bool = False
+        self,
+        broker: Broker,
+        *,
+        pace: float | None = 0.002,
+        client_id: str = "fleet",
+        asking: bool = False,
+        devices: Sequence[str] = DEVICES,
     ) -> None:
         self._client = Client(broker, client_id)
+        self._devices = devices
         self._pace = pace
         self._asking = asking
         self._turn = 0
@@ -122,7 +129,7 @@ class Fleet:
     def report_again(self, *, since: float, until: float) -> None:
         """Whoever was in a batch that was acknowledged between the two is in their device's next one as well."""
         entries = [entry for entry in self.history if since <= entry.at <= until]
-        for device_id in DEVICES:
+        for device_id in self._devices:
             rows = {key[1]: row for key, row in expected_rows(entries).items() if key[0] == device_id}
             alone = {person_id: row for person_id, row in rows.items() if person_id.startswith(ALONE)}
             if alone:
@@ -148,7 +155,7 @@ class Fleet:
 
     def _send_next(self) -> None:
         self._turn += 1
-        device_id, turn = DEVICES[self._turn % len(DEVICES)], self._turn
+        device_id, turn = self._devices[self._turn % len(self._devices)], self._turn
         people = {
             str(number): {"happy": turn + number / 8, "sad": turn / 2, "angry": float(number)}
             for number in (turn % 7, turn % 7 + 1)

@@ -1,7 +1,7 @@
 """Broker, daemon, devices and database together: what a fault is done to, and the check that follows it."""
 
 import sqlite3
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import closing, contextmanager, suppress
 from datetime import timedelta
 from itertools import count
@@ -16,7 +16,7 @@ from shared.database import reader_engine, sqlite_path
 from shared.schema import person_emotion, rejected_message
 from tests.brokers import Broker
 from tests.clients import Client
-from tests.faults.history import START, TOPICS, Fleet, PersonKey, expected_rows, stored_rows
+from tests.faults.history import DEVICES, START, TOPICS, Fleet, PersonKey, expected_rows, stored_rows
 from tests.processes import Daemon
 from tests.proxies import Proxy
 from tests.waiting import wait_until
@@ -124,13 +124,14 @@ def running(
     *,
     pace: float | None = 0.002,
     asking: bool = False,
+    devices: Sequence[str] = DEVICES,
     through: Proxy | None = None,
     **settings: str,
 ) -> Iterator[Rig]:
     """A rig whose daemon is subscribed, `through` a proxy if there is one, and whose devices publish."""
     with Daemon(through or broker, url, log, **settings) as daemon:
         daemon.wait_for_log(SUBSCRIBED)
-        with Fleet(broker, pace=pace, asking=asking) as fleet:
+        with Fleet(broker, pace=pace, asking=asking, devices=devices) as fleet:
             yield Rig(broker, daemon, url, fleet)
 
 

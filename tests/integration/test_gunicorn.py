@@ -1,6 +1,7 @@
 """The API under the gunicorn that an operator starts, with the repository's configuration."""
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -83,6 +84,24 @@ def test_gunicorn_starts_before_the_database_is_there(sqlite_url: str, tmp_path:
         assert get(port, SUMMARY)[0] == 503
         make_tables(sqlite_url)
         assert get(port, SUMMARY)[0] == 200
+
+
+def test_an_outage_is_one_line_a_worker_and_so_is_its_end(database_url: str, tmp_path: Path) -> None:
+    port = free_port()
+    log = tmp_path / "log"
+
+    with gunicorn(port, database_url, log):
+        wait_until(lambda: log.read_text().count("Booting worker") == 2, what="both workers run")
+        unavailable = {get(port, SUMMARY)[0] for _ in range(30)}
+        make_tables(database_url)
+        available = {get(port, SUMMARY)[0] for _ in range(30)}
+
+    starts = re.findall(r"\[(\d+)\].* cannot read the database, answering 503 until it can be read: ", log.read_text())
+    ends = re.findall(r"\[(\d+)\].* the database can be read again after \d+\.\d s", log.read_text())
+    assert (unavailable, available) == ({503}, {200})
+    assert 1 <= len(starts) <= 2
+    assert len(set(starts)) == len(starts)
+    assert sorted(ends) == sorted(starts)
 
 
 def test_gunicorn_goes_on_answering_after_sighup_and_ends_well_after_sigterm(sqlite_url: str, tmp_path: Path) -> None:

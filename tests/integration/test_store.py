@@ -171,6 +171,40 @@ class TestStamps:
         assert people(engine)[ANNA].last_seen == NOON
 
 
+class TestStampsFromTheFuture:
+    """Stored while the daemon's clock was ahead, and met by a daemon whose clock is right."""
+
+    @pytest.fixture
+    def store(self, engine: Engine) -> Store:
+        return Store(engine, now=lambda: NOON)
+
+    def test_a_person_stored_with_one_is_replaced(self, store: Store, engine: Engine) -> None:
+        write(store, {ANNA: report(61, 1)})
+        write(store, {ANNA: report(0, 2)})
+
+        assert people(engine) == {ANNA: report(0, 2)}
+
+    def test_a_device_stored_with_one_is_set_right(self, store: Store, engine: Engine) -> None:
+        write(store, {}, {"jetson_1": at(61)})
+        write(store, {}, {"jetson_1": at(0)})
+
+        assert devices(engine) == {"jetson_1": (None, at(0))}
+
+    def test_within_the_allowed_skew_the_newer_one_stays(self, store: Store, engine: Engine) -> None:
+        write(store, {ANNA: report(60, 1)}, {"jetson_1": at(60)})
+        write(store, {ANNA: report(0, 2)}, {"jetson_1": at(0)})
+
+        assert people(engine) == {ANNA: report(60, 1)}
+        assert devices(engine) == {"jetson_1": (None, at(60))}
+
+    def test_a_person_stored_with_one_counts_as_new(self, store: Store) -> None:
+        write(store, {ANNA: report(61), ("jetson_1", "bert"): report(60)})
+        with store.transaction() as transaction:
+            known = transaction.known([ANNA, ("jetson_1", "bert")])
+
+        assert known == {("jetson_1", "bert"): at(60)}
+
+
 class TestDevices:
     def test_a_device_that_sent_a_batch_has_a_row(self, store: Store, engine: Engine) -> None:
         write(store, {}, {"jetson_1": at(0)})

@@ -1,0 +1,299 @@
+"""The database is deleted, replaced, cut, made unreadable, or its server ends, under load."""
+
+import json
+import os
+import shutil
+from collections.abc import Callable
+from itertools import cycle
+from pathlib import Path
+from time import monotonic
+
+from sqlalchemy import make_url, text
+
+from emotion_api.views import DEFAULT_DEVICE_ID
+from emotion_daemon.migrations import upgrade
+from shared.database import writer_engine
+from shared.schema import person_emotion
+from tests.brokers import Broker
+from tests.faults.conftest import Rounds
+from tests.faults.history import ALONE, Fleet, PersonKey, Row, expected_rows, stored_rows
+from tests.faults.rig import PROBE, SUBSCRIBED, Rig, closing_engine, running
+from tests.faults.web import SUMMARY, Api
+from tests.postgresql import PostgreSQL
+from tests.processes import DAEMON
+from tests.waiting import wait_until
+
+
+def delete(path: Path) -> None:
+    path.unlink()
+
+
+def replace_with_an_empty_file(path: Path) -> None:
+    other = path.with_name("other")
+    other.touch()
+    other.replace(path)
+
+
+def replace_with_another_database(path: Path) -> None:
+    other = path.with_name("other")
+    engine = writer_engine(f"sqlite:///{other}")
+    upgrade(engine)
+    engine.dispose()
+    other.replace(path)
+
+
+def replace_with_a_folder(path: Path) -> None:
+    path.unlink()
+    path.mkdir()
+
+
+def move_behind_a_link(path: Path) -> None:
+    real = path.resolve()
+    moved = real.with_name(f"{real.name} moved")
+    real.replace(moved)
+    path.unlink(missing_ok=True)
+    path.symlink_to(moved)
+
+
+def delete_the_wal(path: Path) -> None:
+    Path(f"{path.resolve()}-wal").unlink()
+
+
+def delete_the_shm(path: Path) -> None:
+    Path(f"{path.resolve()}-shm").unlink()
+
+
+FAULTS = (
+    delete,
+    replace_with_an_empty_file,
+    replace_with_another_database,
+    replace_with_a_folder,
+    move_behind_a_link,
+    delete_the_wal,
+    delete_the_shm,
+)
+
+
+def test_nothing_is_acknowledged_into_a_file_that_is_gone(
+    broker: Broker, sqlite_url: str, tmp_path: Path, rounds: Rounds
+) -> None:
+    """Each batch is in the old file or in the one that takes its place; those that came later are in the latter."""
+    path, former = tmp_path / "emotion.db", list[Path]()
+    with running(broker, sqlite_url, tmp_path / "log") as rig:
+        for turn, (chance, fault) in enumerate(zip(rounds(len(FAULTS), full=40), cycle(FAULTS)), start=1):
+            rig.fleet.wait_for_more(chance.randint(20, 150))
+            former.append(tmp_path / f"former {turn}.db")
+            os.link(path.resolve(), former[-1])  # to be read when it is gone from its place
+            fault(path)
+            since = monotonic()
+            assert rig.daemon.wait() == 1, fault.__name__
+            if path.is_dir():
+                path.rmdir()
+            start_again(rig, starts=turn + 1)
+        rig.fleet.finish()
+        later = expected_rows(entry for entry in rig.fleet.history if entry.at > since)
+        wait_until(lambda: later.keys() <= stored_rows(sqlite_url).keys(), what="what came later is in the new file")
+        stored = together_in(former, sqlite_url)
+
+        assert stored == expected_rows(rig.fleet.history)
+        assert rig.daemon.log().count("was deleted or replaced") == turn
+        assert "Traceback" not in rig.daemon.log()
+
+
+def test_a_file_that_was_cut_is_refused_until_the_operator_has_seen_to_it(
+    broker: Broker, sqlite_url: str, tmp_path: Path, rounds: Rounds
+) -> None:
+    path = tmp_path / "emotion.db"
+    with running(broker, sqlite_url, tmp_path / "log") as rig:
+        for turn, chance in enumerate(rounds(1, full=10)):
+            rig.fleet.wait_for_more(500)
+            rig.daemon.stop()  # which brings everything into the database file
+            start_again(rig, starts=3 * turn + 2)
+            rig.fleet.wait_for_more(20)
+            cut = chance.choice((path, path.with_name("emotion.db-wal")))
+            os.truncate(cut, chance.randrange(path.stat().st_size // 2))
+            since = monotonic()
+            codes = [rig.daemon.wait()]
+            rig.daemon.start()
+            codes.append(rig.daemon.wait())
+            path.rename(tmp_path / f"damaged {turn}.db")
+            start_again(rig, starts=3 * turn + 3)
+        rig.fleet.finish()
+        later = expected_rows(entry for entry in rig.fleet.history if entry.at > since)
+        wait_until(lambda: later.items() <= stored_rows(sqlite_url).items(), what="what came later is in the new file")
+
+        assert codes == [1, 1]
+        assert "is damaged" in rig.daemon.log()
+        assert "Traceback" not in rig.daemon.log()
+
+
+def test_a_file_that_the_operator_made_shorter_is_no_trouble(
+    broker: Broker, sqlite_url: str, tmp_path: Path, rounds: Rounds
+) -> None:
+    path = tmp_path / "emotion.db"
+    with running(broker, sqlite_url, tmp_path / "log") as rig, closing_engine(sqlite_url) as other:
+        operator = other.execution_options(isolation_level="AUTOCOMMIT")
+        for _ in rounds(1, full=10):
+            rig.fleet.wait_for_more(50)
+            with operator.connect() as connection:
+                connection.execute(text("PRAGMA wal_checkpoint(TRUNCATE)"))
+                connection.execute(text("CREATE TABLE large AS SELECT randomblob(1000000)"))
+                connection.execute(text("DROP TABLE large"))
+                connection.execute(text("PRAGMA wal_checkpoint(TRUNCATE)"))
+                rig.check_receiving()
+                before = path.stat().st_size
+                connection.execute(text("VACUUM"))
+                connection.execute(text("PRAGMA wal_checkpoint(TRUNCATE)"))
+                assert path.stat().st_size < before
+            rig.check_receiving()
+        rig.check()
+        log = rig.daemon.log()
+
+    assert log.count(SUBSCRIBED) == 1
+
+
+def test_a_file_that_may_not_be_read_is_waited_for(
+    broker: Broker, sqlite_url: str, tmp_path: Path, rounds: Rounds
+) -> None:
+    path = tmp_path / "emotion.db"
+    with running(broker, sqlite_url, tmp_path / "log") as rig:
+        for turn, _ in enumerate(rounds(1, full=5), start=1):
+            rig.fleet.wait_for_more(20)
+            path.chmod(0)
+            rig.fleet.wait_for_more(20)
+            rig.daemon.kill()
+            rig.daemon.start(bound_by_permissions())
+            rig.daemon.wait_for_log("the database does not answer", times=turn)
+            path.chmod(0o600)
+            rig.daemon.wait_for_log(SUBSCRIBED, times=turn + 1)
+            rig.check_receiving()
+        rig.check()
+
+
+def test_a_server_that_ends_and_comes_back_loses_nothing(
+    broker: Broker, own_postgresql: PostgreSQL, tmp_path: Path, rounds: Rounds
+) -> None:
+    with running(broker, own_postgresql.new_database(), tmp_path / "log") as rig:
+        for chance, end in zip(rounds(2, full=40), cycle((own_postgresql.stop, own_postgresql.kill))):
+            rig.fleet.wait_for_more(chance.randint(20, 150))
+            end()
+            rig.fleet.wait_for_more(chance.randint(1, 200))
+            own_postgresql.start()
+            rig.check_receiving()
+        rig.check()
+        log = rig.daemon.log()
+    assert log.count(SUBSCRIBED) == 1
+
+
+def test_a_database_that_is_dropped_and_made_anew_gets_what_comes_later(
+    broker: Broker, postgresql: PostgreSQL, tmp_path: Path, rounds: Rounds
+) -> None:
+    url = postgresql.new_database()
+    name = make_url(url).database
+    with running(broker, url, tmp_path / "log") as rig, closing_engine(postgresql.new_database()) as other:
+        administrator = other.execution_options(isolation_level="AUTOCOMMIT")
+        for turn, _ in enumerate(rounds(1, full=10), start=1):
+            rig.fleet.wait_for_more(20)
+            with administrator.connect() as connection:
+                connection.execute(text(f"DROP DATABASE {name} WITH (FORCE)"))
+                since = monotonic()
+                rig.fleet.wait_for_more(20)
+                connection.execute(text(f"CREATE DATABASE {name}"))
+            assert rig.daemon.wait() == 1
+            start_again(rig, starts=turn + 1)
+        rig.fleet.finish()
+        later = expected_rows(entry for entry in rig.fleet.history if entry.at > since)
+        wait_until(lambda: later.items() <= stored_rows(url).items(), what="what came later is in the new database")
+
+        assert "Traceback" not in rig.daemon.log()
+
+
+def test_a_table_that_was_dropped_ends_it_with_a_sentence(
+    broker: Broker, database_url: str, tmp_path: Path, rounds: Rounds
+) -> None:
+    with running(broker, database_url, tmp_path / "log") as rig, closing_engine(database_url) as other:
+        for turn, _ in enumerate(rounds(1, full=10), start=1):
+            rig.fleet.wait_for_more(20)
+            with other.begin() as connection:
+                person_emotion.drop(connection)
+            since = monotonic()
+            assert rig.daemon.wait() == 1
+            with other.begin() as connection:
+                person_emotion.create(connection)
+            start_again(rig, starts=turn + 1)
+        rig.fleet.finish()
+        later = expected_rows(entry for entry in rig.fleet.history if entry.at > since)
+        wait_until(lambda: later.items() <= stored_rows(database_url).items(), what="what came later is in the table")
+
+        assert "Traceback" not in rig.daemon.log()
+
+
+def test_the_api_says_so_while_there_is_no_database_and_shows_the_next_one(
+    broker: Broker, sqlite_url: str, tmp_path: Path, rounds: Rounds
+) -> None:
+    path = tmp_path / "emotion.db"
+    with running(broker, sqlite_url, tmp_path / "log") as rig, Api(sqlite_url, tmp_path / "api.log") as api:
+        wait_until(lambda: api.ask(SUMMARY).status == 200, what="the API has a first answer")
+        for chance, fault in zip(rounds(3, full=40), cycle(FAULTS)):
+            rig.fleet.wait_for_more(chance.randint(20, 150))
+            fault(path)
+            statuses = ask_until(api, lambda _: rig.daemon.ended)
+            if path.is_dir():
+                path.rmdir()
+            rig.daemon.start()
+            statuses |= ask_until(api, shows(only_person_in_the_newest_batch(rig.fleet)))
+
+            assert statuses <= {(200, False), (503, True)}, fault.__name__
+        assert "Traceback" not in api.log()
+
+
+def ask_until(api: Api, condition: Callable[[str], bool]) -> set[tuple[int, bool]]:
+    """Until an answer fits; returns the statuses of all answers, and whether each said when to come again."""
+    statuses = set()
+
+    def ask_once_more() -> bool:
+        answer = api.ask(SUMMARY)
+        statuses.add((answer.status, "retry-after" in answer.headers))
+        return condition(answer.body.decode())
+
+    wait_until(ask_once_more, seconds=30, what="the API's answer fits")
+    return statuses
+
+
+def shows(what: str) -> Callable[[str], bool]:
+    return lambda shown: what in shown
+
+
+def only_person_in_the_newest_batch(fleet: Fleet) -> str:
+    """Of the device that the API is asked for, as JSON has it."""
+    batches = (json.loads(entry.payload) for entry in reversed(fleet.history))
+    newest = next(batch for batch in batches if batch["device_id"] == DEFAULT_DEVICE_ID)
+    (person,) = (person["person_id"] for person in newest["people"] if person["person_id"].startswith(ALONE))
+    return f'"{person}"'
+
+
+def start_again(rig: Rig, *, starts: int) -> None:
+    """As whoever watches over the daemon would; it is the so-manieth start."""
+    rig.daemon.start()
+    rig.daemon.wait_for_log(SUBSCRIBED, times=starts)
+    rig.check_receiving()
+
+
+def together_in(former: list[Path], url: str) -> dict[PersonKey, Row]:
+    """What is stored in several files: of each person the newest row."""
+    rows: dict[PersonKey, Row] = {}
+    for found in (*(stored_rows(f"sqlite:///{path}") for path in former), stored_rows(url)):
+        for key, row in found.items():
+            if key[0] != PROBE and (key not in rows or rows[key].last_seen <= row.last_seen):
+                rows[key] = row
+    return rows
+
+
+def bound_by_permissions() -> tuple[str, ...]:
+    """The daemon's command; without what lets root open a file that nobody may read."""
+    if os.geteuid() != 0:
+        return DAEMON
+    program = shutil.which("setpriv")
+    assert program, "the tests need setpriv: apt-get install util-linux"
+    without = "-dac_override,-dac_read_search"
+    return program, f"--bounding-set={without}", f"--inh-caps={without}", *DAEMON

@@ -1,0 +1,145 @@
+"""200 clients send their headers or bodies slowly, or read slowly: everybody else is answered within a second."""
+
+import csv
+import math
+import shutil
+import subprocess
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import TracebackType
+
+import pytest
+from sqlalchemy import insert
+
+from shared.database import writer_engine
+from shared.schema import metadata, person_emotion
+from tests.faults.history import START
+from tests.faults.web import SUMMARY, Api
+from tests.waiting import wait_until
+
+SOCKETS = 200
+PATIENCE_SECONDS = 1.0
+LARGE = "/docs/assets/redoc.js"
+"""What a slow reader asks for: far more than fits into the socket's buffers."""
+
+MEMORY_BYTES = 32 * 2**20
+"""How much more memory the workers may keep afterwards."""
+
+ATTACKS = {
+    "headers": (["-H", "-i", "1"], "/"),
+    "body": (["-B", "-i", "1", "-s", "1000000"], SUMMARY),
+    # A small receive window from the start, and 5 bytes read a second.
+    "read": (["-X", "-w", "512", "-y", "1024", "-n", "1", "-z", "5"], LARGE),
+}
+
+GOT_RID_OF = ("body",)
+"""Attacks that are over at once: the API answers before it has read a body, and closes the connection."""
+
+
+class Poller:
+    """Asks for `paths` again and again, each time on a new connection, from the start of the block to its end."""
+
+    def __init__(self, api: Api, *paths: str) -> None:
+        self._api = api
+        self._paths = paths
+        self._ending = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="poller")
+        self.seconds: list[float] = []
+        self.failures: list[str] = []
+
+    def __enter__(self) -> "Poller":
+        self._thread.start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self._ending.set()
+        self._thread.join()
+
+    def _run(self) -> None:
+        while not self._ending.wait(0.01):
+            for path in self._paths:
+                began = time.monotonic()
+                try:
+                    status = self._api.ask(path).status
+                except OSError as error:
+                    self.failures.append(f"{path}: {error!r}")
+                else:
+                    if status != 200:
+                        self.failures.append(f"{path}: {status}")
+                self.seconds.append(time.monotonic() - began)
+
+
+@pytest.fixture(scope="module")
+def api(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Api]:
+    """One for all attacks: each sees whether it outlived the ones before."""
+    folder = tmp_path_factory.mktemp("api")
+    url = f"sqlite:///{folder}/emotion.db"
+    fill(url)
+    with Api(url, folder / "log") as api:
+        for path in ("/", SUMMARY, LARGE) * 10:  # what is kept from now on is the attacks' doing
+            api.ask(path)
+        yield api
+
+
+def fill(database_url: str) -> None:
+    engine = writer_engine(database_url)
+    metadata.create_all(engine)
+    seconds = dict.fromkeys(("time_happy", "time_sad", "time_angry", "time_neutral"), 1.0)
+    people = [{"device_id": "jetson_1", "person_id": str(n), "last_seen": START, **seconds} for n in range(100)]
+    with engine.begin() as connection:
+        connection.execute(insert(person_emotion), people)
+    engine.dispose()
+
+
+@pytest.mark.parametrize("attack", ATTACKS)
+def test_slow_clients_hold_nobody_up(
+    attack: str,
+    api: Api,
+    tmp_path: Path,
+    pytestconfig: pytest.Config,
+    record_property: Callable[[str, object], None],
+) -> None:
+    seconds = 30 if pytestconfig.getoption("--full") else 3
+    handles, memory = api.open_files(), api.memory()
+
+    with Poller(api, "/", SUMMARY) as poller:
+        in_all, at_once = attack_for(seconds, attack, api, tmp_path)
+    wait_until(lambda: api.open_files() < handles + 20, what=f"the sockets are closed; {handles=} before")
+
+    kept = api.memory() - memory
+    longest = max(poller.seconds)
+    print(f"{in_all} sockets, {at_once} at once; {len(poller.seconds)} requests, the longest {longest:.3f} s; {kept=}")
+    record_property("rounds", len(poller.seconds))
+    assert in_all >= SOCKETS
+    assert at_once == SOCKETS or attack in GOT_RID_OF
+    assert poller.failures == []
+    assert longest < PATIENCE_SECONDS
+    assert len(poller.seconds) > 10 * seconds
+    assert kept < MEMORY_BYTES
+    assert "Traceback" not in api.log()
+
+
+def attack_for(seconds: float, attack: str, api: Api, folder: Path) -> tuple[int, int]:
+    """Run slowhttptest, again where the API gets rid of it early. How many sockets it had in all, and at once."""
+    in_all = at_once = 0
+    end = time.monotonic() + seconds
+    while (left := math.ceil(end - time.monotonic())) > 0:
+        rows = run_slowhttptest(attack, api, left, folder)
+        in_all += max(int(row["Closed"]) + int(row["Connected"]) for row in rows)
+        at_once = max(at_once, *(int(row["Connected"]) for row in rows))
+    return in_all, at_once
+
+
+def run_slowhttptest(attack: str, api: Api, seconds: int, folder: Path) -> list[dict[str, str]]:
+    """What it counted, second by second; it ends early where it has no connection left."""
+    program = shutil.which("slowhttptest")
+    assert program, "the tests need slowhttptest: apt-get install slowhttptest"
+    options, path = ATTACKS[attack]
+    command = [program, *options, "-c", str(SOCKETS), "-r", str(SOCKETS), "-l", str(seconds), "-u", api.url + path]
+    subprocess.run(
+        [*command, "-g", "-o", str(folder / "slow"), "-v", "1"], check=True, capture_output=True, timeout=seconds + 30
+    )
+    with (folder / "slow.csv").open() as counts:
+        return list(csv.DictReader(counts))

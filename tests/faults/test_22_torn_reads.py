@@ -1,0 +1,168 @@
+"""Summaries that are read while batches commit: each is one batch, whole, and none is older than one seen before."""
+
+import json
+import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from datetime import datetime, timedelta
+from http.client import HTTPConnection
+from pathlib import Path
+from random import Random
+from types import TracebackType
+from typing import Any
+
+import pytest
+
+from shared.batch import encode
+from tests.brokers import Broker
+from tests.clients import Client
+from tests.faults.history import START, TOPICS
+from tests.faults.rig import SUBSCRIBED
+from tests.faults.web import HOST, SUMMARY, Answer, Api, ask
+from tests.processes import Daemon
+from tests.waiting import wait_until
+
+DEVICE = "jetson_1"
+PEOPLE = 40
+READERS = 4
+MILLISECOND = timedelta(milliseconds=1)
+
+HAPPY_AND_SAD = 1e6
+"""The seconds of the two together, of every person in every batch."""
+
+
+def test_no_summary_is_torn_or_older_than_one_seen_before(
+    broker: Broker,
+    database_url: str,
+    tmp_path: Path,
+    pytestconfig: pytest.Config,
+    record_property: Callable[[str, object], None],
+) -> None:
+    reads = 10_000 if pytestconfig.getoption("--full") else 500
+    seed = pytestconfig.getoption("--seed")
+    with (
+        Daemon(broker, database_url, tmp_path / "daemon.log") as daemon,
+        Api(database_url, tmp_path / "api.log") as api,
+    ):
+        daemon.wait_for_log(SUBSCRIBED)
+        with Publisher(broker) as publisher, ThreadPoolExecutor(READERS) as pool:
+            wait_until(lambda: batch_number(summary(api)) > 0, what="the first batch is shown")
+            seen = Seen()
+            readers = [
+                pool.submit(read, api, reads // READERS, seen, Random(f"{seed} {number}")) for number in range(READERS)
+            ]
+            for reader in readers:
+                reader.result()
+        wait_until(lambda: batch_number(summary(api)) == publisher.last, what="the last batch is shown")
+        at_last = [batch_number(summary(api)) for _ in range(20)]  # by every worker
+
+    print(f"{publisher.last} batches published, {len(seen.bodies)} different ones read; 304: {seen.unchanged} times")
+    record_property("rounds", reads)
+    assert at_last == [publisher.last] * 20
+    assert len(seen.bodies) > reads / 20
+    assert seen.unchanged > 0
+
+
+class Publisher:
+    """Publishes one batch after the other, in little bursts, from the start of the block until the broker has all."""
+
+    def __init__(self, broker: Broker) -> None:
+        self._client = Client(broker, "publisher")
+        self._ending = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="publisher")
+        self.last = 0
+
+    def __enter__(self) -> "Publisher":
+        self._client.__enter__()
+        self._thread.start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self._ending.set()
+        self._thread.join()
+        self._client.wait_for_pubacks()
+        self._client.__exit__(kind, error, at)
+
+    def _run(self) -> None:
+        while not self._ending.wait(0.02 if self.last % 5 == 0 else 0.001):
+            if self._client.under_way > 20:
+                continue
+            self.last += 1
+            self._client.send(TOPICS.batch(DEVICE), encode(DEVICE, stamp(self.last), people(self.last)))
+
+
+class Seen:
+    """What all readers together have been told."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self.newest = 0
+        self.unchanged = 0
+        self.bodies: dict[str, bytes] = {}
+
+    def add(self, answer: Answer, *, after: int) -> None:
+        """Check a summary that was asked for when the batch `after` had been seen."""
+        tag = answer.headers["etag"]
+        with self._lock:
+            assert answer.status == 200 or tag in self.bodies
+            body = self.bodies.setdefault(tag, answer.body) if answer.status == 200 else self.bodies[tag]
+        assert answer.body == (body if answer.status == 200 else b""), "two bodies have one ETag"
+        number = batch_number(json.loads(body))
+        assert number >= after, f"batch {number} was shown after batch {after}"
+        with self._lock:
+            self.newest = max(self.newest, number)
+            self.unchanged += answer.status == 304
+
+
+def read(api: Api, times: int, seen: Seen, chance: Random) -> None:
+    """Ask so many times, on a connection that now and then is a new one, half of the time for what has changed."""
+    connection, tag = HTTPConnection(HOST, api.port, timeout=15), ""
+    for _ in range(times):
+        if chance.random() < 0.05:
+            connection.close()  # the next request opens it again, perhaps to the other worker
+        wanted = {"If_None_Match": tag} if tag and chance.random() < 0.5 else {}
+        newest = seen.newest
+        answer = ask(connection, SUMMARY, **wanted)
+        assert answer.status == 200 or (answer.status == 304 and wanted), answer
+        assert not (answer.status == 200 and wanted and answer.headers["etag"] == tag), "sent again unchanged"
+        seen.add(answer, after=newest)
+        tag = answer.headers["etag"]
+    connection.close()
+
+
+def summary(api: Api) -> Any:
+    return json.loads(api.ask(SUMMARY).body)
+
+
+def batch_number(summary: Any) -> int:
+    """Which batch a summary shows, 0 if none. Raises AssertionError where it is not exactly that batch."""
+    if summary["updated_at"] is None:
+        assert summary["current_people"] == []
+        return 0
+    number = (datetime.fromisoformat(summary["updated_at"]) - START) // MILLISECOND
+    shown = {
+        person["person_id"]: {emotion: person[f"time_{emotion}"] for emotion in ("happy", "sad", "angry")}
+        for person in summary["current_people"]
+    }
+    assert shown == people(number)
+    assert {person["last_seen"] for person in summary["current_people"]} == {summary["updated_at"]}
+    assert summary["emotion_totals"] == totals(number)
+    return number
+
+
+def stamp(number: int) -> datetime:
+    return START + number * MILLISECOND
+
+
+def people(number: int) -> dict[str, dict[str, float]]:
+    """What the batch reports: nobody has the same seconds in two batches."""
+    happy = [float(number + person) for person in range(PEOPLE)]
+    return {
+        str(person): {"happy": seconds, "sad": HAPPY_AND_SAD - seconds, "angry": float(person)}
+        for person, seconds in enumerate(happy)
+    }
+
+
+def totals(number: int) -> dict[str, float]:
+    happy = float(PEOPLE * number + sum(range(PEOPLE)))
+    return {"happy": happy, "sad": PEOPLE * HAPPY_AND_SAD - happy, "angry": float(sum(range(PEOPLE))), "neutral": 0.0}

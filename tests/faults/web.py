@@ -1,0 +1,98 @@
+"""The API under the gunicorn that an operator starts, and what a test asks it."""
+
+import os
+import subprocess
+import sys
+from http.client import HTTPConnection
+from pathlib import Path
+from types import TracebackType
+from typing import NamedTuple
+
+import psutil
+
+from tests.processes import ROOT
+from tests.waiting import free_port, wait_until
+
+HOST = "127.0.0.1"
+SUMMARY = "/api/dashboard/summary"
+WORKERS = 2
+
+
+class Answer(NamedTuple):
+    """Status, body, and headers by lower-case name; a header that came twice has both values, joined by ", "."""
+
+    status: int
+    body: bytes
+    headers: dict[str, str]
+
+
+class Api:
+    """gunicorn with the repository's configuration, from the start of the block to its end."""
+
+    def __init__(self, database_url: str, log: Path, **settings: str) -> None:
+        kept = {name: value for name, value in os.environ.items() if not name.startswith(("EMOTION_", "GUNICORN_"))}
+        self._environment = kept | {"EMOTION_DATABASE_URL": database_url} | settings
+        self._log = log
+        self.port = free_port()
+        self.url = f"http://{HOST}:{self.port}"
+
+    def __enter__(self) -> "Api":
+        command = [sys.executable, "-m", "gunicorn", "--bind", f"{HOST}:{self.port}", "emotion_api:create_app()"]
+        with self._log.open("ab") as log:
+            self._process = subprocess.Popen(command, cwd=ROOT, env=self._environment, stdout=log, stderr=log)
+        try:
+            wait_until(self._serves, seconds=30, what="both workers of the API answer")
+        except AssertionError:
+            print(self.log())
+            self._end()
+            raise
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self._end()
+
+    def workers(self) -> list[psutil.Process]:
+        """The processes that answer."""
+        return psutil.Process(self._process.pid).children()
+
+    def open_files(self) -> int:
+        """How many file handles the workers have, sockets too."""
+        return sum(worker.num_fds() for worker in self.workers())
+
+    def memory(self) -> int:
+        """The workers' resident set, in bytes."""
+        return sum(worker.memory_info().rss for worker in self.workers())
+
+    def log(self) -> str:
+        return self._log.read_text(encoding="utf-8")
+
+    def ask(self, path: str, *, method: str = "GET", **headers: str) -> Answer:
+        """One request on a connection of its own."""
+        connection = HTTPConnection(HOST, self.port, timeout=15)
+        try:
+            return ask(connection, path, method=method, **headers)
+        finally:
+            connection.close()
+
+    def _end(self) -> None:
+        self._process.terminate()
+        self._process.wait(timeout=30)
+
+    def _serves(self) -> bool:
+        """Whether every worker does; one that is starting up would answer late."""
+        try:
+            answered = self.ask("/").status == 200
+        except OSError:
+            return False
+        return answered and self.log().count("Booting worker") == WORKERS
+
+
+def ask(connection: HTTPConnection, path: str, *, method: str = "GET", **headers: str) -> Answer:
+    """One request; an underscore in a header's name stands for a hyphen."""
+    connection.request(method, path, headers={name.replace("_", "-"): value for name, value in headers.items()})
+    response = connection.getresponse()
+    found: dict[str, str] = {}
+    for name, value in response.getheaders():
+        key = name.lower()
+        found[key] = f"{found[key]}, {value}" if key in found else value
+    return Answer(response.status, response.read(), found)
