@@ -28,6 +28,12 @@ def delete(path: Path) -> None:
     path.unlink()
 
 
+def delete_all_three(path: Path) -> None:
+    delete_the_wal(path)
+    delete_the_shm(path)
+    path.unlink()
+
+
 def replace_with_an_empty_file(path: Path) -> None:
     other = path.with_name("other")
     other.touch()
@@ -65,6 +71,7 @@ def delete_the_shm(path: Path) -> None:
 
 FAULTS = (
     delete,
+    delete_all_three,
     replace_with_an_empty_file,
     replace_with_another_database,
     replace_with_a_folder,
@@ -109,9 +116,7 @@ def test_a_file_that_was_cut_is_refused_until_the_operator_has_seen_to_it(
             rig.fleet.wait_for_more(500)
             rig.daemon.stop()  # which brings everything into the database file
             start_again(rig, starts=3 * turn + 2)
-            rig.fleet.wait_for_more(20)
-            cut = chance.choice((path, path.with_name("emotion.db-wal")))
-            os.truncate(cut, chance.randrange(path.stat().st_size // 2))
+            os.truncate(path, chance.randrange(path.stat().st_size // 2))
             since = monotonic()
             codes = [rig.daemon.wait()]
             rig.daemon.start()
@@ -124,6 +129,26 @@ def test_a_file_that_was_cut_is_refused_until_the_operator_has_seen_to_it(
 
         assert codes == [1, 1]
         assert "is damaged" in rig.daemon.log()
+        assert "Traceback" not in rig.daemon.log()
+
+
+def test_nothing_is_acknowledged_into_a_write_ahead_log_that_was_cut(
+    broker: Broker, sqlite_url: str, tmp_path: Path, rounds: Rounds
+) -> None:
+    """What was in it is lost with it; what comes later is in the file."""
+    wal = tmp_path / "emotion.db-wal"
+    with running(broker, sqlite_url, tmp_path / "log") as rig:
+        for starts, chance in enumerate(rounds(1, full=10), start=2):
+            rig.fleet.wait_for_more(chance.randint(50, 150))
+            os.truncate(wal, chance.randrange(wal.stat().st_size // 2))
+            since = monotonic()
+            assert rig.daemon.wait() == 1
+            start_again(rig, starts=starts)
+        rig.fleet.finish()
+        later = expected_rows(entry for entry in rig.fleet.history if entry.at > since)
+        wait_until(lambda: later.items() <= stored_rows(sqlite_url).items(), what="what came later is in the file")
+
+        assert rig.daemon.log().count("is damaged") == starts - 1
         assert "Traceback" not in rig.daemon.log()
 
 
@@ -234,7 +259,7 @@ def test_the_api_says_so_while_there_is_no_database_and_shows_the_next_one(
     path = tmp_path / "emotion.db"
     with running(broker, sqlite_url, tmp_path / "log") as rig, Api(sqlite_url, tmp_path / "api.log") as api:
         wait_until(lambda: api.ask(SUMMARY).status == 200, what="the API has a first answer")
-        for chance, fault in zip(rounds(3, full=40), cycle(FAULTS)):
+        for chance, fault in zip(rounds(2, full=40), cycle((delete_all_three, delete_the_shm, *FAULTS))):
             rig.fleet.wait_for_more(chance.randint(20, 150))
             fault(path)
             statuses = ask_until(api, lambda _: rig.daemon.ended)
