@@ -10,6 +10,7 @@ from typing import Protocol
 import msgspec
 from sqlalchemy.exc import DBAPIError
 
+from emotion_daemon.arrival import ArrivalOrder
 from emotion_daemon.fold import fold
 from emotion_daemon.notices import Notices
 from emotion_daemon.store import LASTING, Rejected, Store, is_temporary, refusal
@@ -84,6 +85,7 @@ class Ingest:
         self._now = now
         self._monotonic = monotonic
         self._stopping = stopping
+        self._order = ArrivalOrder()
         self._trouble = Trouble(log, then="nothing is acknowledged, trying again until it works")
 
     def run(self) -> None:
@@ -112,7 +114,7 @@ class Ingest:
     def _decode(self, message: Message, received_at: datetime) -> _Entry:
         try:
             device_id = self._topics.device_id(message.topic)
-            batch = decode(message.payload, device_id=device_id, received_at=received_at)
+            batch = self._order.settle(decode(message.payload, device_id=device_id, received_at=received_at))
         except DecodeError as error:
             return self._reject(message, str(error), received_at)
         self._notices.accepted(batch)

@@ -42,8 +42,11 @@ MAX_PACKET_BYTES = 16 * 2**20
 KEEPALIVE_SECONDS = 10
 """The broker drops a daemon that was silent for one and a half times as long: a slow commit has to fit in."""
 
-PING_SECONDS = 4.0
+PING_SECONDS = 3.0
 """A broker that was silent for so long is asked, and given up if it is silent for as long again."""
+
+SUBSCRIBE_SECONDS = 6.0
+"""How long a broker that accepted a connection may be silent before it has confirmed the subscription."""
 
 FOREVER = 0xFFFFFFFF  # MQTT 5, 3.1.2.11.2: a session that does not expire. An hour of it was lost to a clock jump
 SHORTEST_BACKOFF_SECONDS = 0.5
@@ -238,6 +241,8 @@ class Subscriber:
             self._client.loop_misc()  # paho's own keepalive, also while there is no CONNACK yet
         if self._subscribed:
             self._ping(reading=has_room)
+        elif time.monotonic() - self._heard_at > SUBSCRIBE_SECONDS:
+            self._leave("does not answer")
         if self._taken_over:
             raise SessionTakenOverError(self._client_id)
 
@@ -260,12 +265,19 @@ class Subscriber:
         now = time.monotonic()
         sock: Any = self._client.socket()
         if self._pinged_at is not None and now - self._pinged_at > PING_SECONDS and reading:
-            self._refusal = f"the broker at {self._host}:{self._port} is silent"
-            sock.shutdown(socket.SHUT_RDWR)  # the next read sees the end
+            self._leave("is silent")
         elif now - max(self._heard_at, self._pinged_at or 0) > PING_SECONDS and not self._client.want_write():
             with suppress(OSError):  # the next read sees it
                 sock.send(_PINGREQ)
             self._pinged_at = now
+
+    def _leave(self, why: str) -> None:
+        """Break the connection off; the next read sees the end of it."""
+        sock: Any = self._client.socket()
+        if sock is not None:
+            self._refusal = f"the broker at {self._host}:{self._port} {why}"
+            with suppress(OSError):  # the other side was faster
+                sock.shutdown(socket.SHUT_RDWR)
 
     def _read(self, limit: int) -> None:
         while self._has_room(limit):
@@ -299,6 +311,7 @@ class Subscriber:
             self._try_again_later(f"cannot reach the broker at {self._host}:{self._port}: {error}")
             return False
         self._open = True
+        self._heard_at = time.monotonic()
         return True
 
     def _try_again_later(self, trouble: str) -> None:

@@ -90,9 +90,10 @@ def fail_in_turn(broker: Broker, folder: Path, name: str, turns: list[tuple[Faul
 
 @contextmanager
 def stays_connected(rig: Rig) -> Iterator[None]:
-    """No connection is made during the block."""
+    """The connection of the block's start is still the daemon's at its end, when it is receiving."""
     subscriptions = rig.daemon.log().count(SUBSCRIBED)
     yield
+    rig.check_receiving()
     assert rig.daemon.log().count(SUBSCRIBED) == subscriptions, rig.daemon.log()
 
 

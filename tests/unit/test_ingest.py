@@ -399,6 +399,14 @@ class TestStop:
         assert source.held == []
 
 
+def test_what_waited_behind_a_batch_of_1970_is_stored_too(source: FakeSource, engine: Engine) -> None:
+    source.publish(TOPIC, encode("jetson_1", datetime(1970, 1, 1, tzinfo=UTC), {"anna": {"happy": 1.0}}))
+    source.publish(TOPIC, encode("jetson_1", at(0), {"anna": {"happy": 2.0}}))
+    loop(source, Store(engine)).step()
+
+    assert happy(engine) == {("jetson_1", "anna"): 2.0}
+
+
 def test_a_rejected_message_whose_puback_was_lost_is_recorded_once(source: FakeSource, engine: Engine) -> None:
     source.publish(TOPIC, b"{")
     ingest = loop(source, Store(engine))

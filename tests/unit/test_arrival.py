@@ -1,0 +1,62 @@
+"""Batches that arrived in order, of devices whose clock was wrong for a while."""
+
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from emotion_daemon import arrival
+from emotion_daemon.arrival import ArrivalOrder
+from shared.batch import Batch
+
+NOON = datetime(2025, 11, 14, 12, 0, tzinfo=UTC)
+
+
+def at(seconds: float) -> datetime:
+    return NOON + timedelta(seconds=seconds)
+
+
+def believed(stamp: datetime, device_id: str = "jetson_1") -> Batch:
+    return Batch(device_id, stamp, {})
+
+
+def replaced(arrival: datetime, device_id: str = "jetson_1") -> Batch:
+    """A batch of a clock that cannot be right, which got the time of its arrival."""
+    return Batch(device_id, arrival, {}, clock_skew=timedelta(days=-20_000))
+
+
+def test_a_batch_with_a_right_clock_stays_as_it_is() -> None:
+    order = ArrivalOrder()
+    batches = [believed(at(2)), believed(at(1))]
+
+    assert [order.settle(batch) for batch in batches] == batches
+
+
+def test_what_waited_behind_a_wrong_clock_is_no_older_than_that() -> None:
+    order = ArrivalOrder()
+    settled = [order.settle(batch).timestamp for batch in (replaced(at(100)), believed(at(5)), believed(at(6)))]
+
+    assert settled == [at(100), at(100), at(100)]
+
+
+def test_once_the_devices_own_stamps_are_later_they_count_again() -> None:
+    order = ArrivalOrder()
+    batches = [replaced(at(100)), believed(at(101)), believed(at(50))]
+
+    assert [order.settle(batch).timestamp for batch in batches] == [at(100), at(101), at(50)]
+
+
+def test_other_devices_are_not_concerned() -> None:
+    order = ArrivalOrder()
+    order.settle(replaced(at(100)))
+
+    assert order.settle(believed(at(5), "jetson_2")).timestamp == at(5)
+
+
+def test_how_many_devices_are_remembered_is_limited(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(arrival, "MAX_REMEMBERED", 2)
+    order = ArrivalOrder()
+    for number in range(3):
+        order.settle(replaced(at(100), f"jetson_{number}"))
+    settled = [order.settle(believed(at(5), f"jetson_{number}")).timestamp for number in range(3)]
+
+    assert settled == [at(100), at(100), at(5)]
