@@ -67,6 +67,7 @@ class SummaryReader:
         except _TROUBLE as error:
             reason = " ".join(str(getattr(error, "orig", None) or error).split())
             self._note_failure(began, reason)
+            self._engine.dispose()  # whoever keeps SQLite's -shm open after its -wal was cut keeps others out as well
             raise DatabaseUnavailable(reason) from error
         self._note_success()
         return answer

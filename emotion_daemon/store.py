@@ -158,8 +158,10 @@ class Store:
                     self._check_file(connection)
                     yield Transaction(connection, self._statements, latest=self._now() + MAX_CLOCK_SKEW)
                 self._check_file(connection)
-        except DatabaseReplacedError:
-            self._leave_file_whole()
+        except DatabaseReplacedError as error:
+            # Where only -shm is gone, others may have made a new one, which says what is where in the -wal file.
+            if not error.path.name.endswith("-shm"):
+                self._leave_file_whole()
             raise
 
     def _watch_again(self, *_: object) -> None:

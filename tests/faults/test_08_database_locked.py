@@ -25,7 +25,7 @@ def test_a_locked_database_holds_everything_up_and_loses_nothing(
     rounds: Rounds,
     request: pytest.FixtureRequest,
 ) -> None:
-    seconds = 30.0 if request.config.getoption("--full") else 8.0  # longer than the broker waits for a silent client
+    seconds = 30.0 if request.config.getoption("--full") else 5.0
     hands = deal(rounds(1, full=20))
 
     def lock_again_and_again(hand: int, broker: Broker, url: str) -> None:

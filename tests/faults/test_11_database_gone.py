@@ -69,6 +69,10 @@ def delete_the_shm(path: Path) -> None:
     Path(f"{path.resolve()}-shm").unlink()
 
 
+def cut_the_wal(path: Path) -> None:
+    os.truncate(f"{path.resolve()}-wal", 4_096)
+
+
 FAULTS = (
     delete,
     delete_all_three,
@@ -199,7 +203,7 @@ def test_a_server_that_ends_and_comes_back_loses_nothing(
     broker: Broker, own_postgresql: PostgreSQL, tmp_path: Path, rounds: Rounds
 ) -> None:
     with running(broker, own_postgresql.new_database(), tmp_path / "log") as rig:
-        for chance, end in zip(rounds(2, full=40), cycle((own_postgresql.stop, own_postgresql.kill))):
+        for chance, end in zip(rounds(3, full=40), cycle((own_postgresql.stop, own_postgresql.kill))):
             rig.fleet.wait_for_more(chance.randint(20, 150))
             end()
             rig.fleet.wait_for_more(chance.randint(1, 200))
@@ -259,7 +263,7 @@ def test_the_api_says_so_while_there_is_no_database_and_shows_the_next_one(
     path = tmp_path / "emotion.db"
     with running(broker, sqlite_url, tmp_path / "log") as rig, Api(sqlite_url, tmp_path / "api.log") as api:
         wait_until(lambda: api.ask(SUMMARY).status == 200, what="the API has a first answer")
-        for chance, fault in zip(rounds(2, full=40), cycle((delete_all_three, delete_the_shm, *FAULTS))):
+        for chance, fault in zip(rounds(3, full=40), cycle((delete_all_three, delete_the_shm, cut_the_wal, *FAULTS))):
             rig.fleet.wait_for_more(chance.randint(20, 150))
             fault(path)
             statuses = ask_until(api, lambda _: rig.daemon.ended)

@@ -7,8 +7,11 @@ from functools import partial
 from pathlib import Path
 from random import Random
 
+from sqlalchemy import text
+
+from emotion_daemon.migrations import upgrade
 from emotion_device import Publisher
-from shared.database import sqlite_path
+from shared.database import sqlite_path, writer_engine
 from tests.brokers import Broker
 from tests.faults.conftest import Rounds
 from tests.faults.history import Fleet
@@ -72,6 +75,20 @@ def test_of_two_daemons_that_make_the_schema_together_none_breaks_it(
         folder = tmp_path / str(turn)
         folder.mkdir()
         check_two_starts(broker, new_database_url(), folder)
+
+
+def test_a_schema_that_several_make_at_the_same_moment_is_made_once(
+    new_database_url: Callable[[], str], rounds: Rounds
+) -> None:
+    for _ in rounds(5, full=50):
+        engines = [writer_engine(url) for url in [new_database_url()] * 4]
+        together(partial(upgrade, engine) for engine in engines)
+        with engines[0].connect() as connection:
+            steps = connection.execute(text("SELECT count(*) FROM alembic_version")).scalar_one()
+        for engine in engines:
+            engine.dispose()
+
+        assert steps == 1
 
 
 def check_two_starts(broker: Broker, url: str, folder: Path) -> None:
