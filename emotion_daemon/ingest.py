@@ -172,7 +172,7 @@ class Ingest:
         with self._store.transaction() as transaction:
             known = transaction.known(asked) if asked else {}
             folded = fold((batch for _, batch in batches), known)
-            transaction.write(folded)
+            transaction.write(folded, between=lambda: self._source.wait(0))
             transaction.reject([entry.outcome for entry in entries if isinstance(entry.outcome, Rejected)])
         for (entry, _), updated_count in zip(batches, folded.updated_counts, strict=True):
             entry.updated_count = updated_count

@@ -28,6 +28,8 @@ LASTING = (DataError, IntegrityError, OverflowError, UnicodeError)
 _SENT_AHEAD = 2_000
 """More than a broker sends before it waits for a PUBACK: older records are no message that it sends again."""
 
+_ROWS_A_STATEMENT = 5_000  # a quarter of a second on PostgreSQL
+
 _KEYS_A_SELECT = 1_000  # two bound variables each; SQLite allows 32,766
 _TEMPORARY_SQLITE = {"BUSY", "LOCKED", "FULL", "IOERR", "CANTOPEN", "READONLY", "NOMEM", "PROTOCOL"}
 _LASTING_SQLSTATES = ("22", "23", "28", "3D", "3F", "42")  # data, constraint, login, no database, no schema, syntax
@@ -76,8 +78,11 @@ class Transaction:
             known |= {(device_id, person_id): seen for device_id, person_id, seen in self._connection.execute(query)}
         return known
 
-    def write(self, folded: Folded) -> None:
-        """Upsert people and devices; a row that is newer than what is written stays as it is."""
+    def write(self, folded: Folded, *, between: Callable[[], None] = lambda: None) -> None:
+        """Upsert people and devices; a row that is newer than what is written stays as it is.
+
+        `between` is called after every few thousand rows: so long a write must not stop everything else.
+        """
         latest = self._statements.stamp(self._latest)
         stamps = {seen: self._statements.stamp(seen) for seen in _stamps(folded)}
         # In one order for everybody: several daemons on one PostgreSQL must not wait for each other in a circle.
@@ -86,8 +91,10 @@ class Transaction:
             for (device_id, person_id), (c, last_seen) in sorted(folded.people.items(), key=_by_key)
         ]
         devices = [(device_id, stamps[updated_at], latest) for device_id, updated_at in sorted(folded.devices.items())]
-        if people:
-            self._connection.exec_driver_sql(self._statements.upsert_person, people)
+        for start in range(0, len(people), _ROWS_A_STATEMENT):
+            if start:
+                between()
+            self._connection.exec_driver_sql(self._statements.upsert_person, people[start : start + _ROWS_A_STATEMENT])
         if devices:
             self._connection.exec_driver_sql(self._statements.upsert_device, devices)
 

@@ -9,6 +9,7 @@ from paho.mqtt import client as mqtt
 from paho.mqtt.enums import CallbackAPIVersion
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
+from paho.mqtt.reasoncodes import ReasonCode
 
 from tests.brokers import Broker
 from tests.waiting import DEADLINE_SECONDS, wait_until
@@ -34,7 +35,7 @@ class Client:
         self._granted = threading.Event()
         self._lock = threading.Lock()
         self._under_way: dict[int, bytes] = {}
-        self._too_early: set[int] = set()
+        self._too_early: dict[int, ReasonCode] = {}
         self.seen: list[Seen] = []
         self.history: list[tuple[float, bytes]] = []
         self._client = mqtt.Client(CallbackAPIVersion.VERSION2, client_id=client_id, protocol=mqtt.MQTTv5)
@@ -45,7 +46,7 @@ class Client:
         self._client.on_connect = lambda *_: self._connected.set()
         self._client.on_disconnect = lambda *_: self._connected.clear()
         self._client.on_subscribe = lambda *_: self._granted.set()
-        self._client.on_publish = lambda client, userdata, packet_id, *_: self._on_puback(packet_id)
+        self._client.on_publish = lambda client, userdata, packet_id, reason, *_: self._on_puback(packet_id, reason)
         self._client.on_message = self._on_message
 
     def __enter__(self) -> "Client":
@@ -83,8 +84,7 @@ class Client:
         info = self._client.publish(topic, payload, qos=qos, retain=retain, properties=properties)
         with self._lock:
             if info.mid in self._too_early:
-                self._too_early.remove(info.mid)
-                self.history.append((time.monotonic(), payload))
+                self._note(payload, self._too_early.pop(info.mid))
             else:
                 self._under_way[info.mid] = payload
 
@@ -116,12 +116,16 @@ class Client:
         """How many messages the broker has not acknowledged yet."""
         return len(self._under_way)
 
-    def _on_puback(self, packet_id: int) -> None:
+    def _on_puback(self, packet_id: int, reason: ReasonCode) -> None:
         with self._lock:
-            if packet_id in self._under_way:
-                self.history.append((time.monotonic(), self._under_way.pop(packet_id)))
+            if packet_id not in self._under_way:
+                self._too_early[packet_id] = reason  # faster than publish() could return
             else:
-                self._too_early.add(packet_id)  # faster than publish() could return
+                self._note(self._under_way.pop(packet_id), reason)
+
+    def _note(self, payload: bytes, reason: ReasonCode) -> None:
+        if not reason.is_failure:  # "Not authorized" is a PUBACK, too
+            self.history.append((time.monotonic(), payload))
 
     def _on_message(self, client: mqtt.Client, userdata: object, message: mqtt.MQTTMessage) -> None:
         correlation_data: bytes | None = getattr(message.properties, "CorrelationData", None)

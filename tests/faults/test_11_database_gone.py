@@ -203,7 +203,7 @@ def test_a_server_that_ends_and_comes_back_loses_nothing(
     broker: Broker, own_postgresql: PostgreSQL, tmp_path: Path, rounds: Rounds
 ) -> None:
     with running(broker, own_postgresql.new_database(), tmp_path / "log") as rig:
-        for chance, end in zip(rounds(3, full=40), cycle((own_postgresql.stop, own_postgresql.kill))):
+        for chance, end in zip(rounds(2, full=40), cycle((own_postgresql.stop, own_postgresql.kill))):
             rig.fleet.wait_for_more(chance.randint(20, 150))
             end()
             rig.fleet.wait_for_more(chance.randint(1, 200))

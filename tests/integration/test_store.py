@@ -258,6 +258,21 @@ class TestKnown:
             assert transaction.known([]) == {}
 
 
+def test_a_long_write_is_interrupted_now_and_then(
+    store: Store, engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(store_module, "_ROWS_A_STATEMENT", 3)
+    interruptions: list[None] = []
+    people = {("jetson_1", str(number)): report(number) for number in range(7)}
+    with store.transaction() as transaction:
+        transaction.write(Folded(people, {}, []), between=lambda: interruptions.append(None))
+    with store.transaction() as transaction:
+        stored = transaction.known(people)
+
+    assert len(interruptions) == 2
+    assert stored.keys() == people.keys()
+
+
 def rejected(number: int, payload: bytes = b"x") -> Rejected:
     return Rejected("emotions/jetson_1/batch", f"reason {number}", payload, at(number))
 

@@ -613,7 +613,7 @@ class CursedTransaction(Transaction):
 
     error: Exception
 
-    def write(self, folded: Folded) -> None:
+    def write(self, folded: Folded, *, between: Callable[[], None] = lambda: None) -> None:
         super().write(folded)
         if ("jetson_1", "cursed") in folded.people:
             raise self.error
