@@ -19,11 +19,11 @@ from sqlalchemy import Engine, make_url
 from sqlalchemy.exc import DBAPIError
 
 from emotion_daemon import rejected
-from emotion_daemon.database_file import DatabaseInUseError, DatabaseReplacedError, only_one
+from emotion_daemon.database_file import DatabaseFileError, only_one
 from emotion_daemon.ingest import Ingest, LeftWithBrokerError
 from emotion_daemon.migrations import upgrade
 from emotion_daemon.notices import Notices
-from emotion_daemon.store import Store, is_temporary
+from emotion_daemon.store import Store, is_temporary, reason
 from emotion_daemon.subscriber import SessionTakenOverError, Subscriber
 from emotion_daemon.trouble import Trouble
 from shared.batch import Topics
@@ -57,7 +57,7 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         with _alone(settings):
             return _run(engine, settings, stop) if _upgrade(engine, stop) else 0
-    except (DatabaseInUseError, DatabaseReplacedError, DatabaseUnusableError, SessionTakenOverError) as error:
+    except (DatabaseFileError, DatabaseUnusableError, SessionTakenOverError) as error:
         log.error("%s; leaving", error)
         return 1
     finally:
@@ -104,6 +104,8 @@ def _run(engine: Engine, settings: Settings, stop: Stop) -> int:
         ingest.run()
     except LeftWithBrokerError as error:
         log.warning("%s", error)
+    except DBAPIError as error:
+        raise DatabaseUnusableError(f"the database cannot be used: {reason(error)}") from error
     subscriber.close()
     log.info("stopped")
     return 0
@@ -112,7 +114,7 @@ def _run(engine: Engine, settings: Settings, stop: Stop) -> int:
 def _alone(settings: Settings) -> AbstractContextManager[None]:
     """SQLite has one daemon; on PostgreSQL several may write, each with its own client id."""
     path = sqlite_path(settings.database_url)
-    return nullcontext() if path is None else only_one(path.absolute())
+    return nullcontext() if path is None else only_one(path.resolve())  # one lock, whichever link leads to it
 
 
 def _upgrade(engine: Engine, stop: Stop) -> bool:
@@ -127,8 +129,8 @@ def _upgrade(engine: Engine, stop: Stop) -> bool:
             ) from error
         except DBAPIError as error:
             if not is_temporary(error):
-                raise DatabaseUnusableError(f"the database cannot be used: {error.orig}") from error
-            trouble.failed(f"the database does not answer: {error.orig}", now=time.monotonic())
+                raise DatabaseUnusableError(f"the database cannot be used: {reason(error)}") from error
+            trouble.failed(f"the database does not answer: {reason(error)}", now=time.monotonic())
             time.sleep(_RETRY_SECONDS)
         else:
             if trouble.began is not None:
@@ -144,7 +146,7 @@ def _list(settings: Settings, options: argparse.Namespace) -> int:
     try:
         rows = rejected.newest(engine, limit=options.limit)
     except DBAPIError as error:
-        return _cannot_read(settings, str(error.orig))
+        return _cannot_read(settings, reason(error))
     finally:
         engine.dispose()
     for row in rows:
@@ -168,7 +170,7 @@ def _replay(settings: Settings) -> int:
                 left += 1
                 print(f"{replayed.id}  {replayed.topic}  still rejected: {replayed.reason}")
     except DBAPIError as error:
-        return _cannot_read(settings, str(error.orig))
+        return _cannot_read(settings, reason(error))
     finally:
         engine.dispose()
     print(f"{stored} stored, {left} still rejected")

@@ -7,7 +7,6 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from sqlalchemy import Connection
-from sqlalchemy.exc import DBAPIError
 
 
 class DatabaseFileError(Exception):
@@ -76,14 +75,10 @@ def check_sound(connection: Connection) -> None:
     A file that lost its end may otherwise be written for weeks before its broken part is read. Raises
     DatabaseDamagedError.
     """
-    path = Path(connection.engine.url.database or "")
-    try:
-        connection.exec_driver_sql("PRAGMA shrink_memory")  # pages kept in memory would hide what is gone
-        found = str(connection.exec_driver_sql("PRAGMA quick_check(1)").scalar_one())
-    except DBAPIError as error:
-        raise DatabaseDamagedError(path, str(error.orig)) from error
+    connection.exec_driver_sql("PRAGMA shrink_memory")  # pages kept in memory would hide what is gone
+    found = str(connection.exec_driver_sql("PRAGMA quick_check(1)").scalar_one())
     if found != "ok":
-        raise DatabaseDamagedError(path, " ".join(found.split()))
+        raise DatabaseDamagedError(Path(connection.engine.url.database or ""), " ".join(found.split()))
 
 
 class FileWatch:
@@ -105,19 +100,33 @@ class FileWatch:
         self._known = self._now()
 
     def was_cut(self) -> bool:
-        """Whether one of the files is shorter than at the last look. Raises DatabaseReplacedError.
+        """Whether one of the files has become shorter. Raises DatabaseReplacedError.
 
-        That may have been somebody's VACUUM or checkpoint: `check_sound` knows.
+        That may have been somebody's VACUUM or checkpoint: after `check_sound`, `remember` takes it for right.
         """
-        before, self._known = self._known, self._now()
-        pairs = list(zip(before, self._known, strict=True))
+        now = self._now()
+        pairs = list(zip(self._known, now, strict=True))
         for name, (old, new) in zip((str(self._path), *self._names), pairs, strict=True):
             if _identity(old) != _identity(new):
                 raise DatabaseReplacedError(Path(name))
-        return any(old is not None and new is not None and new.st_size < old.st_size for old, new in pairs)
+        cut = any(_is_shorter(old, new) for old, new in pairs)
+        if not cut:
+            self._known = now
+        return cut
 
     def _now(self) -> list[os.stat_result | None]:
         return [_stat(self._path), *(_stat(name, follow_symlinks=False) for name in self._names)]
+
+
+def _is_shorter(old: os.stat_result | None, new: os.stat_result | None) -> bool:
+    """Also where SQLite has made it long again since: then there is a hole in it, which SQLite itself never leaves."""
+    if old is None or new is None:
+        return False
+    return new.st_size < old.st_size or (_has_hole(new) and not _has_hole(old))
+
+
+def _has_hole(status: os.stat_result) -> bool:
+    return status.st_blocks * 512 < status.st_size
 
 
 def _identity(status: os.stat_result | None) -> tuple[int, int] | None:

@@ -13,7 +13,7 @@ from sqlalchemy.exc import DBAPIError
 from emotion_daemon.arrival import ArrivalOrder
 from emotion_daemon.fold import fold
 from emotion_daemon.notices import Notices
-from emotion_daemon.store import LASTING, Rejected, Store, is_temporary, refusal
+from emotion_daemon.store import LASTING, Rejected, Store, is_temporary, reason, refusal
 from emotion_daemon.subscriber import Message
 from emotion_daemon.trouble import Trouble
 from shared.batch import Batch, DecodeError, Topics, decode
@@ -149,7 +149,7 @@ class Ingest:
             except DBAPIError as error:
                 if not is_temporary(error):
                     raise
-                lasted = self._trouble.failed(f"cannot commit: {error.orig}", now=self._monotonic())
+                lasted = self._trouble.failed(f"cannot commit: {reason(error)}", now=self._monotonic())
             if self._stopping() and lasted > STOP_PATIENCE_SECONDS:
                 raise LeftWithBrokerError(len(entries))
             self._source.wait(delay)

@@ -4,13 +4,14 @@ import sqlite3
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import closing, contextmanager, suppress
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from sqlalchemy import Connection, Engine, Table, bindparam, delete, event, func, insert, select
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import DataError, DBAPIError, IntegrityError, InterfaceError, OperationalError
 
-from emotion_daemon.database_file import DatabaseReplacedError, FileWatch, check_sound
+from emotion_daemon.database_file import DatabaseDamagedError, DatabaseReplacedError, FileWatch, check_sound
 from emotion_daemon.fold import Folded, PersonKey
 from shared.batch import MAX_CLOCK_SKEW
 from shared.database import sqlite_path
@@ -159,10 +160,10 @@ class Store:
         """
         try:
             with self._engine.connect() as connection:
-                # Before, for a file that was cut: writing would make it long again. And all the time with a
+                # Before, for a file that was cut: writing would make it long again. And both times with a
                 # connection in hand: while there is none, SQLite deletes the -wal file itself.
+                self._check_file(connection)
                 with connection.begin():
-                    self._check_file(connection)
                     yield Transaction(connection, self._statements, latest=self._now() + MAX_CLOCK_SKEW)
                 self._check_file(connection)
         except DatabaseReplacedError as error:
@@ -176,8 +177,16 @@ class Store:
         self._file.remember()
 
     def _check_file(self, connection: Connection) -> None:
-        if self._file is not None and self._file.was_cut():
+        if self._file is None or not self._file.was_cut():
+            return
+        try:
             check_sound(connection)
+        except OperationalError as error:
+            if getattr(error.orig, "sqlite_errorname", None) != "SQLITE_IOERR_SHORT_READ":
+                raise
+            raise DatabaseDamagedError(Path(self._engine.url.database or ""), "its end is missing") from error
+        connection.rollback()
+        self._file.remember()
 
     def _leave_file_whole(self) -> None:
         """Bring what was committed from the -wal file into the database file that it belongs to.

@@ -111,6 +111,18 @@ class Fleet:
         """How many batches the broker has acknowledged."""
         return len(self._client.history)
 
+    def sent_after(self, turn: int) -> list[Acknowledged]:
+        """What was acknowledged of the batches behind the `turn`-th that was sent."""
+        stamp = START + timedelta(milliseconds=turn)
+        return [
+            entry for entry in self.history if datetime.fromisoformat(json.loads(entry.payload)["timestamp"]) > stamp
+        ]
+
+    @property
+    def sent(self) -> int:
+        """How many batches were sent."""
+        return self._turn
+
     @property
     def history(self) -> list[Acknowledged]:
         return [Acknowledged(*entry) for entry in self._client.history]

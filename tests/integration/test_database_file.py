@@ -142,6 +142,27 @@ def test_a_file_that_was_cut_is_noticed_though_it_has_grown_before(tmp_path: Pat
     assert watch.was_cut()
 
 
+def test_a_file_that_was_cut_and_is_long_again_is_noticed(tmp_path: Path) -> None:
+    path = tmp_path / "emotion.db"
+    path.write_bytes(b"x" * 100_000)
+    watch = FileWatch(path)
+    os.truncate(path, 6)
+    os.truncate(path, 200_000)
+
+    assert watch.was_cut()
+
+
+def test_a_file_that_was_cut_and_taken_for_right_is_no_news(tmp_path: Path) -> None:
+    path = tmp_path / "emotion.db"
+    path.write_bytes(b"x" * 100_000)
+    watch = FileWatch(path)
+    os.truncate(path, 6)
+    os.truncate(path, 200_000)
+    watch.remember()
+
+    assert not watch.was_cut()
+
+
 def test_a_database_with_a_broken_page_is_refused_at_the_start(tmp_path: Path) -> None:
     path = tmp_path / "emotion.db"
     engine = writer_engine(f"sqlite:///{path}")
