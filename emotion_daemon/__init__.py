@@ -4,10 +4,12 @@ __main__     composition root: settings, logging, signals, run, exit code
 subscriber   1. receive and 5. ack: the MQTT session; the only file that imports paho
 ingest       the loop: owns the order of the five steps, retry and shutdown
              2. decode is shared/batch.py, what a device and the daemon agree on
+arrival      a stamp that was replaced does not block what arrived after it. Pure
 fold         3. batches of a group -> what changes. Pure
 store        4. one transaction: known rows, changed rows, rejected messages
              database_file: one daemon a SQLite file, and the file is still the one that was opened
-notices      what is worth a log line, and how often
+notices      what devices do: which of it is worth a log line, and how often
+trouble      what fails again and again: a line when it begins, one when it is over
 rejected     `python -m emotion_daemon rejected`: list and replay what was no valid batch
 migrations   the schema by Alembic, upgraded at the start
 """

@@ -231,6 +231,7 @@ def _configure_logging(settings: Settings) -> None:
     handler.setFormatter(formatter)
     logging.basicConfig(level=settings.log_level, handlers=[handler])
     logging.getLogger("alembic").setLevel(logging.WARNING)
+    logging.getLogger("sqlalchemy.pool").setLevel(logging.CRITICAL)  # a traceback where a rollback fails, too
     for sentence in settings.unknown:
         log.warning("%s", sentence)
 

@@ -4,7 +4,7 @@ from datetime import datetime
 
 import msgspec
 
-from shared.batch import Batch
+from shared.batch import MAX_CLOCK_SKEW, Batch
 
 MAX_REMEMBERED = 20_000
 """How many devices with a wrong clock are remembered; beyond, their batches wait for the time to pass."""
@@ -20,7 +20,7 @@ class ArrivalOrder:
     def __init__(self) -> None:
         self._replaced: dict[str, datetime] = {}
 
-    def settle(self, batch: Batch) -> Batch:
+    def settle(self, batch: Batch, *, received_at: datetime) -> Batch:
         """The batch, no older than the last one of its device whose stamp was replaced."""
         if batch.clock_skew is not None:
             if batch.device_id in self._replaced or len(self._replaced) < MAX_REMEMBERED:
@@ -29,7 +29,7 @@ class ArrivalOrder:
         replaced = self._replaced.get(batch.device_id) if self._replaced else None
         if replaced is None:
             return batch
-        if batch.timestamp < replaced:
+        if batch.timestamp < replaced <= received_at + MAX_CLOCK_SKEW:  # beyond, the clock here was wrong
             return msgspec.structs.replace(batch, timestamp=replaced)
         del self._replaced[batch.device_id]
         return batch

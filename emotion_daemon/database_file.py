@@ -8,6 +8,8 @@ from pathlib import Path
 
 from sqlalchemy import Connection
 
+from shared.database import WAL_LIMIT_BYTES
+
 
 class DatabaseFileError(Exception):
     """Base of what is wrong with an SQLite file: trying again does not help, a start may."""
@@ -99,6 +101,18 @@ class FileWatch:
         self._names = real, f"{real}-wal", f"{real}-shm"
         self._known = self._now()
 
+    def was_written(self) -> bool:
+        """Whether somebody else has written the database, or `was_cut`: to be asked before a transaction.
+
+        Most likely that was a checkpoint, but it may have been a copy that was put into the file: SQLite would write
+        its pages among those that it remembers. Raises DatabaseReplacedError.
+        """
+        before = self._known[0]
+        if self.was_cut():
+            return True
+        after = self._known[0]
+        return before is not None and after is not None and before.st_mtime_ns != after.st_mtime_ns
+
     def was_cut(self) -> bool:
         """Whether one of the files has become shorter. Raises DatabaseReplacedError.
 
@@ -121,6 +135,8 @@ class FileWatch:
 def _is_shorter(old: os.stat_result | None, new: os.stat_result | None) -> bool:
     """Also where SQLite has made it long again since: then there is a hole in it, which SQLite itself never leaves."""
     if old is None or new is None:
+        return False
+    if new.st_size == WAL_LIMIT_BYTES:  # SQLite's own cut
         return False
     return new.st_size < old.st_size or (_has_hole(new) and not _has_hole(old))
 

@@ -37,7 +37,7 @@ class Source(Protocol):
     @property
     def waiting(self) -> int: ...
     def receive(self, *, timeout: float) -> list[Message]: ...
-    def wait(self, seconds: float) -> None: ...
+    def wait(self, seconds: float, *, until: Callable[[], bool] = ...) -> None: ...
     def ack(self, messages: Iterable[Message]) -> int: ...
     def reply(self, message: Message, payload: bytes) -> None: ...
 
@@ -57,6 +57,11 @@ class _Entry:
     message: Message
     outcome: Batch | Rejected
     updated_count: int = 0
+
+    def tried_before(self) -> None:
+        """The commit may have been done although it failed: a server that dies can say so no more."""
+        if isinstance(self.outcome, Rejected):
+            self.outcome = self.outcome._replace(sent_again=True)
 
     def answer(self) -> bytes:
         if isinstance(self.outcome, Rejected):
@@ -114,7 +119,8 @@ class Ingest:
     def _decode(self, message: Message, received_at: datetime) -> _Entry:
         try:
             device_id = self._topics.device_id(message.topic)
-            batch = self._order.settle(decode(message.payload, device_id=device_id, received_at=received_at))
+            batch = decode(message.payload, device_id=device_id, received_at=received_at)
+            batch = self._order.settle(batch, received_at=received_at)
         except DecodeError as error:
             return self._reject(message, str(error), received_at)
         self._notices.accepted(batch)
@@ -152,7 +158,9 @@ class Ingest:
                 lasted = self._trouble.failed(f"cannot commit: {reason(error)}", now=self._monotonic())
             if self._stopping() and lasted > STOP_PATIENCE_SECONDS:
                 raise LeftWithBrokerError(len(entries))
-            self._source.wait(delay)
+            self._source.wait(delay, until=self._stopping)
+            for entry in entries:
+                entry.tried_before()
         if self._trouble.began is not None:
             lasted = self._trouble.over(now=self._monotonic())
             waited = len(entries) + self._source.waiting
@@ -172,10 +180,14 @@ class Ingest:
         with self._store.transaction() as transaction:
             known = transaction.known(asked) if asked else {}
             folded = fold((batch for _, batch in batches), known)
-            transaction.write(folded, between=lambda: self._source.wait(0))
-            transaction.reject([entry.outcome for entry in entries if isinstance(entry.outcome, Rejected)])
+            transaction.write(folded, between=self._stay_connected)
+            rejected = [entry.outcome for entry in entries if isinstance(entry.outcome, Rejected)]
+            transaction.reject(rejected, between=self._stay_connected)
         for (entry, _), updated_count in zip(batches, folded.updated_counts, strict=True):
             entry.updated_count = updated_count
+
+    def _stay_connected(self) -> None:
+        self._source.wait(0)
 
     def _reply(self, entry: _Entry, topic: str) -> None:
         """Answer, but only where the device that asked may listen: its own reply topic or below it."""

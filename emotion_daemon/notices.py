@@ -13,6 +13,13 @@ MAX_REMEMBERED = 20_000
 """How many (thing, device) pairs are remembered; beyond, new devices are only counted."""
 
 
+MAX_NAME = 120
+"""How much of a topic is remembered and shown: anybody may publish on very long ones."""
+
+LINES_A_REPORT = 20
+"""How many lines about trouble with devices there may be between two reports."""
+
+
 class Notices:
     """Counts what happens and decides what becomes a line. `now` is monotonic seconds throughout."""
 
@@ -20,6 +27,7 @@ class Notices:
         self._counts: Counter[str] = Counter()
         self._seen: set[tuple[str, str]] = set()
         self._last_report = now
+        self._lines = 0
 
     def accepted(self, batch: Batch) -> None:
         """A valid batch was decoded."""
@@ -31,16 +39,16 @@ class Notices:
             self._skewed(batch.device_id, batch.clock_skew)
         if batch.ignored is not None:
             self._counts["with unknown fields"] += 1
-            if self._first_time("ignored", batch.device_id):
+            if self._is_news("ignored", batch.device_id):
                 log.info("%s sends more than this version knows, which is ignored: %r", batch.device_id, batch.ignored)
 
     def rejected(self, topic: str, reason: str) -> None:
         """A message was no valid batch."""
         self._counts["messages"] += 1
         self._counts["rejected"] += 1
-        if self._first_time("rejected", topic):
+        if self._is_news("rejected", topic):
             log.warning(
-                "rejected a message on %r: %s; kept, see `python -m emotion_daemon rejected`; "
+                "rejected a message on %.120r: %s; kept, see `python -m emotion_daemon rejected`; "
                 "more of this topic are only counted",
                 topic,
                 reason,
@@ -49,9 +57,9 @@ class Notices:
     def not_answered(self, device_id: str, response_topic: str) -> None:
         """A device asked for an answer on a topic that is not its own."""
         self._counts["not answered"] += 1
-        if self._first_time("reply", device_id):
+        if self._is_news("reply", device_id):
             log.warning(
-                "%s asks for answers on %r, which is not its reply topic or below it: its batches are stored, "
+                "%s asks for answers on %.120r, which is not its reply topic or below it: its batches are stored, "
                 "but not answered",
                 device_id,
                 response_topic,
@@ -65,17 +73,25 @@ class Notices:
             sums = ", ".join(f"{count} {what}" for what, count in self._counts.items())
             log.info("in the last %.0f s: %s", now - self._last_report, sums)
         self._counts.clear()
+        self._lines = 0
         self._last_report = now
 
     def _skewed(self, device_id: str, skew: timedelta) -> None:
         self._counts["with a wrong clock"] += 1
-        if self._first_time("clock", device_id):
+        if self._is_news("clock", device_id):
             log.warning(
                 "the clock of %s is off by %.0f s; its batches get the time at which they arrive. "
                 "Set up time synchronisation on the device",
                 device_id,
                 skew.total_seconds(),
             )
+
+    def _is_news(self, thing: str, who: str) -> bool:
+        """As _first_time, but trouble with devices has only so many lines a minute; the others come later."""
+        if self._lines >= LINES_A_REPORT or not self._first_time(thing, who[:MAX_NAME]):
+            return False
+        self._lines += 1
+        return True
 
     def _first_time(self, thing: str, who: str) -> bool:
         if (thing, who) in self._seen or len(self._seen) >= MAX_REMEMBERED:

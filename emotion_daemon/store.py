@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 from sqlalchemy import Connection, Engine, Table, bindparam, delete, event, func, insert, select
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import DataError, DBAPIError, IntegrityError, InterfaceError, OperationalError
+from sqlalchemy.pool import PoolProxiedConnection
 
 from emotion_daemon.database_file import DatabaseDamagedError, DatabaseReplacedError, FileWatch, check_sound
 from emotion_daemon.fold import Folded, PersonKey
@@ -19,6 +20,9 @@ from shared.schema import UtcDateTime, device, person_emotion, rejected_message
 
 KEPT_PAYLOAD = 64 * 1024
 """How many bytes of a rejected payload are kept."""
+
+KEPT_TOPIC = 1_000
+"""How many characters of its topic are kept; a valid one is shorter."""
 
 KEPT_REJECTED = 10_000
 """How many rejected messages are kept; the oldest go first."""
@@ -32,7 +36,7 @@ _SENT_AHEAD = 2_000
 _ROWS_A_STATEMENT = 5_000  # a quarter of a second on PostgreSQL
 
 _KEYS_A_SELECT = 1_000  # two bound variables each; SQLite allows 32,766
-_TEMPORARY_SQLITE = {"BUSY", "LOCKED", "FULL", "IOERR", "CANTOPEN", "READONLY", "NOMEM", "PROTOCOL"}
+_TEMPORARY_SQLITE = {"BUSY", "LOCKED", "FULL", "IOERR", "CANTOPEN", "READONLY", "PROTOCOL"}
 _LASTING_SQLSTATES = ("22", "23", "28", "3D", "3F", "42")  # data, constraint, login, no database, no schema, syntax
 
 
@@ -99,12 +103,14 @@ class Transaction:
         if devices:
             self._connection.exec_driver_sql(self._statements.upsert_device, devices)
 
-    def reject(self, messages: Sequence[Rejected]) -> None:
+    def reject(self, messages: Sequence[Rejected], *, between: Callable[[], None] = lambda: None) -> None:
         """Record `messages`, and drop the oldest records beyond KEPT_REJECTED.
+
+        `between` is called now and then, as in `write`.
 
         What the broker sent again because nobody had acknowledged it, but which was recorded, is not recorded twice.
         """
-        messages = [message for message in messages if not (message.sent_again and self._is_recorded(message))]
+        messages = [message for message in messages if not self._is_recorded(message, between)]
         if not messages:
             return
         self._connection.execute(
@@ -112,7 +118,7 @@ class Transaction:
             [
                 {
                     "received_at": message.received_at,
-                    "topic": message.topic,
+                    "topic": message.topic[:KEPT_TOPIC],
                     "reason": message.reason,
                     "payload": message.payload[:KEPT_PAYLOAD],
                     "payload_size": len(message.payload),
@@ -124,12 +130,15 @@ class Transaction:
         newest_to_go = select(row_id).order_by(row_id.desc()).offset(KEPT_REJECTED).limit(1).scalar_subquery()
         self._connection.execute(delete(rejected_message).where(row_id <= newest_to_go))
 
-    def _is_recorded(self, message: Rejected) -> bool:
+    def _is_recorded(self, message: Rejected, between: Callable[[], None]) -> bool:
+        if not message.sent_again:
+            return False
+        between()  # looking through 2,000 records of 64 KiB takes 70 ms
         table = rejected_message.c
         newest = select(func.max(table.id)).scalar_subquery()
         query = select(table.id).where(
             table.id > newest - _SENT_AHEAD,
-            table.topic == message.topic,
+            table.topic == message.topic[:KEPT_TOPIC],
             table.payload_size == len(message.payload),
             table.payload == message.payload[:KEPT_PAYLOAD],
         )
@@ -162,10 +171,13 @@ class Store:
             with self._engine.connect() as connection:
                 # Before, for a file that was cut: writing would make it long again. And both times with a
                 # connection in hand: while there is none, SQLite deletes the -wal file itself.
-                self._check_file(connection)
+                if self._file is not None and self._file.was_written():
+                    _checkpoint(connection.connection)  # what was copied in meets the -wal file now, not one day
+                    self._check_sound(connection)
                 with connection.begin():
                     yield Transaction(connection, self._statements, latest=self._now() + MAX_CLOCK_SKEW)
-                self._check_file(connection)
+                if self._file is not None and self._file.was_cut():
+                    self._check_sound(connection)
         except DatabaseReplacedError as error:
             # Where only -shm is gone, others may have made a new one, which says what is where in the -wal file.
             if not error.path.name.endswith("-shm"):
@@ -176,9 +188,7 @@ class Store:
         assert self._file is not None
         self._file.remember()
 
-    def _check_file(self, connection: Connection) -> None:
-        if self._file is None or not self._file.was_cut():
-            return
+    def _check_sound(self, connection: Connection) -> None:
         try:
             check_sound(connection)
         except OperationalError as error:
@@ -186,7 +196,7 @@ class Store:
                 raise
             raise DatabaseDamagedError(Path(self._engine.url.database or ""), "its end is missing") from error
         connection.rollback()
-        self._file.remember()
+        self._watch_again()
 
     def _leave_file_whole(self) -> None:
         """Bring what was committed from the -wal file into the database file that it belongs to.
@@ -194,8 +204,14 @@ class Store:
         Somebody may have moved that file, or deleted only the -wal. And what is left of it beside another database
         would be taken for that one's own.
         """
-        with suppress(sqlite3.Error), closing(self._engine.raw_connection()) as connection:
-            connection.cursor().execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        with closing(self._engine.raw_connection()) as connection:
+            _checkpoint(connection)
+
+
+def _checkpoint(connection: PoolProxiedConnection) -> None:
+    """Bring what is in the -wal file into the database, as far as that is possible."""
+    with suppress(sqlite3.Error):
+        connection.cursor().execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
 
 
 def is_temporary(error: DBAPIError) -> bool:

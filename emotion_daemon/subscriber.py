@@ -12,7 +12,7 @@ import select
 import socket
 import ssl
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -34,7 +34,7 @@ GROUP_LIMIT = 500
 """Messages a group; 2,000 were slower. The broker may send twice as many ahead (MQTT 5's Receive Maximum)."""
 
 MAX_INBOX_BYTES = 2 * 2**20
-"""Payload bytes that may wait here. Beyond, nothing more is read and TCP holds the broker back.
+"""Bytes of payloads, topics and properties that may wait here; then nothing is read, and TCP holds the broker back.
 
 500 batches of 50 people; with four times as much, groups of very large batches took 200 MB while they were written."""
 
@@ -159,14 +159,16 @@ class Subscriber:
         self._inbox_bytes = 0
         return messages
 
-    def wait(self, seconds: float) -> None:
+    def wait(self, seconds: float, *, until: Callable[[], bool] = lambda: False) -> None:
         """Keep the connection alive for `seconds`, or once for 0, while the caller holds a group that is not committed.
+
+        Ends early, within half a second, when `until` says so.
 
         What the broker still sends, up to its Receive Maximum, stays here for the next `receive`.
         """
         end = time.monotonic() + seconds
         left = seconds
-        while left >= 0:
+        while left >= 0 and not (left < seconds and until()):
             self._pump(min(left, 0.5), limit=self._window_limit)
             left = end - time.monotonic()
 
@@ -402,7 +404,9 @@ class Subscriber:
         except UnicodeDecodeError:
             topic = "\ufffd"  # no broker forwards this; if one did, it is rejected like any other wrong topic
         payload = bytes(message.payload)
-        self._inbox_bytes += len(payload)
+        response_topic: str | None = getattr(message.properties, "ResponseTopic", None)
+        correlation_data: bytes | None = getattr(message.properties, "CorrelationData", None)
+        self._inbox_bytes += len(payload) + len(topic) + len(response_topic or "") + len(correlation_data or b"")
         self._inbox.append(
             Message(
                 topic,
@@ -410,8 +414,8 @@ class Subscriber:
                 message.qos,
                 message.mid,
                 self._connection,
-                getattr(message.properties, "ResponseTopic", None),
-                getattr(message.properties, "CorrelationData", None),
+                response_topic,
+                correlation_data,
                 message.dup,
             )
         )

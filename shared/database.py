@@ -18,7 +18,7 @@ WAL_LIMIT_BYTES = 16 * 2**20
 # PostgreSQL's counterparts of the busy timeout: what a lost server or a locked table may cost one request of the API,
 # and one attempt of the daemon, which has to keep its MQTT connection alive and to notice a SIGTERM in between.
 _READER_PATIENCE = {"connect_timeout": 5, "tcp_user_timeout": 5000, "options": "-c statement_timeout=5000"}
-_WRITER_PATIENCE = {"connect_timeout": 5, "tcp_user_timeout": 5000, "options": "-c lock_timeout=2000"}
+_WRITER_PATIENCE = {"connect_timeout": 3, "tcp_user_timeout": 3000, "options": "-c lock_timeout=2000"}
 
 
 def sqlite_path(url: URL | str) -> Path | None:

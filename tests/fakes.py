@@ -93,7 +93,7 @@ class FakeSource:
         messages, self._inbox = self._inbox, []
         return messages
 
-    def wait(self, seconds: float) -> None:
+    def wait(self, seconds: float, *, until: Callable[[], bool] = lambda: False) -> None:
         self.on_wait(seconds)
         self._read()
 

@@ -23,7 +23,7 @@ from tests.faults.failing_driver import SQLITE_ERRORS, Failure, install
 from tests.faults.history import START, TOPICS, Acknowledged, PersonKey, Row, expected_rows, stored_rows
 from tests.faults.rig import SUBSCRIBED, running
 
-BATCHES = 150
+BATCHES = 200
 GROUP = 5
 HIGHEST = 200
 """The last call that fails; a run makes more of them."""

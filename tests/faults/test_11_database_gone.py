@@ -3,8 +3,9 @@
 import json
 import os
 import shutil
+import sqlite3
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import closing, suppress
 from itertools import cycle
 from pathlib import Path
 
@@ -18,7 +19,7 @@ from shared.schema import person_emotion
 from tests.brokers import Broker
 from tests.faults.conftest import Rounds
 from tests.faults.history import ALONE, Fleet, PersonKey, Row, expected_rows, stored_rows
-from tests.faults.rig import PROBE, SUBSCRIBED, Rig, closing_engine, running
+from tests.faults.rig import PROBE, SUBSCRIBED, Rig, closing_engine, integrity, running
 from tests.faults.web import SUMMARY, Api
 from tests.postgresql import PostgreSQL
 from tests.processes import DAEMON
@@ -143,7 +144,7 @@ def test_nothing_is_acknowledged_into_a_write_ahead_log_that_was_cut(
     """What was in it is lost with it, if it was not in the database yet; what comes later is in the database."""
     path = tmp_path / "emotion.db"
     with running(broker, sqlite_url, tmp_path / "log") as rig:
-        for chance in rounds(1, full=10):
+        for chance in rounds(2, full=10):
             rig.fleet.wait_for_more(chance.randint(50, 150))
             cut_the_wal(path)
             sent = rig.fleet.sent
@@ -155,7 +156,35 @@ def test_nothing_is_acknowledged_into_a_write_ahead_log_that_was_cut(
         later = expected_rows(rig.fleet.sent_after(sent))
         wait_until(lambda: later.items() <= stored_rows(sqlite_url).items(), what="what came later is in the file")
 
-        assert "is damaged" in rig.daemon.log()
+        assert integrity(sqlite_url) == "ok"
+        assert "Traceback" not in rig.daemon.log()
+
+
+def test_a_copy_that_is_put_into_the_file_takes_nothing_that_comes_later(
+    broker: Broker, sqlite_url: str, tmp_path: Path, rounds: Rounds
+) -> None:
+    """As `cp backup.db emotion.db` does it: what was there is gone, by the operator's own hand."""
+    path = tmp_path / "emotion.db"
+    with running(broker, sqlite_url, tmp_path / "log") as rig:
+        for turn, chance in enumerate(rounds(1, full=10)):
+            rig.fleet.wait_for_more(chance.randint(50, 300))
+            copy = tmp_path / f"copy {turn}.db"
+            with closing(sqlite3.connect(path)) as connection:
+                connection.execute("VACUUM INTO ?", [str(copy)])
+            with closing(sqlite3.connect(copy)) as connection:  # so that it is no shorter
+                connection.execute("CREATE TABLE padding AS SELECT randomblob(1000000)")
+            rig.fleet.wait_for_more(chance.randint(50, 300))
+            path.write_bytes(copy.read_bytes())
+            sent = rig.fleet.sent
+            rig.fleet.wait_for_more(1)
+            if not goes_on(rig):
+                bring_back(rig, path)
+            rig.check_receiving()
+        rig.fleet.finish()
+        later = expected_rows(rig.fleet.sent_after(sent))
+        wait_until(lambda: later.items() <= stored_rows(sqlite_url).items(), what="what came later is in the file")
+
+        assert integrity(sqlite_url) == "ok"
         assert "Traceback" not in rig.daemon.log()
 
 

@@ -255,7 +255,7 @@ def edit(request: bytes, chance: Random) -> bytes:
 
 def exchange(api: Api, sent: bytes) -> list[int]:
     """The statuses that come back for `sent`, until the server closes the connection."""
-    return [int(status) for status in re.findall(rb"HTTP/1\.1 (\d{3}) ", talk(api, sent))]
+    return [int(status) for status in re.findall(rb"HTTP/\d\.\d (\d{3}) ", talk(api, sent))]
 
 
 def talk(api: Api, sent: bytes) -> bytes:

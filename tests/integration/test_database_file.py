@@ -175,3 +175,23 @@ def test_a_database_with_a_broken_page_is_refused_at_the_start(tmp_path: Path) -
     with pytest.raises(DatabaseDamagedError, match=r"emotion\.db is damaged"):
         upgrade(engine)
     engine.dispose()
+
+
+def test_what_somebody_else_wrote_into_the_file_is_noticed_once(tmp_path: Path) -> None:
+    path = tmp_path / "emotion.db"
+    path.write_bytes(b"1234")
+    watch = FileWatch(path)
+    os.utime(path, ns=(0, 1))
+
+    assert watch.was_written()
+    assert not watch.was_written()
+
+
+def test_what_we_wrote_ourselves_is_no_news(tmp_path: Path) -> None:
+    path = tmp_path / "emotion.db"
+    path.write_bytes(b"1234")
+    watch = FileWatch(path)
+    os.utime(path, ns=(0, 1))
+    watch.was_cut()
+
+    assert not watch.was_written()

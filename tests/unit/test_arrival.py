@@ -28,12 +28,15 @@ def test_a_batch_with_a_right_clock_stays_as_it_is() -> None:
     order = ArrivalOrder()
     batches = [believed(at(2)), believed(at(1))]
 
-    assert [order.settle(batch) for batch in batches] == batches
+    assert [order.settle(batch, received_at=at(200)) for batch in batches] == batches
 
 
 def test_what_waited_behind_a_wrong_clock_is_no_older_than_that() -> None:
     order = ArrivalOrder()
-    settled = [order.settle(batch).timestamp for batch in (replaced(at(100)), believed(at(5)), believed(at(6)))]
+    settled = [
+        order.settle(batch, received_at=at(200)).timestamp
+        for batch in (replaced(at(100)), believed(at(5)), believed(at(6)))
+    ]
 
     assert settled == [at(100), at(100), at(100)]
 
@@ -42,21 +45,28 @@ def test_once_the_devices_own_stamps_are_later_they_count_again() -> None:
     order = ArrivalOrder()
     batches = [replaced(at(100)), believed(at(101)), believed(at(50))]
 
-    assert [order.settle(batch).timestamp for batch in batches] == [at(100), at(101), at(50)]
+    assert [order.settle(batch, received_at=at(200)).timestamp for batch in batches] == [at(100), at(101), at(50)]
+
+
+def test_a_stamp_that_was_replaced_under_a_wrong_clock_is_forgotten() -> None:
+    order = ArrivalOrder()
+    order.settle(replaced(at(100_000)), received_at=at(100_000))
+
+    assert order.settle(believed(at(5)), received_at=at(6)).timestamp == at(5)
 
 
 def test_other_devices_are_not_concerned() -> None:
     order = ArrivalOrder()
-    order.settle(replaced(at(100)))
+    order.settle(replaced(at(100)), received_at=at(200))
 
-    assert order.settle(believed(at(5), "jetson_2")).timestamp == at(5)
+    assert order.settle(believed(at(5), "jetson_2"), received_at=at(200)).timestamp == at(5)
 
 
 def test_how_many_devices_are_remembered_is_limited(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(arrival, "MAX_REMEMBERED", 2)
     order = ArrivalOrder()
     for number in range(3):
-        order.settle(replaced(at(100), f"jetson_{number}"))
-    settled = [order.settle(believed(at(5), f"jetson_{number}")).timestamp for number in range(3)]
+        order.settle(replaced(at(100), f"jetson_{number}"), received_at=at(200))
+    settled = [order.settle(believed(at(5), f"jetson_{number}"), received_at=at(200)).timestamp for number in range(3)]
 
     assert settled == [at(100), at(100), at(5)]
