@@ -18,7 +18,7 @@ from sqlalchemy.exc import DBAPIError, IntegrityError, OperationalError, Program
 from emotion_daemon import store as store_module
 from emotion_daemon.fold import Folded, PersonKey, Report, fold
 from emotion_daemon.migrations import upgrade
-from emotion_daemon.store import KEPT_PAYLOAD, LASTING, Rejected, Store, is_temporary
+from emotion_daemon.store import KEPT_PAYLOAD, KEPT_TOPIC, LASTING, Rejected, Store, is_temporary
 from shared import database
 from shared.batch import Cumulative, DecodeError, decode
 from shared.database import sqlite_path, writer_engine
@@ -296,6 +296,16 @@ class TestRejected:
             ).all()
         assert KEPT_PAYLOAD == 65_536
         assert rows == [(b"x" * 65_536, 65_537), (b"y" * 65_536, 65_536)]
+
+    def test_a_long_topic_is_kept_by_its_beginning_and_known_again(self, store: Store, engine: Engine) -> None:
+        message = rejected(0)._replace(topic="emotions/" + "x" * 60_000)
+        for sent_again in (False, True):
+            with store.transaction() as transaction:
+                transaction.reject([message._replace(sent_again=sent_again)])
+
+        with engine.connect() as connection:
+            topics = connection.scalars(select(rejected_message.c.topic)).all()
+        assert topics == [message.topic[:KEPT_TOPIC]]
 
     def test_what_the_broker_sends_again_is_recorded_once(self, store: Store, engine: Engine) -> None:
         large = b"x" * (KEPT_PAYLOAD + 1)

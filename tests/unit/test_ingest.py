@@ -407,6 +407,16 @@ def test_what_waited_behind_a_batch_of_1970_is_stored_too(source: FakeSource, en
     assert happy(engine) == {("jetson_1", "anna"): 2.0}
 
 
+def test_a_rejected_message_whose_commit_was_done_and_failed_all_the_same_is_recorded_once(
+    source: FakeSource, engine: Engine
+) -> None:
+    source.publish(TOPIC, b"{")
+    loop(source, DoneAndFailedStore(engine)).step()
+
+    assert rejected(engine) == [(TOPIC, b"{")]
+    assert source.held == []
+
+
 def test_a_rejected_message_whose_puback_was_lost_is_recorded_once(source: FakeSource, engine: Engine) -> None:
     source.publish(TOPIC, b"{")
     ingest = loop(source, Store(engine))
@@ -592,6 +602,20 @@ class FailingStore(Store):
             yield transaction
             if self._errors:
                 raise self._errors.pop()
+
+
+class DoneAndFailedStore(Store):
+    """Fails once when the commit is done: a server that dies can say so no more."""
+
+    failed = False
+
+    @contextmanager
+    def transaction(self) -> Iterator[Transaction]:
+        with super().transaction() as transaction:
+            yield transaction
+        if not self.failed:
+            self.failed = True
+            raise locked()
 
 
 class InterruptedStore(Store):

@@ -125,3 +125,28 @@ def test_what_is_remembered_has_a_limit(caplog: pytest.LogCaptureFixture, monkey
 
     assert lines == 2
     assert "5 messages" in caplog.text
+
+
+def test_trouble_with_many_devices_is_some_lines_a_minute_and_the_others_come_later(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(notices, "LINES_A_REPORT", 3)
+    seen = Notices(now=0)
+    lines = []
+    for minute in (1, 2):
+        for number in range(5):
+            seen.rejected(f"emotions/camera_{number}/batch", "not UTF-8 JSON")
+        lines.append([line.split("'")[1] for line in caplog.messages if line.startswith("rejected a message")])
+        caplog.clear()
+        seen.report(now=60.0 * minute)
+
+    assert lines == [[f"emotions/camera_{number}/batch" for number in shown] for shown in ([0, 1, 2], [3, 4])]
+
+
+def test_a_long_topic_is_shown_and_remembered_by_its_beginning(caplog: pytest.LogCaptureFixture) -> None:
+    seen = Notices(now=0)
+    for number in range(3):
+        seen.rejected("emotions/" + "x" * 60_000 + f"{number}/batch", "not a device id")
+
+    (line,) = caplog.messages
+    assert len(line) < 500
