@@ -47,12 +47,12 @@ KEEPALIVE_SECONDS = 10
 PING_SECONDS = 3.0
 """A broker that was silent for so long is asked, and given up if it is silent for as long again."""
 
-SUBSCRIBE_SECONDS = 6.0
+SUBSCRIBE_SECONDS = 5.0
 """How long a broker that accepted a connection may be silent before it has confirmed the subscription."""
 
 FOREVER = 0xFFFFFFFF  # MQTT 5, 3.1.2.11.2: a session that does not expire. An hour of it was lost to a clock jump
 SHORTEST_BACKOFF_SECONDS = 0.5
-LONGEST_BACKOFF_SECONDS = 5.0
+LONGEST_BACKOFF_SECONDS = 3.0
 GOODBYE_SECONDS = 2.0
 
 STABLE_SECONDS = 10.0
