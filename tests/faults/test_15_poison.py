@@ -17,6 +17,7 @@ from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 from sqlalchemy import select
 
+from emotion_daemon.store import KEPT_TOPIC
 from shared.batch import encode
 from shared.database import reader_engine
 from shared.schema import rejected_message
@@ -106,7 +107,7 @@ class Scene:
         topic, payload = TOPICS.batch(poison.level.replace(LEVEL, device_id)), poison.payload(device_id)
         self.devices.send(topic, payload, **how)
         if poison.people is None:
-            self._refused.append(Refusal(topic, len(payload), poison.reason))
+            self._refused.append(Refusal(topic[:KEPT_TOPIC], len(payload), poison.reason))
         for person_id, seconds in (poison.people or {}).items():
             row = Row(*seconds, poison.stamp or datetime.now(UTC))
             tolerance = timedelta(minutes=0 if poison.stamp else 5)
