@@ -37,8 +37,9 @@ def last_batch() -> Iterator[tuple[str, bytes]]:
 
 
 def is_last_stored(connection: Connection) -> bool:
-    """Whether `last_batch` is in the database."""
-    return bool(connection.scalar(select(device.c.device_id).where(device.c.device_id == LAST_DEVICE)))
+    """Whether `last_batch` is in the database by now."""
+    with connection.begin():
+        return bool(connection.scalar(select(device.c.device_id).where(device.c.device_id == LAST_DEVICE)))
 
 
 def seconds(turn: int, person: int) -> dict[str, float]:

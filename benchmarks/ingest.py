@@ -10,10 +10,10 @@ from statistics import median
 from sqlalchemy import select
 
 from benchmarks.backlog import batches, is_last_stored, last_batch, open_session, publish, seconds
-from shared.database import reader_engine
 from shared.schema import person_emotion
 from tests.brokers import Broker
-from tests.processes import ROOT, daemon
+from tests.databases import reading
+from tests.processes import ROOT, Daemon
 from tests.waiting import wait_until
 
 
@@ -53,28 +53,19 @@ def _noop_seconds(broker: Broker, expected: int) -> float:
 
 
 def _daemon_seconds(broker: Broker, folder: Path) -> float:
-    log = folder / "daemon.log"
-    with daemon(broker, _url(folder), log):
-        wait_until(lambda: " connected to " in log.read_text(), what="the daemon is subscribed")
+    with Daemon(broker, _url(folder), folder / "daemon.log") as daemon:
+        daemon.wait_for_log(" connected to ")
         began = time.perf_counter()
-        engine = reader_engine(_url(folder))
-        with engine.connect() as connection:
-
-            def stored() -> bool:
-                with connection.begin():
-                    return is_last_stored(connection)
-
-            wait_until(stored, seconds=600, what="the last batch is stored")
+        with reading(_url(folder)) as connection:
+            wait_until(lambda: is_last_stored(connection), seconds=600, what="the last batch is stored")
         ended = time.perf_counter()
-        engine.dispose()
+        daemon.stop()
     return ended - began
 
 
 def _check(folder: Path, *, messages: int, devices: int, people: int) -> None:
-    engine = reader_engine(_url(folder))
-    with engine.connect() as connection:
+    with reading(_url(folder)) as connection:
         rows = connection.execute(select(person_emotion)).all()
-    engine.dispose()
     stored = {(row.device_id, row.person_id): (row.time_happy, row.time_sad, row.time_angry) for row in rows}
     expected = {}
     for number in range(max(0, messages - devices), messages):

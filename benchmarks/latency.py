@@ -1,14 +1,13 @@
 """From PUBLISH sent to visible in the API, while other devices publish at a given rate."""
 
-import http.client
 import json
 import multiprocessing
 import tempfile
 import time
 from datetime import UTC, datetime
+from http.client import HTTPConnection
 from pathlib import Path
 from statistics import quantiles
-from urllib.parse import urlsplit
 
 from paho.mqtt import client as mqtt
 from paho.mqtt.enums import CallbackAPIVersion
@@ -16,8 +15,9 @@ from paho.mqtt.enums import CallbackAPIVersion
 from benchmarks.backlog import TOPICS
 from shared.batch import encode
 from tests.brokers import Broker
-from tests.processes import api, daemon
+from tests.processes import Daemon
 from tests.waiting import wait_until
+from tests.web import HOST, SUMMARY, Api
 
 PROBE = "probe"
 POLL_SECONDS = 0.002
@@ -33,19 +33,20 @@ def run(*, rate: int, devices: int, people: int, probes: int) -> None:
         url = f"sqlite:///{folder}/emotion.db"
         log = folder / "log"
         try:
-            with daemon(broker, url, log), api(broker, url, log) as base:
-                wait_until(lambda: " connected to " in log.read_text(), what="the daemon is subscribed")
+            with Daemon(broker, url, log) as daemon, Api(url, log) as api:
+                daemon.wait_for_log(" connected to ")
                 sent = multiprocessing.Value("i", 0)
                 load = multiprocessing.Process(target=_load, args=(broker.port, rate, devices, people, sent))
                 load.start()
                 try:
                     wait_until(lambda: sent.value > rate, seconds=60, what="the load runs")
                     before, began = sent.value, time.monotonic()
-                    seconds = _probe(broker, base, people=people, probes=probes)
+                    seconds = _probe(broker, api, people=people, probes=probes)
                     achieved = (sent.value - before) / (time.monotonic() - began)
                 finally:
                     load.terminate()
                     load.join()
+                daemon.stop()
         finally:
             broker.kill()
     percentiles = quantiles(seconds, n=100)
@@ -56,12 +57,11 @@ def run(*, rate: int, devices: int, people: int, probes: int) -> None:
     )
 
 
-def _probe(broker: Broker, base: str, *, people: int, probes: int) -> list[float]:
+def _probe(broker: Broker, api: Api, *, people: int, probes: int) -> list[float]:
     publisher = mqtt.Client(CallbackAPIVersion.VERSION2, protocol=mqtt.MQTTv5)
     publisher.connect(broker.host, broker.port)
     publisher.loop_start()
-    address = urlsplit(base)
-    connection = http.client.HTTPConnection(str(address.hostname), address.port, timeout=10)
+    connection = HTTPConnection(HOST, api.port, timeout=10)
     seconds = []
     for number in range(1, probes + 1):
         cumulative = {str(person): {"happy": float(number)} for person in range(people)}
@@ -79,8 +79,8 @@ def _probe(broker: Broker, base: str, *, people: int, probes: int) -> list[float
     return seconds
 
 
-def _seen(connection: http.client.HTTPConnection) -> float:
-    connection.request("GET", f"/api/dashboard/summary?device_id={PROBE}")
+def _seen(connection: HTTPConnection) -> float:
+    connection.request("GET", f"{SUMMARY}?device_id={PROBE}")
     happy: float = json.loads(connection.getresponse().read())["emotion_totals"]["happy"]
     return happy
 

@@ -6,9 +6,9 @@ from pathlib import Path
 import psutil
 
 from benchmarks.backlog import batches, is_last_stored, last_batch, open_session, publish
-from shared.database import reader_engine
 from tests.brokers import Broker
-from tests.processes import daemon
+from tests.databases import reading
+from tests.processes import Daemon
 from tests.waiting import wait_until
 
 
@@ -20,25 +20,22 @@ def run(*, messages: int, devices: int, people: int) -> None:
         broker = Broker(folder)
         broker.start()
         url = f"sqlite:///{folder}/emotion.db"
-        log = folder / "log"
         try:
             open_session(broker, "emotion-daemon")
-            publish(
-                broker, batches(messages - 1, devices=devices, people=people)
-            )  # the broker keeps 200,000, and one follows
+            most = messages - 1  # the broker keeps 200,000, and one follows
+            publish(broker, batches(most, devices=devices, people=people))
             publish(broker, last_batch())
-            with daemon(broker, url, log) as process:
-                wait_until(lambda: " connected to " in log.read_text(), what="the daemon is subscribed")
-                engine = reader_engine(url)
+            with Daemon(broker, url, folder / "log") as daemon:
+                daemon.wait_for_log(" connected to ")
+                with reading(url) as connection:
 
-                def stored() -> bool:
-                    nonlocal largest
-                    largest = max(largest, psutil.Process(process.pid).memory_info().rss)
-                    with engine.connect() as connection:
+                    def stored() -> bool:
+                        nonlocal largest
+                        largest = max(largest, psutil.Process(daemon.pid).memory_info().rss)
                         return is_last_stored(connection)
 
-                wait_until(stored, seconds=600, what="the last batch is stored")
-                engine.dispose()
+                    wait_until(stored, seconds=600, what="the last batch is stored")
+                daemon.stop()
         finally:
             broker.kill()
     print(f"{messages:,} messages waiting, {devices:,} devices, {people} people: largest RSS {largest / 1e6:.0f} MB")

@@ -9,35 +9,39 @@ everything that is stored. The exit code is 0 if nothing is lost, wrong or unrec
 import argparse
 import json
 import random
-import resource
 import signal
-import sqlite3
 import tempfile
-import threading
 import time
-import urllib.error
-import urllib.request
 from collections import Counter
 from collections.abc import Callable
-from contextlib import ExitStack, closing
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import TracebackType
 from typing import NamedTuple
 
 import psutil
 
+from tests.background import repeatedly
 from tests.brokers import Broker
 from tests.clients import Client
 from tests.faults import failpoints
 from tests.faults.history import DEVICES, TOPICS
-from tests.faults.rig import Difference, Moment, Rig, integrity, locked, rejected_count, running
-from tests.processes import Daemon, api
+from tests.faults.rig import (
+    LAST_MOMENT_SECONDS,
+    Difference,
+    Moment,
+    Rig,
+    integrity,
+    locked,
+    reader,
+    rejected_count,
+    running,
+)
+from tests.faults.small_disk import limited
+from tests.processes import Daemon
 from tests.proxies import Proxy
 from tests.waiting import wait_until
-
-LAST_MOMENT_SECONDS = 3.0
-"""What Mosquitto 2.0 with autosave_interval 1 may lose when it is killed, with room for a slow disk."""
+from tests.web import SUMMARY, Api
 
 RUBBISH = (b"", b"{", b"\xff", b"[]", b"null", b'{"device_id": "jetson_1"}', b"[" * 100_000, b"x" * 200_000)
 
@@ -139,17 +143,13 @@ def lock_database(soak: Soak) -> None:
 
 
 def hold_wal(soak: Soak) -> None:
-    with closing(sqlite3.connect(f"file:{soak.database}?mode=ro", uri=True, isolation_level=None)) as reader:
-        reader.execute("BEGIN")
-        reader.execute("SELECT count(*) FROM person_emotion").fetchone()
+    with reader(soak.rig.url):
         soak.wait(5, 60)
 
 
 def fill_disk(soak: Soak) -> None:
-    pid = soak.rig.daemon.pid
-    resource.prlimit(pid, resource.RLIMIT_FSIZE, (4_096, resource.RLIM_INFINITY))
-    soak.wait(1, 10)
-    resource.prlimit(pid, resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+    with limited(soak.rig.daemon.pid, 4_096):
+        soak.wait(1, 10)
 
 
 def send_rubbish(soak: Soak) -> None:
@@ -182,64 +182,42 @@ FAULTS: dict[str, Callable[[Soak], None]] = {
 
 
 class Sampler:
-    """Looks at the daemon every second during the block."""
+    """Looks at the daemon, and remembers what it saw."""
 
     def __init__(self, soak: Soak) -> None:
         self._soak = soak
         self._began = time.monotonic()
-        self._ending = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="sampler", daemon=True)
         self.samples: list[Sample] = []
 
-    def __enter__(self) -> "Sampler":
-        self._thread.start()
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
-        self._ending.set()
-        self._thread.join()
-
-    def _run(self) -> None:
+    def look(self) -> None:
         wal = self._soak.database.with_name(self._soak.database.name + "-wal")
-        while not self._ending.wait(1):
-            try:
-                daemon = psutil.Process(self._soak.rig.daemon.pid)
-                size = wal.stat().st_size
-                resident, files = daemon.memory_info().rss, daemon.num_fds()
-            except (psutil.Error, FileNotFoundError):  # it is being killed just now
-                continue
-            self.samples.append(Sample(time.monotonic() - self._began, resident, files, size))
+        try:
+            daemon = psutil.Process(self._soak.rig.daemon.pid)
+            size = wal.stat().st_size
+            resident, files = daemon.memory_info().rss, daemon.num_fds()
+        except (psutil.Error, FileNotFoundError):  # it is being killed just now
+            return
+        self.samples.append(Sample(time.monotonic() - self._began, resident, files, size))
 
 
 class Dashboard:
-    """Polls one device's summary during the block, and counts what it gets."""
+    """Asks for one device's summary, and counts what it gets."""
 
-    def __init__(self, base: str) -> None:
-        self._url = f"{base}/api/dashboard/summary?device_id={DEVICES[0]}"
-        self._ending = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="dashboard", daemon=True)
+    def __init__(self, api: Api) -> None:
+        self._api = api
         self.answers: Counter[str] = Counter()
 
-    def __enter__(self) -> "Dashboard":
-        self._thread.start()
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
-        self._ending.set()
-        self._thread.join()
-
-    def _run(self) -> None:
-        while not self._ending.wait(1):
-            self.answers[self._ask()] += 1
+    def poll(self) -> None:
+        self.answers[self._ask()] += 1
 
     def _ask(self) -> str:
         try:
-            with urllib.request.urlopen(self._url, timeout=30) as answer:
-                summary = json.load(answer)
-        except urllib.error.HTTPError as error:
-            return str(error.code)
+            answer = self._api.ask(f"{SUMMARY}?device_id={DEVICES[0]}", timeout=30)
         except OSError as error:
             return type(error).__name__
+        if answer.status != 200:
+            return str(answer.status)
+        summary = json.loads(answer.body)
         happy = sum(person["time_happy"] for person in summary["current_people"])
         return "200" if summary["emotion_totals"]["happy"] == happy else "200, but torn"
 
@@ -255,8 +233,10 @@ def run(*, minutes: float, seed: int, rate: int) -> bool:
         proxy = stack.enter_context(Proxy(broker))
         rig = stack.enter_context(running(broker, url, folder / "daemon.log", pace=1 / rate, through=proxy))
         soak = Soak(rig, proxy, folder, random.Random(seed))
-        dashboard = stack.enter_context(Dashboard(stack.enter_context(api(broker, url, folder / "api.log"))))
-        with Sampler(soak) as sampler:
+        dashboard = Dashboard(stack.enter_context(Api(url, folder / "api.log")))
+        stack.enter_context(repeatedly(dashboard.poll, pause=1))
+        sampler = Sampler(soak)
+        with repeatedly(sampler.look, pause=1):
             done, slowest = _do_faults(soak, sampler, minutes)
         difference = rig.settle(lost_moments=soak.lost_moments)
         return _report(soak, sampler, dashboard, done, slowest, difference)

@@ -2,13 +2,16 @@
 
 import fcntl
 import os
+import sqlite3
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 
-from sqlalchemy import Connection
+from sqlalchemy import Connection, Engine, event
+from sqlalchemy.exc import OperationalError
+from sqlalchemy.pool import PoolProxiedConnection
 
-from shared.database import WAL_LIMIT_BYTES
+from shared.database import WAL_LIMIT_BYTES, sqlite_path
 
 
 class DatabaseFileError(Exception):
@@ -77,10 +80,76 @@ def check_sound(connection: Connection) -> None:
     A file that lost its end may otherwise be written for weeks before its broken part is read. Raises
     DatabaseDamagedError.
     """
+    path = Path(connection.engine.url.database or "")
     connection.exec_driver_sql("PRAGMA shrink_memory")  # pages kept in memory would hide what is gone
-    found = str(connection.exec_driver_sql("PRAGMA quick_check(1)").scalar_one())
+    try:
+        found = str(connection.exec_driver_sql("PRAGMA quick_check(1)").scalar_one())
+    except OperationalError as error:
+        if getattr(error.orig, "sqlite_errorname", None) != "SQLITE_IOERR_SHORT_READ":
+            raise
+        raise DatabaseDamagedError(path, "its end is missing") from error
     if found != "ok":
-        raise DatabaseDamagedError(Path(connection.engine.url.database or ""), " ".join(found.split()))
+        raise DatabaseDamagedError(path, " ".join(found.split()))
+
+
+class FileGuard:
+    """Keeps `engine`'s transactions out of a file that is not, or not only, what SQLite takes it for.
+
+    On a database that is no file it does nothing.
+    """
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        path = sqlite_path(engine.url)
+        self._watch = None if path is None else FileWatch(path)
+        if self._watch is not None:
+            event.listen(engine, "connect", self._remember)
+
+    @contextmanager
+    def connect(self) -> Iterator[Connection]:
+        """A connection for one transaction: the files are looked at before it and after its commit.
+
+        Before, for a file that was cut: writing would make it long again. And both times with the connection in
+        hand: while there is none, SQLite deletes the -wal file itself. Raises DatabaseReplacedError and
+        DatabaseDamagedError.
+        """
+        try:
+            with self._engine.connect() as connection:
+                if self._watch is not None and self._watch.was_written():
+                    _checkpoint(connection.connection)  # what was copied in meets the -wal file now, not one day
+                    self._take_for_right(connection)
+                yield connection
+                if self._watch is not None and self._watch.was_cut():
+                    self._take_for_right(connection)
+        except DatabaseReplacedError as error:
+            # Where only -shm is gone, others may have made a new one, which says what is where in the -wal file.
+            if not error.path.name.endswith("-shm"):
+                self._leave_whole()
+            raise
+
+    def _take_for_right(self, connection: Connection) -> None:
+        check_sound(connection)
+        connection.rollback()
+        self._remember()
+
+    def _remember(self, *_: object) -> None:
+        assert self._watch is not None
+        self._watch.remember()
+
+    def _leave_whole(self) -> None:
+        """Bring what was committed from the -wal file into the database file that it belongs to.
+
+        Somebody may have moved that file, or deleted only the -wal. And what is left of it beside another database
+        would be taken for that one's own.
+        """
+        with closing(self._engine.raw_connection()) as connection:
+            _checkpoint(connection)
+
+
+def _checkpoint(connection: PoolProxiedConnection) -> None:
+    """Bring what is in the -wal file into the database, as far as that is possible."""
+    with suppress(sqlite3.Error):
+        connection.cursor().execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
 
 
 class FileWatch:

@@ -1,21 +1,17 @@
 """One transaction a group: reads the known rows, writes the changed ones and the rejected messages."""
 
-import sqlite3
 from collections.abc import Callable, Collection, Iterator, Sequence
-from contextlib import closing, contextmanager, suppress
+from contextlib import contextmanager
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any, NamedTuple
 
-from sqlalchemy import Connection, Engine, Table, bindparam, delete, event, func, insert, select
+from sqlalchemy import Connection, Engine, Table, bindparam, delete, func, insert, select
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import DataError, DBAPIError, IntegrityError, InterfaceError, OperationalError
-from sqlalchemy.pool import PoolProxiedConnection
 
-from emotion_daemon.database_file import DatabaseDamagedError, DatabaseReplacedError, FileWatch, check_sound
+from emotion_daemon.database_file import FileGuard
 from emotion_daemon.fold import Folded, PersonKey
 from shared.batch import MAX_CLOCK_SKEW
-from shared.database import sqlite_path
 from shared.schema import UtcDateTime, device, person_emotion, rejected_message
 
 KEPT_PAYLOAD = 64 * 1024
@@ -106,9 +102,8 @@ class Transaction:
     def reject(self, messages: Sequence[Rejected], *, between: Callable[[], None] = lambda: None) -> None:
         """Record `messages`, and drop the oldest records beyond KEPT_REJECTED.
 
-        `between` is called now and then, as in `write`.
-
         What the broker sent again because nobody had acknowledged it, but which was recorded, is not recorded twice.
+        `between` is called now and then, as in `write`.
         """
         messages = [message for message in messages if not self._is_recorded(message, between)]
         if not messages:
@@ -156,10 +151,7 @@ class Store:
         self._engine = engine
         self._now = now
         self._statements = _Statements(engine)
-        path = sqlite_path(engine.url)
-        self._file = None if path is None else FileWatch(path)
-        if self._file is not None:
-            event.listen(engine, "connect", self._watch_again)
+        self._file = FileGuard(engine)
 
     @contextmanager
     def transaction(self) -> Iterator[Transaction]:
@@ -167,51 +159,8 @@ class Store:
 
         Raises what SQLAlchemy raises: see `is_temporary` and LASTING; and DatabaseFileError, also after the commit.
         """
-        try:
-            with self._engine.connect() as connection:
-                # Before, for a file that was cut: writing would make it long again. And both times with a
-                # connection in hand: while there is none, SQLite deletes the -wal file itself.
-                if self._file is not None and self._file.was_written():
-                    _checkpoint(connection.connection)  # what was copied in meets the -wal file now, not one day
-                    self._check_sound(connection)
-                with connection.begin():
-                    yield Transaction(connection, self._statements, latest=self._now() + MAX_CLOCK_SKEW)
-                if self._file is not None and self._file.was_cut():
-                    self._check_sound(connection)
-        except DatabaseReplacedError as error:
-            # Where only -shm is gone, others may have made a new one, which says what is where in the -wal file.
-            if not error.path.name.endswith("-shm"):
-                self._leave_file_whole()
-            raise
-
-    def _watch_again(self, *_: object) -> None:
-        assert self._file is not None
-        self._file.remember()
-
-    def _check_sound(self, connection: Connection) -> None:
-        try:
-            check_sound(connection)
-        except OperationalError as error:
-            if getattr(error.orig, "sqlite_errorname", None) != "SQLITE_IOERR_SHORT_READ":
-                raise
-            raise DatabaseDamagedError(Path(self._engine.url.database or ""), "its end is missing") from error
-        connection.rollback()
-        self._watch_again()
-
-    def _leave_file_whole(self) -> None:
-        """Bring what was committed from the -wal file into the database file that it belongs to.
-
-        Somebody may have moved that file, or deleted only the -wal. And what is left of it beside another database
-        would be taken for that one's own.
-        """
-        with closing(self._engine.raw_connection()) as connection:
-            _checkpoint(connection)
-
-
-def _checkpoint(connection: PoolProxiedConnection) -> None:
-    """Bring what is in the -wal file into the database, as far as that is possible."""
-    with suppress(sqlite3.Error):
-        connection.cursor().execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+        with self._file.connect() as connection, connection.begin():
+            yield Transaction(connection, self._statements, latest=self._now() + MAX_CLOCK_SKEW)
 
 
 def is_temporary(error: DBAPIError) -> bool:

@@ -1,7 +1,11 @@
 """Engines: the daemon's, which writes, and the API's, which can only read. All that only SQLite needs is here."""
 
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from sqlite3 import Connection as SqliteConnection
+from sqlite3 import OperationalError
 from urllib.parse import quote
 
 from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url
@@ -71,17 +75,42 @@ def reader_engine(url: str, *, echo: bool = False) -> Engine:
 
 def _prepare_writer(connection: DBAPIConnection, record: ConnectionPoolEntry) -> None:
     assert isinstance(connection, SqliteConnection)
-    connection.isolation_level = None  # BEGIN is ours, below, and not the driver's
-    connection.execute(f"PRAGMA busy_timeout={BUSY_TIMEOUT_MS}")
-    connection.execute("PRAGMA journal_mode=WAL")
-    connection.execute("PRAGMA synchronous=FULL")
-    connection.execute(f"PRAGMA journal_size_limit={WAL_LIMIT_BYTES}")
+    with _closed_on_error(connection):
+        connection.isolation_level = None  # BEGIN is ours, below, and not the driver's
+        connection.execute(f"PRAGMA busy_timeout={BUSY_TIMEOUT_MS}")
+        _switch_to_wal(connection)
+        connection.execute("PRAGMA synchronous=FULL")
+        connection.execute(f"PRAGMA journal_size_limit={WAL_LIMIT_BYTES}")
+
+
+@contextmanager
+def _closed_on_error(connection: SqliteConnection) -> Iterator[None]:
+    """SQLAlchemy does not close a connection whose listener raises."""
+    try:
+        yield
+    except BaseException:
+        connection.close()
+        raise
+
+
+def _switch_to_wal(connection: SqliteConnection) -> None:
+    """The busy timeout does not count here: of two that switch a new file at once, SQLite tells one at once to go."""
+    end = time.monotonic() + BUSY_TIMEOUT_MS / 1000
+    while True:
+        try:
+            connection.execute("PRAGMA journal_mode=WAL")
+            return
+        except OperationalError as error:
+            if error.sqlite_errorname != "SQLITE_BUSY" or time.monotonic() > end:
+                raise
+        time.sleep(0.01)
 
 
 def _prepare_reader(connection: DBAPIConnection, record: ConnectionPoolEntry) -> None:
     assert isinstance(connection, SqliteConnection)
-    connection.isolation_level = None
-    connection.execute(f"PRAGMA busy_timeout={BUSY_TIMEOUT_MS}")
+    with _closed_on_error(connection):
+        connection.isolation_level = None
+        connection.execute(f"PRAGMA busy_timeout={BUSY_TIMEOUT_MS}")
 
 
 def _begin_immediate(connection: Connection) -> None:

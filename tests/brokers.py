@@ -14,6 +14,19 @@ from types import TracebackType
 
 from tests.waiting import accepts_connections, free_port, wait_until
 
+ROOT = Path(__file__).resolve().parent.parent
+
+
+def shipped_rules(folder: Path) -> str:
+    """Who may do what, as ./mosquitto.conf and ./mosquitto.acl have it, with the logins of `folder`/passwords.
+
+    What is left out is where the container has its files, and the plugin that Debian's Mosquitto does not have.
+    """
+    shutil.copy(ROOT / "mosquitto.acl", folder)
+    names = ("listener", "include_dir", "plugin", "persistence_", "log_", "connection_messages", "#")
+    lines = (ROOT / "mosquitto.conf").read_text().replace("/run/broker", str(folder)).splitlines()
+    return "\n".join(line for line in lines if not line.startswith(names)) + "\n"
+
 
 class Broker:
     """Starts, stops, kills and restarts one Mosquitto; the port stays the same.
@@ -58,6 +71,11 @@ class Broker:
     def restart(self) -> None:
         self.stop()
         self.start()
+
+    def reload(self) -> None:
+        """Have it read its logins again, as scripts/device does."""
+        assert self._process is not None
+        self._process.send_signal(signal.SIGHUP)
 
     def wait_for_save(self) -> None:
         """Until Mosquitto has written to disk what it knows now; `autosave_interval 1` does so every two seconds."""

@@ -3,7 +3,7 @@
 import threading
 import time
 from types import TracebackType
-from typing import NamedTuple
+from typing import NamedTuple, TypedDict, Unpack
 
 from paho.mqtt import client as mqtt
 from paho.mqtt.enums import CallbackAPIVersion
@@ -20,6 +20,16 @@ class Seen(NamedTuple):
     payload: bytes
     retained: bool
     correlation_data: bytes | None
+
+
+class How(TypedDict, total=False):
+    """How a message is sent: at QoS 1 and without any of this unless told otherwise."""
+
+    qos: int
+    retain: bool
+    response_topic: str | None
+    correlation_data: bytes | None
+    properties: Properties
 
 
 class Client:
@@ -64,23 +74,14 @@ class Client:
         self._client.subscribe(topic_filter, qos=1)
         assert self._granted.wait(DEADLINE_SECONDS), "the broker did not confirm the subscription"
 
-    def send(
-        self,
-        topic: str,
-        payload: bytes,
-        *,
-        qos: int = 1,
-        retain: bool = False,
-        response_topic: str | None = None,
-        correlation_data: bytes | None = None,
-        properties: Properties | None = None,
-    ) -> None:
+    def send(self, topic: str, payload: bytes, **how: Unpack[How]) -> None:
         """Hand a message to the client, which sends it when it can."""
-        properties = properties or Properties(PacketTypes.PUBLISH)
-        if response_topic is not None:
+        properties = how.get("properties") or Properties(PacketTypes.PUBLISH)
+        if (response_topic := how.get("response_topic")) is not None:
             properties.ResponseTopic = response_topic
-        if correlation_data is not None:
+        if (correlation_data := how.get("correlation_data")) is not None:
             properties.CorrelationData = correlation_data
+        qos, retain = how.get("qos", 1), how.get("retain", False)
         info = self._client.publish(topic, payload, qos=qos, retain=retain, properties=properties)
         with self._lock:
             if info.mid in self._too_early:
@@ -88,20 +89,9 @@ class Client:
             else:
                 self._under_way[info.mid] = payload
 
-    def publish(
-        self,
-        topic: str,
-        payload: bytes,
-        *,
-        qos: int = 1,
-        retain: bool = False,
-        response_topic: str | None = None,
-        correlation_data: bytes | None = None,
-    ) -> None:
+    def publish(self, topic: str, payload: bytes, **how: Unpack[How]) -> None:
         """Send a message and wait until the broker has it."""
-        self.send(
-            topic, payload, qos=qos, retain=retain, response_topic=response_topic, correlation_data=correlation_data
-        )
+        self.send(topic, payload, **how)
         self.wait_for_pubacks()
 
     def wait_for_pubacks(self, *, seconds: float = 30) -> None:

@@ -70,12 +70,11 @@ class PostgreSQL:
             self._process = None
             psutil.wait_procs(left, timeout=30)
 
-    def limit_file_sizes(self, pid: int, size: int | None) -> None:
-        """The server's process `pid` cannot write beyond `size` bytes of any file; with None, wherever it likes."""
+    def limit_file_sizes(self, pid: int, size: int) -> None:
+        """The server's process `pid` cannot write beyond `size` bytes of any file."""
         program = shutil.which("prlimit")
         assert program, "the tests need prlimit: apt-get install util-linux"
-        limit = "unlimited" if size is None else size
-        self._run(program, "--pid", str(pid), f"--fsize={limit}:")
+        self._run(program, "--pid", str(pid), f"--fsize={size}:")
 
     def new_database(self) -> str:
         self._count += 1

@@ -1,54 +1,39 @@
-"""The daemon and the API as the processes that an operator starts."""
+"""The daemon as the process that an operator starts; the API is in tests/web.py."""
 
 import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
 
 from tests.brokers import Broker
 from tests.proxies import Proxy
-from tests.waiting import accepts_connections, free_port, wait_until
+from tests.waiting import wait_until
 
 ROOT = Path(__file__).resolve().parent.parent
 DAEMON = (sys.executable, "-m", "emotion_daemon")
 
 
+def without_settings() -> dict[str, str]:
+    """This process's environment, in which there is no setting of ours and none of gunicorn's."""
+    return {name: value for name, value in os.environ.items() if not name.startswith(("EMOTION_", "GUNICORN_"))}
+
+
 def environment(broker: Broker | Proxy, database_url: str) -> dict[str, str]:
     """This process's environment with the settings of one run."""
-    kept = {name: value for name, value in os.environ.items() if not name.startswith("EMOTION_")}
-    return kept | {
+    return without_settings() | {
         "EMOTION_DATABASE_URL": database_url,
         "EMOTION_MQTT_HOST": broker.host,
         "EMOTION_MQTT_PORT": str(broker.port),
     }
 
 
-@contextmanager
-def daemon(broker: Broker, database_url: str, log: Path) -> Iterator[subprocess.Popen[bytes]]:
-    """`python -m emotion_daemon`, stopped with SIGTERM at the end of the block."""
-    with log.open("ab") as stream:
-        process = subprocess.Popen(DAEMON, cwd=ROOT, env=environment(broker, database_url), stderr=stream)
-    try:
-        yield process
-    finally:
-        process.terminate()
-        process.wait(timeout=15)
-
-
 class Daemon:
     """`python -m emotion_daemon` that a test starts, stops, kills and starts again; ended with the block."""
 
-    def __init__(
-        self,
-        broker: Broker | Proxy,
-        database_url: str,
-        log: Path,
-        **settings: str,
-    ) -> None:
+    def __init__(self, broker: Broker | Proxy, database_url: str, log: Path, **settings: str) -> None:
         self._environment = environment(broker, database_url) | settings
         self._log = log
         self._process: subprocess.Popen[bytes] | None = None
@@ -103,23 +88,3 @@ class Daemon:
 
     def wait_for_log(self, text: str, *, times: int = 1) -> None:
         wait_until(lambda: self.log().count(text) >= times, seconds=30, what=f"the daemon logs {text!r}")
-
-
-@contextmanager
-def api(broker: Broker, database_url: str, log: Path) -> Iterator[str]:
-    """gunicorn with the repository's configuration; yields its base URL."""
-    port = free_port()
-    with log.open("ab") as stream:
-        process = subprocess.Popen(
-            [sys.executable, "-m", "gunicorn", "--bind", f"127.0.0.1:{port}", "emotion_api:create_app()"],
-            cwd=ROOT,
-            env=environment(broker, database_url),
-            stdout=stream,
-            stderr=stream,
-        )
-    try:
-        wait_until(lambda: accepts_connections("127.0.0.1", port), what="the API listens")
-        yield f"http://127.0.0.1:{port}"
-    finally:
-        process.terminate()
-        process.wait(timeout=30)

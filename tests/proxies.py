@@ -5,11 +5,12 @@ import socket
 import threading
 from collections import deque
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from time import monotonic
 from types import TracebackType
 from typing import Literal
 
+from tests.background import repeatedly
 from tests.brokers import Broker
 
 Side = Literal["client", "broker"]
@@ -41,20 +42,15 @@ class Proxy:
         self._delay = 0.0
         self._silent = False
         self._lock = threading.Lock()
-        self._closing = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="proxy", daemon=True)
+        self._block = ExitStack()
 
     def __enter__(self) -> "Proxy":
-        self._thread.start()
+        self._block.callback(self._close)
+        self._block.enter_context(repeatedly(self._forward_all, pause=_TICK_SECONDS))
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
-        self._closing.set()
-        self._thread.join(timeout=15)
-        self.cut()
-        for sock in self._abandoned:
-            sock.close()
-        self._listener.close()
+        self._block.close()
 
     @property
     def abandoned(self) -> int:
@@ -119,12 +115,17 @@ class Proxy:
         finally:
             self._silent = False
 
-    def _run(self) -> None:
-        while not self._closing.wait(_TICK_SECONDS):
-            with self._lock:
-                self._accept()
-                for pipe in list(self._pipes):
-                    self._forward(pipe)
+    def _forward_all(self) -> None:
+        with self._lock:
+            self._accept()
+            for pipe in list(self._pipes):
+                self._forward(pipe)
+
+    def _close(self) -> None:
+        self.cut()
+        for sock in self._abandoned:
+            sock.close()
+        self._listener.close()
 
     def _accept(self) -> None:
         try:

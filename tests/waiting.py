@@ -1,5 +1,6 @@
 """Polling with a deadline: the only way a test waits."""
 
+import random
 import socket
 import time
 from collections.abc import Callable
@@ -36,7 +37,15 @@ def accepts_connections(host: str, port: int) -> bool:
 
 
 def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
+    """A port that nobody listens on, below those that the kernel gives to outgoing connections.
+
+    One of these would be taken at any time while a test restarts its server.
+    """
+    while True:
+        port = random.randrange(10_000, 32_000)
+        with socket.socket() as probe:
+            try:
+                probe.bind(("127.0.0.1", port))
+            except OSError:
+                continue
+            return port

@@ -75,8 +75,12 @@ def install(failure: Failure, engine: Engine | type[Engine] = Engine) -> None:
 
     def connect(dialect: Dialect, record: object, arguments: list[Any], options: dict[str, Any]) -> Any:
         if dialect.name == "sqlite":
-            options["factory"] = _sqlite_connection(failure)
-            return failure.counted(lambda: sqlite3.connect(*arguments, **options))
+            made = sqlite3.connect(*arguments, factory=_sqlite_connection(failure), **options)
+            try:
+                return failure.counted(lambda: made)
+            except sqlite3.Error:
+                made.close()
+                raise
         connection = psycopg.connect(*arguments, **options)
         return failure.counted(lambda: _watched(connection, failure), connection)
 

@@ -1,9 +1,9 @@
 """Devices that publish without end, the history of what the broker acknowledged, and the rows that follow from it."""
 
 import json
-import threading
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from contextlib import ExitStack
 from datetime import UTC, datetime, timedelta
 from types import TracebackType
 from typing import NamedTuple
@@ -11,10 +11,11 @@ from typing import NamedTuple
 from sqlalchemy import select
 
 from shared.batch import EMOTIONS, Topics, encode
-from shared.database import reader_engine
 from shared.schema import person_emotion
+from tests.background import repeatedly
 from tests.brokers import Broker
 from tests.clients import Client
+from tests.databases import reading
 from tests.waiting import wait_until
 
 TOPICS = Topics("emotions")
@@ -46,12 +47,8 @@ def stored_rows(url: str) -> dict[PersonKey, Row]:
     """What the database has of everybody."""
     table = person_emotion.c
     columns = (table.time_happy, table.time_sad, table.time_angry, table.time_neutral, table.last_seen)
-    engine = reader_engine(url)
-    try:
-        with engine.connect() as connection:
-            found = connection.execute(select(table.device_id, table.person_id, *columns)).all()
-    finally:
-        engine.dispose()
+    with reading(url) as connection:
+        found = connection.execute(select(table.device_id, table.person_id, *columns)).all()
     return {(row[0], row[1]): Row(*row[2:]) for row in found}
 
 
@@ -82,8 +79,8 @@ class Fleet:
         broker: Broker,
         *,
         pace: float | None = 0.002,
-        client_id: str = "fleet",
         asking: bool = False,
+        client_id: str = "fleet",
         devices: Sequence[str] = DEVICES,
     ) -> None:
         self._client = Client(broker, client_id)
@@ -91,20 +88,20 @@ class Fleet:
         self._pace = pace
         self._asking = asking
         self._turn = 0
-        self._ending = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="fleet")
+        self._block = ExitStack()
+        self._publishing = ExitStack()
 
     def __enter__(self) -> "Fleet":
-        self._client.__enter__()
+        self._block.enter_context(self._client)
         if self._asking:
             self._client.listen(TOPICS.reply("+"))
-        self._thread.start()
+        self._block.enter_context(self._publishing)
+        if self._pace is not None:
+            self._publishing.enter_context(repeatedly(self._keep_publishing, pause=self._pace))
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
-        self._ending.set()
-        self._thread.join()
-        self._client.__exit__(kind, error, at)
+        self._block.close()
 
     @property
     def acknowledged(self) -> int:
@@ -156,14 +153,12 @@ class Fleet:
 
     def finish(self) -> None:
         """Publish no more, and wait until the broker has everything."""
-        self._ending.set()
-        self._thread.join()
+        self._publishing.close()
         self._client.wait_for_pubacks(seconds=60)
 
-    def _run(self) -> None:
-        while self._pace is not None and not self._ending.wait(self._pace):
-            if self._client.under_way <= 200:
-                self._send_next()
+    def _keep_publishing(self) -> None:
+        if self._client.under_way <= 200:
+            self._send_next()
 
     def _send_next(self) -> None:
         self._turn += 1

@@ -59,6 +59,11 @@ class Intruder:
         self._client.disconnect()
         self._client.loop_stop()
 
+    @property
+    def ended(self) -> bool:
+        """Whether the broker has ended the connection."""
+        return self._ended.is_set()
+
     def publish(
         self, topic: str, payload: bytes, *, qos: int = 1, retain: bool = False, response_topic: str = ""
     ) -> None:

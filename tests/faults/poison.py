@@ -9,6 +9,8 @@ from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from typing import NamedTuple
 
+from tests import examples
+
 Payload = Callable[[str], bytes]
 Seconds = tuple[float, float, float, float]
 """happy, sad, angry, neutral"""
@@ -31,18 +33,9 @@ class Poison(NamedTuple):
     level: str = LEVEL
 
 
-def written(
-    *,
-    device_id: str = '"{}"',
-    timestamp: str = '"2025-11-14T12:34:56Z"',
-    person_id: str = '"1"',
-    cumulative: str = '{"happy": 1.5}',
-    more: str = "",
-) -> Payload:
-    """A valid payload in which some values, written as JSON, are replaced."""
-    person = f'{{"person_id": {person_id}, "cumulative": {cumulative}}}'
-    rest = f'"timestamp": {timestamp}, "people": [{person}]{more}}}'
-    return lambda device: f'{{"device_id": {device_id.replace("{}", device)}, {rest}'.encode()
+def written(*, device_id: str = '"{}"', cumulative: str = '{"happy": 1.5}', **others: str) -> Payload:
+    """A valid payload in which some values, written as JSON, are replaced; `{}` is the device's id."""
+    return lambda device: examples.payload(device_id=device_id.replace("{}", device), cumulative=cumulative, **others)
 
 
 def edited(edit: Callable[[bytes], bytes]) -> Payload:

@@ -1,10 +1,11 @@
-"""Runs a test's function on a file system of 8 MB that nobody else has: `on_small_disk`.
+"""A disk that is full, or that is for one process; `on_small_disk` runs a test's function on one of 8 MB of its own.
 
 A mount needs rights: root has them in a mount namespace of its own, others in a user namespace. In a container that
 allows neither, /dev/shm is taken if it is small, which it is under Docker (64 MB).
 """
 
 import os
+import resource
 import shutil
 import subprocess
 import sys
@@ -46,6 +47,15 @@ def filled(folder: Path) -> Iterator[None]:
         yield
     finally:
         filler.unlink()
+
+
+@contextmanager
+def limited(pid: int, size: int) -> Iterator[None]:
+    """The process cannot write beyond `size` bytes of any file for the block, as under `prlimit --fsize`."""
+    before = resource.prlimit(pid, resource.RLIMIT_FSIZE)
+    resource.prlimit(pid, resource.RLIMIT_FSIZE, (size, before[1]))
+    yield
+    resource.prlimit(pid, resource.RLIMIT_FSIZE, before)
 
 
 def write_until_full(descriptor: int, size: int) -> None:

@@ -9,13 +9,10 @@ from time import monotonic
 
 from tests.brokers import Broker
 from tests.faults.conftest import Rounds
-from tests.faults.rig import Rig, locked, running
+from tests.faults.rig import LAST_MOMENT_SECONDS, Rig, locked, running
 from tests.faults.together import deal, together
 
 PACE_SECONDS = 0.01
-
-LAST_MOMENT_SECONDS = 3.0
-"""What a killed broker may lose: with `autosave_interval 1`, Mosquitto 2.0 saves every one or two seconds."""
 
 Start = Callable[[str], Broker]
 Restart = Callable[[Rig, list[random.Random], bool], None]

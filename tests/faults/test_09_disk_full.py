@@ -1,20 +1,18 @@
 """The disk is full, and full no longer."""
 
-import resource
 import sys
 import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from random import Random
 
-from sqlalchemy import text
+from sqlalchemy import create_engine, text
 
 from tests.brokers import Broker
+from tests.databases import disposing
 from tests.faults.conftest import Rounds
 from tests.faults.deliveries import deliveries
-from tests.faults.rig import SUBSCRIBED, Rig, closing_engine, running
-from tests.faults.small_disk import filled, on_small_disk
+from tests.faults.rig import SUBSCRIBED, Rig, running
+from tests.faults.small_disk import filled, limited, on_small_disk
 from tests.postgresql import PostgreSQL
 from tests.waiting import wait_until
 
@@ -95,19 +93,10 @@ def wait_for_standstill(rig: Rig) -> None:
     wait_until(stands_still, seconds=60, pause=0.1, what="nothing is acknowledged any more")
 
 
-@contextmanager
-def limited(pid: int, size: int) -> Iterator[None]:
-    """The process cannot write beyond `size` bytes of any file for the block, as under `prlimit --fsize`."""
-    before = resource.prlimit(pid, resource.RLIMIT_FSIZE)
-    resource.prlimit(pid, resource.RLIMIT_FSIZE, (size, before[1]))
-    yield
-    resource.prlimit(pid, resource.RLIMIT_FSIZE, before)
-
-
 def server_process(url: str) -> int:
     """The process of PostgreSQL that serves the daemon."""
     query = "SELECT pid FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()"
-    with closing_engine(url) as engine, engine.connect() as connection:
+    with disposing(create_engine(url)) as engine, engine.connect() as connection:
         pid: int = connection.execute(text(query)).scalar_one()
         return pid
 

@@ -9,7 +9,7 @@ from contextlib import closing, suppress
 from itertools import cycle
 from pathlib import Path
 
-from sqlalchemy import make_url, text
+from sqlalchemy import create_engine, make_url, text
 from sqlalchemy.exc import DBAPIError
 
 from emotion_api.views import DEFAULT_DEVICE_ID
@@ -17,13 +17,14 @@ from emotion_daemon.migrations import upgrade
 from shared.database import writer_engine
 from shared.schema import person_emotion
 from tests.brokers import Broker
+from tests.databases import disposing
 from tests.faults.conftest import Rounds
 from tests.faults.history import ALONE, Fleet, PersonKey, Row, expected_rows, stored_rows
-from tests.faults.rig import PROBE, SUBSCRIBED, Rig, closing_engine, integrity, running
-from tests.faults.web import SUMMARY, Api
+from tests.faults.rig import PROBE, SUBSCRIBED, Rig, integrity, running
 from tests.postgresql import PostgreSQL
 from tests.processes import DAEMON
 from tests.waiting import wait_until
+from tests.web import SUMMARY, Api
 
 
 def delete(path: Path) -> None:
@@ -44,9 +45,8 @@ def replace_with_an_empty_file(path: Path) -> None:
 
 def replace_with_another_database(path: Path) -> None:
     other = path.with_name("other")
-    engine = writer_engine(f"sqlite:///{other}")
-    upgrade(engine)
-    engine.dispose()
+    with disposing(writer_engine(f"sqlite:///{other}")) as engine:
+        upgrade(engine)
     other.replace(path)
 
 
@@ -129,13 +129,10 @@ def test_a_file_that_was_cut_is_refused_until_the_operator_has_seen_to_it(
             codes.append(rig.daemon.wait())
             path.rename(tmp_path / f"damaged {turn}.db")
             start_again(rig, starts=2 * turn + 3)
-        rig.fleet.finish()
-        later = expected_rows(rig.fleet.sent_after(sent))
-        wait_until(lambda: later.items() <= stored_rows(sqlite_url).items(), what="what came later is in the new file")
 
+        check_later(rig, sent)
         assert codes == [1, 1]
         assert "is damaged" in rig.daemon.log()
-        assert "Traceback" not in rig.daemon.log()
 
 
 def test_nothing_is_acknowledged_into_a_write_ahead_log_that_was_cut(
@@ -147,17 +144,10 @@ def test_nothing_is_acknowledged_into_a_write_ahead_log_that_was_cut(
         for chance in rounds(2, full=10):
             rig.fleet.wait_for_more(chance.randint(50, 150))
             cut_the_wal(path)
-            sent = rig.fleet.sent
-            rig.fleet.wait_for_more(1)
-            if not goes_on(rig):
-                bring_back(rig, path)
-            rig.check_receiving()
-        rig.fleet.finish()
-        later = expected_rows(rig.fleet.sent_after(sent))
-        wait_until(lambda: later.items() <= stored_rows(sqlite_url).items(), what="what came later is in the file")
+            sent = recover(rig, path)
 
+        check_later(rig, sent)
         assert integrity(sqlite_url) == "ok"
-        assert "Traceback" not in rig.daemon.log()
 
 
 def test_a_copy_that_is_put_into_the_file_takes_nothing_that_comes_later(
@@ -175,24 +165,17 @@ def test_a_copy_that_is_put_into_the_file_takes_nothing_that_comes_later(
                 connection.execute("CREATE TABLE padding AS SELECT randomblob(1000000)")
             rig.fleet.wait_for_more(chance.randint(50, 300))
             path.write_bytes(copy.read_bytes())
-            sent = rig.fleet.sent
-            rig.fleet.wait_for_more(1)
-            if not goes_on(rig):
-                bring_back(rig, path)
-            rig.check_receiving()
-        rig.fleet.finish()
-        later = expected_rows(rig.fleet.sent_after(sent))
-        wait_until(lambda: later.items() <= stored_rows(sqlite_url).items(), what="what came later is in the file")
+            sent = recover(rig, path)
 
+        check_later(rig, sent)
         assert integrity(sqlite_url) == "ok"
-        assert "Traceback" not in rig.daemon.log()
 
 
 def test_a_file_that_the_operator_made_shorter_is_no_trouble(
     broker: Broker, sqlite_url: str, tmp_path: Path, rounds: Rounds
 ) -> None:
     path = tmp_path / "emotion.db"
-    with running(broker, sqlite_url, tmp_path / "log") as rig, closing_engine(sqlite_url) as other:
+    with running(broker, sqlite_url, tmp_path / "log") as rig, disposing(create_engine(sqlite_url)) as other:
         operator = other.execution_options(isolation_level="AUTOCOMMIT")
         for _ in rounds(1, full=10):
             rig.fleet.wait_for_more(50)
@@ -251,7 +234,8 @@ def test_a_database_that_is_dropped_and_made_anew_gets_what_comes_later(
 ) -> None:
     url = postgresql.new_database()
     name = make_url(url).database
-    with running(broker, url, tmp_path / "log") as rig, closing_engine(postgresql.new_database()) as other:
+    elsewhere = create_engine(postgresql.new_database())
+    with running(broker, url, tmp_path / "log") as rig, disposing(elsewhere) as other:
         administrator = other.execution_options(isolation_level="AUTOCOMMIT")
         for turn, _ in enumerate(rounds(1, full=10), start=1):
             rig.fleet.wait_for_more(20)
@@ -262,17 +246,14 @@ def test_a_database_that_is_dropped_and_made_anew_gets_what_comes_later(
                 connection.execute(text(f"CREATE DATABASE {name}"))
             assert rig.daemon.wait() == 1
             start_again(rig, starts=turn + 1)
-        rig.fleet.finish()
-        later = expected_rows(rig.fleet.sent_after(sent))
-        wait_until(lambda: later.items() <= stored_rows(url).items(), what="what came later is in the new database")
 
-        assert "Traceback" not in rig.daemon.log()
+        check_later(rig, sent)
 
 
 def test_a_table_that_was_dropped_ends_it_with_a_sentence(
     broker: Broker, database_url: str, tmp_path: Path, rounds: Rounds
 ) -> None:
-    with running(broker, database_url, tmp_path / "log") as rig, closing_engine(database_url) as other:
+    with running(broker, database_url, tmp_path / "log") as rig, disposing(create_engine(database_url)) as other:
         for turn, _ in enumerate(rounds(1, full=10), start=1):
             rig.fleet.wait_for_more(20)
             with other.begin() as connection:
@@ -282,11 +263,8 @@ def test_a_table_that_was_dropped_ends_it_with_a_sentence(
             with other.begin() as connection:
                 person_emotion.create(connection)
             start_again(rig, starts=turn + 1)
-        rig.fleet.finish()
-        later = expected_rows(rig.fleet.sent_after(sent))
-        wait_until(lambda: later.items() <= stored_rows(database_url).items(), what="what came later is in the table")
 
-        assert "Traceback" not in rig.daemon.log()
+        check_later(rig, sent)
 
 
 def test_the_api_says_so_while_there_is_no_database_and_shows_the_next_one(
@@ -349,6 +327,24 @@ def only_person_in_the_newest_batch(fleet: Fleet) -> str:
     newest = next(batch for batch in batches if batch["device_id"] == DEFAULT_DEVICE_ID)
     (person,) = (person["person_id"] for person in newest["people"] if person["person_id"].startswith(ALONE))
     return f'"{person}"'
+
+
+def recover(rig: Rig, path: Path) -> int:
+    """The daemon goes on after a fault, or is brought back; returns how many batches were sent until the fault."""
+    sent = rig.fleet.sent
+    rig.fleet.wait_for_more(1)
+    if not goes_on(rig):
+        bring_back(rig, path)
+    rig.check_receiving()
+    return sent
+
+
+def check_later(rig: Rig, sent: int) -> None:
+    """End the publishing, then: of the batches behind the `sent`-th all is stored, and there was no traceback."""
+    rig.fleet.finish()
+    later = expected_rows(rig.fleet.sent_after(sent))
+    wait_until(lambda: later.items() <= stored_rows(rig.url).items(), what="what came later is stored")
+    assert "Traceback" not in rig.daemon.log()
 
 
 def goes_on(rig: Rig) -> bool:

@@ -17,9 +17,9 @@ from tests.faults.conftest import Rounds
 from tests.faults.history import Fleet
 from tests.faults.rig import SUBSCRIBED, Rig
 from tests.faults.together import together
-from tests.faults.web import SUMMARY, Api
 from tests.processes import Daemon
 from tests.waiting import wait_until
+from tests.web import SUMMARY, Api
 
 
 def test_after_a_first_start_in_any_order_all_of_it_works(

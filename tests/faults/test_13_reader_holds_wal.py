@@ -1,19 +1,16 @@
 """Somebody reads for a minute in one transaction, so that SQLite cannot bring its write-ahead log back meanwhile."""
 
-import sqlite3
-from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from time import monotonic
 
 import pytest
-from sqlalchemy import text
 
 from shared.database import WAL_LIMIT_BYTES, sqlite_path
 from tests.brokers import Broker
 from tests.faults.conftest import Rounds
-from tests.faults.rig import SUBSCRIBED, Rig, closing_engine, running
+from tests.faults.rig import SUBSCRIBED, Rig, reader, running
 from tests.faults.together import deal, together
 from tests.waiting import wait_until
 
@@ -60,19 +57,3 @@ def wal_bytes(url: str) -> int:
     """How large SQLite's -wal file is; PostgreSQL has none that a reader could hold."""
     path = sqlite_path(url)
     return 0 if path is None else path.with_name(f"{path.name}-wal").stat().st_size
-
-
-@contextmanager
-def reader(url: str) -> Iterator[None]:
-    """A transaction that has read for the block, and keeps what it has seen."""
-    path = sqlite_path(url)
-    if path is None:
-        with closing_engine(url) as engine, engine.connect() as other:
-            other = other.execution_options(isolation_level="REPEATABLE READ")
-            other.execute(text("SELECT count(*) FROM person_emotion"))
-            yield
-        return
-    with closing(sqlite3.connect(path, isolation_level=None)) as other:
-        other.execute("BEGIN")
-        other.execute("SELECT count(*) FROM person_emotion").fetchone()
-        yield

@@ -7,10 +7,10 @@ from pathlib import Path
 from sqlalchemy import select
 
 from shared.batch import encode
-from shared.database import reader_engine
 from shared.schema import device
 from tests.brokers import Broker
 from tests.clients import Client
+from tests.databases import reading
 from tests.faults.clocks import RIGHT, Clock
 from tests.faults.conftest import Rounds
 from tests.faults.history import TOPICS, stored_rows
@@ -53,12 +53,8 @@ class Camera:
 
 
 def updated_at(url: str, device_id: str) -> datetime | None:
-    engine = reader_engine(url)
-    try:
-        with engine.connect() as connection:
-            return connection.scalar(select(device.c.updated_at).where(device.c.device_id == device_id))
-    finally:
-        engine.dispose()
+    with reading(url) as connection:
+        return connection.scalar(select(device.c.updated_at).where(device.c.device_id == device_id))
 
 
 def test_a_device_whose_clock_cannot_be_right_is_stored_with_the_time_of_arrival(

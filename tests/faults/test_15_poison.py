@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from itertools import count, product
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple, Unpack
 
 import psutil
 import pytest
@@ -19,10 +19,10 @@ from sqlalchemy import select
 
 from emotion_daemon.store import KEPT_TOPIC
 from shared.batch import encode
-from shared.database import reader_engine
 from shared.schema import rejected_message
 from tests.brokers import Broker
-from tests.clients import Client
+from tests.clients import Client, How
+from tests.databases import reading
 from tests.faults.conftest import Rounds
 from tests.faults.history import START, TOPICS, PersonKey, Row, stored_rows
 from tests.faults.poison import KINDS, LEVEL, NUMBERS, TEXTS, Poison, crowd, of_crowd
@@ -101,7 +101,7 @@ class Scene:
             self.devices.send(TOPICS.batch("good"), encode("good", START, {str(n): {"happy": n / 8, "sad": float(n)}}))
             self._expected["good", str(n)] = Expected(Row(n / 8, float(n), 0.0, 0.0, START))
 
-    def send_poison(self, poison: Poison, *, device_id: str = "", **how: Any) -> str:
+    def send_poison(self, poison: Poison, *, device_id: str = "", **how: Unpack[How]) -> str:
         """Publish it, as a device of its own unless told which, `how` as in Client.send; and return the topic."""
         device_id = device_id or f"kind_{next(self._numbers)}"
         topic, payload = TOPICS.batch(poison.level.replace(LEVEL, device_id)), poison.payload(device_id)
@@ -235,7 +235,7 @@ def test_an_answer_goes_nowhere_but_to_the_device(sqlite_scene: Scene) -> None:
 
 
 def test_poison_sent_in_another_way_stops_nothing(sqlite_scene: Scene) -> None:
-    ways: list[dict[str, Any]] = [{"qos": 0}, {"qos": 2}, {"retain": True}]
+    ways: list[How] = [{"qos": 0}, {"qos": 2}, {"retain": True}]
     with sqlite_scene.together():
         for poison, how in product([KINDS["nothing"], *NUMBERS.values(), *TEXTS.values()], ways):
             sqlite_scene.send_poison(poison, **how)
@@ -274,10 +274,6 @@ def stopped(daemon: Daemon) -> Iterator[None]:
 def refusals(url: str) -> list[Refusal]:
     """What is on record, in the order of its arrival."""
     table = rejected_message.c
-    engine = reader_engine(url)
-    try:
-        with engine.connect() as connection:
-            query = select(table.topic, table.payload_size, table.reason).order_by(table.id)
-            return [Refusal(*row) for row in connection.execute(query)]
-    finally:
-        engine.dispose()
+    query = select(table.topic, table.payload_size, table.reason).order_by(table.id)
+    with reading(url) as connection:
+        return [Refusal(*row) for row in connection.execute(query)]

@@ -13,7 +13,7 @@ import pytest
 from paho.mqtt.enums import MQTTProtocolVersion
 
 from shared.batch import encode
-from tests.brokers import Broker
+from tests.brokers import Broker, shipped_rules
 from tests.clients import Client
 from tests.faults.history import START, TOPICS, stored_rows
 from tests.faults.intruders import V5, V31, V311, Intruder
@@ -23,28 +23,7 @@ from tests.waiting import wait_until
 
 DAEMON, VICTIM, THIEF, ONLOOKER = "emotion-daemon", "jetson_1", "jetson_2", "onlooker"
 PASSWORD = "known to those who may"
-ACCESS = f"""\
-pattern write emotions/%u/batch
-pattern write emotions/%u/status
-pattern read emotions/%u/reply
-pattern read emotions/%u/reply/#
-
-user {DAEMON}
-topic read emotions/+/batch
-topic write emotions/+/reply
-topic write emotions/+/reply/#
-
-user {ONLOOKER}
-topic read #
-"""
-CONFIGURATION = """\
-allow_anonymous false
-password_file {folder}/passwords
-acl_file {folder}/access
-use_username_as_clientid true
-allow_zero_length_clientid false
-sys_interval 1
-"""
+ONLOOKERS_ACCESS = f"user {ONLOOKER}\ntopic read #\n"
 Protocols = list[MQTTProtocolVersion]
 EVIL = b"evil"
 BATCH = encode(VICTIM, START, {"evil": {"happy": 666.0}})
@@ -96,7 +75,9 @@ class Site:
 def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     folder = tmp_path_factory.mktemp("site")
     write_logins(folder)
-    broker = Broker(folder, CONFIGURATION.format(folder=folder))
+    broker = Broker(folder, shipped_rules(folder) + "sys_interval 1\n")
+    with (folder / "mosquitto.acl").open("a") as access:
+        access.write(ONLOOKERS_ACCESS)
     broker.password = PASSWORD
     broker.start()
     url, login = f"sqlite:///{folder}/emotion.db", {"EMOTION_MQTT_USERNAME": DAEMON, "EMOTION_MQTT_PASSWORD": PASSWORD}
@@ -126,10 +107,8 @@ def protocols(request: pytest.FixtureRequest) -> Protocols:
 
 
 def write_logins(folder: Path) -> None:
-    """The password file and the access list, as a site has them."""
     program = shutil.which("mosquitto_passwd")
     assert program, "the tests need mosquitto_passwd: apt-get install mosquitto"
-    (folder / "access").write_text(ACCESS)
     (folder / "passwords").touch(mode=0o600)
     for name in (DAEMON, VICTIM, THIEF, ONLOOKER):
         subprocess.run([program, "-b", folder / "passwords", name, PASSWORD], check=True)

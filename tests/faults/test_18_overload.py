@@ -14,7 +14,7 @@ from tests.faults.conftest import Rounds
 from tests.faults.idle import idle_connections
 from tests.faults.rig import running
 from tests.faults.together import together
-from tests.faults.web import SUMMARY, Api
+from tests.web import SUMMARY, Api
 
 IDLE = 500
 LOUD = 50

@@ -13,8 +13,9 @@ import pytest
 from sqlalchemy import insert
 
 from shared.database import writer_engine
-from shared.schema import device, metadata, person_emotion
-from tests.faults.web import SUMMARY, Api
+from shared.schema import device, person_emotion
+from tests.databases import disposing, make_tables
+from tests.web import SUMMARY, Api
 
 STAMP = datetime(2025, 11, 14, 12, 0, tzinfo=UTC)
 
@@ -77,13 +78,11 @@ def fill(database_url: str) -> None:
     """Devices with people whose names are awkward."""
     ids = ["jetson_1", *SHORT_IDS]
     seconds = {"time_happy": 1e308, "time_sad": 0.1, "time_angry": 0.0, "time_neutral": 5e-324}
-    engine = writer_engine(database_url)
-    metadata.create_all(engine)
-    with engine.begin() as connection:
+    make_tables(database_url)
+    with disposing(writer_engine(database_url)) as engine, engine.begin() as connection:
         connection.execute(insert(device), [{"device_id": device_id, "updated_at": STAMP} for device_id in ids])
         rows = [{"device_id": device_id, "person_id": person} for device_id in ids for person in PEOPLE]
         connection.execute(insert(person_emotion), [row | seconds | {"last_seen": STAMP} for row in rows])
-    engine.dispose()
 
 
 def fuzz(api: Api, folder: Path, *options: str, seed: int) -> list[Call]:

@@ -4,20 +4,20 @@ import csv
 import math
 import shutil
 import subprocess
-import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from types import TracebackType
 
 import pytest
 from sqlalchemy import insert
 
 from shared.database import writer_engine
-from shared.schema import metadata, person_emotion
+from shared.schema import person_emotion
+from tests.background import repeatedly
+from tests.databases import disposing, make_tables
 from tests.faults.history import START
-from tests.faults.web import SUMMARY, Api
 from tests.waiting import wait_until
+from tests.web import SUMMARY, Api
 
 SOCKETS = 200
 PATIENCE_SECONDS = 1.0
@@ -39,36 +39,25 @@ GOT_RID_OF = ("body",)
 
 
 class Poller:
-    """Asks for `paths` again and again, each time on a new connection, from the start of the block to its end."""
+    """Asks for `paths`, each time on a new connection, and remembers how long each answer took and which were none."""
 
     def __init__(self, api: Api, *paths: str) -> None:
         self._api = api
         self._paths = paths
-        self._ending = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="poller")
         self.seconds: list[float] = []
         self.failures: list[str] = []
 
-    def __enter__(self) -> "Poller":
-        self._thread.start()
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
-        self._ending.set()
-        self._thread.join()
-
-    def _run(self) -> None:
-        while not self._ending.wait(0.01):
-            for path in self._paths:
-                began = time.monotonic()
-                try:
-                    status = self._api.ask(path).status
-                except OSError as error:
-                    self.failures.append(f"{path}: {error!r}")
-                else:
-                    if status != 200:
-                        self.failures.append(f"{path}: {status}")
-                self.seconds.append(time.monotonic() - began)
+    def poll(self) -> None:
+        for path in self._paths:
+            began = time.monotonic()
+            try:
+                status = self._api.ask(path).status
+            except OSError as error:
+                self.failures.append(f"{path}: {error!r}")
+            else:
+                if status != 200:
+                    self.failures.append(f"{path}: {status}")
+            self.seconds.append(time.monotonic() - began)
 
 
 @pytest.fixture(scope="module")
@@ -84,13 +73,11 @@ def api(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Api]:
 
 
 def fill(database_url: str) -> None:
-    engine = writer_engine(database_url)
-    metadata.create_all(engine)
+    make_tables(database_url)
     seconds = dict.fromkeys(("time_happy", "time_sad", "time_angry", "time_neutral"), 1.0)
     people = [{"device_id": "jetson_1", "person_id": str(n), "last_seen": START, **seconds} for n in range(100)]
-    with engine.begin() as connection:
+    with disposing(writer_engine(database_url)) as engine, engine.begin() as connection:
         connection.execute(insert(person_emotion), people)
-    engine.dispose()
 
 
 @pytest.mark.parametrize("attack", ATTACKS)
@@ -104,7 +91,8 @@ def test_slow_clients_hold_nobody_up(
     seconds = 30 if pytestconfig.getoption("--full") else 3
     handles, memory = api.open_files(), api.memory()
 
-    with Poller(api, "/", SUMMARY) as poller:
+    poller = Poller(api, "/", SUMMARY)
+    with repeatedly(poller.poll, pause=0.01):
         in_all, at_once = attack_for(seconds, attack, api, tmp_path)
     wait_until(lambda: api.open_files() < handles + 20, what=f"the sockets are closed; {handles=} before")
 

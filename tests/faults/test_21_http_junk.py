@@ -13,11 +13,10 @@ from random import Random
 
 import pytest
 
-from shared.database import writer_engine
-from shared.schema import metadata
+from tests.databases import make_tables
 from tests.faults.conftest import Rounds
-from tests.faults.web import HOST, SUMMARY, Api
 from tests.waiting import wait_until
+from tests.web import HOST, SUMMARY, Api
 
 REFUSALS = {*range(400, 500), 501, 505}
 ANSWERED_SECONDS = 5.0
@@ -149,9 +148,7 @@ def api(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Api]:
     """One for all tests of this file: each sees whether it outlived the ones before."""
     folder = tmp_path_factory.mktemp("api")
     url = f"sqlite:///{folder}/emotion.db"
-    engine = writer_engine(url)
-    metadata.create_all(engine)
-    engine.dispose()
+    make_tables(url)
     with Api(url, folder / "log", EMOTION_CORS_ORIGINS=",".join(ORIGINS)) as api:
         yield api
         assert "Traceback" not in api.log()

@@ -2,25 +2,27 @@
 
 import json
 import threading
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from datetime import datetime, timedelta
 from http.client import HTTPConnection
 from pathlib import Path
 from random import Random
-from types import TracebackType
 from typing import Any
 
 import pytest
 
 from shared.batch import encode
+from tests.background import repeatedly
 from tests.brokers import Broker
 from tests.clients import Client
 from tests.faults.history import START, TOPICS
 from tests.faults.rig import SUBSCRIBED
-from tests.faults.web import HOST, SUMMARY, Answer, Api, ask
 from tests.processes import Daemon
 from tests.waiting import wait_until
+from tests.web import HOST, SUMMARY, Answer, Api, ask
 
 DEVICE = "jetson_1"
 PEOPLE = 40
@@ -45,16 +47,16 @@ def test_no_summary_is_torn_or_older_than_one_seen_before(
         Api(database_url, tmp_path / "api.log") as api,
     ):
         daemon.wait_for_log(SUBSCRIBED)
-        with Publisher(broker) as publisher, ThreadPoolExecutor(READERS) as pool:
-            wait_until(lambda: batch_number(summary(api)) > 0, what="the first batch is shown")
+        with publishing(broker) as publisher, ThreadPoolExecutor(READERS) as pool:
+            wait_until(lambda: batch_number(api.summary()) > 0, what="the first batch is shown")
             seen = Seen()
             readers = [
                 pool.submit(read, api, reads // READERS, seen, Random(f"{seed} {number}")) for number in range(READERS)
             ]
             for reader in readers:
                 reader.result()
-        wait_until(lambda: batch_number(summary(api)) == publisher.last, what="the last batch is shown")
-        at_last = [batch_number(summary(api)) for _ in range(20)]  # by every worker
+        wait_until(lambda: batch_number(api.summary()) == publisher.last, what="the last batch is shown")
+        at_last = [batch_number(api.summary()) for _ in range(20)]  # by every worker
 
     print(f"{publisher.last} batches published, {len(seen.bodies)} different ones read; 304: {seen.unchanged} times")
     record_property("rounds", reads)
@@ -64,31 +66,28 @@ def test_no_summary_is_torn_or_older_than_one_seen_before(
 
 
 class Publisher:
-    """Publishes one batch after the other, in little bursts, from the start of the block until the broker has all."""
+    """Publishes one batch after the other, in little bursts."""
 
-    def __init__(self, broker: Broker) -> None:
-        self._client = Client(broker, "publisher")
-        self._ending = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="publisher")
+    def __init__(self, client: Client) -> None:
+        self._client = client
         self.last = 0
 
-    def __enter__(self) -> "Publisher":
-        self._client.__enter__()
-        self._thread.start()
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
-        self._ending.set()
-        self._thread.join()
-        self._client.wait_for_pubacks()
-        self._client.__exit__(kind, error, at)
-
-    def _run(self) -> None:
-        while not self._ending.wait(0.02 if self.last % 5 == 0 else 0.001):
-            if self._client.under_way > 20:
-                continue
+    def publish(self) -> None:
+        if self._client.under_way <= 20:
             self.last += 1
             self._client.send(TOPICS.batch(DEVICE), encode(DEVICE, stamp(self.last), people(self.last)))
+        if self.last % 5 == 0:
+            time.sleep(0.02)
+
+
+@contextmanager
+def publishing(broker: Broker) -> Iterator[Publisher]:
+    """Batches are published from the start of the block to its end; then the broker has all of them."""
+    with Client(broker, "publisher") as client:
+        publisher = Publisher(client)
+        with repeatedly(publisher.publish, pause=0.001):
+            yield publisher
+        client.wait_for_pubacks()
 
 
 class Seen:
@@ -128,10 +127,6 @@ def read(api: Api, times: int, seen: Seen, chance: Random) -> None:
         seen.add(answer, after=newest)
         tag = answer.headers["etag"]
     connection.close()
-
-
-def summary(api: Api) -> Any:
-    return json.loads(api.ask(SUMMARY).body)
 
 
 def batch_number(summary: Any) -> int:

@@ -11,11 +11,10 @@ from sqlalchemy import Engine, select
 
 from emotion_daemon.__main__ import main
 from emotion_daemon.fold import fold
-from emotion_daemon.migrations import upgrade
 from emotion_daemon.store import KEPT_PAYLOAD, Rejected, Store
 from shared.batch import Batch, Cumulative, encode
-from shared.database import writer_engine
 from shared.schema import person_emotion, rejected_message
+from tests.databases import migrated
 
 TOPIC = "emotions/jetson_1/batch"
 RECEIVED_AT = datetime(2025, 11, 14, 12, 35, tzinfo=UTC)
@@ -29,10 +28,8 @@ Run = Callable[..., list[str]]
 @pytest.fixture
 def engine(database_url: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Engine]:
     monkeypatch.setenv("EMOTION_DATABASE_URL", database_url)
-    engine = writer_engine(database_url)
-    upgrade(engine)
-    yield engine
-    engine.dispose()
+    with migrated(database_url) as engine:
+        yield engine
 
 
 @pytest.fixture

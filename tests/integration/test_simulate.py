@@ -1,6 +1,5 @@
 """`python -m emotion_device simulate` as its user runs it."""
 
-import os
 import signal
 import subprocess
 import sys
@@ -13,6 +12,7 @@ import pytest
 from shared.batch import DecodeError, decode
 from tests.brokers import Broker
 from tests.integration.test_publisher import Listener
+from tests.processes import without_settings
 from tests.waiting import free_port, wait_until
 
 
@@ -20,13 +20,9 @@ def command(*arguments: str) -> list[str]:
     return [sys.executable, "-m", "emotion_device", "simulate", *arguments]
 
 
-def environment(**extra: str) -> dict[str, str]:
-    return {name: value for name, value in os.environ.items() if not name.startswith("EMOTION_")} | extra
-
-
 def run(*arguments: str, **extra: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        command(*arguments), env=environment(**extra), capture_output=True, text=True, timeout=60, check=False
+        command(*arguments), env=without_settings() | extra, capture_output=True, text=True, timeout=60, check=False
     )
 
 
@@ -49,7 +45,7 @@ def test_a_signal_ends_it_with_a_summary(broker: Broker, topic_prefix: str, numb
     with Listener(broker, topic_prefix) as listener:
         process = subprocess.Popen(
             command("--host", broker.host, "--port", str(broker.port), "--devices", "2", "--rate", "10"),
-            env=environment(),
+            env=without_settings(),
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,

@@ -23,6 +23,7 @@ from shared import database
 from shared.batch import Cumulative, DecodeError, decode
 from shared.database import sqlite_path, writer_engine
 from shared.schema import device, person_emotion, rejected_message
+from tests.databases import migrated
 from tests.postgresql import PostgreSQL
 
 NOON = datetime(2025, 11, 14, 12, 0, tzinfo=UTC)
@@ -35,10 +36,8 @@ def at(seconds: float) -> datetime:
 
 @pytest.fixture
 def engine(database_url: str) -> Iterator[Engine]:
-    engine = writer_engine(database_url)
-    upgrade(engine)
-    yield engine
-    engine.dispose()
+    with migrated(database_url) as engine:
+        yield engine
 
 
 @pytest.fixture

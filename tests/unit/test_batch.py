@@ -11,30 +11,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from shared.batch import EARLIEST_TIMESTAMP, Batch, Cumulative, DecodeError, Topics, decode, encode
+from tests.examples import README_PAYLOAD, payload
 
 RECEIVED_AT = datetime(2025, 11, 14, 12, 35, tzinfo=UTC)
 STAMP = datetime(2025, 11, 14, 12, 34, 56, tzinfo=UTC)
-EXAMPLE = (
-    b'{"device_id": "jetson_1", "timestamp": "2025-11-14T12:34:56Z",\n'
-    b' "people": [{"person_id": "1", "cumulative": {"happy": 123.5, "sad": 20.0, "angry": 10.0}}]}'
-)
+EXAMPLE = README_PAYLOAD.encode()
 
 
 def read(payload: bytes, device_id: str = "jetson_1") -> Batch:
     return decode(payload, device_id=device_id, received_at=RECEIVED_AT)
-
-
-def payload(
-    *,
-    device_id: str = '"jetson_1"',
-    timestamp: str = '"2025-11-14T12:34:56Z"',
-    person_id: str = '"1"',
-    cumulative: str = '{"happy": 1}',
-    more: str = "",
-) -> bytes:
-    """A valid payload in which some values, written as JSON, are replaced."""
-    person = f'{{"person_id": {person_id}, "cumulative": {cumulative}}}'
-    return f'{{"device_id": {device_id}, "timestamp": {timestamp}, "people": [{person}]{more}}}'.encode()
 
 
 def stamped(text: str) -> Batch:

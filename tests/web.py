@@ -1,16 +1,22 @@
-"""The API under the gunicorn that an operator starts, and what a test asks it."""
+"""The API under the gunicorn that an operator starts, or within the test; and what a test asks it."""
 
-import os
+import json
+import signal
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from http.client import HTTPConnection
 from pathlib import Path
 from types import TracebackType
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import psutil
+from flask.testing import FlaskClient
 
-from tests.processes import ROOT
+from emotion_api import create_app
+from shared.settings import Settings
+from tests.processes import ROOT, without_settings
 from tests.waiting import free_port, wait_until
 
 HOST = "127.0.0.1"
@@ -30,26 +36,34 @@ class Api:
     """gunicorn with the repository's configuration, from the start of the block to its end."""
 
     def __init__(self, database_url: str, log: Path, **settings: str) -> None:
-        kept = {name: value for name, value in os.environ.items() if not name.startswith(("EMOTION_", "GUNICORN_"))}
-        self._environment = kept | {"EMOTION_DATABASE_URL": database_url} | settings
+        self._environment = without_settings() | {"EMOTION_DATABASE_URL": database_url} | settings
         self._log = log
         self.port = free_port()
         self.url = f"http://{HOST}:{self.port}"
 
     def __enter__(self) -> "Api":
-        command = [sys.executable, "-m", "gunicorn", "--bind", f"{HOST}:{self.port}", "emotion_api:create_app()"]
         with self._log.open("ab") as log:
-            self._process = subprocess.Popen(command, cwd=ROOT, env=self._environment, stdout=log, stderr=log)
+            self._process = subprocess.Popen(
+                gunicorn(self.port), cwd=ROOT, env=self._environment, stdout=log, stderr=log
+            )
         try:
             wait_until(self._serves, seconds=30, what="both workers of the API answer")
-        except AssertionError:
-            print(self.log())
-            self._end()
+        except AssertionError as error:
+            error.add_note(self.log())
+            self.stop()
             raise
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
-        self._end()
+        self.stop()
+
+    def signal(self, number: signal.Signals) -> None:
+        self._process.send_signal(number)
+
+    def stop(self) -> int:
+        """End it, if it has not ended yet, and return its exit code."""
+        self.signal(signal.SIGTERM)
+        return self._process.wait(timeout=30)
 
     def workers(self) -> list[psutil.Process]:
         """The processes that answer."""
@@ -66,17 +80,19 @@ class Api:
     def log(self) -> str:
         return self._log.read_text(encoding="utf-8")
 
-    def ask(self, path: str, *, method: str = "GET", **headers: str) -> Answer:
+    def ask(self, path: str, *, method: str = "GET", timeout: float = 15, **headers: str) -> Answer:
         """One request on a connection of its own."""
-        connection = HTTPConnection(HOST, self.port, timeout=15)
+        connection = HTTPConnection(HOST, self.port, timeout=timeout)
         try:
             return ask(connection, path, method=method, **headers)
         finally:
             connection.close()
 
-    def _end(self) -> None:
-        self._process.terminate()
-        self._process.wait(timeout=30)
+    def summary(self, device_id: str | None = None) -> Any:
+        """What the dashboard shows of a device, or of the default one."""
+        answer = self.ask(SUMMARY if device_id is None else f"{SUMMARY}?device_id={device_id}")
+        assert answer.status == 200, answer
+        return json.loads(answer.body)
 
     def _serves(self) -> bool:
         """Whether every worker does; one that is starting up would answer late."""
@@ -85,6 +101,21 @@ class Api:
         except OSError:
             return False
         return answered and self.log().count("Booting worker") == WORKERS
+
+
+def gunicorn(port: int) -> list[str]:
+    """The command that an operator starts it with."""
+    return [sys.executable, "-m", "gunicorn", "--bind", f"{HOST}:{port}", "emotion_api:create_app()"]
+
+
+@contextmanager
+def served(settings: Settings) -> Iterator[FlaskClient]:
+    """The API in this process, without gunicorn."""
+    app = create_app(settings)
+    try:
+        yield app.test_client()
+    finally:
+        app.extensions["engine"].dispose()
 
 
 def ask(connection: HTTPConnection, path: str, *, method: str = "GET", **headers: str) -> Answer:
