@@ -1,12 +1,13 @@
 """The read side: one JSON summary of a device over HTTP. It never writes.
 
-    request -> query -> summary -> JSON
+    request -> access -> query -> summary -> JSON
 
-views      the two addresses of the API: parse, call, answer
+views      the three addresses of the API: parse, call, answer
 reader     the answer for a device, built once and kept until the database changes
 queries    the selects
 summary    rows -> Summary. Pure
 errors     every error as RFC 9457 problem details
+access     who may read at all: bearer tokens
 headers    who may read the answers from a browser, and what a browser may do with them
 docs       the OpenAPI document, Swagger UI and ReDoc, without the internet
 """
@@ -15,7 +16,7 @@ import os
 
 from flask import Flask
 
-from emotion_api import docs, errors, headers, views
+from emotion_api import access, docs, errors, headers, views
 from emotion_api.reader import SummaryReader
 from shared.batch import Topics
 from shared.database import reader_engine, sqlite_path
@@ -39,7 +40,8 @@ def create_app(settings: Settings | None = None) -> Flask:
     app = Flask(__name__, static_folder=None)
     app.extensions["engine"] = engine
     app.register_blueprint(views.blueprint(reader, specification))
-    app.register_blueprint(docs.blueprint(specification))
+    app.register_blueprint(docs.blueprint(specification, with_tokens=bool(settings.api_tokens)))
+    access.register(app, settings.api_tokens)
     errors.register(app, Topics(settings.mqtt_topic_prefix))
-    headers.register(app, settings.cors_origins)
+    headers.register(app, settings.cors_origins, private=bool(settings.api_tokens))
     return app

@@ -10,12 +10,13 @@ from importlib import resources
 from typing import Annotated, Any, TypeAlias
 
 import msgspec
-from flask import Blueprint, Response, abort, current_app, request
+from flask import Blueprint, Response, current_app, request
 from spectree import Response as Responses
 from spectree import SpecTree
 from spectree.model_adapter import get_msgspec_model_adapter
 from spectree.plugins.flask_plugin import FlaskPlugin
 
+from emotion_api.access import CHALLENGE
 from emotion_api.errors import RETRY_AFTER_SECONDS, Problem
 from emotion_api.summary import Summary
 from shared.batch import DEVICE_ID
@@ -61,10 +62,11 @@ _PAGE_POLICY = (
 
 
 _TOO_LONG = "The request line is longer than 2,048 bytes: gunicorn refuses it, in HTML"
+_UNAVAILABLE = "The database cannot be read: try again after Retry-After seconds"
 
 
 class Health(msgspec.Struct, frozen=True):
-    """The API runs."""
+    """All is well: with the API itself, or with what it reads from too."""
 
     status: Annotated[str, msgspec.Meta(examples=["ok"])]
 
@@ -118,6 +120,22 @@ def describe_health(specification: SpecTree) -> Callable[[View], View]:
     return decorator
 
 
+def describe_ready(specification: SpecTree) -> Callable[[View], View]:
+    """Describe a view that answers with Health where the database can be read."""
+    decorator: Callable[[View], View] = specification.validate(
+        resp=Responses(
+            HTTP_200=(Health, "The database can be read"),
+            HTTP_400=(Problem, "Not a valid request"),
+            HTTP_405=(Problem, "A method that is not GET, HEAD or OPTIONS"),
+            HTTP_414=(None, _TOO_LONG),
+            HTTP_500=(Problem, "The server failed"),
+            HTTP_503=(Problem, _UNAVAILABLE),
+        ),
+        operation_id="ready",
+    )
+    return decorator
+
+
 def describe_summary(specification: SpecTree) -> Callable[[View], View]:
     """Describe a view that answers with Summary."""
     decorator: Callable[[View], View] = specification.validate(
@@ -129,20 +147,23 @@ def describe_summary(specification: SpecTree) -> Callable[[View], View]:
             HTTP_405=(Problem, "A method that is not GET, HEAD or OPTIONS"),
             HTTP_414=(None, _TOO_LONG),
             HTTP_500=(Problem, "The server failed"),
-            HTTP_503=(Problem, "The database cannot be read: try again after Retry-After seconds"),
+            HTTP_503=(Problem, _UNAVAILABLE),
         ),
         operation_id="summary",
     )
     return decorator
 
 
-def blueprint(specification: SpecTree) -> Blueprint:
-    """`/openapi.json`, `/docs`, `/redoc` and what the two pages load."""
+def blueprint(specification: SpecTree, *, with_tokens: bool) -> Blueprint:
+    """`/openapi.json`, `/docs`, `/redoc` and what the two pages load.
+
+    `with_tokens` the document says where a bearer token is asked for, and Swagger UI has a button to enter one.
+    """
     pages = Blueprint("docs", __name__)
 
     @cache
     def document() -> bytes:
-        return msgspec.json.encode(openapi(specification))
+        return msgspec.json.encode(openapi(specification, with_tokens=with_tokens))
 
     @pages.get("/openapi.json")
     def openapi_json() -> Response:
@@ -156,16 +177,14 @@ def blueprint(specification: SpecTree) -> Blueprint:
     def redoc() -> Response:
         return _page("static/redoc.html")
 
-    @pages.get("/docs/assets/<name>")
+    @pages.get(f"/docs/assets/<any({','.join(ASSETS)}):name>")
     def asset(name: str) -> Response:
-        if name not in ASSETS:
-            abort(404)
         return _file(_content(*ASSETS[name]), _media_type(name))
 
     return pages
 
 
-def openapi(specification: SpecTree) -> dict[str, Any]:
+def openapi(specification: SpecTree, *, with_tokens: bool) -> dict[str, Any]:
     """The OpenAPI 3.1 document of the current application."""
     document: dict[str, Any] = msgspec.json.decode(msgspec.json.encode(specification.spec))
     operations = [path["get"] for path in document["paths"].values()]
@@ -174,12 +193,31 @@ def openapi(specification: SpecTree) -> dict[str, Any]:
             if status >= "400" and "content" in response:
                 response["content"] = {"application/problem+json": response["content"]["application/json"]}
         operation["responses"]["414"]["content"] = {"text/html": {"schema": {"type": "string"}}}
-    summary = document["paths"]["/api/dashboard/summary"]["get"]["responses"]
-    summary["200"]["content"]["application/json"]["example"] = EXAMPLE
-    summary["503"]["headers"] = {
-        "Retry-After": {"description": "seconds", "schema": {"type": "integer", "examples": [RETRY_AFTER_SECONDS]}}
-    }
+        if "503" in operation["responses"]:
+            operation["responses"]["503"]["headers"] = {
+                "Retry-After": {
+                    "description": "seconds",
+                    "schema": {"type": "integer", "examples": [RETRY_AFTER_SECONDS]},
+                }
+            }
+    summary = document["paths"]["/api/dashboard/summary"]["get"]
+    summary["responses"]["200"]["content"]["application/json"]["example"] = EXAMPLE
+    if with_tokens:
+        _ask_for_token(document, summary)
     return document
+
+
+def _ask_for_token(document: dict[str, Any], operation: dict[str, Any]) -> None:
+    """Have `document` say that `operation` is for whoever sends a bearer token."""
+    document["components"]["securitySchemes"] = {
+        "token": {"type": "http", "scheme": "bearer", "description": "one of those in EMOTION_API_TOKEN"}
+    }
+    operation["security"] = [{"token": []}]
+    operation["responses"]["401"] = {
+        "description": "No bearer token was sent, or one that is not known",
+        "headers": {"WWW-Authenticate": {"schema": {"type": "string", "examples": [CHALLENGE]}}},
+        "content": operation["responses"]["400"]["content"],
+    }
 
 
 def _page(path: str) -> Response:

@@ -19,6 +19,13 @@ _PEOPLE = select(
     person_emotion.c.last_seen,
 ).where(person_emotion.c.device_id == bindparam("device_id"))
 
+_ANY_DEVICE = select(device.c.device_id).limit(1)
+
+
+def any_device(connection: Connection) -> str | None:
+    """The id of one of the devices, None where there is none yet: whether the table can be read."""
+    return connection.execute(_ANY_DEVICE).scalar()
+
 
 def device_row(connection: Connection, device_id: str) -> tuple[str | None, datetime | None]:
     """The device's `device_name` and `updated_at`, both None where there is no such device."""

@@ -8,7 +8,8 @@ import logging
 import os
 import sqlite3
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from hashlib import blake2b
 from pathlib import Path
 from typing import NamedTuple
@@ -60,17 +61,27 @@ class SummaryReader:
 
     def read(self, device_id: str) -> Answer:
         """The summary of a valid `device_id`, as of now. Raises DatabaseUnavailable."""
+        with self._connection() as connection:
+            return self._answer(connection, device_id)
+
+    def check(self) -> None:
+        """Read from the table of devices, kept answers or not. Raises DatabaseUnavailable."""
+        with self._connection() as connection:
+            queries.any_device(connection)
+
+    @contextmanager
+    def _connection(self) -> Iterator[Connection]:
+        """A connection of the engine. What goes wrong with it is noted, and raised as DatabaseUnavailable."""
         began = time.monotonic()
         try:
             with self._engine.connect() as connection:
-                answer = self._answer(connection, device_id)
+                yield connection
         except _TROUBLE as error:
             reason = " ".join(str(getattr(error, "orig", None) or error).split())
             self._note_failure(began, reason)
             self._engine.dispose()  # whoever keeps SQLite's -shm open after its -wal was cut keeps others out as well
             raise DatabaseUnavailable(reason) from error
         self._note_success()
-        return answer
 
     def _note_failure(self, began: float, reason: str) -> None:
         # A request that waited since before the end of the last outage says nothing of a new one.

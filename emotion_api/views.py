@@ -10,6 +10,8 @@ from shared.batch import DEVICE_ID
 
 DEFAULT_DEVICE_ID = "jetson_1"
 
+_OK = b'{"status":"ok"}'
+
 
 def blueprint(reader: SummaryReader, specification: SpecTree) -> Blueprint:
     """The addresses of the API, described to `specification`."""
@@ -20,9 +22,19 @@ def blueprint(reader: SummaryReader, specification: SpecTree) -> Blueprint:
     def health() -> Response:
         """Health
 
-        Answers as soon as the API runs, also while its database cannot be read.
+        Answers as soon as the API runs, also while its database cannot be read, and asks for no token.
         """
-        return Response(b'{"status":"ok"}', content_type="application/json")
+        return Response(_OK, content_type="application/json")
+
+    @views.get("/readyz")
+    @docs.describe_ready(specification)
+    def ready() -> Response:
+        """Readiness
+
+        Answers 200 as soon as this worker can read its database, and asks for no token.
+        """
+        reader.check()
+        return Response(_OK, content_type="application/json")
 
     @views.get("/api/dashboard/summary")
     @docs.describe_summary(specification)

@@ -10,6 +10,8 @@ store        4. one transaction: known rows, changed rows, rejected messages
              database_file: one daemon a SQLite file, and the file is still the one that was opened
 notices      what devices do: which of it is worth a log line, and how often
 trouble      what fails again and again: a line when it begins, one when it is over
+heartbeat    what those who watch the daemon are told: the health file, systemd
+health       `python -m emotion_daemon.health`: reads that file; imports next to nothing, as this file has to
 rejected     `python -m emotion_daemon rejected`: list and replay what was no valid batch
 migrations   the schema by Alembic, upgraded at the start
 """

@@ -12,6 +12,7 @@ import signal
 import sys
 import time
 from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
 from types import FrameType
 
 from alembic.util import CommandError
@@ -20,6 +21,7 @@ from sqlalchemy.exc import DBAPIError
 
 from emotion_daemon import rejected
 from emotion_daemon.database_file import DatabaseFileError, only_one
+from emotion_daemon.heartbeat import Heartbeat
 from emotion_daemon.ingest import Ingest, LeftWithBrokerError
 from emotion_daemon.migrations import upgrade
 from emotion_daemon.notices import Notices
@@ -40,7 +42,9 @@ def main(arguments: list[str] | None = None) -> int:
     options = _parse(arguments)
     try:
         settings = Settings.from_environ(os.environ)
-        _check_folder(settings)
+        _check_folder("EMOTION_DATABASE_URL", sqlite_path(settings.database_url))
+        if options.command is None:
+            _check_folder("EMOTION_HEALTH_FILE", settings.health_file)
     except SettingsError as error:
         print(f"emotion_daemon: {error}", file=sys.stderr)
         return 2
@@ -55,8 +59,8 @@ def main(arguments: list[str] | None = None) -> int:
     signal.signal(signal.SIGTERM, stop)
     signal.signal(signal.SIGINT, stop)
     try:
-        with _alone(settings):
-            return _run(engine, settings, stop) if _upgrade(engine, stop) else 0
+        with _alone(settings), Heartbeat(settings.health_file, os.environ) as heartbeat:
+            return _run(engine, settings, stop, heartbeat) if _upgrade(engine, stop, heartbeat) else 0
     except (DatabaseFileError, DatabaseUnusableError, SessionTakenOverError) as error:
         log.error("%s; leaving", error)
         return 1
@@ -80,7 +84,7 @@ class Stop:
         self.requested = True
 
 
-def _run(engine: Engine, settings: Settings, stop: Stop) -> int:
+def _run(engine: Engine, settings: Settings, stop: Stop, heartbeat: Heartbeat) -> int:
     topics = Topics(settings.mqtt_topic_prefix)
     subscriber = Subscriber(
         host=settings.mqtt_host,
@@ -90,16 +94,19 @@ def _run(engine: Engine, settings: Settings, stop: Stop) -> int:
         username=settings.mqtt_username,
         password=settings.mqtt_password,
         tls_ca=settings.mqtt_tls_ca,
+        heartbeat=heartbeat,
     )
     ingest = Ingest(
         source=subscriber,
         store=Store(engine),
         topics=topics,
         notices=Notices(now=time.monotonic()),
+        heartbeat=heartbeat,
         stopping=lambda: stop.requested,
     )
     # What was imported stays for good: looking through it for garbage stopped the loop for 40 ms now and then.
     gc.freeze()
+    heartbeat.ready()
     try:
         ingest.run()
     except LeftWithBrokerError as error:
@@ -117,7 +124,7 @@ def _alone(settings: Settings) -> AbstractContextManager[None]:
     return nullcontext() if path is None else only_one(path.resolve())  # one lock, whichever link leads to it
 
 
-def _upgrade(engine: Engine, stop: Stop) -> bool:
+def _upgrade(engine: Engine, stop: Stop, heartbeat: Heartbeat) -> bool:
     """Bring the schema up to date, waiting for a database that does not answer yet; False if stopped meanwhile."""
     trouble = Trouble(log, then=f"trying again every {_RETRY_SECONDS:.0f} s")
     while not stop.requested:
@@ -130,7 +137,10 @@ def _upgrade(engine: Engine, stop: Stop) -> bool:
         except DBAPIError as error:
             if not is_temporary(error):
                 raise DatabaseUnusableError(f"the database cannot be used: {reason(error)}") from error
-            trouble.failed(f"the database does not answer: {reason(error)}", now=time.monotonic())
+            why = f"the database does not answer: {reason(error)}"
+            trouble.failed(why, now=time.monotonic())
+            heartbeat.database(why)
+            heartbeat.beat(now=time.monotonic())
             time.sleep(_RETRY_SECONDS)
         else:
             if trouble.began is not None:
@@ -212,16 +222,17 @@ def _count(text: str) -> int:
     return int(text)
 
 
-def _check_folder(settings: Settings) -> None:
-    """The daemon creates the database file, but not the folder: a missing one is a volume that was not mounted."""
-    path = sqlite_path(settings.database_url)
+def _check_folder(name: str, path: Path | None) -> None:
+    """The daemon creates its files, but not the folders: a missing one is a volume that was not mounted."""
     if path is None:
         return
     folder = path.absolute().parent
     if not folder.is_dir():
-        raise SettingsError("EMOTION_DATABASE_URL", f"names a file in {folder}, but there is no such folder: create it")
+        raise SettingsError(name, f"names a file in {folder}, but there is no such folder: create it")
     if not os.access(folder, os.W_OK | os.X_OK):
-        raise SettingsError("EMOTION_DATABASE_URL", f"names a file in {folder}, but this user may not write there")
+        raise SettingsError(name, f"names a file in {folder}, but this user may not write there")
+    if path.is_dir():
+        raise SettingsError(name, f"names {str(path)!r}, which is a folder: name a file in it")
 
 
 def _configure_logging(settings: Settings) -> None:

@@ -12,6 +12,7 @@ from sqlalchemy.exc import DBAPIError
 
 from emotion_daemon.arrival import ArrivalOrder
 from emotion_daemon.fold import fold
+from emotion_daemon.heartbeat import Heartbeat
 from emotion_daemon.notices import Notices
 from emotion_daemon.store import LASTING, Rejected, Store, is_temporary, reason, refusal
 from emotion_daemon.subscriber import Message
@@ -79,6 +80,7 @@ class Ingest:
         store: Store,
         topics: Topics,
         notices: Notices,
+        heartbeat: Heartbeat | None = None,
         stopping: Callable[[], bool] = lambda: False,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
         monotonic: Callable[[], float] = time.monotonic,
@@ -87,6 +89,7 @@ class Ingest:
         self._store = store
         self._topics = topics
         self._notices = notices
+        self._heartbeat = heartbeat or Heartbeat()
         self._now = now
         self._monotonic = monotonic
         self._stopping = stopping
@@ -126,9 +129,9 @@ class Ingest:
         self._notices.accepted(batch)
         return _Entry(message, batch)
 
-    def _reject(self, message: Message, reason: str, received_at: datetime) -> _Entry:
-        self._notices.rejected(message.topic, reason)
-        return _Entry(message, Rejected(message.topic, reason, message.payload, received_at, message.dup))
+    def _reject(self, message: Message, why: str, received_at: datetime) -> _Entry:
+        self._notices.rejected(message.topic, why)
+        return _Entry(message, Rejected(message.topic, why, message.payload, received_at, message.dup))
 
     def _commit_or_halve(self, entries: list[_Entry]) -> None:
         """Commit the group; if the database will never take it, halve it until the one bad message stands alone."""
@@ -155,7 +158,9 @@ class Ingest:
             except DBAPIError as error:
                 if not is_temporary(error):
                     raise
-                lasted = self._trouble.failed(f"cannot commit: {reason(error)}", now=self._monotonic())
+                why = f"cannot commit: {reason(error)}"
+                lasted = self._trouble.failed(why, now=self._monotonic())
+                self._heartbeat.database(why)
             if self._stopping() and lasted > STOP_PATIENCE_SECONDS:
                 raise LeftWithBrokerError(len(entries))
             self._source.wait(delay, until=self._stopping)
@@ -163,6 +168,7 @@ class Ingest:
                 entry.tried_before()
         if self._trouble.began is not None:
             lasted = self._trouble.over(now=self._monotonic())
+            self._heartbeat.database(None)
             waited = len(entries) + self._source.waiting
             log.warning(
                 "committing again after %.1f s; %d messages had waited here, others with the broker", lasted, waited

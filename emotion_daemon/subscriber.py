@@ -25,6 +25,7 @@ from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
 from paho.mqtt.subscribeoptions import SubscribeOptions
 
+from emotion_daemon.heartbeat import Heartbeat
 from emotion_daemon.trouble import Trouble
 from shared.batch import Topics
 
@@ -115,6 +116,7 @@ class Subscriber:
         password: str | None = None,
         tls_ca: Path | None = None,
         group_limit: int = GROUP_LIMIT,
+        heartbeat: Heartbeat | None = None,
     ) -> None:
         self._host, self._port = host, port
         self._client_id = client_id
@@ -137,6 +139,8 @@ class Subscriber:
         self._next_attempt = time.monotonic()
         self._heard_at = 0.0
         self._pinged_at: float | None = None
+        self._heartbeat = heartbeat or Heartbeat()
+        self._heartbeat.broker(f"not subscribed to the broker at {host}:{port} yet")
         self._client = self._make_client(username, password, tls_ca)
 
     @property
@@ -207,14 +211,20 @@ class Subscriber:
     def _say_goodbye(self) -> None:
         self._closing = True
         end = time.monotonic() + GOODBYE_SECONDS
-        if self._subscribed:
+        if self._connected():
+            # Once this is answered the broker has read all before it, acks and replies. paho closes the socket behind
+            # its DISCONNECT, and with something unread in it TCP takes back what is still under way.
             offline = self._publish_presence("offline")
-            while self._subscribed and not offline.is_published() and time.monotonic() < end:
+            while self._connected() and not offline.is_published() and time.monotonic() < end:
                 self._pump(0.1, limit=self._window_limit)
         self._client.disconnect()
         self._client.loop_write()  # also where the broker took all the time that there was
         while self._client.socket() is not None and time.monotonic() < end:
             self._pump(0.1, limit=self._window_limit)
+
+    def _connected(self) -> bool:
+        """Whether a CONNACK has come and no end since; paho says so too long where the broker sends the DISCONNECT."""
+        return self._open and self._client.is_connected()
 
     def _make_client(self, username: str | None, password: str | None, tls_ca: Path | None) -> mqtt.Client:
         client = mqtt.Client(
@@ -235,6 +245,7 @@ class Subscriber:
 
     def _pump(self, timeout: float, *, limit: int) -> None:
         """Wait up to `timeout` seconds for the socket, then read until it is empty or the inbox full, and write."""
+        self._heartbeat.beat(now=time.monotonic())
         if self._client.socket() is None and not self._connect(timeout):
             return
         has_room = self._has_room(limit)
@@ -310,6 +321,7 @@ class Subscriber:
         properties.SessionExpiryInterval = FOREVER
         properties.ReceiveMaximum = 2 * self._group_limit
         properties.MaximumPacketSize = MAX_PACKET_BYTES
+        self._heartbeat.beat(now=time.monotonic(), early=True)  # a silent host takes 5 s an address, its name longer
         try:
             # paho's default, clean_start on the first connect, would wipe the queue at every start of the process.
             self._client.connect(self._host, self._port, KEEPALIVE_SECONDS, clean_start=False, properties=properties)
@@ -326,6 +338,7 @@ class Subscriber:
         now = time.monotonic()
         self._next_attempt = now + longest * random.uniform(0.5, 1)
         self._trouble.failed(trouble, now=now)
+        self._heartbeat.broker(trouble)
 
     def _publish_presence(self, presence: str) -> mqtt.MQTTMessageInfo:
         return self._client.publish(self._topics.status(self._client_id), presence, qos=1, retain=True)
@@ -363,6 +376,7 @@ class Subscriber:
         self._subscribed_since = self._heard_at = time.monotonic()
         self._pinged_at = None
         lasted = self._trouble.over(now=self._subscribed_since)
+        self._heartbeat.broker(None)
         log.info(
             "connected to %s:%d as %s%s, subscribed to %s; the broker %s",
             self._host,

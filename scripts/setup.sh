@@ -1,4 +1,5 @@
-# Sourced by scripts/run and scripts/test: Python, system packages, the virtual environment. Debian or Ubuntu.
+# Sourced by scripts/run and its like: Python, system packages, the virtual environment. Debian or Ubuntu.
+# DEBIANS_BROKER: set by scripts/install, which wants the broker that the package starts.
 
 say() { printf '%s\n' "$*" >&2; }
 die() { say "$(basename "$0"): $*"; exit 1; }
@@ -26,7 +27,7 @@ apt_install() {
     "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive RUNLEVEL=1 \
         apt-get install -y -qq --no-install-recommends "$@" >/dev/null </dev/null ||
         die "apt could not install $*: see above"
-    if [[ " $* " == *" mosquitto "* ]] && [ -d /run/systemd/system ]; then
+    if [[ " $* " == *" mosquitto "* ]] && [ -d /run/systemd/system ] && [ -z "${DEBIANS_BROKER:-}" ]; then
         "${as_root[@]}" systemctl disable --quiet --now mosquitto
     fi
 }

@@ -1,6 +1,7 @@
 """The settings of all processes: read from the environment once, checked, and passed down as one frozen object."""
 
 import difflib
+import re
 import ssl
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -12,11 +13,13 @@ from shared.batch import DEVICE_ID
 
 PREFIX = "EMOTION_"
 
-_SECRETS = ("DATABASE_URL", "MQTT_USERNAME", "MQTT_PASSWORD")
+_SECRETS = ("DATABASE_URL", "MQTT_USERNAME", "MQTT_PASSWORD", "API_TOKEN")
 _BACKENDS = ("sqlite", "postgresql+psycopg")
 _LOG_LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR")
 _TRUE, _FALSE = ("1", "true", "yes", "on"), ("0", "false", "no", "off")
 _MAX_DEVICE_NAME = 200
+_TOKEN = re.compile(r"[A-Za-z0-9\-._~+/]+=*")  # RFC 6750, section 2.1: b64token
+_MIN_TOKEN, _MAX_TOKEN = 16, 4_096  # characters; gunicorn takes no header beyond 8,190 bytes
 
 
 class SettingsError(ValueError):
@@ -39,10 +42,12 @@ class Settings:
     mqtt_client_id: str = "emotion-daemon"
     mqtt_topic_prefix: str = "emotions"
     mqtt_tls_ca: Path | None = None
+    api_tokens: tuple[str, ...] = field(default=(), repr=False)
     cors_origins: tuple[str, ...] = ("http://localhost:3000", "http://127.0.0.1:3000")
     device_names: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({"jetson_1": "Entrance Camera"}))
     log_level: str = "INFO"
     sql_echo: bool = False
+    health_file: Path | None = None
     unknown: tuple[str, ...] = ()
     """Sentences about variables that start with EMOTION_ and are no setting, for a warning in the log."""
 
@@ -60,10 +65,12 @@ class Settings:
             mqtt_client_id=read.text("MQTT_CLIENT_ID", default.mqtt_client_id),
             mqtt_topic_prefix=read.text("MQTT_TOPIC_PREFIX", default.mqtt_topic_prefix),
             mqtt_tls_ca=read.file("MQTT_TLS_CA"),
+            api_tokens=read.tokens("API_TOKEN"),
             cors_origins=read.listed("CORS_ORIGINS", default.cors_origins),
             device_names=read.names("DEVICE_NAMES", default.device_names),
             log_level=read.text("LOG_LEVEL", default.log_level).upper(),
             sql_echo=read.flag("SQL_ECHO", default.sql_echo),
+            health_file=read.path("HEALTH_FILE"),
             unknown=read.unknown(),
         )
         _check(settings)
@@ -78,9 +85,7 @@ class _Reader:
         self._known: set[str] = set()
 
     def text(self, name: str, default: str) -> str:
-        self._known.add(PREFIX + name)
-        value = self._environ.get(PREFIX + name, "").strip()
-        return value or self._secret_file(name) or default
+        return self._value(name) or self._secret_file(name) or default
 
     def port(self, name: str, default: int) -> int:
         value = self.text(name, str(default))
@@ -94,6 +99,10 @@ class _Reader:
             raise SettingsError(PREFIX + name, f"is {value!r}, but it is either true or false")
         return value in _TRUE
 
+    def path(self, name: str) -> Path | None:
+        value = self.text(name, "")
+        return Path(value) if value else None
+
     def file(self, name: str) -> Path | None:
         value = self.text(name, "")
         if not value:
@@ -105,6 +114,25 @@ class _Reader:
     def listed(self, name: str, default: tuple[str, ...]) -> tuple[str, ...]:
         value = self.text(name, "")
         return tuple(part.strip() for part in value.split(",") if part.strip()) if value else default
+
+    def tokens(self, name: str) -> tuple[str, ...]:
+        """Bearer tokens, commas or white space between them; in a file, lines that start with # are comments."""
+        variable, text = PREFIX + name, self._value(name)
+        if not text:
+            variable = f"{PREFIX}{name}_FILE"
+            lines = self._secret_file(name).splitlines()
+            text = "\n".join(line for line in lines if not line.lstrip().startswith("#")).strip()
+        tokens = tuple(text.replace(",", " ").split())
+        if text and not tokens:
+            raise SettingsError(variable, "has commas and no token: put one in, or leave it empty to ask for none")
+        for number, token in enumerate(tokens, 1):
+            if not _TOKEN.fullmatch(token) or not _MIN_TOKEN <= len(token) <= _MAX_TOKEN:
+                raise SettingsError(
+                    variable,
+                    f"has a token (number {number} of {len(tokens)}) that is not {_MIN_TOKEN} to {_MAX_TOKEN:,} of "
+                    "A-Z a-z 0-9 - . _ ~ + / with = at the end only: `openssl rand -hex 32` makes a good one",
+                )
+        return tokens
 
     def names(self, name: str, default: Mapping[str, str]) -> Mapping[str, str]:
         names = {}
@@ -126,6 +154,10 @@ class _Reader:
         """A sentence for every EMOTION_ variable that nothing asked for. Call it last."""
         names = sorted(name for name in self._environ if name.startswith(PREFIX) and name not in self._known)
         return tuple(_unknown(name, self._known) for name in names)
+
+    def _value(self, name: str) -> str:
+        self._known.add(PREFIX + name)
+        return self._environ.get(PREFIX + name, "").strip()
 
     def _secret_file(self, name: str) -> str:
         if name not in _SECRETS:

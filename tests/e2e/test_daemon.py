@@ -14,20 +14,17 @@ import pytest
 from sqlalchemy import select
 
 from shared.batch import encode
-from shared.database import reader_engine, sqlite_path
+from shared.database import sqlite_path
 from shared.schema import device, rejected_message
 from tests.brokers import Broker
 from tests.clients import Client
+from tests.databases import reading
+from tests.examples import README_PAYLOAD
 from tests.faults.history import START, TOPICS, Fleet, stored_rows
 from tests.faults.rig import SUBSCRIBED, Rig, locked, running
 from tests.postgresql import PostgreSQL
 from tests.processes import ROOT, Daemon, environment
 from tests.waiting import wait_until
-
-DESIGN_PAYLOAD = (
-    '{"device_id": "jetson_1", "timestamp": "2025-11-14T12:34:56Z",\n'
-    ' "people": [{"person_id": "1", "cumulative": {"happy": 123.5, "sad": 20.0, "angry": 10.0}}]}'
-)
 
 
 @pytest.fixture
@@ -50,15 +47,13 @@ def mosquitto_pub(broker: Broker, *arguments: str) -> None:
 
 
 def test_the_documented_payload_is_stored_exactly(daemon: Daemon, broker: Broker, sqlite_url: str) -> None:
-    mosquitto_pub(broker, "-t", "emotions/jetson_1/batch", "-m", DESIGN_PAYLOAD)
+    mosquitto_pub(broker, "-t", "emotions/jetson_1/batch", "-m", README_PAYLOAD)
     stored = wait_until(lambda: stored_rows(sqlite_url), what="the row is there")
 
     stamp = datetime(2025, 11, 14, 12, 34, 56, tzinfo=UTC)
     assert stored == {("jetson_1", "1"): (123.5, 20.0, 10.0, 0.0, stamp)}
-    engine = reader_engine(sqlite_url)
-    with engine.connect() as connection:
+    with reading(sqlite_url) as connection:
         devices = connection.execute(select(device)).all()
-    engine.dispose()
     assert devices == [("jetson_1", None, stamp)]
 
 
@@ -67,7 +62,7 @@ def test_who_asks_is_answered_after_the_commit(daemon: Daemon, broker: Broker, s
         client.listen("emotions/jetson_1/reply")
         client.publish(
             "emotions/jetson_1/batch",
-            DESIGN_PAYLOAD.encode(),
+            README_PAYLOAD.encode(),
             response_topic="emotions/jetson_1/reply",
             correlation_data=b"42",
         )
@@ -98,13 +93,11 @@ def test_what_is_no_batch_is_recorded_and_does_not_stop_what_is(
 ) -> None:
     mosquitto_pub(broker, "-t", "emotions/jetson_1/batch", "-m", "{")
     mosquitto_pub(broker, "-t", "emotions/jetson_1/batch", "-n")
-    mosquitto_pub(broker, "-t", "emotions/jetson_1/batch", "-m", DESIGN_PAYLOAD)
+    mosquitto_pub(broker, "-t", "emotions/jetson_1/batch", "-m", README_PAYLOAD)
     wait_until(lambda: stored_rows(sqlite_url), what="the valid batch is there")
 
-    engine = reader_engine(sqlite_url)
-    with engine.connect() as connection:
+    with reading(sqlite_url) as connection:
         payloads = list(connection.scalars(select(rejected_message.c.payload).order_by(rejected_message.c.id)))
-    engine.dispose()
     assert payloads == [b"{", b""]
 
 
@@ -116,12 +109,12 @@ def test_sigint_ends_it_like_sigterm(daemon: Daemon) -> None:
 
 
 def test_what_was_stored_before_a_stop_does_not_come_again(daemon: Daemon, broker: Broker, sqlite_url: str) -> None:
-    mosquitto_pub(broker, "-t", "emotions/jetson_1/batch", "-m", DESIGN_PAYLOAD)
+    mosquitto_pub(broker, "-t", "emotions/jetson_1/batch", "-m", README_PAYLOAD)
     wait_until(lambda: stored_rows(sqlite_url), what="the row is there")
     daemon.stop()
     daemon.start()
     daemon.wait_for_log("the broker kept our session")
-    mosquitto_pub(broker, "-t", "emotions/jetson_2/batch", "-m", DESIGN_PAYLOAD.replace("jetson_1", "jetson_2"))
+    mosquitto_pub(broker, "-t", "emotions/jetson_2/batch", "-m", README_PAYLOAD.replace("jetson_1", "jetson_2"))
     wait_until(lambda: len(stored_rows(sqlite_url)) == 2, what="the next batch is there")
 
     assert daemon.log().count("first batch from jetson_1") == 1
@@ -129,7 +122,7 @@ def test_what_was_stored_before_a_stop_does_not_come_again(daemon: Daemon, broke
 
 def test_a_second_signal_leaves_at_once(daemon: Daemon, broker: Broker, sqlite_url: str) -> None:
     with locked(sqlite_url):
-        mosquitto_pub(broker, "-t", "emotions/jetson_1/batch", "-m", DESIGN_PAYLOAD)
+        mosquitto_pub(broker, "-t", "emotions/jetson_1/batch", "-m", README_PAYLOAD)
         daemon.wait_for_log("cannot commit")
         daemon.signal(signal.SIGTERM)
         daemon.signal(signal.SIGINT)  # of two alike, the kernel may deliver one
@@ -144,7 +137,7 @@ def test_a_stop_while_the_database_is_locked_leaves_the_group_with_the_broker(
     with Daemon(broker, database_url, log) as daemon:
         daemon.wait_for_log(SUBSCRIBED)
         with locked(database_url):
-            mosquitto_pub(broker, "-t", "emotions/jetson_1/batch", "-m", DESIGN_PAYLOAD)
+            mosquitto_pub(broker, "-t", "emotions/jetson_1/batch", "-m", README_PAYLOAD)
             daemon.wait_for_log("cannot commit")
             daemon.signal(signal.SIGTERM)
             code = daemon.wait(seconds=10)  # after which an orchestrator kills
@@ -172,7 +165,7 @@ def test_a_broker_that_is_down_at_the_start_is_waited_for(broker: Broker, sqlite
         daemon.wait_for_log("cannot reach the broker")
         broker.start()
         daemon.wait_for_log(SUBSCRIBED)
-        mosquitto_pub(broker, "-t", "emotions/jetson_1/batch", "-m", DESIGN_PAYLOAD)
+        mosquitto_pub(broker, "-t", "emotions/jetson_1/batch", "-m", README_PAYLOAD)
         wait_until(lambda: stored_rows(sqlite_url), what="the row is there")
 
         assert daemon.stop() == 0
@@ -293,7 +286,7 @@ def test_a_batch_that_comes_when_the_database_file_was_deleted_is_in_the_next_on
     broker: Broker, sqlite_url: str, daemon: Daemon, tmp_path: Path
 ) -> None:
     (tmp_path / "emotion.db").unlink()
-    mosquitto_pub(broker, "-t", "emotions/jetson_1/batch", "-m", DESIGN_PAYLOAD)
+    mosquitto_pub(broker, "-t", "emotions/jetson_1/batch", "-m", README_PAYLOAD)
     code = daemon.wait()
     (tmp_path / "emotion.db-wal").unlink(missing_ok=True)
     (tmp_path / "emotion.db-shm").unlink(missing_ok=True)

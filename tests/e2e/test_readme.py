@@ -8,13 +8,14 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
-from urllib.request import urlopen
 
 import pytest
 
 from tests.brokers import Broker
-from tests.processes import ROOT, api, daemon
+from tests.examples import README_SUMMARY
+from tests.processes import ROOT, Daemon
 from tests.waiting import wait_until
+from tests.web import Api
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 
@@ -23,19 +24,19 @@ class System(NamedTuple):
     """Broker, daemon and API as a reader of the README has them."""
 
     broker: Broker
-    api: str
+    api: Api
 
     def summary(self) -> Any:
-        with urlopen(f"{self.api}/api/dashboard/summary?device_id=jetson_1", timeout=10) as response:
-            return json.load(response)
+        return self.api.summary("jetson_1")
 
 
 @pytest.fixture
 def system(broker: Broker, sqlite_url: str, tmp_path: Path) -> Iterator[System]:
     log = tmp_path / "log"
-    with daemon(broker, sqlite_url, log), api(broker, sqlite_url, log) as base:
-        wait_until(lambda: " connected to " in log.read_text(), what="the daemon is subscribed")
-        yield System(broker, base)
+    with Daemon(broker, sqlite_url, log) as daemon, Api(sqlite_url, log) as api:
+        daemon.wait_for_log(" connected to ")
+        yield System(broker, api)
+        daemon.stop()
 
 
 def code(language: str, containing: str) -> str:
@@ -52,7 +53,7 @@ def run_python(block: str, broker: Broker) -> str:
 
 def run_shell(block: str, system: System) -> str:
     block = re.sub(r"^(mosquitto_\w+)", rf"\1 -p {system.broker.port}", block, flags=re.MULTILINE)
-    return run(["bash", "-ec", block.replace("http://127.0.0.1:8000", system.api)])
+    return run(["bash", "-ec", block.replace("http://127.0.0.1:8000", system.api.url)])
 
 
 def run(command: list[str], **environment: str) -> str:
@@ -69,23 +70,7 @@ def test_the_first_batch_that_is_published_is_in_the_answer_that_is_read_back(sy
     run_shell(publish, system)
 
     wait_until(lambda: system.summary()["current_people"], what="the batch is in the summary")
-    assert json.loads(run_shell(f"curl -s {curl}", system)) == {
-        "device_id": "jetson_1",
-        "device_name": "Entrance Camera",
-        "updated_at": "2025-11-14T12:34:56Z",
-        "emotion_totals": {"happy": 123.5, "sad": 20.0, "angry": 10.0, "neutral": 0.0},
-        "current_people": [
-            {
-                "person_id": "1",
-                "current_emotion": "happy",
-                "time_happy": 123.5,
-                "time_sad": 20.0,
-                "time_angry": 10.0,
-                "time_neutral": 0.0,
-                "last_seen": "2025-11-14T12:34:56Z",
-            }
-        ],
-    }
+    assert json.loads(run_shell(f"curl -s {curl}", system)) == README_SUMMARY
 
 
 def test_the_device_snippet_without_our_package_publishes_a_batch(system: System) -> None:
@@ -98,7 +83,10 @@ def test_the_device_snippet_with_publisher_publishes_batches_and_prints_the_answ
     printed = run_python(code("python", "Publisher("), system.broker)
 
     assert set(printed.splitlines()) == {"ok 1 None"}
-    wait_until(lambda: system.summary()["emotion_totals"]["happy"] == 126.5, what="the last batch is in the summary")
+    wait_until(
+        lambda: system.summary()["emotion_totals"]["happy"] == 126.5,
+        what="the last batch is in the summary",
+    )
 
 
 def test_the_request_from_the_command_line_gets_the_reason_why_it_was_rejected(system: System) -> None:
@@ -112,7 +100,7 @@ def test_the_dashboard_module_fetches_the_summary(system: System, tmp_path: Path
     script = "import { getSummary } from './emotions.mjs'; console.log(JSON.stringify(await getSummary('jetson_1')))"
     (tmp_path / "main.mjs").write_text(script)
 
-    printed = run(["node", str(tmp_path / "main.mjs")], NEXT_PUBLIC_EMOTION_API=system.api)
+    printed = run(["node", str(tmp_path / "main.mjs")], NEXT_PUBLIC_EMOTION_API=system.api.url)
 
     assert json.loads(printed) == system.summary()
 
@@ -122,7 +110,7 @@ def test_the_dashboard_module_throws_the_sentence_of_the_api(system: System, tmp
     script = "import { getSummary } from './emotions.mjs'; await getSummary('a/b').catch((e) => console.log(e.message))"
     (tmp_path / "main.mjs").write_text(script)
 
-    printed = run(["node", str(tmp_path / "main.mjs")], NEXT_PUBLIC_EMOTION_API=system.api)
+    printed = run(["node", str(tmp_path / "main.mjs")], NEXT_PUBLIC_EMOTION_API=system.api.url)
 
     assert printed == "Bad Request: device_id has to be 1 to 64 of A-Z a-z 0-9 . _ : -\n"
 

@@ -4,7 +4,6 @@ import logging
 import os
 import re
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from types import MappingProxyType
 from typing import Any
@@ -19,6 +18,8 @@ from shared.batch import DEVICE_ID, EMOTIONS
 from shared.database import sqlite_path, writer_engine
 from shared.schema import device, metadata, person_emotion
 from shared.settings import Settings, SettingsError
+from tests.databases import make_tables
+from tests.web import served
 
 SUMMARY = "/api/dashboard/summary"
 STAMP = datetime(2025, 11, 14, 15, 30, tzinfo=UTC)
@@ -49,15 +50,6 @@ NOT_ALLOWED_ORIGINS = (
     "null",
     "*",
 )
-
-
-@contextmanager
-def served(settings: Settings) -> Iterator[FlaskClient]:
-    app = create_app(settings)
-    try:
-        yield app.test_client()
-    finally:
-        app.extensions["engine"].dispose()
 
 
 @pytest.fixture
@@ -388,9 +380,7 @@ def test_a_database_without_tables_is_a_503(database_url: str, client: FlaskClie
 
 def test_the_summary_comes_as_soon_as_the_tables_are_there(database_url: str, client: FlaskClient) -> None:
     client.get(SUMMARY)
-    engine = writer_engine(database_url)
-    metadata.create_all(engine)
-    engine.dispose()
+    make_tables(database_url)
 
     assert client.get(SUMMARY).status_code == 200
 
@@ -433,9 +423,7 @@ def test_an_outage_is_logged_once_and_so_is_its_end(
 ) -> None:
     for _ in range(3):
         sqlite_client.get(SUMMARY)
-    engine = writer_engine(sqlite_url)
-    metadata.create_all(engine)
-    engine.dispose()
+    make_tables(sqlite_url)
     for _ in range(3):
         sqlite_client.get(SUMMARY)
 
@@ -592,12 +580,13 @@ def test_no_other_file_is_served(name: str, sqlite_client: FlaskClient) -> None:
     assert sqlite_client.get(f"/docs/assets/{name}").status_code == 404
 
 
-def test_the_openapi_document_describes_both_addresses(sqlite_client: FlaskClient) -> None:
+def test_the_openapi_document_describes_every_address(sqlite_client: FlaskClient) -> None:
     document = sqlite_client.get("/openapi.json").json
 
     assert document is not None
     assert document["openapi"].startswith("3.1")
-    assert {path: list(methods) for path, methods in document["paths"].items()} == {"/": ["get"], SUMMARY: ["get"]}
+    described = {path: list(methods) for path, methods in document["paths"].items()}
+    assert described == {"/": ["get"], "/readyz": ["get"], SUMMARY: ["get"]}
 
 
 def test_the_openapi_document_has_the_rule_of_the_device_id(sqlite_client: FlaskClient) -> None:

@@ -6,6 +6,7 @@ import re
 import signal
 import ssl
 import subprocess
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing
@@ -16,6 +17,7 @@ from typing import Protocol
 import pytest
 
 from emotion_daemon import subscriber
+from emotion_daemon.heartbeat import Heartbeat
 from emotion_daemon.ingest import Source
 from emotion_daemon.subscriber import Message, SessionTakenOverError, Subscriber
 from shared.batch import Topics
@@ -47,6 +49,7 @@ def subscribe(
     password: str | None = None,
     tls_ca: Path | None = None,
     group_limit: int = GROUP_LIMIT,
+    heartbeat: Heartbeat | None = None,
 ) -> Subscriber:
     return Subscriber(
         host=host,
@@ -57,6 +60,7 @@ def subscribe(
         password=password,
         tls_ca=tls_ca,
         group_limit=group_limit,
+        heartbeat=heartbeat,
     )
 
 
@@ -485,6 +489,36 @@ def test_it_says_online_and_that_is_retained(broker: Broker, source: Subscriber)
         ]
 
 
+def test_what_was_said_before_the_subscription_was_confirmed_is_not_lost_by_closing(
+    broker: Broker, device: Client
+) -> None:
+    """What waited comes before the SUBACK: a stop may fall between the two, with more waiting in the socket."""
+    first = subscribe(broker.host, broker.port)
+    connect(first)
+    first.close()
+    device.listen("emotions/+/reply/#")
+    for number in range(2_000):
+        device.send(TOPIC, b"x" * 200, response_topic="emotions/jetson_1/reply", correlation_data=str(number).encode())
+    device.wait_for_pubacks()
+
+    source = subscribe(broker.host, broker.port, group_limit=500)
+    group: list[Message] = []
+    while not group:
+        group = source.receive(timeout=0.5)
+    assert not source.subscribed
+    os.kill(broker.pid, signal.SIGSTOP)  # so that nothing of what follows has been read when the close comes
+    threading.Timer(0.5, os.kill, (broker.pid, signal.SIGCONT)).start()
+    source.ack(group)
+    for message in group:
+        source.reply(message, b"{}")
+    source.close()
+
+    wait_until(lambda: len(device.seen) >= len(group), what="every answer arrives")
+    log = broker.log()
+    assert log.count("Received PUBACK from emotion-daemon") == len(group)
+    assert "emotion-daemon closed its connection" not in log
+
+
 def test_it_says_offline_when_it_closes_and_that_is_retained(broker: Broker) -> None:
     with closing(subscribe(broker.host, broker.port)) as source:
         connect(source)
@@ -640,6 +674,124 @@ def test_a_retained_batch_does_not_come_again_with_every_connection(broker: Brok
         device.publish(TOPIC, b"next")
 
         assert payloads(receive(source, 1)) == [b"next"]
+
+
+# --- the heartbeat --------------------------------------------------------------------------------------------------
+
+
+class Beats(Heartbeat):
+    """Notes each change of the line, and how often it beat; the database is in order."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.lines: list[str] = []
+        self.beats = 0
+        self.early = 0
+        self.ready()
+
+    def broker(self, trouble: str | None) -> None:
+        super().broker(trouble)
+        if self.line not in self.lines[-1:]:
+            self.lines.append(self.line)
+
+    def beat(self, *, now: float, early: bool = False) -> None:
+        super().beat(now=now, early=early)
+        self.beats += 1
+        self.early += early
+
+
+def test_the_line_is_ok_when_the_broker_has_confirmed_the_subscription_and_not_before() -> None:
+    connack, suback = bytes.fromhex("2003000000"), bytes.fromhex("900400010001")
+    beats = Beats()
+    with ScriptedBroker(connack) as script, closing(subscribe(script.host, script.port, heartbeat=beats)) as source:
+        pumped(source, lambda: beats.beats > 5)
+
+        assert beats.lines == [f"not subscribed to the broker at 127.0.0.1:{script.port} yet"]
+    beats = Beats()
+    with (
+        ScriptedBroker(connack, suback) as script,
+        closing(subscribe(script.host, script.port, heartbeat=beats)) as source,
+    ):
+        connect(source)
+
+        assert beats.line == "ok"
+
+
+def test_the_line_says_why_there_is_no_subscription_until_there_is_one_again(broker: Broker) -> None:
+    beats = Beats()
+    with closing(subscribe(broker.host, broker.port, heartbeat=beats)) as source:
+        connect(source)
+        broker.stop()
+        pumped(source, lambda: beats.line.startswith("cannot reach"))
+        broker.start()
+        connect(source)
+
+    at = f"the broker at 127.0.0.1:{broker.port}"
+    starts = [f"not subscribed to {at} yet", "ok", f"lost {at}: ", f"cannot reach {at}: ", "ok"]
+    assert len(beats.lines) == len(starts)
+    assert all(line.startswith(start) for line, start in zip(beats.lines, starts, strict=True))
+
+
+def test_the_line_says_that_the_broker_refuses_us(start_broker: StartBroker) -> None:
+    beats = Beats()
+    broker = start_broker("allow_anonymous false")
+    with closing(subscribe(broker.host, broker.port, heartbeat=beats)) as source:
+        pumped(source, lambda: beats.line == "the broker refused the connection: Not authorized")
+
+
+def test_a_connection_that_is_dead_without_a_word_is_not_ok(broker: Broker, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(subscriber, "PING_SECONDS", 0.2)
+    beats = Beats()
+    with Proxy(broker) as proxy, closing(subscribe(proxy.host, proxy.port, heartbeat=beats)) as source:
+        connect(source)
+        proxy.half_open(closed=None)
+        pumped(source, lambda: f"the broker at 127.0.0.1:{proxy.port} is silent" in beats.lines)
+        pumped(source, lambda: beats.line == "ok")
+
+
+@pytest.mark.parametrize("is_up", [True, False])
+def test_it_beats_at_least_every_half_second_of_a_wait(broker: Broker, is_up: bool) -> None:
+    beats = Beats()
+    with closing(subscribe(broker.host, broker.port, heartbeat=beats)) as source:
+        connect(source)
+        if not is_up:
+            broker.stop()
+            pumped(source, lambda: beats.line != "ok")
+        before = beats.beats
+        source.wait(3)
+
+    assert beats.beats - before >= 4  # six, and fewer where the machine is busy
+
+
+def test_it_beats_between_the_statements_of_a_long_write(broker: Broker) -> None:
+    beats = Beats()
+    with closing(subscribe(broker.host, broker.port, heartbeat=beats)) as source:
+        connect(source)
+        before = beats.beats
+        source.wait(0)
+
+        assert beats.beats == before + 1
+
+
+def test_it_beats_once_a_group_not_once_a_message(broker: Broker, device: Client) -> None:
+    beats = Beats()
+    with closing(subscribe(broker.host, broker.port, heartbeat=beats)) as source:
+        connect(source)
+        for number in range(2 * GROUP_LIMIT):
+            device.publish(TOPIC, str(number).encode())
+        pumped(source, lambda: source.waiting >= GROUP_LIMIT)
+        before = beats.beats
+        messages = source.receive(timeout=0.5)
+        source.ack(messages)
+
+        assert len(messages) >= GROUP_LIMIT
+        assert beats.beats == before + 1
+
+
+def test_it_beats_before_each_attempt_to_connect() -> None:
+    beats = Beats()
+    with closing(subscribe("127.0.0.1", free_port(), heartbeat=beats)) as source:
+        pumped(source, lambda: beats.early >= 3)
 
 
 # --- TLS ------------------------------------------------------------------------------------------------------------

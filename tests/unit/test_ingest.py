@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from itertools import count
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,13 +15,13 @@ from sqlalchemy import Engine, select
 from sqlalchemy.exc import IntegrityError, OperationalError
 
 from emotion_daemon.fold import Folded
+from emotion_daemon.heartbeat import Heartbeat
 from emotion_daemon.ingest import STOP_PATIENCE_SECONDS, Ingest, LeftWithBrokerError
-from emotion_daemon.migrations import upgrade
 from emotion_daemon.notices import Notices
 from emotion_daemon.store import Store, Transaction
 from shared.batch import Topics, encode
-from shared.database import writer_engine
 from shared.schema import device, person_emotion, rejected_message
+from tests.databases import migrated
 from tests.fakes import FakeSource, Reply
 
 TOPICS = Topics("emotions")
@@ -44,10 +45,8 @@ def batch_of(happy: Mapping[str, float], second: int = 0, device_id: str = "jets
 
 @pytest.fixture
 def engine(sqlite_url: str) -> Iterator[Engine]:
-    engine = writer_engine(sqlite_url)
-    upgrade(engine)
-    yield engine
-    engine.dispose()
+    with migrated(sqlite_url) as engine:
+        yield engine
 
 
 @pytest.fixture
@@ -73,6 +72,7 @@ def loop(
     source: FakeSource,
     store: Store,
     *,
+    heartbeat: Heartbeat | None = None,
     stopping: Callable[[], bool] = lambda: False,
     monotonic: Callable[[], float] = lambda: 0.0,
 ) -> Ingest:
@@ -81,6 +81,7 @@ def loop(
         store=store,
         topics=TOPICS,
         notices=Notices(now=0),
+        heartbeat=heartbeat,
         stopping=stopping,
         now=lambda: NOW,
         monotonic=monotonic,
@@ -357,6 +358,62 @@ class TestTemporaryTrouble:
 
         assert held == [batch(9, bert=9)]
         assert happy(engine) == {("jetson_1", "anna"): 1.0, ("jetson_1", "bert"): 9.0}
+
+
+class TestHeartbeat:
+    """What those who watch the daemon are told of the database."""
+
+    @pytest.fixture
+    def heartbeat(self) -> Heartbeat:
+        """Of a daemon that is subscribed and has not committed yet."""
+        heartbeat = Heartbeat()
+        heartbeat.ready()
+        heartbeat.broker(None)
+        return heartbeat
+
+    @pytest.mark.parametrize("late", [False, True])
+    def test_a_commit_that_fails_is_told_until_one_succeeds(
+        self, source: FakeSource, engine: Engine, heartbeat: Heartbeat, late: bool
+    ) -> None:
+        lines: list[str] = []
+        source.on_wait = lambda seconds: lines.append(heartbeat.line)
+        source.publish(TOPIC, batch(anna=1))
+        loop(source, FailingStore(engine, [locked()] * 2, late=late), heartbeat=heartbeat).step()
+
+        assert lines == ["cannot commit: database is locked"] * 2
+        assert heartbeat.line == "ok"
+
+    def test_it_is_told_before_the_wait_until_the_next_attempt(
+        self, source: FakeSource, engine: Engine, tmp_path: Path
+    ) -> None:
+        file, lines = tmp_path / "health", []
+        source.on_wait = lambda seconds: lines.append(file.read_text())
+        source.publish(TOPIC, batch(anna=1))
+        with Heartbeat(file) as heartbeat:
+            heartbeat.ready()
+            heartbeat.broker(None)
+            loop(source, FailingStore(engine, [locked()]), heartbeat=heartbeat).step()
+
+            assert lines == ["cannot commit: database is locked\n"]
+            assert file.read_text() == "ok\n"
+
+    def test_trouble_before_the_one_bad_message_was_found_is_over_too(
+        self, source: FakeSource, engine: Engine, heartbeat: Heartbeat
+    ) -> None:
+        for number in range(4):
+            source.publish(TOPIC, batch_of({f"p{number}": 1.0}))
+        store = FailingStore(engine, [OverflowError(), locked()])  # locked first
+        loop(source, store, heartbeat=heartbeat).step()
+
+        assert heartbeat.line == "ok"
+        assert source.held == []
+
+    def test_a_bad_message_is_no_trouble(self, source: FakeSource, engine: Engine, heartbeat: Heartbeat) -> None:
+        source.publish(TOPIC, batch(cursed=1))
+        source.publish(TOPIC, b"bad")
+        loop(source, CursedStore(engine, OverflowError("too large")), heartbeat=heartbeat).step()
+
+        assert heartbeat.line == "ok"
 
 
 class TestStop:

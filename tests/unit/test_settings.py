@@ -25,15 +25,18 @@ class TestDefaults:
             mqtt_client_id="emotion-daemon",
             mqtt_topic_prefix="emotions",
             mqtt_tls_ca=None,
+            api_tokens=(),
             cors_origins=("http://localhost:3000", "http://127.0.0.1:3000"),
             device_names={"jetson_1": "Entrance Camera"},
             log_level="INFO",
             sql_echo=False,
+            health_file=None,
             unknown=(),
         )
 
     def test_an_empty_value_counts_as_not_set(self) -> None:
         names = ["DATABASE_URL", "MQTT_HOST", "MQTT_PORT", "CORS_ORIGINS", "DEVICE_NAMES", "SQL_ECHO", "MQTT_TLS_CA"]
+        names += ["API_TOKEN", "API_TOKEN_FILE"]
 
         assert read(**{f"EMOTION_{name}": " " for name in names}) == read()
 
@@ -55,10 +58,12 @@ class TestValues:
             EMOTION_MQTT_PASSWORD="secret",
             EMOTION_MQTT_CLIENT_ID="daemon-2",
             EMOTION_MQTT_TOPIC_PREFIX="site/emotions",
+            EMOTION_API_TOKEN="0123456789abcdef",
             EMOTION_CORS_ORIGINS="https://a.example, https://b.example:8443,",
             EMOTION_DEVICE_NAMES="jetson_1=Hall, jetson_2 = Yard = North",
             EMOTION_LOG_LEVEL="debug",
             EMOTION_SQL_ECHO="Yes",
+            EMOTION_HEALTH_FILE="/run/emotion/health",
         )
 
         assert settings == Settings(
@@ -69,10 +74,12 @@ class TestValues:
             mqtt_password="secret",
             mqtt_client_id="daemon-2",
             mqtt_topic_prefix="site/emotions",
+            api_tokens=("0123456789abcdef",),
             cors_origins=("https://a.example", "https://b.example:8443"),
             device_names={"jetson_1": "Hall", "jetson_2": "Yard = North"},
             log_level="DEBUG",
             sql_echo=True,
+            health_file=Path("/run/emotion/health"),
         )
 
     @pytest.mark.parametrize("value", ["1", "true", "TRUE", "yes", "on"])
@@ -208,6 +215,88 @@ class TestSecrets:
             read(EMOTION_DATABASE_URL="mysql://me:hunter2@db/emotion")
 
         assert "hunter2" not in str(caught.value)
+
+
+class TestTokens:
+    """EMOTION_API_TOKEN: several tokens, and never one of them in a sentence."""
+
+    ONE, OTHER = "0123456789abcdef", "ABC.def_ghi~jkl-mno+pqr/stu=="
+
+    @pytest.mark.parametrize("between", [",", " ", "\n", ", ", " ,\r\n\t, "])
+    def test_commas_and_white_space_stand_between_tokens(self, between: str) -> None:
+        settings = read(EMOTION_API_TOKEN=f"{between}{self.ONE}{between}{self.OTHER}{between}")
+
+        assert settings.api_tokens == (self.ONE, self.OTHER)
+
+    @pytest.mark.parametrize("length", [16, 4_096])
+    def test_the_shortest_and_the_longest_are_taken(self, length: int) -> None:
+        assert read(EMOTION_API_TOKEN="x" * length).api_tokens == ("x" * length,)
+
+    def test_a_file_has_one_a_line_and_comments(self, tmp_path: Path) -> None:
+        (tmp_path / "tokens").write_text(f"# dashboard\n{self.ONE}\n\n  # phone, since May\r\n{self.OTHER}\r\n#\n")
+
+        settings = read(EMOTION_API_TOKEN_FILE=str(tmp_path / "tokens"))
+
+        assert settings.api_tokens == (self.ONE, self.OTHER)
+        assert settings.unknown == ()
+
+    @pytest.mark.parametrize("content", ["", "\n", "# nobody yet\n"])
+    def test_a_file_without_a_token_asks_for_none(self, content: str, tmp_path: Path) -> None:
+        (tmp_path / "tokens").write_text(content)
+
+        assert read(EMOTION_API_TOKEN_FILE=str(tmp_path / "tokens")).api_tokens == ()
+
+    def test_a_value_counts_more_than_a_file(self, tmp_path: Path) -> None:
+        (tmp_path / "tokens").write_text(self.OTHER)
+
+        settings = read(EMOTION_API_TOKEN=self.ONE, EMOTION_API_TOKEN_FILE=str(tmp_path / "tokens"))
+
+        assert settings.api_tokens == (self.ONE,)
+
+    def test_commas_alone_do_not_open_the_api(self) -> None:
+        with pytest.raises(SettingsError, match="EMOTION_API_TOKEN has commas and no token: put one in"):
+            read(EMOTION_API_TOKEN=" , ,")
+
+    @pytest.mark.parametrize(
+        "token",
+        [
+            "0123456789abcde",
+            "x" * 4_097,
+            "sécret-0123456789",
+            "secret:0123456789",
+            '"secret-0123456789"',
+            "name=secret-0123456789",
+            "Bearer-0123456789?",
+            "#secret-0123456789",
+            "=" * 16,
+        ],
+    )
+    def test_a_token_that_cannot_be_one_is_told_by_its_number_and_not_shown(self, token: str) -> None:
+        with pytest.raises(SettingsError) as caught:
+            read(EMOTION_API_TOKEN=f"{self.ONE} {token}")
+
+        sentence = str(caught.value)
+        assert sentence == (
+            "EMOTION_API_TOKEN has a token (number 2 of 2) that is not 16 to 4,096 of A-Z a-z 0-9 - . _ ~ + / "
+            "with = at the end only: `openssl rand -hex 32` makes a good one"
+        )
+
+    def test_what_is_wrong_in_a_file_is_told_with_the_name_of_its_variable(self, tmp_path: Path) -> None:
+        (tmp_path / "tokens").write_text(f"{self.ONE} # dashboard\n")
+
+        with pytest.raises(SettingsError) as caught:
+            read(EMOTION_API_TOKEN_FILE=str(tmp_path / "tokens"))
+
+        assert caught.value.name == "EMOTION_API_TOKEN_FILE"
+        assert "number 2 of 3" in str(caught.value)
+        assert self.ONE not in str(caught.value)
+
+    def test_a_file_that_is_not_there_stops_the_start(self, tmp_path: Path) -> None:
+        with pytest.raises(SettingsError, match=r"EMOTION_API_TOKEN_FILE is .* cannot be read: No such file"):
+            read(EMOTION_API_TOKEN_FILE=str(tmp_path / "tokens"))
+
+    def test_tokens_are_not_in_the_representation(self) -> None:
+        assert self.ONE not in repr(read(EMOTION_API_TOKEN=self.ONE))
 
 
 class TestUnknown:

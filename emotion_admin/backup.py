@@ -1,0 +1,142 @@
+"""A copy of the database and of all secrets as one tar archive, made while everything runs; and the way back."""
+
+import os
+import shutil
+import sqlite3
+import tarfile
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager, suppress
+from pathlib import Path
+from typing import IO, BinaryIO
+
+from emotion_admin.errors import OperatorError
+from emotion_admin.files import give_to_folders_owner, write
+from emotion_admin.secrets import Secrets
+from emotion_daemon.database_file import only_one
+
+DATABASE = "emotion.db"
+"""The database's name in the archive, whatever it is called on disk."""
+
+END = "end of emotion-analytics backup"
+"""An empty last member: where it is missing, the archive was cut."""
+
+
+def save(stream: BinaryIO, secrets: Secrets, database: Path | None) -> None:
+    """Write the archive to `stream`. `database` is None where it is PostgreSQL's: that has its own pg_dump.
+
+    Raises OperatorError where there is no database or no room beside it for the copy.
+    """
+    with tarfile.open(mode="w|", fileobj=stream) as archive:
+        for path in sorted(secrets.folder.rglob("*")):
+            if path.is_file() and not path.name.startswith("."):
+                _add(archive, f"secrets/{path.relative_to(secrets.folder)}", path)
+        if database is not None:
+            with _copied(database) as copy:
+                _add(archive, DATABASE, copy)
+        archive.addfile(tarfile.TarInfo(END))
+
+
+def check(stream: BinaryIO) -> None:
+    """Raise OperatorError where `stream` is no backup, or only a part of one."""
+    _go_through(stream, lambda name, content: None)
+
+
+def restore(stream: BinaryIO, secrets: Secrets, database: Path | None) -> list[str]:
+    """Put everything in the archive in its place, or nothing; the names of what was put there.
+
+    Raises OperatorError where it is no backup or is damaged, and DatabaseFileError while the daemon runs.
+    """
+    found: dict[str, bytes] = {}
+    with tempfile.TemporaryDirectory(dir=database.parent if database else None, prefix=".restore-") as folder:
+        copy = Path(folder, DATABASE)
+
+        def take(name: str, content: IO[bytes]) -> None:
+            if name == DATABASE:
+                _spool(content, copy)
+            elif _is_secret(name):
+                found[name] = content.read()
+
+        _go_through(stream, take)
+        if copy.exists():
+            if database is None:
+                raise OperatorError("this backup has an SQLite database, but EMOTION_DATABASE_URL is PostgreSQL's")
+            _check_whole(copy)
+            _put_in_place(copy, database)
+            found[DATABASE] = b""
+    for name, secret in found.items():
+        if name != DATABASE:
+            write(secrets.folder / name.removeprefix("secrets/"), secret)
+    return sorted(found)
+
+
+def _go_through(stream: BinaryIO, take: Callable[[str, IO[bytes]], None]) -> None:
+    """Give every file of the archive to `take`. Raises OperatorError, when some may have been given already."""
+    last = ""
+    try:
+        with tarfile.open(mode="r|", fileobj=stream) as archive:
+            for member in archive:
+                last = member.name
+                content = archive.extractfile(member)
+                if content is not None:
+                    take(last, content)
+    except tarfile.TarError as error:
+        raise OperatorError(f"this is no backup, or only a part of one: {error}") from error
+    if last != END:
+        raise OperatorError("this was not made by scripts/backup, or is only a part of it: its end is missing")
+
+
+@contextmanager
+def _copied(database: Path) -> Iterator[Path]:
+    """A consistent copy, beside the database so that both are on a disk of the same kind, gone after the block."""
+    if not database.exists():
+        raise OperatorError(f"there is no database at {database} yet: start the daemon once")
+    with tempfile.TemporaryDirectory(dir=database.parent, prefix=".backup-") as folder:
+        copy = Path(folder, DATABASE)
+        try:
+            with closing(sqlite3.connect(f"{database.absolute().as_uri()}?mode=ro", uri=True, timeout=15)) as source:
+                source.execute("VACUUM INTO ?", [str(copy)])
+        except sqlite3.Error as error:
+            raise OperatorError(f"cannot copy {database}: {error}") from error
+        yield copy
+
+
+def _add(archive: tarfile.TarFile, name: str, path: Path) -> None:
+    with path.open("rb") as content:
+        member = tarfile.TarInfo(name)
+        member.size, member.mode, member.mtime = os.fstat(content.fileno()).st_size, 0o600, int(time.time())
+        archive.addfile(member, content)
+
+
+def _is_secret(name: str) -> bool:
+    parts = name.split("/")
+    return len(parts) == 3 and parts[0] == "secrets" and ".." not in parts and not parts[2].startswith(".")
+
+
+def _spool(content: IO[bytes], copy: Path) -> None:
+    with copy.open("wb") as stream:
+        shutil.copyfileobj(content, stream, 2**20)
+        stream.flush()
+        os.fsync(stream.fileno())
+
+
+def _check_whole(copy: Path) -> None:
+    try:
+        with closing(sqlite3.connect(copy)) as connection:
+            (answer,) = connection.execute("PRAGMA integrity_check(1)").fetchone()
+    except sqlite3.DatabaseError as error:
+        answer = str(error)
+    if answer != "ok":
+        raise OperatorError(f"the database in this backup is damaged: {answer}")
+
+
+def _put_in_place(copy: Path, database: Path) -> None:
+    real = database.resolve()
+    with only_one(real):
+        give_to_folders_owner(real.with_name(f"{real.name}.lock"))
+        for companion in ("-wal", "-shm"):
+            with suppress(FileNotFoundError):
+                Path(f"{real}{companion}").unlink()
+        os.replace(copy, real)
+        give_to_folders_owner(real)

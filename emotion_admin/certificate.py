@@ -1,0 +1,48 @@
+"""The broker's certificate and its key, put in place together."""
+
+import re
+import ssl
+import tempfile
+from pathlib import Path
+
+from emotion_admin.errors import OperatorError
+from emotion_admin.files import write
+from emotion_admin.secrets import Secrets
+
+_BLOCK = re.compile(r"-----BEGIN ([A-Z0-9 ]+)-----\n.*?-----END \1-----\n?", re.DOTALL)
+
+
+def install(secrets: Secrets, pem: str) -> None:
+    """Put a certificate, those of its intermediate CAs behind it, and its key in place. Raises OperatorError.
+
+    `pem` is all of them as PEM, in any order of certificates and key.
+    """
+    blocks = [(match[1], match[0].rstrip("\n") + "\n") for match in _BLOCK.finditer(pem)]
+    certificates = [text for kind, text in blocks if kind == "CERTIFICATE"]
+    keys = [text for kind, text in blocks if kind.endswith("PRIVATE KEY")]
+    if not certificates or len(keys) != 1:
+        raise OperatorError("what is needed is a certificate and its one private key, both as PEM")
+    if "ENCRYPTED" in keys[0]:
+        raise OperatorError("the private key is encrypted: the broker could not start by itself; decrypt it first")
+    _check(certificates, keys[0])
+    write(secrets.key, keys[0])
+    write(secrets.certificate, "".join(certificates))
+
+
+def remove(secrets: Secrets) -> None:
+    """Take certificate and key away; none may be there."""
+    secrets.certificate.unlink(missing_ok=True)
+    secrets.key.unlink(missing_ok=True)
+
+
+def _check(certificates: list[str], key: str) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, "pair.pem")
+        path.touch(mode=0o600)
+        path.write_text("".join([key, *certificates]))
+        try:
+            ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(path)
+        except ssl.SSLError as error:
+            raise OperatorError(
+                f"certificate and key do not belong together, or one of them cannot be read: {error.reason or error}"
+            ) from error

@@ -1,0 +1,50 @@
+"""What has to be known on a device that has just got its login."""
+
+from datetime import UTC, datetime
+from shlex import quote
+from typing import NamedTuple
+
+
+class Address(NamedTuple):
+    """Where a device reaches the broker; `tls` says that it needs the CA's certificate for it."""
+
+    host: str
+    port: int
+    tls: bool
+
+
+def snippet(device_id: str, password: str, address: Address) -> str:
+    """The text for whoever sets the device up."""
+    tls = ', tls_ca="ca.crt"' if address.tls else ""
+    ca = " --cafile ca.crt" if address.tls else ""
+    batch = (
+        f'{{"device_id": "{device_id}", "timestamp": "{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}", '
+        '"people": [{"person_id": "1", "cumulative": {"happy": 123.5}}]}'
+    )
+    login = f"-h {quote(address.host)} -p {address.port}{ca} -i {device_id} -u {device_id} -P {quote(password)}"
+    lines = [
+        f"{device_id} may publish now. Its password is shown this once:",
+        "",
+        f"  {password}",
+        "",
+        "In the device's program:",
+        "",
+        "  from emotion_device import Publisher",
+        "",
+        f'  publisher = Publisher("{device_id}", host="{address.host}", port={address.port}, '
+        f'password="{password}"{tls})',
+        "",
+        "or with paho-mqtt alone, before connect():",
+        "",
+        f'  client.username_pw_set("{device_id}", "{password}")',
+        *(['  client.tls_set("ca.crt")'] if address.tls else []),
+        f'  client.connect("{address.host}", {address.port}, keepalive=30)',
+        "",
+        "Or to try it from a shell:",
+        "",
+        f"  mosquitto_pub -V 5 -q 1 {login} \\",
+        f"    -t emotions/{device_id}/batch -m {quote(batch)}",
+    ]
+    if address.tls:
+        lines += ["", "ca.crt is the certificate of the CA that signed the broker's: copy it to the device."]
+    return "\n".join(lines)

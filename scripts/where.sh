@@ -1,0 +1,141 @@
+# Sourced by scripts/device and its like: where the system runs, and how its data is reached from here.
+#   compose   docker compose in this folder          systemd   what scripts/install has installed
+#   run       scripts/run in this folder, its data in ./data
+
+# choose_system "$@": sets SYSTEM, and REST to the arguments without --system.
+choose_system() {
+    local found=() refused="" containers
+    REST=("$@") SYSTEM=""
+    if [ "${1:-}" = --system ]; then
+        SYSTEM=${2:-} REST=("${@:3}")
+        [[ $SYSTEM =~ ^(compose|systemd|run)$ ]] || die "--system is compose, systemd or run"
+        return
+    fi
+    [ -d data/secrets ] && found+=(run)
+    [ -e /etc/systemd/system/emotion-daemon.service ] && found+=(systemd)
+    if command -v docker >/dev/null; then
+        if containers=$(docker compose ps --all --quiet 2>/dev/null); then
+            [ -z "$containers" ] || found+=(compose)
+        else
+            refused=$(docker compose ps 2>&1) || true
+        fi
+    fi
+    case ${#found[@]} in
+        1) SYSTEM=${found[0]} ;;
+        0) die "nothing is up here: docker compose up -d, sudo scripts/install, or scripts/run${refused:+ (docker: $refused)}" ;;
+        *) die "there is more than one system here: put  --system ${found[0]}  (or ${found[*]:1}) before the command" ;;
+    esac
+}
+
+# from_caller FILE: its path, as whoever called this script meant it before the script changed the folder.
+from_caller() {
+    case $1 in
+        /*) echo "$1" ;;
+        *) echo "$OLDPWD/$1" ;;
+    esac
+}
+
+# admin ARGUMENT…: python -m emotion_admin where the data lies. Its standard input is what is given with `<`, and never
+# that of a loop which calls these scripts.
+admin() { admin_with_input "$@" </dev/null; }
+
+admin_with_input() {
+    case $SYSTEM in
+        compose) docker compose --progress quiet run --rm --no-deps --no-TTY --quiet-pull admin "$@" ;;
+        systemd)
+            [ "$(id -u)" -eq 0 ] || die "this needs root: sudo $0 …"
+            # As root, since the secrets belong to several users, but as one that can write nowhere else: the daemon's
+            # user could have put a link into the database's folder. systemd reads the settings as it does for the
+            # daemon; it would take $ in an argument for a variable.
+            systemd-run --quiet --pipe --wait --collect --working-directory=/opt/emotion-analytics \
+                --property=EnvironmentFile=/etc/emotion-analytics/settings --setenv=PYTHONDONTWRITEBYTECODE=1 \
+                --property=CapabilityBoundingSet="CAP_CHOWN CAP_DAC_OVERRIDE CAP_FOWNER" \
+                --property=NoNewPrivileges=yes --property=PrivateTmp=yes --property=ProtectSystem=strict \
+                --property=ReadWritePaths="/etc/emotion-analytics/secrets /var/lib/emotion-analytics" \
+                /opt/emotion-analytics/.venv/bin/python -m emotion_admin --secrets /etc/emotion-analytics/secrets \
+                "${@//\$/\$\$}" ;;
+        run)
+            EMOTION_DATABASE_URL="${EMOTION_DATABASE_URL:-sqlite:///$PWD/data/emotion.db}" \
+                .venv/bin/python -m emotion_admin --secrets data/secrets "$@" ;;
+    esac
+}
+
+# The broker reads its logins and its certificate again; connections without a valid login end.
+reload_broker() {
+    case $SYSTEM in
+        compose)
+            if [ -n "$(docker compose ps --quiet --status running mosquitto)" ]; then
+                docker compose exec --no-TTY mosquitto sh /mosquitto/config/start reload </dev/null
+            else
+                say "the broker is not running: it counts from its next start"
+            fi ;;
+        systemd)
+            if systemctl --quiet is-active mosquitto; then systemctl reload mosquitto; else
+                say "the broker is not running: it counts from its next start"
+            fi ;;
+        run)
+            if [ "$(cat "/proc/$(cat data/broker.pid 2>/dev/null)/comm" 2>/dev/null)" = mosquitto ]; then
+                kill -HUP "$(cat data/broker.pid)"
+            else
+                say "scripts/run is not running: it counts from its next start"
+            fi ;;
+    esac
+}
+
+TLS_LISTENER=/etc/mosquitto/conf.d/emotion-analytics-tls.conf
+
+# restart_broker: under systemd, with the TLS listener if there is a certificate, and without it if there is none.
+restart_broker() {
+    if [ -e /etc/emotion-analytics/secrets/broker/server.crt ]; then
+        install -m 644 deploy/systemd/mosquitto-tls.conf "$TLS_LISTENER"
+    else
+        rm -f "$TLS_LISTENER"
+    fi
+    systemctl restart mosquitto || die "the broker does not start; see  journalctl -u mosquitto -n 30"
+}
+
+# The API reads its tokens again, without losing a request.
+reload_api() {
+    case $SYSTEM in
+        compose) # not `docker compose kill`: Docker would take the container for stopped by hand, and not start it again
+            [ -z "$(docker compose ps --quiet --status running api)" ] ||
+                docker compose exec --no-TTY api sh -c 'kill -HUP 1' </dev/null ;;
+        systemd) ! systemctl --quiet is-active emotion-api || systemctl reload emotion-api ;;
+        run) say "it counts once scripts/run is started again" ;;
+    esac
+}
+
+# set_in_env NAME VALUE: in .env, which docker compose reads; without VALUE the line goes.
+set_in_env() {
+    touch .env
+    [ -z "$(tail -c 1 .env)" ] || echo >>.env
+    sed -i "/^$1=/d" .env
+    [ -z "${2:-}" ] || echo "$1=$2" >>.env
+}
+
+# publish_listener 8883|1883: .env says that MQTT_PORT leads there; a port of the operator's own stays.
+publish_listener() {
+    local other=$((8883 + 1883 - $1))
+    set_in_env MQTT_LISTENER "$1"
+    if ! grep -q '^MQTT_PORT=' .env || grep -q "^MQTT_PORT=$other\$" .env; then set_in_env MQTT_PORT "$1"; fi
+}
+
+# broker_address: sets BROKER to the options that tell `device add` where a device reaches the broker.
+broker_address() {
+    local address="" tls=()
+    case $SYSTEM in
+        compose)
+            if address=$(docker compose port mosquitto 8883 2>/dev/null) && [ -n "$address" ]; then tls=(--tls)
+            else address=$(docker compose port mosquitto 1883 2>/dev/null) || address=127.0.0.1:1883; fi ;;
+        systemd)
+            if [ -e "$TLS_LISTENER" ]; then address=0.0.0.0:8883 tls=(--tls)
+            else address=127.0.0.1:1883; fi ;;
+        run) address=127.0.0.1:$(sed -n 's/^listener \([0-9]*\) .*/\1/p' data/broker.conf 2>/dev/null || echo 1883) ;;
+    esac
+    local host=${address%:*}
+    case $host in
+        127.0.0.1) host=localhost ;;
+        0.0.0.0 | '[::]') host=$(hostname) ;;
+    esac
+    BROKER=(--host "$host" --port "${address##*:}" "${tls[@]}")
+}

@@ -1,0 +1,129 @@
+"""`docker compose` and the operator's scripts in a clone of the repository."""
+
+import json
+import os
+import secrets
+import shutil
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+from urllib.error import URLError
+from urllib.request import Request, urlopen
+
+from tests.processes import ROOT
+from tests.waiting import free_port
+
+SERVICES = ("mosquitto", "daemon", "api")
+
+
+class Project:
+    """A project of its own on free ports, in `folder`; `host` and `port` are the broker's, as in tests.brokers."""
+
+    host = "127.0.0.1"
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.name = f"emotion-test-{secrets.token_hex(4)}"
+        self.port, self.api_port = free_port(), free_port()
+        self.passwords: dict[str, str] = {}
+
+    @property
+    def environment(self) -> dict[str, str]:
+        ports = {"MQTT_PORT": str(self.port), "API_PORT": str(self.api_port)}
+        return os.environ | ports | {"COMPOSE_PROJECT_NAME": self.name}
+
+    def run(self, *command: str, input: bytes = b"", expect: int = 0) -> str:
+        """Run a command in the folder, and return what it printed."""
+        finished = subprocess.run(
+            command, cwd=self.folder, env=self.environment, input=input, capture_output=True, timeout=300, check=False
+        )
+        assert finished.returncode == expect, f"{command}: {finished.stderr.decode()}\n{self.logs()[-3_000:]}"
+        return finished.stdout.decode() + (finished.stderr.decode() if expect else "")
+
+    def compose(self, *arguments: str) -> str:
+        return self.run("docker", "compose", *arguments)
+
+    def logs(self) -> str:
+        finished = subprocess.run(
+            ["docker", "compose", "logs", "--no-color"],
+            cwd=self.folder,
+            env=self.environment,
+            capture_output=True,
+            check=False,
+        )
+        return finished.stdout.decode()
+
+    def up(self) -> None:
+        self.compose("up", "--detach", "--wait")
+
+    def container(self, service: str) -> str:
+        return self.compose("ps", "--all", "--quiet", service).strip()
+
+    def inspect(self, service: str) -> dict[str, Any]:
+        (found,) = json.loads(self.run("docker", "inspect", self.container(service)))
+        return dict(found)
+
+    def crash(self, service: str) -> None:
+        """End the container's first process as a fault of its own would: the restart policy counts."""
+        pid = self.inspect(service)["State"]["Pid"]
+        kill = f"import os; os.kill({pid}, 9)"
+        self.run("docker", "run", "--rm", "--pid=host", "--user=0", self.name, "python3", "-c", kill)
+
+    def add_device(self, device_id: str, *more: str) -> str:
+        """Make a login, remember its password, and return what the operator was shown."""
+        shown = self.run("scripts/device", "add", device_id, *more)
+        self.passwords[device_id] = shown.split("\n\n")[1].strip()
+        return shown
+
+    def publish(self, device_id: str, happy: float, *, ca: Path | None = None) -> None:
+        """One batch with mosquitto_pub, which waits for its PUBACK."""
+        people = [{"person_id": "1", "cumulative": {"happy": happy}}]
+        batch = {"device_id": device_id, "timestamp": "2025-11-14T12:34:56Z", "people": people}
+        address = ["-h", "localhost" if ca else self.host, "-p", str(self.port)] + (["--cafile", str(ca)] if ca else [])
+        login = ["-i", device_id, "-u", device_id, "-P", self.passwords[device_id]]
+        topic = ["-t", f"emotions/{device_id}/batch", "-m", json.dumps(batch)]
+        self.run("mosquitto_pub", "-V", "5", "-q", "1", *address, *login, *topic)
+
+    def get(self, path: str, token: str | None = None) -> Any:
+        """What the API answers, or None while it does not."""
+        headers = {"Authorization": f"Bearer {token}"} if token else {}
+        try:
+            with urlopen(Request(f"http://127.0.0.1:{self.api_port}{path}", headers=headers), timeout=10) as response:
+                return json.load(response)
+        except (URLError, ConnectionError):
+            return None
+
+    def summary(self, device_id: str, token: str | None = None) -> Any:
+        return self.get(f"/api/dashboard/summary?device_id={device_id}", token)
+
+    def happy(self, device_id: str) -> float | None:
+        found = self.summary(device_id)
+        return None if found is None else float(found["emotion_totals"]["happy"])
+
+
+def clone(folder: Path) -> Path:
+    """A copy of what is in the repository, with nothing that a build or a test has left behind."""
+    listed = subprocess.run(
+        ["git", "ls-files", "--cached", "--others", "--exclude-standard", "-z"],
+        cwd=ROOT,
+        capture_output=True,
+        check=True,
+    )
+    for name in filter(None, listed.stdout.decode().split("\0")):
+        if (ROOT / name).is_file():
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(ROOT / name, folder / name)
+    return folder
+
+
+@contextmanager
+def project(folder: Path) -> Iterator[Project]:
+    """A project that is not up yet; nothing of it is left after the block."""
+    made = Project(folder)
+    try:
+        yield made
+    finally:
+        made.compose("--profile", "admin", "down", "--volumes", "--timeout", "30", "--remove-orphans")
+        subprocess.run(["docker", "image", "rm", "--force", made.name], capture_output=True, check=False)

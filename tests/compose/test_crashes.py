@@ -1,0 +1,97 @@
+"""Under load: logins change, containers are restarted and killed, taken down and up. Nothing acknowledged is lost."""
+
+import secrets
+import time
+from collections.abc import Iterator
+from typing import cast
+
+import pytest
+
+from tests.brokers import Broker
+from tests.compose.project import SERVICES, Project
+from tests.faults.history import Fleet, expected_rows
+from tests.waiting import wait_until
+
+LAST_MOMENT_SECONDS = 2.0
+"""What a killed broker may have acknowledged and lost."""
+
+
+@pytest.fixture
+def device() -> str:
+    """Another one for each test: what was stored in the test before would hide what is lost in this one."""
+    return f"camera_{secrets.token_hex(4)}"
+
+
+@pytest.fixture
+def fleet(site: Project, device: str) -> Iterator[Fleet]:
+    """One device that publishes all the time, with a person in each batch whom no other has."""
+    site.add_device(device)
+    broker = cast(Broker, site)
+    broker.password = site.passwords[device]
+    with Fleet(broker, pace=0.01, client_id=device, devices=[device]) as fleet:
+        fleet.wait_for_more(50)
+        yield fleet
+
+
+def check(site: Project, fleet: Fleet, *, crashed_at: float | None = None) -> None:
+    """Every person who was acknowledged is served with the values of the newest batch; but see LAST_MOMENT_SECONDS."""
+    fleet.wait_for_more(50)
+    fleet.finish()
+    expected = expected_rows(fleet.history)
+    (device,) = {device_id for device_id, _ in expected}
+    excused = expected_rows(
+        entry for entry in fleet.history if crashed_at and crashed_at - LAST_MOMENT_SECONDS < entry.at < crashed_at
+    )
+
+    def wrong() -> list[str]:
+        served = {person["person_id"]: person["time_happy"] for person in site.summary(device)["current_people"]}
+        return [key[1] for key, row in expected.items() if served.get(key[1]) != row.happy and key not in excused]
+
+    wait_until(lambda: site.summary(device) is not None and not wrong(), seconds=60, pause=1, what="all is served")
+
+
+def test_restart(site: Project, fleet: Fleet) -> None:
+    site.compose("restart")
+    site.up()
+
+    check(site, fleet)
+
+
+def test_a_change_of_logins_disturbs_nobody(site: Project, fleet: Fleet, device: str) -> None:
+    before = site.logs().count("subscribed to emotions/+/batch")
+    site.add_device(f"{device}_other")
+    site.run("scripts/device", "remove", f"{device}_other")
+
+    check(site, fleet)
+    assert site.logs().count("subscribed to emotions/+/batch") == before, "the daemon stayed connected"
+
+
+@pytest.mark.parametrize("service", SERVICES)
+def test_kill(site: Project, fleet: Fleet, service: str) -> None:
+    site.compose("kill", "-s", "KILL", service)
+    crashed_at = time.monotonic()
+    fleet.wait_for_more(50 if service != "mosquitto" else 0)
+    site.up()
+
+    check(site, fleet, crashed_at=crashed_at if service == "mosquitto" else None)
+
+
+def test_down_and_up_with_messages_waiting(site: Project, fleet: Fleet) -> None:
+    site.compose("stop", "daemon")
+    fleet.wait_for_more(200)
+    site.compose("down")
+    site.up()
+
+    check(site, fleet)
+
+
+@pytest.mark.parametrize("service", SERVICES)
+def test_what_dies_comes_back_by_itself(site: Project, fleet: Fleet, service: str) -> None:
+    before = site.inspect(service)["State"]["StartedAt"]
+    site.crash(service)
+    crashed_at = time.monotonic()
+    wait_until(
+        lambda: site.inspect(service)["State"]["StartedAt"] != before, seconds=60, pause=1, what="it is started again"
+    )
+
+    check(site, fleet, crashed_at=crashed_at if service == "mosquitto" else None)

@@ -1,0 +1,196 @@
+"""From a clone to a device on the dashboard, and what its containers may do."""
+
+import json
+import re
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from tests.certificates import make_certificate
+from tests.compose.project import SERVICES, Project, clone, project
+from tests.waiting import wait_until
+
+
+def test_a_device_that_was_added_publishes_and_is_in_the_summary(site: Project) -> None:
+    site.publish("jetson_1", 123.5)
+
+    wait_until(lambda: site.happy("jetson_1") == 123.5, seconds=30, what="the batch is in the summary")
+    assert site.summary("jetson_1")["device_name"] == "Entrance Camera"
+
+
+def test_what_a_new_device_is_shown_works_as_it_stands(site: Project) -> None:
+    shown = site.add_device("shown")
+    command = shown[shown.index("mosquitto_pub") :]
+
+    subprocess.run(["bash", "-ec", command], check=True, timeout=30)
+
+    wait_until(lambda: site.happy("shown") == 123.5, seconds=30, what="the batch is in the summary")
+
+
+def test_a_name_counts_at_once(site: Project) -> None:
+    site.run("scripts/device", "rename", "jetson_1", "Back door")
+    renamed = site.summary("jetson_1")["device_name"]
+    site.run("scripts/device", "rename", "jetson_1", "Entrance Camera")
+
+    assert renamed == "Back door"
+    assert "Entrance Camera" in site.run("scripts/device", "list")
+
+
+def test_everything_is_healthy_and_nothing_has_more_rights_than_it_needs(site: Project) -> None:
+    for service in SERVICES:
+        found = site.inspect(service)
+        host = found["HostConfig"]
+        assert found["State"]["Health"]["Status"] == "healthy", service
+        assert found["Config"]["User"] == ("1883:1883" if service == "mosquitto" else "10001:10001")
+        assert host["ReadonlyRootfs"], service
+        assert host["CapDrop"] == ["ALL"], service
+        assert host["SecurityOpt"] == ["no-new-privileges:true"], service
+        assert host["Memory"] > 0, service
+        assert host["PidsLimit"] > 0, service
+        assert host["RestartPolicy"]["Name"] == "unless-stopped", service
+        assert host["LogConfig"]["Config"] == {"max-size": "10m", "max-file": "3"}, service
+        assert not host["Privileged"], service
+
+
+def test_only_this_machine_reaches_broker_and_api(site: Project) -> None:
+    published = site.compose("ps", "--format", "{{.Ports}}")
+
+    assert f"127.0.0.1:{site.port}->1883/tcp" in published
+    assert f"127.0.0.1:{site.api_port}->8000/tcp" in published
+    assert re.findall(r"([\d.:\[\]]+):\d+->", published) == ["127.0.0.1"] * 2
+
+
+def test_no_secret_can_be_seen(site: Project) -> None:
+    """In the configuration, in a layer of the image, in a log, or among the arguments and variables of a process."""
+    found = [
+        site.compose("exec", "-T", "daemon", "cat", "/secrets/daemon/password"),
+        site.compose("exec", "-T", "mosquitto", "cat", "/secrets/health-options", "/secrets/passwords"),
+    ]
+    secrets = {word for text in found for word in re.findall(r"[\w+/=-]{20,}", text)} | set(site.passwords.values())
+    assert len(secrets) >= 2 + len(site.passwords), "the daemon's, the health check's and the devices'"
+
+    containers = [site.container(service) for service in SERVICES]
+    seen = {
+        "docker compose config": site.compose("config"),
+        "the image's history": site.run("docker", "history", "--no-trunc", site.name),
+        "the logs": site.logs(),
+        "docker inspect": site.run("docker", "inspect", *containers),
+        "the process list": "".join(site.run("docker", "top", name, "-eo", "pid,args") for name in containers),
+    }
+    assert "made /secrets/broker/passwords" in seen["the logs"]
+    assert "emotion_daemon" in seen["the process list"]
+    assert {place for place, text in seen.items() if any(secret in text for secret in secrets)} == set()
+
+
+def test_a_layer_of_the_image_has_neither_secret_nor_compiler(site: Project) -> None:
+    listed = site.run("docker", "run", "--rm", site.name, "find", "/secrets", "-type", "f")
+    tools = "for tool in gcc cc g++ make pip git; do command -v $tool; done; true"
+    found = site.run(
+        "docker", "run", "--rm", site.name, "sh", "-c", f"PATH=/opt/venv/bin:/usr/local/bin:/usr/bin; {tools}"
+    )
+
+    assert listed == ""
+    assert "/opt/venv/bin/pip" not in found
+    assert not {Path(each).name for each in found.split()} & {"gcc", "cc", "g++", "make"}
+
+
+def test_the_api_asks_for_a_token_once_there_is_one(site: Project) -> None:
+    token = site.run("scripts/token", "add", "dashboard").strip()
+    try:
+        wait_until(lambda: site.summary("jetson_1") is None, seconds=30, what="the API asks for a token")
+        wait_until(lambda: site.summary("jetson_1", token) is not None, seconds=30, what="the token is taken")
+        assert site.get("/") == {"status": "ok"}
+        assert site.summary("jetson_1", token[:-1]) is None
+    finally:
+        site.run("scripts/token", "remove", "dashboard", expect=1)
+        site.run("scripts/token", "remove", "dashboard", "--last")
+    wait_until(lambda: site.summary("jetson_1") is not None, seconds=30, what="the API answers without a token")
+    site.crash("api")
+    wait_until(
+        lambda: site.summary("jetson_1") is not None, seconds=60, pause=1, what="Docker starts the API again after that"
+    )
+
+
+def test_one_container_cannot_read_the_secrets_of_another(site: Project) -> None:
+    listed = {
+        service: site.compose("exec", "-T", service, "sh", "-c", "find /secrets -type f | sort").split()
+        for service in SERVICES
+    }
+
+    assert listed == {
+        "mosquitto": ["/secrets/health-options", "/secrets/passwords"],
+        "daemon": ["/secrets/daemon/password"],
+        "api": ["/secrets/api/tokens"],
+    }
+
+
+def test_the_daemon_s_only_network_leads_nowhere_else(site: Project) -> None:
+    (network,) = site.inspect("daemon")["NetworkSettings"]["Networks"]
+    (found,) = json.loads(site.run("docker", "network", "inspect", network))
+
+    assert found["Internal"]
+    assert {each["Name"].split("-")[-2] for each in found["Containers"].values()} == {"daemon", "mosquitto"}
+
+
+def test_a_loop_over_devices_adds_each(site: Project) -> None:
+    loop = "while read -r id; do scripts/device add $id; done"
+    site.run("bash", "-ec", loop, input=b"loop_1\nloop_2\n")
+
+    listed = site.run("scripts/device", "list")
+    assert "loop_1" in listed
+    assert "loop_2" in listed
+
+
+def test_with_a_certificate_tls_is_published_and_nothing_else(site: Project, tmp_path: Path) -> None:
+    made = make_certificate(tmp_path)
+    site.run("scripts/tls", "on", str(made.certificate), str(made.key))
+    try:
+        published = site.compose("ps", "--format", "{{.Ports}}", "mosquitto")
+        shown = site.add_device("with_tls")
+        site.publish("with_tls", 7.0, ca=made.ca)
+
+        wait_until(lambda: site.happy("with_tls") == 7.0, seconds=30, what="the batch is in the summary")
+        assert re.findall(r"->(\d+)/", published) == ["8883"]
+        assert 'tls_ca="ca.crt"' in shown
+        assert f"--cafile {made.ca.name}" in shown
+        with pytest.raises(AssertionError, match="mosquitto_pub"):
+            site.publish("with_tls", 8.0)
+    finally:
+        site.run("scripts/tls", "off")
+    site.publish("with_tls", 9.0)
+    wait_until(lambda: site.happy("with_tls") == 9.0, seconds=30, what="the batch is in the summary")
+
+
+def test_the_daemon_is_unhealthy_while_it_cannot_hear(site: Project) -> None:
+    site.compose("pause", "mosquitto")
+    try:
+        wait_until(
+            lambda: site.inspect("daemon")["State"]["Health"]["Status"] == "unhealthy",
+            seconds=60,
+            pause=1,
+            what="the daemon is unhealthy",
+        )
+    finally:
+        site.compose("unpause", "mosquitto")
+    wait_until(
+        lambda: site.inspect("daemon")["State"]["Health"]["Status"] == "healthy",
+        seconds=60,
+        pause=1,
+        what="the daemon is healthy again",
+    )
+
+
+def test_a_clone_needs_nothing_but_docker(tmp_path: Path) -> None:
+    """`docker compose config` in a clone, without a .env: nothing has to be written first."""
+    with project(clone(tmp_path)) as fresh:
+        configured = fresh.compose("config", "--services").split()
+
+    assert set(configured) == {"secrets", *SERVICES}
+
+
+@pytest.mark.parametrize("service", SERVICES)
+def test_it_may_take_longer_to_end_than_it_needs(site: Project, service: str) -> None:
+    configured = json.loads(site.compose("config", "--format", "json"))["services"][service]
+
+    assert configured["stop_grace_period"] in ("20s", "1m0s")

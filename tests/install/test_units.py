@@ -1,0 +1,152 @@
+"""deploy/systemd, as far as that can be done without a systemd that runs; `in_container` does the rest."""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from emotion_admin.logins import Logins
+from shared.settings import Settings
+from tests.certificates import make_certificate
+from tests.processes import ROOT
+from tests.waiting import accepts_connections, free_port, wait_until
+
+SHIPPED = ROOT / "deploy" / "systemd"
+UNITS = ("emotion-daemon.service", "emotion-api.service")
+EXPOSURE = 20
+"""In tenths: systemd calls 2.0 OK, and 9.6 what a unit has that says nothing about it."""
+
+
+def systemd_analyze(*arguments: str) -> subprocess.CompletedProcess[str]:
+    program = shutil.which("systemd-analyze")
+    assert program, "the tests need systemd-analyze: apt-get install systemd"
+    return subprocess.run([program, "--no-pager", *arguments], capture_output=True, text=True, check=False)
+
+
+@pytest.mark.parametrize("unit", UNITS)
+def test_a_unit_gives_away_little(unit: str) -> None:
+    finished = systemd_analyze("security", "--offline=true", f"--threshold={EXPOSURE}", str(SHIPPED / unit))
+
+    assert finished.returncode == 0, finished.stdout + finished.stderr
+
+
+@pytest.mark.parametrize("unit", UNITS)
+def test_systemd_understands_a_unit(unit: str, tmp_path: Path) -> None:
+    text = (SHIPPED / unit).read_text().replace("/opt/emotion-analytics/.venv/bin", os.path.dirname(sys.executable))
+    (tmp_path / unit).write_text(text.replace("/opt/emotion-analytics", str(ROOT)))
+
+    finished = systemd_analyze("verify", "--man=no", str(tmp_path / unit))
+
+    about_ours = [line for line in finished.stderr.splitlines() if "emotion-" in line]
+    assert (finished.returncode, about_ours) == (0, []), finished.stderr
+
+
+def test_every_setting_in_units_and_settings_is_one(tmp_path: Path) -> None:
+    texts = [(SHIPPED / name).read_text() for name in (*UNITS, "settings")]
+    names = {name for text in texts for name in re.findall(r"\b(EMOTION_\w+)=", text)}
+
+    unknown = Settings.from_environ(dict.fromkeys(names, "")).unknown
+
+    assert len(names) > 5
+    assert unknown == ()
+
+
+def test_the_settings_work_as_they_are_installed() -> None:
+    lines = [line for line in (SHIPPED / "settings").read_text().splitlines() if line and not line.startswith("#")]
+
+    settings = Settings.from_environ(dict(line.split("=", 1) for line in lines))
+
+    assert settings.database_url == "sqlite:////var/lib/emotion-analytics/emotion.db"
+
+
+def test_the_broker_has_the_rules_and_limits_of_docker_compose() -> None:
+    of_the_place = r"listener|include_dir|password_file|acl_file|plugin|persistence_location|autosave_interval|log_dest"
+
+    def rules(path: Path) -> set[str]:
+        lines = path.read_text().splitlines()
+        return {line for line in lines if line and not line.startswith("#") and not re.match(of_the_place, line)}
+
+    assert rules(SHIPPED / "mosquitto.conf") == rules(ROOT / "mosquitto.conf")
+
+
+class Site:
+    """The broker's configuration on free ports, included by Debian's own."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.port, self.tls_port = free_port(), free_port()
+        self.logins = Logins(folder / "passwords")
+        self.password = self.logins.add("jetson_1")
+
+    def configuration(self) -> Path:
+        included = self.folder / "conf.d"
+        included.mkdir()
+        shutil.copy(ROOT / "mosquitto.acl", self.folder)
+        places = {
+            "/etc/emotion-analytics/secrets/broker": str(self.folder),
+            "/etc/mosquitto/emotion-analytics.acl": f"{self.folder}/mosquitto.acl",
+            "listener 1883": f"listener {self.port}",
+            "listener 8883": f"listener {self.tls_port}",
+        }
+        for name in ("mosquitto.conf", "mosquitto-tls.conf"):
+            text = (SHIPPED / name).read_text()
+            for place, here in places.items():
+                text = text.replace(place, here)
+            (included / name).write_text(text)
+        # Debian 13's /etc/mosquitto/mosquitto.conf; Debian 12's has a pid_file, too. "user root" as in tests.brokers.
+        main = self.folder / "mosquitto.conf"
+        main.write_text(
+            f"pid_file {self.folder}/mosquitto.pid\npersistence true\npersistence_location {self.folder}/\n"
+            f"log_dest file {self.folder}/mosquitto.log\nuser root\ninclude_dir {included}\n"
+        )
+        return main
+
+    def publishes(self, *options: str) -> bool:
+        """Whether a batch is acknowledged."""
+        command = ("mosquitto_pub", "-V", "5", "-q", "1", "-i", "jetson_1", "-t", "emotions/jetson_1/batch", "-m", "{}")
+        return subprocess.run([*command, *options], capture_output=True, timeout=15, check=False).returncode == 0
+
+
+@pytest.fixture
+def site(tmp_path: Path) -> Iterator[Site]:
+    site = Site(tmp_path)
+    make_certificate(tmp_path)
+    program = shutil.which("mosquitto", path=f"{os.environ['PATH']}:/usr/sbin:/usr/local/sbin")
+    assert program, "the tests need Mosquitto: apt-get install mosquitto"
+    with (tmp_path / "stderr").open("wb") as stream:
+        process = subprocess.Popen([program, "-c", site.configuration()], stderr=stream)
+    try:
+        wait_until(lambda: accepts_connections("127.0.0.1", site.port), what="Mosquitto listens")
+        yield site
+    finally:
+        process.kill()
+        process.wait()
+
+
+def test_the_broker_lets_in_a_login_and_nobody_else(site: Site) -> None:
+    port = ("-p", str(site.port))
+
+    assert site.publishes(*port, "-u", "jetson_1", "-P", site.password)
+    assert not site.publishes(*port)
+    assert not site.publishes(*port, "-u", "jetson_1", "-P", "wrong")
+
+
+def test_the_tls_listener_asks_for_the_same_login(site: Site) -> None:
+    port = ("-h", "localhost", "-p", str(site.tls_port))
+    tls = ("--cafile", str(site.folder / "ca.crt"))
+
+    assert site.publishes(*port, *tls, "-u", "jetson_1", "-P", site.password)
+    assert not site.publishes(*port, *tls)
+    assert not site.publishes(*port, "-u", "jetson_1", "-P", site.password)
+
+
+def test_only_this_machine_reaches_the_listener_without_tls(site: Site) -> None:
+    another_address = "127.0.0.2"  # of this machine, too, but not the one that the listener has
+
+    assert not accepts_connections(another_address, site.port)
+    assert accepts_connections(another_address, site.tls_port)
