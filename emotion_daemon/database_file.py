@@ -3,15 +3,21 @@
 import fcntl
 import os
 import sqlite3
+import time
 from collections.abc import Iterator
-from contextlib import closing, contextmanager, suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from sqlalchemy import Connection, Engine, event
-from sqlalchemy.exc import OperationalError
-from sqlalchemy.pool import PoolProxiedConnection
+from sqlalchemy.exc import DBAPIError
 
 from shared.database import WAL_LIMIT_BYTES, sqlite_path
+
+CHECKPOINT_BYTES = 4 * 2**20
+"""How long the -wal file is before its first checkpoint: 1,000 pages, as SQLite itself has it."""
+
+QUIET_SECONDS = 0.02
+"""Two of the longest ticks that Linux has (CONFIG_HZ=100)."""
 
 
 class DatabaseFileError(Exception):
@@ -45,6 +51,16 @@ class DatabaseReplacedError(DatabaseFileError):
         super().__init__(
             path, f"{path} was deleted or replaced while it was written; nothing of this group is acknowledged"
         )
+
+
+class DatabaseWrittenError(DatabaseFileError):
+    """Raised when somebody else wrote into the file during a transaction: that may not have reached it.
+
+    The file was looked through since and is whole: the same transaction once more is right.
+    """
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(path, f"{path} was written by another program")
 
 
 class DatabaseDamagedError(DatabaseFileError):
@@ -84,10 +100,12 @@ def check_sound(connection: Connection) -> None:
     connection.exec_driver_sql("PRAGMA shrink_memory")  # pages kept in memory would hide what is gone
     try:
         found = str(connection.exec_driver_sql("PRAGMA quick_check(1)").scalar_one())
-    except OperationalError as error:
-        if getattr(error.orig, "sqlite_errorname", None) != "SQLITE_IOERR_SHORT_READ":
+    except DBAPIError as error:
+        name = getattr(error.orig, "sqlite_errorname", "")
+        if name not in ("SQLITE_IOERR_SHORT_READ", "SQLITE_CORRUPT", "SQLITE_NOTADB"):
             raise
-        raise DatabaseDamagedError(path, "its end is missing") from error
+        what = "its end is missing" if name == "SQLITE_IOERR_SHORT_READ" else str(error.orig)
+        raise DatabaseDamagedError(path, what) from error
     if found != "ok":
         raise DatabaseDamagedError(path, " ".join(found.split()))
 
@@ -110,46 +128,62 @@ class FileGuard:
         """A connection for one transaction: the files are looked at before it and after its commit.
 
         Before, for a file that was cut: writing would make it long again. And both times with the connection in
-        hand: while there is none, SQLite deletes the -wal file itself. Raises DatabaseReplacedError and
-        DatabaseDamagedError.
+        hand: while there is none, SQLite deletes the -wal file itself. Raises DatabaseReplacedError,
+        DatabaseWrittenError and DatabaseDamagedError.
         """
-        try:
-            with self._engine.connect() as connection:
-                if self._watch is not None and self._watch.was_written():
-                    _checkpoint(connection.connection)  # what was copied in meets the -wal file now, not one day
+        with self._engine.connect() as connection:
+            if self._watch is None:
+                yield connection
+                return
+            try:
+                if self._watch.was_written():
                     self._take_for_right(connection)
                 yield connection
-                if self._watch is not None and self._watch.was_cut():
+                if self._watch.was_written():
                     self._take_for_right(connection)
-        except DatabaseReplacedError as error:
-            # Where only -shm is gone, others may have made a new one, which says what is where in the -wal file.
-            if not error.path.name.endswith("-shm"):
-                self._leave_whole()
-            raise
+                    raise DatabaseWrittenError(self._watch.path)
+                if self._watch.wal_is_full():
+                    whole = _checkpoint(connection, "PASSIVE")
+                    self._watch.remember()
+                    if whole and _page_bytes(connection) not in (self._watch.bytes, None):  # a copy came meanwhile
+                        self._take_for_right(connection)
+                        raise DatabaseWrittenError(self._watch.path)
+            except DatabaseReplacedError as error:
+                # Somebody may have moved the file, or deleted only the -wal: what is in that belongs into the file, and
+                # would be taken for another database's beside that one. Where only -shm is gone, others may have made
+                # a new one, which says what is where in the -wal file.
+                if not error.path.name.endswith("-shm"):
+                    _checkpoint(connection)
+                raise
 
     def _take_for_right(self, connection: Connection) -> None:
+        assert self._watch is not None
+        _checkpoint(connection)  # what was copied in meets the -wal file now, not one day
+        self._watch.remember_when_quiet()
         check_sound(connection)
         connection.rollback()
-        self._remember()
 
     def _remember(self, *_: object) -> None:
         assert self._watch is not None
         self._watch.remember()
 
-    def _leave_whole(self) -> None:
-        """Bring what was committed from the -wal file into the database file that it belongs to.
 
-        Somebody may have moved that file, or deleted only the -wal. And what is left of it beside another database
-        would be taken for that one's own.
-        """
-        with closing(self._engine.raw_connection()) as connection:
-            _checkpoint(connection)
-
-
-def _checkpoint(connection: PoolProxiedConnection) -> None:
-    """Bring what is in the -wal file into the database, as far as that is possible."""
+def _checkpoint(connection: Connection, mode: str = "TRUNCATE") -> bool:
+    """Bring what is in the -wal file into the database, as far as that is possible; returns whether all of it was."""
     with suppress(sqlite3.Error):
-        connection.cursor().execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+        ((_, frames, brought_in),) = connection.connection.cursor().execute(f"PRAGMA wal_checkpoint({mode})").fetchall()
+        return bool(frames == brought_in)
+    return False
+
+
+def _page_bytes(connection: Connection) -> int | None:
+    """How long the database file has to be when nothing is in the -wal file only; None where SQLite does not say."""
+    cursor = connection.connection.cursor()
+    with suppress(sqlite3.Error):
+        ((pages,),) = cursor.execute("PRAGMA page_count").fetchall()
+        ((page_bytes,),) = cursor.execute("PRAGMA page_size").fetchall()
+        return int(pages) * int(page_bytes)
+    return None
 
 
 class FileWatch:
@@ -160,45 +194,78 @@ class FileWatch:
     """
 
     def __init__(self, path: Path) -> None:
-        self._path = path
+        self.path = path
         self.remember()
 
     def remember(self) -> None:
-        """Take what is there now for right: to be called when SQLite has opened it."""
+        """Take what is there now for right: to be called when SQLite has opened it, and after each checkpoint."""
         # SQLite follows a symbolic link once, and has -wal and -shm beside the file that it leads to.
-        real = os.path.realpath(self._path)
+        real = os.path.realpath(self.path)
         self._names = real, f"{real}-wal", f"{real}-shm"
         self._known = self._now()
+        self._wal_bytes = self._known_wal_bytes()
+
+    def remember_when_quiet(self) -> None:
+        """`remember` once nobody has written for a while: whoever copies a file in may be in the middle of it.
+
+        Writes of one tick of the kernel's clock have one mtime. Takes QUIET_SECONDS, or up to a hundred times as long.
+        Raises DatabaseReplacedError.
+        """
+        self.remember()
+        for _ in range(100):
+            time.sleep(QUIET_SECONDS)
+            if not self.was_written():
+                return
+            self.remember()
 
     def was_written(self) -> bool:
-        """Whether somebody else has written the database, or `was_cut`: to be asked before a transaction.
+        """Whether somebody else has written the database, or `was_cut`.
 
-        Most likely that was a checkpoint, but it may have been a copy that was put into the file: SQLite would write
-        its pages among those that it remembers. Raises DatabaseReplacedError.
+        The daemon itself writes into it at its checkpoints only, which are none of SQLite's own accord. Most likely
+        this was a checkpoint too, but it may have been a copy that was put into the file: SQLite would write its pages
+        among those that it remembers. Raises DatabaseReplacedError.
         """
         before = self._known[0]
         if self.was_cut():
             return True
-        after = self._known[0]
-        return before is not None and after is not None and before.st_mtime_ns != after.st_mtime_ns
+        return _writing(before) != _writing(self._known[0])
 
     def was_cut(self) -> bool:
         """Whether one of the files has become shorter. Raises DatabaseReplacedError.
 
-        That may have been somebody's VACUUM or checkpoint: after `check_sound`, `remember` takes it for right.
+        That may have been somebody's VACUUM or checkpoint: what `remember` then finds is taken for right.
         """
         now = self._now()
         pairs = list(zip(self._known, now, strict=True))
-        for name, (old, new) in zip((str(self._path), *self._names), pairs, strict=True):
+        for name, (old, new) in zip((str(self.path), *self._names), pairs, strict=True):
             if _identity(old) != _identity(new):
                 raise DatabaseReplacedError(Path(name))
         cut = any(_is_shorter(old, new) for old, new in pairs)
         if not cut:
             self._known = now
+            self._wal_bytes = min(self._wal_bytes, self._known_wal_bytes())
         return cut
 
+    @property
+    def bytes(self) -> int:
+        """How long the database file is."""
+        _, file, _, _ = self._known
+        return 0 if file is None else file.st_size
+
+    def wal_is_full(self) -> bool:
+        """Whether all of the -wal file is in use, and that is enough for a checkpoint.
+
+        SQLite begins it anew after a checkpoint and leaves it as long as it was: when it grows, it has been filled.
+        """
+        return self._known_wal_bytes() > max(self._wal_bytes, CHECKPOINT_BYTES)
+
+    def _known_wal_bytes(self) -> int:
+        _, _, wal, _ = self._known
+        return 0 if wal is None else wal.st_size
+
     def _now(self) -> list[os.stat_result | None]:
-        return [_stat(self._path), *(_stat(name, follow_symlinks=False) for name in self._names)]
+        """Of the database as it is called, and of the file, its -wal and its -shm, behind whatever link."""
+        return [_stat(self.path), *(_stat(name, follow_symlinks=False) for name in self._names)]
 
 
 def _is_shorter(old: os.stat_result | None, new: os.stat_result | None) -> bool:
@@ -208,6 +275,10 @@ def _is_shorter(old: os.stat_result | None, new: os.stat_result | None) -> bool:
     if new.st_size == WAL_LIMIT_BYTES:  # SQLite's own cut
         return False
     return new.st_size < old.st_size or (_has_hole(new) and not _has_hole(old))
+
+
+def _writing(status: os.stat_result | None) -> tuple[int, int] | None:
+    return None if status is None else (status.st_mtime_ns, status.st_size)
 
 
 def _has_hole(status: os.stat_result) -> bool:

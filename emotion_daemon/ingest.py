@@ -11,6 +11,7 @@ import msgspec
 from sqlalchemy.exc import DBAPIError
 
 from emotion_daemon.arrival import ArrivalOrder
+from emotion_daemon.database_file import DatabaseWrittenError
 from emotion_daemon.fold import fold
 from emotion_daemon.heartbeat import Heartbeat
 from emotion_daemon.notices import Notices
@@ -155,12 +156,14 @@ class Ingest:
             try:
                 self._commit(entries)
                 break
+            except DatabaseWrittenError as error:
+                why = str(error)
             except DBAPIError as error:
                 if not is_temporary(error):
                     raise
-                why = f"cannot commit: {reason(error)}"
-                lasted = self._trouble.failed(why, now=self._monotonic())
-                self._heartbeat.database(why)
+                why = reason(error)
+            lasted = self._trouble.failed(f"cannot commit: {why}", now=self._monotonic())
+            self._heartbeat.database(f"cannot commit: {why}")
             if self._stopping() and lasted > STOP_PATIENCE_SECONDS:
                 raise LeftWithBrokerError(len(entries))
             self._source.wait(delay, until=self._stopping)

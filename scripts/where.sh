@@ -94,13 +94,29 @@ restart_broker() {
     systemctl restart mosquitto || die "the broker does not start; see  journalctl -u mosquitto -n 30"
 }
 
-# The API reads its tokens again, without losing a request.
+# Where gunicorn's master is the process $1: new workers, which read the tokens again, and the end of the old ones, which
+# still answer by the old tokens while they finish their requests (10 s at most).
+GUNICORN_RELOAD='
+old=$(cat "/proc/$1/task/$1/children")
+kill -HUP "$1"
+for _ in $(seq 150); do
+    left=
+    for worker in $old; do [ ! -e "/proc/$worker" ] || left=yes; done
+    [ -n "$left" ] || exit 0
+    sleep 0.1
+done
+echo "a worker of the API has not ended after 15 s, and still answers by the old tokens: restart the API" >&2
+exit 1'
+
+# The API reads its tokens again, without losing a request; when this returns, they count.
 reload_api() {
     case $SYSTEM in
         compose) # not `docker compose kill`: Docker would take the container for stopped by hand, and not start it again
             [ -z "$(docker compose ps --quiet --status running api)" ] ||
-                docker compose exec --no-TTY api sh -c 'kill -HUP 1' </dev/null ;;
-        systemd) ! systemctl --quiet is-active emotion-api || systemctl reload emotion-api ;;
+                docker compose exec --no-TTY api sh -c "$GUNICORN_RELOAD" reload 1 </dev/null ;;
+        systemd)
+            ! systemctl --quiet is-active emotion-api ||
+                sh -c "$GUNICORN_RELOAD" reload "$(systemctl show --property MainPID --value emotion-api)" ;;
         run) say "it counts once scripts/run is started again" ;;
     esac
 }

@@ -16,7 +16,7 @@ BUSY_TIMEOUT_MS = 2_000
 """How long SQLite waits for another writer's lock before it reports "database is locked"."""
 
 WAL_LIMIT_BYTES = 16 * 2**20
-"""A -wal file that grew beyond this, because somebody read for long, is cut to it. It has 4 MiB in daily work."""
+"""A -wal file that grew beyond this, because somebody read for long, is cut to it."""
 
 
 # PostgreSQL's counterparts of the busy timeout: what a lost server or a locked table may cost one request of the API,
@@ -36,7 +36,8 @@ def sqlite_path(url: URL | str) -> Path | None:
 def writer_engine(url: str, *, echo: bool = False) -> Engine:
     """An engine for one read-write connection, whose transactions take the write lock at their start.
 
-    A commit is durable when it returns (SQLite: WAL with synchronous=FULL), because an acknowledgement promises it.
+    A commit is durable when it returns (SQLite: WAL with synchronous=FULL), because an acknowledgement promises it. It
+    does not bring the -wal file into the database: the daemon does so itself, and closing the last connection does.
     """
     if sqlite_path(url) is None:
         # "format" so that compiled statements take rows as plain tuples, as they do on SQLite.
@@ -81,6 +82,7 @@ def _prepare_writer(connection: DBAPIConnection, record: ConnectionPoolEntry) ->
         _switch_to_wal(connection)
         connection.execute("PRAGMA synchronous=FULL")
         connection.execute(f"PRAGMA journal_size_limit={WAL_LIMIT_BYTES}")
+        connection.execute("PRAGMA wal_autocheckpoint=0")  # the daemon's: emotion_daemon/database_file.py
 
 
 @contextmanager

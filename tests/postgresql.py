@@ -70,8 +70,11 @@ class PostgreSQL:
             self._process = None
             psutil.wait_procs(left, timeout=30)
 
-    def limit_file_sizes(self, pid: int, size: int) -> None:
-        """The server's process `pid` cannot write beyond `size` bytes of any file."""
+    def limit_file_sizes(self, pid: int, size: str) -> None:
+        """The server's process `pid` cannot write beyond `size` bytes of any file; "unlimited" takes that back.
+
+        Raises CalledProcessError where there is no such process.
+        """
         program = shutil.which("prlimit")
         assert program, "the tests need prlimit: apt-get install util-linux"
         self._run(program, "--pid", str(pid), f"--fsize={size}:")

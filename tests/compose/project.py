@@ -7,9 +7,10 @@ import shutil
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
+from http.client import HTTPResponse
 from pathlib import Path
 from typing import Any
-from urllib.error import URLError
+from urllib.error import HTTPError, URLError
 from urllib.request import Request, urlopen
 
 from tests.processes import ROOT
@@ -86,17 +87,33 @@ class Project:
         topic = ["-t", f"emotions/{device_id}/batch", "-m", json.dumps(batch)]
         self.run("mosquitto_pub", "-V", "5", "-q", "1", *address, *login, *topic)
 
-    def get(self, path: str, token: str | None = None) -> Any:
+    def get(self, path: str) -> Any:
         """What the API answers, or None while it does not."""
-        headers = {"Authorization": f"Bearer {token}"} if token else {}
         try:
-            with urlopen(Request(f"http://127.0.0.1:{self.api_port}{path}", headers=headers), timeout=10) as response:
+            with self._open(path) as response:
                 return json.load(response)
         except (URLError, ConnectionError):
             return None
 
-    def summary(self, device_id: str, token: str | None = None) -> Any:
-        return self.get(f"/api/dashboard/summary?device_id={device_id}", token)
+    def status(self, path: str, token: str | None = None) -> int | None:
+        """The status of the API's answer, or None while there is none."""
+        try:
+            with self._open(path, token) as response:
+                return response.status
+        except HTTPError as error:
+            with error:
+                return error.code
+        except (URLError, ConnectionError):
+            return None
+
+    def _open(self, path: str, token: str | None = None) -> HTTPResponse:
+        headers = {"Authorization": f"Bearer {token}"} if token else {}
+        request = Request(f"http://127.0.0.1:{self.api_port}{path}", headers=headers)
+        response: HTTPResponse = urlopen(request, timeout=10)
+        return response
+
+    def summary(self, device_id: str) -> Any:
+        return self.get(f"/api/dashboard/summary?device_id={device_id}")
 
     def happy(self, device_id: str) -> float | None:
         found = self.summary(device_id)

@@ -11,6 +11,8 @@ from tests.certificates import make_certificate
 from tests.compose.project import SERVICES, Project, clone, project
 from tests.waiting import wait_until
 
+SUMMARY = "/api/dashboard/summary?device_id=jetson_1"
+
 
 def test_a_device_that_was_added_publishes_and_is_in_the_summary(site: Project) -> None:
     site.publish("jetson_1", 123.5)
@@ -96,20 +98,36 @@ def test_a_layer_of_the_image_has_neither_secret_nor_compiler(site: Project) -> 
 
 
 def test_the_api_asks_for_a_token_once_there_is_one(site: Project) -> None:
+    """From the moment at which the command has returned: no worker answers by what was before."""
     token = site.run("scripts/token", "add", "dashboard").strip()
     try:
-        wait_until(lambda: site.summary("jetson_1") is None, seconds=30, what="the API asks for a token")
-        wait_until(lambda: site.summary("jetson_1", token) is not None, seconds=30, what="the token is taken")
+        answers = {each: {site.status(SUMMARY, each) for _ in range(50)} for each in (None, token[:-1], token)}
+        assert answers == {None: {401}, token[:-1]: {401}, token: {200}}
         assert site.get("/") == {"status": "ok"}
-        assert site.summary("jetson_1", token[:-1]) is None
     finally:
         site.run("scripts/token", "remove", "dashboard", expect=1)
         site.run("scripts/token", "remove", "dashboard", "--last")
-    wait_until(lambda: site.summary("jetson_1") is not None, seconds=30, what="the API answers without a token")
+    assert {site.status(SUMMARY) for _ in range(50)} == {200}
+
+
+def test_a_token_that_was_removed_is_refused_from_then_on(site: Project) -> None:
+    token, successor = (site.run("scripts/token", "add", name).strip() for name in ("dashboard", "successor"))
+    try:
+        site.run("scripts/token", "remove", "dashboard")
+        answers = {each: {site.status(SUMMARY, each) for _ in range(50)} for each in (token, successor)}
+        assert answers == {token: {401}, successor: {200}}
+    finally:
+        site.run("scripts/token", "remove", "successor", "--last")
+
+
+def test_docker_starts_an_api_again_whose_tokens_have_changed(site: Project) -> None:
+    """It would not, had a signal come through Docker: that counts as stopped by hand."""
+    site.run("scripts/token", "add", "dashboard")
+    site.run("scripts/token", "remove", "dashboard", "--last")
+
     site.crash("api")
-    wait_until(
-        lambda: site.summary("jetson_1") is not None, seconds=60, pause=1, what="Docker starts the API again after that"
-    )
+
+    wait_until(lambda: site.status(SUMMARY) == 200, seconds=60, pause=1, what="Docker starts the API again after that")
 
 
 def test_one_container_cannot_read_the_secrets_of_another(site: Project) -> None:

@@ -162,7 +162,7 @@ def test_a_copy_that_is_put_into_the_file_takes_nothing_that_comes_later(
             with closing(sqlite3.connect(path)) as connection:
                 connection.execute("VACUUM INTO ?", [str(copy)])
             with closing(sqlite3.connect(copy)) as connection:  # so that it is no shorter
-                connection.execute("CREATE TABLE padding AS SELECT randomblob(1000000)")
+                connection.execute(f"CREATE TABLE padding_{turn} AS SELECT randomblob(1000000)")
             rig.fleet.wait_for_more(chance.randint(50, 300))
             path.write_bytes(copy.read_bytes())
             sent = recover(rig, path)

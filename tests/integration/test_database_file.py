@@ -1,20 +1,37 @@
 """One daemon a file, and no acknowledgement into a file that is gone."""
 
 import os
+import sqlite3
+from collections.abc import Callable, Iterable
+from contextlib import closing
+from datetime import UTC, datetime
 from pathlib import Path
+from threading import Timer
 
 import pytest
+from sqlalchemy import Connection, text
 
+from emotion_daemon import database_file
 from emotion_daemon.database_file import (
+    CHECKPOINT_BYTES,
+    QUIET_SECONDS,
     DatabaseDamagedError,
+    DatabaseFileError,
     DatabaseInUseError,
     DatabaseReplacedError,
+    DatabaseWrittenError,
     FileWatch,
     LockFileError,
     only_one,
 )
+from emotion_daemon.fold import fold
 from emotion_daemon.migrations import upgrade
-from shared.database import writer_engine
+from emotion_daemon.store import Store
+from shared.batch import Batch, decode, encode
+from shared.database import WAL_LIMIT_BYTES, writer_engine
+from tests.databases import migrated, reading
+
+NOW = datetime(2025, 11, 14, 12, tzinfo=UTC)
 
 
 def test_a_second_one_on_the_same_file_is_refused(tmp_path: Path) -> None:
@@ -179,11 +196,114 @@ def test_what_somebody_else_wrote_into_the_file_is_noticed_once(tmp_path: Path) 
     assert not watch.was_written()
 
 
-def test_what_we_wrote_ourselves_is_no_news(tmp_path: Path) -> None:
+def test_a_copy_that_comes_during_a_transaction_is_noticed_before_that_counts(tmp_path: Path, sqlite_url: str) -> None:
+    """Until 2026-11-25 it was taken for a checkpoint of SQLite's own, and 26 groups were acknowledged into nothing."""
     path = tmp_path / "emotion.db"
-    path.write_bytes(b"1234")
-    watch = FileWatch(path)
-    os.utime(path, ns=(0, 1))
-    watch.was_cut()
+    with migrated(sqlite_url) as engine:
+        store = Store(engine)
+        store_people(store, range(10))
+        copy = whole_copy(path)
 
-    assert not watch.was_written()
+        with pytest.raises(DatabaseWrittenError):
+            store_people(store, [10], after=lambda: path.write_bytes(copy))
+        store_people(store, range(10, 20))
+    with closing(sqlite3.connect(path)) as connection:
+        assert connection.execute("SELECT count(*) FROM person_emotion").fetchone() == (20,)
+        assert connection.execute("PRAGMA integrity_check").fetchone() == ("ok",)
+
+
+def test_a_copy_that_is_still_being_written_is_waited_for(tmp_path: Path, sqlite_url: str) -> None:
+    """In the middle of it the file can be whole, made anew from the -wal file, until the rest of the copy comes."""
+    path = tmp_path / "emotion.db"
+    with migrated(sqlite_url) as engine:
+        store = Store(engine)
+        store_people(store, range(10))
+        rest = Timer(QUIET_SECONDS / 2, path.write_bytes, [whole_copy(path)])
+        path.write_bytes(b"")
+        rest.start()
+        with pytest.raises(DatabaseDamagedError):  # for this connection, which has found fewer pages
+            store_people(store, [10])
+        rest.join()
+    with migrated(sqlite_url) as engine:
+        store_people(Store(engine), range(10, 20))
+    with closing(sqlite3.connect(path)) as connection:
+        assert connection.execute("SELECT count(*) FROM person_emotion").fetchone() == (20,)
+        assert connection.execute("PRAGMA integrity_check").fetchone() == ("ok",)
+
+
+def test_a_copy_that_comes_during_a_checkpoint_is_noticed_by_its_length(
+    tmp_path: Path, sqlite_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "emotion.db"
+    checkpoint = database_file._checkpoint
+    with migrated(sqlite_url) as engine:
+        copy = whole_copy(path)
+
+        def checkpoint_and_copy(connection: Connection, mode: str = "TRUNCATE") -> bool:
+            done = checkpoint(connection, mode)
+            if mode == "PASSIVE":
+                path.write_bytes(copy)
+            return done
+
+        monkeypatch.setattr(database_file, "_checkpoint", checkpoint_and_copy)
+        store = Store(engine)
+        with pytest.raises(DatabaseFileError):
+            store_people(store, range(60), people=2_000)
+
+
+def test_the_write_ahead_log_is_brought_into_the_database_now_and_then(tmp_path: Path, sqlite_url: str) -> None:
+    """It stays near CHECKPOINT_BYTES, and what the daemon's own checkpoints write is no news to it."""
+    path, lengths = tmp_path / "emotion.db", list[int]()
+    with migrated(sqlite_url) as engine:
+        store = Store(engine)
+        for number in range(60):
+            store_people(store, [number], people=2_000)
+            lengths.append(Path(f"{path}-wal").stat().st_size)
+        in_the_file = path.stat().st_size
+
+    assert max(lengths) < 2 * CHECKPOINT_BYTES
+    assert in_the_file > path.stat().st_size / 2
+
+
+def test_a_write_ahead_log_that_a_reader_held_is_brought_in_when_the_reader_has_gone(
+    tmp_path: Path, sqlite_url: str
+) -> None:
+    wal = tmp_path / "emotion.db-wal"
+    with migrated(sqlite_url) as engine:
+        store = Store(engine)
+        store_people(store, [0])
+        with reading(sqlite_url) as connection:
+            connection.execute(text("SELECT count(*) FROM person_emotion")).one()
+            for number in range(1, 60):
+                store_people(store, [number], people=2_000)
+            held = wal.stat().st_size
+        for number in range(60, 120):
+            store_people(store, [number], people=2_000)
+
+        assert held > WAL_LIMIT_BYTES
+        assert wal.stat().st_size <= WAL_LIMIT_BYTES
+
+
+def store_people(
+    store: Store, numbers: Iterable[int], *, people: int = 1, after: Callable[[], object] = lambda: None
+) -> None:
+    """A batch and a transaction a number, with people whom no other has; `after` comes between BEGIN and COMMIT."""
+    for number in numbers:
+        with store.transaction() as transaction:
+            transaction.write(fold([batch_of(number, people)]))
+            after()
+
+
+def batch_of(number: int, people: int = 1) -> Batch:
+    payload = encode("jetson_1", NOW, {f"{number} {person}": {"happy": 1.0} for person in range(people)})
+    return decode(payload, device_id="jetson_1", received_at=NOW)
+
+
+def whole_copy(path: Path) -> bytes:
+    """Of an SQLite database, one that is longer than that itself."""
+    copy = path.with_name("copy.db")
+    with closing(sqlite3.connect(path)) as connection:
+        connection.execute("VACUUM INTO ?", [str(copy)])
+    with closing(sqlite3.connect(copy)) as connection:
+        connection.execute("CREATE TABLE padding AS SELECT randomblob(1000000)")
+    return copy.read_bytes()

@@ -14,6 +14,7 @@ import pytest
 from sqlalchemy import Engine, select
 from sqlalchemy.exc import IntegrityError, OperationalError
 
+from emotion_daemon.database_file import DatabaseWrittenError
 from emotion_daemon.fold import Folded
 from emotion_daemon.heartbeat import Heartbeat
 from emotion_daemon.ingest import STOP_PATIENCE_SECONDS, Ingest, LeftWithBrokerError
@@ -284,6 +285,16 @@ class TestTemporaryTrouble:
 
         assert happy(engine) == {("jetson_1", "anna"): 1.0}
         assert source.held == []
+
+    def test_a_group_into_which_somebody_else_wrote_is_committed_once_more(
+        self, source: FakeSource, engine: Engine
+    ) -> None:
+        source.publish(TOPIC, batch(anna=1))
+        store = FailingStore(engine, [DatabaseWrittenError(Path("emotion.db"))], late=True)
+        loop(source, store).step()
+
+        assert (store.transactions, source.held) == (2, [])
+        assert happy(engine) == {("jetson_1", "anna"): 1.0}
 
     def test_nothing_is_acknowledged_meanwhile(self, source: FakeSource, engine: Engine) -> None:
         held = []
