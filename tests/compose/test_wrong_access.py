@@ -1,81 +1,121 @@
-"""Row 17 of the faults again, against the broker that docker compose starts: who may not gets nothing in and out."""
+"""Row 17 of the faults again, against the broker that docker compose starts, without TLS and with it."""
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any, cast
 
 import pytest
 
 from shared.batch import encode
 from tests.brokers import Broker
+from tests.certificates import make_certificate
 from tests.compose.project import Project
 from tests.faults.history import START, TOPICS
-from tests.faults.intruders import Intruder
+from tests.faults.intruders import ONLOOKER, Intruder
 from tests.faults.test_17_access import BATCH, DAEMON, EVIL, FILTERS, LOGINS, PUBLICATIONS, THIEF, VICTIM, VICTIMS
 from tests.waiting import wait_until
 
 
 class Attacked:
-    """The project, one device that may, and one that is after it."""
+    """The project, one device that may, one that is after it, and an onlooker who is delivered all there is."""
 
-    def __init__(self, site: Project) -> None:
-        self._site = site
+    def __init__(self, site: Project, ca: Path | None) -> None:
+        self.site = site
+        self._ca = ca
         self._number = 0
-        self.broker = cast(Broker, site)
-        for device_id in (VICTIM, THIEF):
-            if device_id not in site.passwords:
-                site.add_device(device_id)
-        self.victim = Intruder(self.broker, VICTIM, site.passwords[VICTIM], client_id=VICTIM)
+        for login in (VICTIM, THIEF, ONLOOKER):
+            if login not in site.passwords:
+                site.add_device(login)
+        self.victim = self.client(VICTIM)
+        self.onlooker = self.client(ONLOOKER)
+
+    def intruder(self, *login: str | None, **how: Any) -> Intruder:
+        return Intruder(cast(Broker, self.site), *login, ca=self._ca, **how)
+
+    def client(self, name: str) -> Intruder:
+        return self.intruder(name, self.site.passwords[name], client_id=name)
 
     def thief(self, **how: Any) -> Intruder:
-        return Intruder(self.broker, THIEF, self._site.passwords[THIEF], **how)
+        """A device that may connect, and publish as itself."""
+        return self.intruder(THIEF, self.site.passwords[THIEF], **how)
 
-    def check(self) -> None:
-        """The victim gets a batch through; nothing of what is evil is stored, refused or delivered to it."""
+    def send_good(self) -> str:
+        """The victim publishes a batch; returns the person who is in it."""
         self._number += 1
         person = f"person {self._number}"
         self.victim.publish(VICTIMS, encode(VICTIM, START, {person: {"happy": 1.0}}))
-        wait_until(lambda: person in self._people(VICTIM), seconds=30, what="a device that may gets its batch through")
-        assert not [person for device in (VICTIM, "jetson_9") for person in self._people(device) if person == "evil"]
-        assert not [seen for seen in self.victim.seen if EVIL in seen[1]]
+        return person
+
+    def check(self) -> None:
+        """The victim gets a batch through; of what is evil nothing is stored, refused or delivered."""
+        person = self.send_good()
+        wait_until(lambda: person in self.people(VICTIM), seconds=30, what="a device that may gets its batch through")
+        assert "evil" not in self.people(VICTIM) + self.people("jetson_9")
+        assert not [seen for seen in self.victim.seen + self.onlooker.seen if EVIL in seen[1]]
 
     def rejected(self) -> str:
-        return self._site.compose("exec", "-T", "daemon", "python3", "-m", "emotion_daemon", "rejected")
+        return self.site.compose("exec", "-T", "daemon", "python3", "-m", "emotion_daemon", "rejected")
 
-    def _people(self, device_id: str) -> list[str]:
-        found = self._site.summary(device_id)
+    def people(self, device_id: str) -> list[str]:
+        found = self.site.summary(device_id)
         return [person["person_id"] for person in found["current_people"]] if found else []
 
 
-@pytest.fixture(scope="module")
-def attacked(site: Project) -> Iterator[Attacked]:
-    attacked = Attacked(site)
-    with attacked.victim as victim:
-        victim.subscribe(TOPICS.reply(VICTIM))
-        yield attacked
-    assert "no rejected messages" in attacked.rejected()
+@pytest.fixture(scope="module", params=["plain", "TLS"])
+def attacked(
+    request: pytest.FixtureRequest, site: Project, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Attacked]:
+    made = make_certificate(tmp_path_factory.mktemp("ca")) if request.param == "TLS" else None
+    if made is not None:
+        site.run("scripts/tls", "on", str(made.certificate), str(made.key))
+    attacked = Attacked(site, None if made is None else made.ca)
+    try:
+        with attacked.victim as victim, attacked.onlooker as onlooker:
+            victim.subscribe(TOPICS.reply(VICTIM))
+            onlooker.subscribe("#")
+            yield attacked
+        assert "no rejected messages" in attacked.rejected()
+    finally:
+        if made is not None:
+            site.run("scripts/tls", "off")
 
 
 @pytest.mark.parametrize("login", LOGINS.values(), ids=LOGINS.keys())
 def test_who_has_no_valid_login_is_not_let_in(login: tuple[str | None, str | None], attacked: Attacked) -> None:
-    with Intruder(attacked.broker, *login) as intruder:
+    with attacked.intruder(*login) as intruder:
         assert not intruder.let_in
 
 
-def test_a_device_publishes_nothing_but_its_own(attacked: Attacked) -> None:
-    for publish in PUBLICATIONS.values():
-        with attacked.thief() as thief:
-            publish(thief)
-    for topic in (VICTIMS, TOPICS.status(VICTIM), TOPICS.status(DAEMON), TOPICS.reply(VICTIM)):
-        with attacked.thief(will=(topic, BATCH, True)) as thief:
-            thief.drop()
+def test_the_onlooker_hears_what_gets_through(attacked: Attacked) -> None:
+    with attacked.thief() as thief:
+        thief.publish(TOPICS.status(THIEF), b"online")
+
+    wait_until(lambda: (TOPICS.status(THIEF), b"online") in attacked.onlooker.seen, what="the onlooker hears of it")
+
+
+@pytest.mark.parametrize("publish", PUBLICATIONS.values(), ids=PUBLICATIONS.keys())
+def test_a_device_publishes_nothing_but_its_own(publish: Any, attacked: Attacked) -> None:
+    with attacked.thief() as thief:
+        assert thief.let_in
+        publish(thief)
 
     attacked.check()
 
 
-def test_a_device_hears_nothing_of_another(attacked: Attacked) -> None:
+@pytest.mark.parametrize("topic", [VICTIMS, TOPICS.status(VICTIM), TOPICS.status(DAEMON), TOPICS.reply(VICTIM)])
+def test_a_will_goes_to_no_topic_of_anothers(topic: str, attacked: Attacked) -> None:
+    with attacked.thief(will=(topic, BATCH, True)) as thief:
+        assert thief.let_in
+        thief.drop()
+
+    attacked.check()
+
+
+@pytest.mark.parametrize("topic_filter", FILTERS)
+def test_a_device_hears_nothing_of_another(topic_filter: str, attacked: Attacked) -> None:
     with attacked.thief() as thief:
-        for topic_filter in FILTERS:
-            thief.subscribe(topic_filter)
+        assert thief.let_in
+        thief.subscribe(topic_filter)
         attacked.check()
         thief.publish(TOPICS.status(THIEF), b"online")  # once this is answered, all before it was delivered
 
@@ -84,8 +124,13 @@ def test_a_device_hears_nothing_of_another(attacked: Attacked) -> None:
 
 @pytest.mark.parametrize("client_id", [DAEMON, VICTIM, "health"])
 def test_a_client_id_takes_nobody_s_session(client_id: str, attacked: Attacked) -> None:
+    attacked.site.compose("stop", "daemon")
+    waiting = {attacked.send_good() for _ in range(20)}
     with attacked.thief(client_id=client_id) as thief:
+        assert thief.let_in
         thief.subscribe("#")
+        attacked.site.compose("start", "daemon")
+        wait_until(lambda: waiting <= {*attacked.people(VICTIM)}, seconds=60, what="all that waited is stored")
         attacked.check()
 
         assert thief.seen == []

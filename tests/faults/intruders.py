@@ -2,6 +2,7 @@
 
 import socket
 import threading
+from pathlib import Path
 from types import TracebackType
 
 from paho.mqtt import client as mqtt
@@ -12,6 +13,10 @@ from paho.mqtt.reasoncodes import ReasonCode
 
 from tests.brokers import Broker
 from tests.waiting import wait_until
+
+ONLOOKER = "onlooker"
+ONLOOKERS_ACCESS = f"user {ONLOOKER}\ntopic read #\n"
+"""For an access list: what a device smuggles past it is delivered to the onlooker."""
 
 V31, V311, V5 = MQTTProtocolVersion.MQTTv31, MQTTProtocolVersion.MQTTv311, MQTTProtocolVersion.MQTTv5
 
@@ -28,6 +33,7 @@ class Intruder:
         client_id: str = "intruder",
         protocol: MQTTProtocolVersion = V5,
         will: tuple[str, bytes, bool] | None = None,
+        ca: Path | None = None,
     ) -> None:
         self._broker = broker
         self._ended = threading.Event()
@@ -44,6 +50,8 @@ class Intruder:
         if will is not None:
             topic, payload, retain = will
             self._client.will_set(topic, payload, qos=1, retain=retain)
+        if ca is not None:
+            self._client.tls_set(str(ca))
         self._client.on_connect = self._on_connect
         self._client.on_disconnect = lambda *_: self._ended.set()
         self._client.on_subscribe = lambda *_: self._granted.set()
@@ -76,6 +84,8 @@ class Intruder:
         wait_until(lambda: info.is_published() or self._ended.is_set(), what="the broker answers or hangs up")
 
     def subscribe(self, topic_filter: str) -> None:
+        """Subscribe, and wait until the broker has answered, whatever it says, or hung up."""
+        self._granted.clear()
         self._client.subscribe(topic_filter, qos=1)
         wait_until(lambda: self._granted.is_set() or self._ended.is_set(), what="the broker answers or hangs up")
 

@@ -16,14 +16,13 @@ from shared.batch import encode
 from tests.brokers import Broker, shipped_rules
 from tests.clients import Client
 from tests.faults.history import START, TOPICS, stored_rows
-from tests.faults.intruders import V5, V31, V311, Intruder
+from tests.faults.intruders import ONLOOKER, ONLOOKERS_ACCESS, V5, V31, V311, Intruder
 from tests.faults.rig import SUBSCRIBED, person_is_stored, rejected_count
 from tests.processes import Daemon
 from tests.waiting import wait_until
 
-DAEMON, VICTIM, THIEF, ONLOOKER = "emotion-daemon", "jetson_1", "jetson_2", "onlooker"
+DAEMON, VICTIM, THIEF = "emotion-daemon", "jetson_1", "jetson_2"
 PASSWORD = "known to those who may"
-ONLOOKERS_ACCESS = f"user {ONLOOKER}\ntopic read #\n"
 Protocols = list[MQTTProtocolVersion]
 EVIL = b"evil"
 BATCH = encode(VICTIM, START, {"evil": {"happy": 666.0}})

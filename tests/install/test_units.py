@@ -3,16 +3,21 @@
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
+from typing import cast
 
 import pytest
 
-from emotion_admin.logins import Logins
+from emotion_admin.logins import DAEMON, Logins
 from shared.settings import Settings
+from tests.brokers import Broker
 from tests.certificates import make_certificate
+from tests.faults.intruders import Intruder
 from tests.processes import ROOT
 from tests.waiting import accepts_connections, free_port, wait_until
 
@@ -106,6 +111,14 @@ class Site:
         )
         return main
 
+    def broker(self, *, tls: bool) -> Broker:
+        """What a client of tests has to know: host and port."""
+        return cast(Broker, SimpleNamespace(host="127.0.0.1", port=self.tls_port if tls else self.port))
+
+    def reload(self) -> None:
+        """Have the broker read its logins again."""
+        os.kill(int((self.folder / "mosquitto.pid").read_text()), signal.SIGHUP)
+
     def publishes(self, *options: str) -> bool:
         """Whether a batch is acknowledged."""
         command = ("mosquitto_pub", "-V", "5", "-q", "1", "-i", "jetson_1", "-t", "emotions/jetson_1/batch", "-m", "{}")
@@ -143,6 +156,25 @@ def test_the_tls_listener_asks_for_the_same_login(site: Site) -> None:
     assert site.publishes(*port, *tls, "-u", "jetson_1", "-P", site.password)
     assert not site.publishes(*port, *tls)
     assert not site.publishes(*port, "-u", "jetson_1", "-P", site.password)
+
+
+@pytest.mark.parametrize("tls", [False, True], ids=["plain", "TLS"])
+def test_a_device_that_takes_the_daemon_s_client_id_destroys_nothing(site: Site, tls: bool) -> None:
+    daemon = ("-c", "-x", "3600", "-i", DAEMON, "-u", DAEMON, "-P", site.logins.renew(DAEMON))
+    site.reload()
+    listen = ("mosquitto_sub", "-V", "5", *daemon, "-p", str(site.port), "-q", "1", "-t", "emotions/+/batch")
+    wait_until(
+        lambda: subprocess.run([*listen, "-E"], capture_output=True, timeout=15, check=False).returncode == 0,
+        what="the daemon has a session",
+    )
+    assert site.publishes("-p", str(site.port), "-u", "jetson_1", "-P", site.password)
+
+    ca = site.folder / "ca.crt" if tls else None
+    with Intruder(site.broker(tls=tls), "jetson_1", site.password, client_id=DAEMON, ca=ca) as thief:
+        assert thief.let_in
+
+    waiting = subprocess.run([*listen, "-C", "1", "-W", "10"], capture_output=True, timeout=15, check=False)
+    assert waiting.stdout == b"{}\n"
 
 
 def test_only_this_machine_reaches_the_listener_without_tls(site: Site) -> None:

@@ -9,11 +9,11 @@ import pytest
 from emotion_admin.logins import DAEMON, HEALTH, Logins
 from shared.batch import Topics
 from tests.brokers import Broker, shipped_rules
-from tests.faults.intruders import Intruder
+from tests.faults.intruders import ONLOOKER, ONLOOKERS_ACCESS, Intruder
 from tests.waiting import wait_until
 
 TOPICS = Topics("emotions")
-DEVICE, ONLOOKER = "jetson_1", "onlooker"
+DEVICE = "jetson_1"
 
 
 class Site(NamedTuple):
@@ -33,7 +33,7 @@ def site(tmp_path: Path) -> Iterator[Site]:
     passwords = {name: logins.renew(name) for name in (DAEMON, HEALTH, DEVICE, "jetson_2", ONLOOKER)}
     broker = Broker(tmp_path, shipped_rules(tmp_path) + "sys_interval 1\n")
     with (tmp_path / "mosquitto.acl").open("a") as access:
-        access.write(f"user {ONLOOKER}\ntopic read #\n")
+        access.write(ONLOOKERS_ACCESS)
     broker.start()
     yield Site(broker, logins, passwords)
     broker.kill()
