@@ -19,13 +19,14 @@ from typing import Any
 
 import msgspec
 from paho.mqtt import client as mqtt
-from paho.mqtt.enums import CallbackAPIVersion
+from paho.mqtt.enums import CallbackAPIVersion, MQTTErrorCode
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
 from paho.mqtt.subscribeoptions import SubscribeOptions
 
 from emotion_daemon.heartbeat import Heartbeat
+from emotion_daemon.publish_packet import MalformedPacketError, PublishPacket, decode_publish
 from emotion_daemon.trouble import Trouble
 from shared.batch import Topics
 
@@ -227,9 +228,7 @@ class Subscriber:
         return self._open and self._client.is_connected()
 
     def _make_client(self, username: str | None, password: str | None, tls_ca: Path | None) -> mqtt.Client:
-        client = mqtt.Client(
-            CallbackAPIVersion.VERSION2, client_id=self._client_id, protocol=mqtt.MQTTv5, manual_ack=True
-        )
+        client = _Client(self._on_publish_packet, self._client_id)
         if username is not None:
             client.username_pw_set(username, password)
         if tls_ca is not None:
@@ -238,7 +237,6 @@ class Subscriber:
         client.on_connect = self._on_connect
         client.on_subscribe = self._on_subscribe
         client.on_disconnect = self._on_disconnect
-        client.on_message = self._on_message
         # With this callback set, paho queues packets until loop_write instead of one send a PUBACK.
         client.on_socket_register_write = _write_later
         return client
@@ -412,27 +410,43 @@ class Subscriber:
             self._try_again_later(self._refusal or f"lost the broker at {self._host}:{self._port}: {reason}{hint}")
         self._refusal = ""
 
-    def _on_message(self, client: mqtt.Client, userdata: Any, message: mqtt.MQTTMessage) -> None:
-        try:
-            topic = message.topic
-        except UnicodeDecodeError:
-            topic = "\ufffd"  # no broker forwards this; if one did, it is rejected like any other wrong topic
-        payload = bytes(message.payload)
-        response_topic: str | None = getattr(message.properties, "ResponseTopic", None)
-        correlation_data: bytes | None = getattr(message.properties, "CorrelationData", None)
-        self._inbox_bytes += len(payload) + len(topic) + len(response_topic or "") + len(correlation_data or b"")
+    def _on_publish_packet(self, packet: PublishPacket) -> None:
+        waiting = (packet.payload, packet.topic, packet.response_topic or "", packet.correlation_data or b"")
+        self._inbox_bytes += sum(map(len, waiting))
         self._inbox.append(
             Message(
-                topic,
-                payload,
-                message.qos,
-                message.mid,
+                packet.topic,
+                packet.payload,
+                packet.qos,
+                packet.packet_id,
                 self._connection,
-                response_topic,
-                correlation_data,
-                message.dup,
+                packet.response_topic,
+                packet.correlation_data,
+                packet.dup,
             )
         )
+
+
+class _Client(mqtt.Client):
+    """paho's client, which hands over PUBLISH packets instead of decoding them: emotion_daemon/publish_packet.py."""
+
+    def __init__(self, on_publish_packet: Callable[[PublishPacket], None], client_id: str) -> None:
+        super().__init__(CallbackAPIVersion.VERSION2, client_id=client_id, protocol=mqtt.MQTTv5, manual_ack=True)
+        self._on_publish_packet = on_publish_packet
+        self.on_message = _other_paho
+
+    def _handle_publish(self) -> MQTTErrorCode:
+        try:
+            packet = decode_publish(self._in_packet["command"], self._in_packet["packet"])
+        except MalformedPacketError as error:
+            log.error("the broker sent %s", error)
+            return MQTTErrorCode.MQTT_ERR_PROTOCOL
+        self._on_publish_packet(packet)
+        return MQTTErrorCode.MQTT_ERR_SUCCESS
+
+
+def _other_paho(client: mqtt.Client, userdata: Any, message: mqtt.MQTTMessage) -> None:
+    raise RuntimeError("this version of paho-mqtt does not call _handle_publish: see emotion_daemon/subscriber.py")
 
 
 def _write_later(client: mqtt.Client, userdata: Any, sock: Any) -> None:

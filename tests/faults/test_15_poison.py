@@ -14,7 +14,7 @@ from typing import NamedTuple, Unpack
 import psutil
 import pytest
 from paho.mqtt.packettypes import PacketTypes
-from paho.mqtt.properties import Properties
+from paho.mqtt.properties import Properties, VariableByteIntegers
 from sqlalchemy import select
 
 from emotion_daemon.store import KEPT_TOPIC
@@ -255,6 +255,36 @@ def test_odd_properties_change_nothing(sqlite_scene: Scene) -> None:
         for poison in (KINDS["bad UTF-8"], KINDS["no offset"]):
             sqlite_scene.send_poison(poison, properties=properties)
             sqlite_scene.send_good(1)
+
+    sqlite_scene.check()
+
+
+class Packed(Properties):
+    """Properties of a PUBLISH that are sent as these bytes: paho itself would take a minute to pack 120,000."""
+
+    packed: bytes
+
+    def __init__(self, packed: bytes) -> None:
+        super().__init__(PacketTypes.PUBLISH)  # type: ignore[no-untyped-call]
+        object.__setattr__(self, "packed", packed)  # paho's own takes no names that MQTT does not have
+
+    def pack(self) -> bytes:
+        return bytes(VariableByteIntegers.encode(len(self.packed))) + self.packed
+
+
+@pytest.mark.parametrize(
+    "properties",
+    [
+        b"\x26\x00\x04note\x00\x08" + "\ufeffhello".encode(),
+        b"\x03\x00\x08" + "\ufeffhello".encode(),
+        b"\x26\x00\x00\x00\x00" * 120_000,
+    ],
+    ids=["U+FEFF in a user property", "U+FEFF as content type", "120,000 user properties"],
+)
+def test_properties_that_paho_does_not_take_hold_up_nothing(properties: bytes, sqlite_scene: Scene) -> None:
+    with sqlite_scene.together():
+        sqlite_scene.send_poison(KINDS["no offset"], properties=Packed(properties))
+        sqlite_scene.send_good(1)
 
     sqlite_scene.check()
 
