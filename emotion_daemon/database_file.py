@@ -4,17 +4,20 @@ import fcntl
 import os
 import sqlite3
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from sqlite3 import SQLITE_FULL, SQLITE_IOERR
 
 from sqlalchemy import Connection, Engine, event
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import DBAPIError, OperationalError
 
 from shared.database import WAL_LIMIT_BYTES, sqlite_path
 
-CHECKPOINT_BYTES = 4 * 2**20
-"""How long the -wal file is before its first checkpoint: 1,000 pages, as SQLite itself has it."""
+MAX_WAL_BYTES = 16 * 2**20
+"""A -wal file longer than this is worth waiting for its readers, every PATIENT_EVERY_SECONDS."""
+
+PATIENT_EVERY_SECONDS = 30.0
 
 QUIET_SECONDS = 0.02
 """Two of the longest ticks that Linux has (CONFIG_HZ=100)."""
@@ -111,17 +114,21 @@ def check_sound(connection: Connection) -> None:
 
 
 class FileGuard:
-    """Keeps `engine`'s transactions out of a file that is not, or not only, what SQLite takes it for.
+    """Keeps the daemon's transactions out of a file that is not, or not only, what SQLite takes it for.
 
-    On a database that is no file it does nothing.
+    And makes SQLite's checkpoints, between two transactions: what else is written into the file is somebody else's. On
+    a database that is no file it does nothing.
     """
 
-    def __init__(self, engine: Engine) -> None:
+    def __init__(self, engine: Engine, *, monotonic: Callable[[], float] = time.monotonic) -> None:
         self._engine = engine
+        self._monotonic = monotonic
+        self._patient_again = float("-inf")
+        self._unchecked = False
         path = sqlite_path(engine.url)
         self._watch = None if path is None else FileWatch(path)
         if self._watch is not None:
-            event.listen(engine, "connect", self._remember)
+            event.listen(engine, "connect", self._connected)
 
     @contextmanager
     def connect(self) -> Iterator[Connection]:
@@ -136,39 +143,63 @@ class FileGuard:
                 yield connection
                 return
             try:
-                if self._watch.was_written():
-                    self._take_for_right(connection)
+                self._check(connection)
                 yield connection
-                if self._watch.was_written():
-                    self._take_for_right(connection)
+                if self._check(connection) or self._checkpoint_if_due(connection):
                     raise DatabaseWrittenError(self._watch.path)
-                if self._watch.wal_is_full():
-                    whole = _checkpoint(connection, "PASSIVE")
-                    self._watch.remember()
-                    if whole and _page_bytes(connection) not in (self._watch.bytes, None):  # a copy came meanwhile
-                        self._take_for_right(connection)
-                        raise DatabaseWrittenError(self._watch.path)
             except DatabaseReplacedError as error:
                 # Somebody may have moved the file, or deleted only the -wal: what is in that belongs into the file, and
                 # would be taken for another database's beside that one. Where only -shm is gone, others may have made
                 # a new one, which says what is where in the -wal file.
                 if not error.path.name.endswith("-shm"):
-                    _checkpoint(connection)
+                    _checkpoint(connection, "TRUNCATE")
+                raise
+            except OperationalError as error:
+                # On a full disk the -wal file cannot grow, but what is in it can make room for what comes.
+                if getattr(error.orig, "sqlite_errorcode", 0) & 0xFF in (SQLITE_FULL, SQLITE_IOERR):
+                    _checkpoint(connection, "PASSIVE")
+                    self._watch.remember()
                 raise
 
-    def _take_for_right(self, connection: Connection) -> None:
+    def _check(self, connection: Connection) -> bool:
+        """Whether somebody else has written into the file, which then was looked through and is whole."""
         assert self._watch is not None
-        _checkpoint(connection)  # what was copied in meets the -wal file now, not one day
+        self._unchecked |= self._watch.was_written()
+        if not self._unchecked:
+            return False
+        _checkpoint(connection, "TRUNCATE")  # what was copied in meets the -wal file now, not one day
         self._watch.remember_when_quiet()
         check_sound(connection)
         connection.rollback()
+        self._unchecked = False
+        return True
 
-    def _remember(self, *_: object) -> None:
+    def _checkpoint_if_due(self, connection: Connection) -> bool:
+        """Bring the -wal file into the database when it is full. Whether a copy came in the middle of that.
+
+        Where one reader or the other is always there, SQLite never begins the -wal file anew: from time to time it is
+        told to wait for them, for the busy timeout at most.
+        """
+        assert self._watch is not None
+        if not self._watch.wal_is_full():
+            return False
+        patient = self._watch.wal_bytes > MAX_WAL_BYTES and self._monotonic() >= self._patient_again
+        whole = _checkpoint(connection, "TRUNCATE" if patient else "PASSIVE")
+        if patient:
+            self._patient_again = self._monotonic() + PATIENT_EVERY_SECONDS
+        self._watch.remember()
+        if not whole or _page_bytes(connection) in (self._watch.bytes, None):
+            return False
+        self._unchecked = True
+        return self._check(connection)
+
+    def _connected(self, *_: object) -> None:
         assert self._watch is not None
         self._watch.remember()
+        self._unchecked = True  # what has happened since the connection before, nobody has seen
 
 
-def _checkpoint(connection: Connection, mode: str = "TRUNCATE") -> bool:
+def _checkpoint(connection: Connection, mode: str) -> bool:
     """Bring what is in the -wal file into the database, as far as that is possible; returns whether all of it was."""
     with suppress(sqlite3.Error):
         ((_, frames, brought_in),) = connection.connection.cursor().execute(f"PRAGMA wal_checkpoint({mode})").fetchall()
@@ -187,7 +218,7 @@ def _page_bytes(connection: Connection) -> int | None:
 
 
 class FileWatch:
-    """Remembers which files `path` and its -wal and -shm are, to be asked round each transaction.
+    """Remembers which files `path`, its -wal, its -shm and its lock are, to be asked round each transaction.
 
     SQLite goes on writing to a file that was deleted or cut, and so would we acknowledge into nothing. It looks with
     `os.stat`, never with `open`, and takes 5 microseconds.
@@ -201,9 +232,9 @@ class FileWatch:
         """Take what is there now for right: to be called when SQLite has opened it, and after each checkpoint."""
         # SQLite follows a symbolic link once, and has -wal and -shm beside the file that it leads to.
         real = os.path.realpath(self.path)
-        self._names = real, f"{real}-wal", f"{real}-shm"
+        self._names = real, f"{real}-wal", f"{real}-shm", f"{real}.lock"
         self._known = self._now()
-        self._wal_bytes = self._known_wal_bytes()
+        self._checkpointed_bytes = self.wal_bytes
 
     def remember_when_quiet(self) -> None:
         """`remember` once nobody has written for a while: whoever copies a file in may be in the middle of it.
@@ -236,43 +267,44 @@ class FileWatch:
         That may have been somebody's VACUUM or checkpoint: what `remember` then finds is taken for right.
         """
         now = self._now()
-        pairs = list(zip(self._known, now, strict=True))
-        for name, (old, new) in zip((str(self.path), *self._names), pairs, strict=True):
+        shorter = []
+        for name, old, new in zip((str(self.path), *self._names), self._known, now, strict=True):
             if _identity(old) != _identity(new):
                 raise DatabaseReplacedError(Path(name))
-        cut = any(_is_shorter(old, new) for old, new in pairs)
-        if not cut:
-            self._known = now
-            self._wal_bytes = min(self._wal_bytes, self._known_wal_bytes())
-        return cut
+            if _is_shorter(old, new):
+                shorter.append(new)
+        cuts_of_our_own = [now[2]] if now[2] is not None and now[2].st_size == WAL_LIMIT_BYTES else []
+        if shorter and shorter != cuts_of_our_own:
+            return True
+        self._known = now
+        self._checkpointed_bytes = min(self._checkpointed_bytes, self.wal_bytes)
+        return False
 
     @property
     def bytes(self) -> int:
         """How long the database file is."""
-        _, file, _, _ = self._known
-        return 0 if file is None else file.st_size
+        return 0 if self._known[1] is None else self._known[1].st_size
+
+    @property
+    def wal_bytes(self) -> int:
+        """How long the -wal file is."""
+        return 0 if self._known[2] is None else self._known[2].st_size
 
     def wal_is_full(self) -> bool:
         """Whether all of the -wal file is in use, and that is enough for a checkpoint.
 
-        SQLite begins it anew after a checkpoint and leaves it as long as it was: when it grows, it has been filled.
+        SQLite begins it anew after a checkpoint, and cuts it to WAL_LIMIT_BYTES: when it grows, it has been filled.
         """
-        return self._known_wal_bytes() > max(self._wal_bytes, CHECKPOINT_BYTES)
-
-    def _known_wal_bytes(self) -> int:
-        _, _, wal, _ = self._known
-        return 0 if wal is None else wal.st_size
+        return self.wal_bytes > max(self._checkpointed_bytes, WAL_LIMIT_BYTES)
 
     def _now(self) -> list[os.stat_result | None]:
-        """Of the database as it is called, and of the file, its -wal and its -shm, behind whatever link."""
+        """Of the database as it is called, and of the file, its -wal, its -shm and its lock, behind whatever link."""
         return [_stat(self.path), *(_stat(name, follow_symlinks=False) for name in self._names)]
 
 
 def _is_shorter(old: os.stat_result | None, new: os.stat_result | None) -> bool:
     """Also where SQLite has made it long again since: then there is a hole in it, which SQLite itself never leaves."""
     if old is None or new is None:
-        return False
-    if new.st_size == WAL_LIMIT_BYTES:  # SQLite's own cut
         return False
     return new.st_size < old.st_size or (_has_hole(new) and not _has_hole(old))
 

@@ -3,6 +3,15 @@
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
+from sqlite3 import (
+    SQLITE_BUSY,
+    SQLITE_CANTOPEN,
+    SQLITE_FULL,
+    SQLITE_IOERR,
+    SQLITE_LOCKED,
+    SQLITE_PROTOCOL,
+    SQLITE_READONLY,
+)
 from typing import Any, NamedTuple
 
 from sqlalchemy import Connection, Engine, Table, bindparam, delete, func, insert, select
@@ -32,7 +41,10 @@ _SENT_AHEAD = 2_000
 _ROWS_A_STATEMENT = 5_000  # a quarter of a second on PostgreSQL
 
 _KEYS_A_SELECT = 1_000  # two bound variables each; SQLite allows 32,766
-_TEMPORARY_SQLITE = {"BUSY", "LOCKED", "FULL", "IOERR", "CANTOPEN", "READONLY", "PROTOCOL"}
+_TEMPORARY_SQLITE = (
+    *(SQLITE_BUSY, SQLITE_LOCKED, SQLITE_FULL, SQLITE_IOERR),
+    *(SQLITE_CANTOPEN, SQLITE_READONLY, SQLITE_PROTOCOL),
+)
 _LASTING_SQLSTATES = ("22", "23", "28", "3D", "3F", "42")  # data, constraint, login, no database, no schema, syntax
 
 
@@ -145,13 +157,18 @@ class Transaction:
 
 
 class Store:
-    """The daemon's side of the database: an engine from shared.database.writer_engine, with the schema in place."""
+    """The daemon's side of the database: an engine from shared.database.writer_engine, with the schema in place.
 
-    def __init__(self, engine: Engine, *, now: Callable[[], datetime] = lambda: datetime.now(UTC)) -> None:
+    `guarded` is for the daemon, which alone makes SQLite's checkpoints and looks at what others write.
+    """
+
+    def __init__(
+        self, engine: Engine, *, guarded: bool = True, now: Callable[[], datetime] = lambda: datetime.now(UTC)
+    ) -> None:
         self._engine = engine
         self._now = now
         self._statements = _Statements(engine)
-        self._file = FileGuard(engine)
+        self._connect = FileGuard(engine).connect if guarded else engine.connect
 
     @contextmanager
     def transaction(self) -> Iterator[Transaction]:
@@ -159,8 +176,16 @@ class Store:
 
         Raises what SQLAlchemy raises: see `is_temporary` and LASTING; and DatabaseFileError, also after the commit.
         """
-        with self._file.connect() as connection, connection.begin():
-            yield Transaction(connection, self._statements, latest=self._now() + MAX_CLOCK_SKEW)
+        with self._connect() as connection:
+            try:
+                with connection.begin():
+                    yield Transaction(connection, self._statements, latest=self._now() + MAX_CLOCK_SKEW)
+            except DBAPIError as error:
+                # What a connection could not do it may never be able to do: SQLite opens a file that it may not write
+                # for reading, and PostgreSQL decides at the start of a session what that may.
+                if is_temporary(error) and _sqlite_code(error) in (None, SQLITE_READONLY):
+                    connection.invalidate()
+                raise
 
 
 def is_temporary(error: DBAPIError) -> bool:
@@ -168,15 +193,21 @@ def is_temporary(error: DBAPIError) -> bool:
 
     A login that PostgreSQL refuses counts as temporary: the driver does not tell it from a server that is away.
     """
-    sqlite_name: str | None = getattr(error.orig, "sqlite_errorname", None)
-    if sqlite_name is not None:
-        return sqlite_name.split("_")[1] in _TEMPORARY_SQLITE
+    code = _sqlite_code(error)
+    if code is not None:
+        return code in _TEMPORARY_SQLITE
     if error.connection_invalidated:
         return True
     sqlstate: str | None = getattr(error.orig, "sqlstate", None)
     if sqlstate is not None:
         return not sqlstate.startswith(_LASTING_SQLSTATES)
     return isinstance(error, (OperationalError, InterfaceError))  # no answer from the server at all
+
+
+def _sqlite_code(error: DBAPIError) -> int | None:
+    """SQLite's primary result code, without what an extended one adds; None where the error is another driver's."""
+    code: int | None = getattr(error.orig, "sqlite_errorcode", None)
+    return None if code is None else code & 0xFF
 
 
 def reason(error: DBAPIError) -> str:

@@ -4,8 +4,8 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from sqlite3 import SQLITE_BUSY, OperationalError
 from sqlite3 import Connection as SqliteConnection
-from sqlite3 import OperationalError
 from urllib.parse import quote
 
 from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url
@@ -15,14 +15,21 @@ from sqlalchemy.pool import ConnectionPoolEntry
 BUSY_TIMEOUT_MS = 2_000
 """How long SQLite waits for another writer's lock before it reports "database is locked"."""
 
-WAL_LIMIT_BYTES = 16 * 2**20
-"""A -wal file that grew beyond this, because somebody read for long, is cut to it."""
+WAL_LIMIT_BYTES = 4 * 2**20
+"""The -wal file is brought into the database when it is longer than this, and cut to it when it begins anew."""
 
 
 # PostgreSQL's counterparts of the busy timeout: what a lost server or a locked table may cost one request of the API,
 # and one attempt of the daemon, which has to keep its MQTT connection alive and to notice a SIGTERM in between.
-_READER_PATIENCE = {"connect_timeout": 5, "tcp_user_timeout": 5000, "options": "-c statement_timeout=5000"}
-_WRITER_PATIENCE = {"connect_timeout": 3, "tcp_user_timeout": 3000, "options": "-c lock_timeout=2000"}
+# tcp_user_timeout counts while something sent is not acknowledged, the keepalives while an answer is waited for.
+_KEEPALIVES = {"keepalives_idle": 3, "keepalives_interval": 1, "keepalives_count": 3}
+_READER_PATIENCE = {
+    "connect_timeout": 5,
+    "tcp_user_timeout": 5000,
+    "options": "-c statement_timeout=5000",
+    **_KEEPALIVES,
+}
+_WRITER_PATIENCE = {"connect_timeout": 3, "tcp_user_timeout": 3000, "options": "-c lock_timeout=2000", **_KEEPALIVES}
 
 
 def sqlite_path(url: URL | str) -> Path | None:
@@ -103,7 +110,7 @@ def _switch_to_wal(connection: SqliteConnection) -> None:
             connection.execute("PRAGMA journal_mode=WAL")
             return
         except OperationalError as error:
-            if error.sqlite_errorname != "SQLITE_BUSY" or time.monotonic() > end:
+            if error.sqlite_errorcode & 0xFF != SQLITE_BUSY or time.monotonic() > end:
                 raise
         time.sleep(0.01)
 

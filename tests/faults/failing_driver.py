@@ -62,7 +62,7 @@ class Failure:
 
     def _sqlite_error(self) -> sqlite3.OperationalError:
         error = sqlite3.OperationalError(SQLITE_ERRORS[self._name])
-        error.sqlite_errorname = self._name
+        error.sqlite_errorname, error.sqlite_errorcode = self._name, getattr(sqlite3, self._name)
         return error
 
     def _postgresql_error(self, connection: psycopg.Connection[Any]) -> psycopg.OperationalError:

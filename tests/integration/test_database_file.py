@@ -1,7 +1,9 @@
 """One daemon a file, and no acknowledgement into a file that is gone."""
 
 import os
+import resource
 import sqlite3
+import time
 from collections.abc import Callable, Iterable
 from contextlib import closing
 from datetime import UTC, datetime
@@ -10,16 +12,18 @@ from threading import Timer
 
 import pytest
 from sqlalchemy import Connection, text
+from sqlalchemy.exc import OperationalError
 
 from emotion_daemon import database_file
 from emotion_daemon.database_file import (
-    CHECKPOINT_BYTES,
+    MAX_WAL_BYTES,
     QUIET_SECONDS,
     DatabaseDamagedError,
     DatabaseFileError,
     DatabaseInUseError,
     DatabaseReplacedError,
     DatabaseWrittenError,
+    FileGuard,
     FileWatch,
     LockFileError,
     only_one,
@@ -29,6 +33,7 @@ from emotion_daemon.migrations import upgrade
 from emotion_daemon.store import Store
 from shared.batch import Batch, decode, encode
 from shared.database import WAL_LIMIT_BYTES, writer_engine
+from tests.background import repeatedly
 from tests.databases import migrated, reading
 
 NOW = datetime(2025, 11, 14, 12, tzinfo=UTC)
@@ -252,7 +257,7 @@ def test_a_copy_that_comes_during_a_checkpoint_is_noticed_by_its_length(
 
 
 def test_the_write_ahead_log_is_brought_into_the_database_now_and_then(tmp_path: Path, sqlite_url: str) -> None:
-    """It stays near CHECKPOINT_BYTES, and what the daemon's own checkpoints write is no news to it."""
+    """It stays near WAL_LIMIT_BYTES, and what the daemon's own checkpoints write is no news to it."""
     path, lengths = tmp_path / "emotion.db", list[int]()
     with migrated(sqlite_url) as engine:
         store = Store(engine)
@@ -261,7 +266,7 @@ def test_the_write_ahead_log_is_brought_into_the_database_now_and_then(tmp_path:
             lengths.append(Path(f"{path}-wal").stat().st_size)
         in_the_file = path.stat().st_size
 
-    assert max(lengths) < 2 * CHECKPOINT_BYTES
+    assert max(lengths) < 2 * WAL_LIMIT_BYTES
     assert in_the_file > path.stat().st_size / 2
 
 
@@ -281,7 +286,95 @@ def test_a_write_ahead_log_that_a_reader_held_is_brought_in_when_the_reader_has_
             store_people(store, [number], people=2_000)
 
         assert held > WAL_LIMIT_BYTES
-        assert wal.stat().st_size <= WAL_LIMIT_BYTES
+        assert wal.stat().st_size < 2 * WAL_LIMIT_BYTES
+
+
+def test_readers_that_take_turns_do_not_let_the_write_ahead_log_grow_for_ever(sqlite_url: str, tmp_path: Path) -> None:
+    """With one of them always there SQLite would never begin it anew."""
+    wal, lengths = tmp_path / "emotion.db-wal", list[int]()
+
+    def read_for_a_while() -> None:
+        with reading(sqlite_url) as connection:
+            connection.execute(text("SELECT count(*) FROM person_emotion")).one()
+            time.sleep(0.3)
+
+    with migrated(sqlite_url) as engine:
+        store = Store(engine)
+        store._connect = FileGuard(engine, monotonic=lambda: 100 * time.monotonic()).connect
+        with repeatedly(read_for_a_while, pause=0):
+            time.sleep(0.15)
+            with repeatedly(read_for_a_while, pause=0):
+                for number in range(300):
+                    store_people(store, [number], people=2_000)
+                    lengths.append(wal.stat().st_size)
+
+    assert max(lengths) < 2 * MAX_WAL_BYTES
+
+
+def test_a_write_that_nobody_could_look_at_yet_is_looked_at_later(tmp_path: Path, sqlite_url: str) -> None:
+    """The look at it needs the lock; while somebody holds that, nothing may be forgotten."""
+    path = tmp_path / "emotion.db"
+    with migrated(sqlite_url) as engine:
+        store = Store(engine)
+        store_people(store, range(20), people=500)
+        with closing(sqlite3.connect(path, isolation_level=None)) as other:
+            other.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+            other.execute("BEGIN IMMEDIATE")
+            with path.open("r+b") as stream:
+                stream.seek(10 * 4096)
+                stream.write(bytes(20 * 4096))
+            with pytest.raises(OperationalError, match="locked"):
+                store_people(store, [20])
+            other.execute("ROLLBACK")
+
+        with pytest.raises(DatabaseDamagedError):
+            store_people(store, [20])
+
+
+def test_a_full_disk_has_room_for_what_the_write_ahead_log_already_has(sqlite_url: str, tmp_path: Path) -> None:
+    """It cannot grow, but it can be brought into the database and begin anew."""
+    with migrated(sqlite_url) as engine:
+        store = Store(engine)
+        store_people(store, range(5), people=500)
+        store_people(store, range(5), people=500)
+        length = (tmp_path / "emotion.db-wal").stat().st_size
+        before = resource.getrlimit(resource.RLIMIT_FSIZE)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (length, before[1]))
+        try:
+            refused = 0
+            for _ in range(100):
+                try:
+                    store_people(store, [0], people=500)
+                except OperationalError:
+                    refused += 1
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+    assert 0 < refused < 50
+
+
+def test_a_file_that_may_be_written_again_is_written_again(sqlite_url: str) -> None:
+    """SQLite opens a file for reading where it may not write it, and the connection stays like that."""
+    with migrated(sqlite_url) as engine:
+        store = Store(engine)
+        with engine.connect() as connection:
+            connection.connection.cursor().execute("PRAGMA query_only=ON")
+        with pytest.raises(OperationalError, match="readonly"):
+            store_people(store, [0])
+
+        store_people(store, [0])
+
+
+def test_a_daemon_without_its_lock_ends(sqlite_url: str, tmp_path: Path) -> None:
+    """Or a second one could write beside it."""
+    path = tmp_path / "emotion.db"
+    with only_one(path), migrated(sqlite_url) as engine:
+        store = Store(engine)
+        store_people(store, [0])
+        Path(f"{path}.lock").unlink()
+
+        with pytest.raises(DatabaseReplacedError, match=r"emotion\.db\.lock was deleted"):
+            store_people(store, [1])
 
 
 def store_people(

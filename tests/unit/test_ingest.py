@@ -648,7 +648,7 @@ def test_the_sums_are_reported_while_nothing_arrives(
 def locked() -> OperationalError:
     """What SQLAlchemy raises where another writer holds the lock."""
     original = sqlite3.OperationalError("database is locked")
-    original.sqlite_errorname = "SQLITE_BUSY"
+    original.sqlite_errorcode = sqlite3.SQLITE_BUSY
     return OperationalError("BEGIN IMMEDIATE", {}, original)
 
 
