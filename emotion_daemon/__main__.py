@@ -23,6 +23,7 @@ from emotion_daemon import rejected
 from emotion_daemon.database_file import DatabaseFileError, only_one
 from emotion_daemon.heartbeat import Heartbeat
 from emotion_daemon.ingest import Ingest, LeftWithBrokerError
+from emotion_daemon.log_handler import DroppingHandler
 from emotion_daemon.migrations import upgrade
 from emotion_daemon.notices import Notices
 from emotion_daemon.store import Store, is_temporary, reason
@@ -238,7 +239,7 @@ def _check_folder(name: str, path: Path | None) -> None:
 def _configure_logging(settings: Settings) -> None:
     formatter = logging.Formatter("%(asctime)sZ %(levelname)-7s %(name)s: %(message)s", "%Y-%m-%dT%H:%M:%S")
     formatter.converter = time.gmtime
-    handler = logging.StreamHandler()
+    handler = DroppingHandler()
     handler.setFormatter(formatter)
     logging.basicConfig(level=settings.log_level, handlers=[handler])
     logging.getLogger("alembic").setLevel(logging.WARNING)

@@ -124,6 +124,8 @@ class Ingest:
         try:
             device_id = self._topics.device_id(message.topic)
             batch = decode(message.payload, device_id=device_id, received_at=received_at)
+            if message.retain and batch.clock_skew is not None:
+                raise DecodeError("a retained batch whose timestamp cannot be right: nobody knows how old it is")
             batch = self._order.settle(batch, received_at=received_at)
         except DecodeError as error:
             return self._reject(message, str(error), received_at)

@@ -40,7 +40,9 @@ class Notices:
         if batch.ignored is not None:
             self._counts["with unknown fields"] += 1
             if self._is_news("ignored", batch.device_id):
-                log.info("%s sends more than this version knows, which is ignored: %r", batch.device_id, batch.ignored)
+                log.info(
+                    "%s sends more than this version knows, which is ignored: %.200r", batch.device_id, batch.ignored
+                )
 
     def rejected(self, topic: str, reason: str) -> None:
         """A message was no valid batch."""

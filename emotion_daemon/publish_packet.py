@@ -21,6 +21,7 @@ class PublishPacket(msgspec.Struct, frozen=True, gc=False):
     qos: int
     packet_id: int
     dup: bool
+    retain: bool
     response_topic: str | None = None
     correlation_data: bytes | None = None
 
@@ -50,7 +51,14 @@ def decode_publish(command: int, packet: bytes | bytearray) -> PublishPacket:
         raise MalformedPacketError("a PUBLISH that ends in its properties")
     response_topic, correlation_data = _answer_properties(bytes(packet[begin:end])) if length else (None, None)
     return PublishPacket(
-        topic, bytes(packet[end:]), qos, packet_id, bool(command & 8), response_topic, correlation_data
+        topic,
+        bytes(packet[end:]),
+        qos,
+        packet_id,
+        bool(command & 8),
+        bool(command & 1),
+        response_topic,
+        correlation_data,
     )
 
 

@@ -87,7 +87,8 @@ class SessionTakenOverError(SubscriberError):
 class Message(msgspec.Struct, frozen=True, gc=False):
     """One PUBLISH as it came in. `packet_id` counts only on the connection numbered `connection`.
 
-    `dup` says that the broker has sent it before, on an earlier connection.
+    `dup` says that the broker has sent it before, on an earlier connection; `retain` that it was there before the
+    subscription, nobody knows since when.
     """
 
     topic: str
@@ -98,6 +99,7 @@ class Message(msgspec.Struct, frozen=True, gc=False):
     response_topic: str | None = None
     correlation_data: bytes | None = None
     dup: bool = False
+    retain: bool = False
 
 
 class Subscriber:
@@ -132,6 +134,7 @@ class Subscriber:
         self._subscribed = False
         self._subscribed_since = 0.0
         self._session_present = False
+        self._expiry = FOREVER
         self._taken_over = False
         self._refusal = ""
         self._closing = False
@@ -354,9 +357,17 @@ class Subscriber:
             return
         self._connection += 1
         self._session_present = flags.session_present
+        self._note_expiry(getattr(properties, "SessionExpiryInterval", FOREVER))
         # A retained batch comes once, and not again at every reconnect (MQTT 5, 3.8.3.1).
         options = SubscribeOptions(qos=1, retainHandling=SubscribeOptions.RETAIN_SEND_IF_NEW_SUB)
         client.subscribe(self._topics.batch_filter, options=options)
+
+    def _note_expiry(self, seconds: int) -> None:
+        if seconds != FOREVER and seconds != self._expiry:
+            log.warning(
+                "the broker ends our session %d s after a connection: what waits for longer than that is lost", seconds
+            )
+        self._expiry = seconds
 
     def _on_subscribe(
         self,
@@ -366,7 +377,7 @@ class Subscriber:
         reasons: list[ReasonCode],
         properties: Properties | None,
     ) -> None:
-        if any(reason.is_failure for reason in reasons):
+        if any(reason.value != 1 for reason in reasons):  # at QoS 0 the broker would forget what nobody has stored
             self._refusal = f"the broker refused the subscription to {self._topics.batch_filter}: {reasons[0]}"
             client.disconnect()
             return
@@ -423,6 +434,7 @@ class Subscriber:
                 packet.response_topic,
                 packet.correlation_data,
                 packet.dup,
+                packet.retain,
             )
         )
 

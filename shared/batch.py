@@ -33,6 +33,7 @@ MAX_PEOPLE = 100_000
 
 _BEGINNING_OF_TIME = datetime.min.replace(tzinfo=UTC)
 _END_OF_TIME = datetime.max.replace(tzinfo=UTC)
+_ISO_8601 = re.compile(r"[0-9W-]+([Tt ][0-9:.,]+([Zz]|[+-][0-9:.,]+)?)?")  # fromisoformat takes any character for the T
 _CONTROL_CHARACTER = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 
 Seconds = Annotated[float, msgspec.Meta(ge=0)]
@@ -146,6 +147,8 @@ def _decode_lenient(payload: bytes) -> _Payload:
 def _timestamp(text: str, received_at: datetime) -> tuple[datetime, timedelta | None]:
     """The batch's stamp in UTC, and by how much the device's clock is off if it cannot be believed."""
     try:
+        if not _ISO_8601.fullmatch(text):
+            raise ValueError(text)
         stamp = datetime.fromisoformat(text)
         stamp = stamp.replace(tzinfo=UTC) if stamp.tzinfo is None else stamp.astimezone(UTC)
     except ValueError as error:

@@ -24,6 +24,7 @@ class _Queued:
     qos: int
     response_topic: str | None
     correlation_data: bytes | None
+    retain: bool = False
     packet_id: int = 0
 
 
@@ -60,8 +61,10 @@ class FakeSource:
         qos: int = 1,
         response_topic: str | None = None,
         correlation_data: bytes | None = None,
+        retain: bool = False,
     ) -> None:
-        self._queue.append(_Queued(topic, payload, qos, response_topic, correlation_data))
+        """`retain`: it was there before the subscription."""
+        self._queue.append(_Queued(topic, payload, qos, response_topic, correlation_data, retain))
 
     def cut(self) -> None:
         """The connection breaks; the next `receive` or `wait` connects again."""
@@ -130,5 +133,6 @@ class FakeSource:
                     message.response_topic,
                     message.correlation_data,
                     dup,
+                    message.retain,
                 )
             )

@@ -23,7 +23,7 @@ from tests.examples import README_PAYLOAD
 from tests.faults.history import START, TOPICS, Fleet, stored_rows
 from tests.faults.rig import SUBSCRIBED, Rig, locked, running
 from tests.postgresql import PostgreSQL
-from tests.processes import ROOT, Daemon, environment
+from tests.processes import DAEMON, ROOT, Daemon, environment
 from tests.waiting import wait_until
 
 
@@ -55,6 +55,22 @@ def test_the_documented_payload_is_stored_exactly(daemon: Daemon, broker: Broker
     with reading(sqlite_url) as connection:
         devices = connection.execute(select(device)).all()
     assert devices == [("jetson_1", None, stamp)]
+
+
+def test_a_log_that_nobody_reads_stops_nothing(broker: Broker, sqlite_url: str) -> None:
+    """64 KiB fill its pipe: the first batches of 560 devices."""
+    process = subprocess.Popen(DAEMON, cwd=ROOT, env=environment(broker, sqlite_url), stderr=subprocess.PIPE)
+    try:
+        with Client(broker, "fleet") as client:
+            wait_until(lambda: "SUBSCRIBE from emotion-daemon" in broker.log(), seconds=30, what="it is subscribed")
+            for number in range(1_000):
+                client.send(TOPICS.batch(f"camera_{number}"), encode(f"camera_{number}", START, {"1": {"happy": 1.0}}))
+            client.wait_for_pubacks()
+
+        wait_until(lambda: len(stored_rows(sqlite_url)) == 1_000, what="all is stored")
+    finally:
+        process.kill()
+        process.communicate()
 
 
 def test_who_asks_is_answered_after_the_commit(daemon: Daemon, broker: Broker, sqlite_url: str) -> None:

@@ -479,6 +479,30 @@ def test_a_refused_subscription_is_logged_and_tried_again(caplog: pytest.LogCapt
     assert "the broker refused the subscription to emotions/+/batch: Not authorized; trying again" in caplog.text
 
 
+def test_a_subscription_at_qos_0_is_none(caplog: pytest.LogCaptureFixture) -> None:
+    """The broker would forget what nobody has stored yet."""
+    connack, granted_qos_0 = bytes.fromhex("2003000000"), bytes.fromhex("900400010000")
+    with (
+        ScriptedBroker(connack, granted_qos_0) as script,
+        closing(subscribe(script.host, script.port)) as source,
+    ):
+        pumped(source, lambda: "refused the subscription" in caplog.text)
+
+        assert not source.subscribed
+    assert "the broker refused the subscription to emotions/+/batch: Granted QoS 0; trying again" in caplog.text
+
+
+def test_a_broker_that_ends_sessions_is_said_to_once(caplog: pytest.LogCaptureFixture) -> None:
+    connack, suback = bytes.fromhex("20080000051100000e10"), bytes.fromhex("900400010001")
+    with ScriptedBroker(connack, suback, HANG_UP) as script, closing(subscribe(script.host, script.port)) as source:
+        pumped(source, lambda: len([line for line in caplog.messages if line.startswith("lost the broker")]) == 2)
+
+    warnings = [line for line in caplog.messages if "ends our session" in line]
+    assert warnings == [
+        "the broker ends our session 3600 s after a connection: what waits for longer than that is lost"
+    ]
+
+
 def test_it_says_online_and_that_is_retained(broker: Broker, source: Subscriber) -> None:
     with Client(broker) as onlooker:
         onlooker.listen("emotions/+/status")

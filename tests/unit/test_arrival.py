@@ -55,6 +55,29 @@ def test_a_stamp_that_was_replaced_under_a_wrong_clock_is_forgotten() -> None:
     assert order.settle(believed(at(5)), received_at=at(6)).timestamp == at(5)
 
 
+def test_a_clock_that_runs_too_far_ahead_goes_on_where_it_was_believed_last() -> None:
+    order = ArrivalOrder()
+    order.settle(believed(at(160)), received_at=at(100.5))
+
+    settled = [order.settle(replaced(at(seconds)), received_at=at(seconds)).timestamp for seconds in (102, 130, 161)]
+
+    assert settled == [at(160), at(160), at(161)]
+
+
+def test_late_batches_of_a_clock_that_is_ahead_stay_late() -> None:
+    order = ArrivalOrder()
+    order.settle(believed(at(160)), received_at=at(100.5))
+
+    assert order.settle(believed(at(150)), received_at=at(101)).timestamp == at(150)
+
+
+def test_a_clock_here_that_is_set_back_a_little_makes_nothing_older() -> None:
+    order = ArrivalOrder()
+    order.settle(replaced(at(100)), received_at=at(100))
+
+    assert order.settle(replaced(at(70)), received_at=at(70)).timestamp == at(100)
+
+
 def test_other_devices_are_not_concerned() -> None:
     order = ArrivalOrder()
     order.settle(replaced(at(100)), received_at=at(200))

@@ -196,6 +196,26 @@ class TestStep:
         with engine.connect() as connection:
             assert connection.scalar(select(person_emotion.c.last_seen)) == NOW
 
+    def test_a_retained_batch_of_a_wrong_clock_takes_no_newer_values_place(
+        self, ingest: Ingest, source: FakeSource, engine: Engine
+    ) -> None:
+        """It may have been on the broker for a year, and would get the time of arrival."""
+        source.publish(TOPIC, batch(anna=2))
+        old = encode("jetson_1", datetime(1970, 1, 1, tzinfo=UTC), {"anna": {"happy": 1}})
+        source.publish(TOPIC, old, retain=True)
+        ingest.step()
+
+        assert happy(engine) == {("jetson_1", "anna"): 2.0}
+        assert reasons(engine) == ["a retained batch whose timestamp cannot be right: nobody knows how old it is"]
+
+    def test_a_retained_batch_of_a_right_clock_is_stored(
+        self, ingest: Ingest, source: FakeSource, engine: Engine
+    ) -> None:
+        source.publish(TOPIC, batch(anna=2), retain=True)
+        ingest.step()
+
+        assert happy(engine) == {("jetson_1", "anna"): 2.0}
+
     def test_a_group_is_folded_into_one_row_a_person(self, ingest: Ingest, source: FakeSource, engine: Engine) -> None:
         for second in range(50):
             source.publish(TOPIC, batch(second, anna=second))

@@ -62,17 +62,25 @@ def test_what_paho_packs_is_decoded(
 
     decoded = decode_publish(QOS_1, packet(packed[length_bytes:], payload=payload))
 
-    assert decoded == PublishPacket(TOPIC.decode(), payload, 1, 7, False, response_topic, correlation_data)
+    assert decoded == PublishPacket(TOPIC.decode(), payload, 1, 7, False, False, response_topic, correlation_data)
 
 
 def test_a_packet_at_qos_0_has_no_packet_id() -> None:
     body = struct.pack(">H", len(TOPIC)) + TOPIC + b"\x00{}"
 
-    assert decode_publish(0x30, bytearray(body)) == PublishPacket(TOPIC.decode(), b"{}", 0, 0, False)
+    assert decode_publish(0x30, bytearray(body)) == PublishPacket(TOPIC.decode(), b"{}", 0, 0, False, False)
 
 
 def test_what_the_broker_has_sent_before_is_marked() -> None:
-    assert decode_publish(QOS_1 | 8, packet()).dup
+    decoded = decode_publish(QOS_1 | 8, packet())
+
+    assert (decoded.dup, decoded.retain) == (True, False)
+
+
+def test_what_was_there_before_the_subscription_is_marked() -> None:
+    decoded = decode_publish(QOS_1 | 1, packet())
+
+    assert (decoded.dup, decoded.retain) == (False, True)
 
 
 @pytest.mark.parametrize(
