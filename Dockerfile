@@ -22,4 +22,3 @@ COPY emotion_admin emotion_admin
 # Also from a clone whose files only their owner may read.
 RUN chmod -R a+rX . && python3 -m compileall -q .
 USER 10001:10001
-VOLUME /data

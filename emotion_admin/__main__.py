@@ -87,7 +87,13 @@ def _rename_device(options: argparse.Namespace, secrets: Secrets) -> None:
     print(f"{options.device_id} is {options.name} now")
 
 
+def _check_that_tokens_count() -> None:
+    if os.environ.get("EMOTION_API_TOKEN", "").strip():
+        raise OperatorError("EMOTION_API_TOKEN is set, and no other token counts: take it out of the settings first")
+
+
 def _add_token(options: argparse.Namespace, secrets: Secrets) -> None:
+    _check_that_tokens_count()
     print(Tokens(secrets.tokens).add(options.name))
 
 
@@ -104,6 +110,7 @@ def _warn_if_open(secrets: Secrets) -> None:
 
 
 def _remove_token(options: argparse.Namespace, secrets: Secrets) -> None:
+    _check_that_tokens_count()
     Tokens(secrets.tokens).remove(options.name, last=options.last)
     _warn_if_open(secrets)
 

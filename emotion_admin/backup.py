@@ -6,7 +6,7 @@ import sqlite3
 import tarfile
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import IO, BinaryIO
@@ -18,6 +18,8 @@ from emotion_daemon.database_file import only_one
 
 DATABASE = "emotion.db"
 """The database's name in the archive, whatever it is called on disk."""
+
+_ABANDONED_SECONDS = 86_400
 
 END = "end of emotion-analytics backup"
 """An empty last member: where it is missing, the archive was cut."""
@@ -46,7 +48,8 @@ def check(stream: BinaryIO) -> None:
 def restore(stream: BinaryIO, secrets: Secrets, database: Path | None) -> list[str]:
     """Put everything in the archive in its place, or nothing; the names of what was put there.
 
-    Raises OperatorError where it is no backup or is damaged, and DatabaseFileError while the daemon runs.
+    Raises OperatorError where it is no backup or is damaged, and DatabaseFileError while the daemon runs. All is looked
+    at before anything is put in place; a disk that fails in between can still leave some of it.
     """
     found: dict[str, bytes] = {}
     with tempfile.TemporaryDirectory(dir=database.parent if database else None, prefix=".restore-") as folder:
@@ -63,12 +66,17 @@ def restore(stream: BinaryIO, secrets: Secrets, database: Path | None) -> list[s
             if database is None:
                 raise OperatorError("this backup has an SQLite database, but EMOTION_DATABASE_URL is PostgreSQL's")
             _check_whole(copy)
-            _put_in_place(copy, database)
-            found[DATABASE] = b""
-    for name, secret in found.items():
-        if name != DATABASE:
-            write(secrets.folder / name.removeprefix("secrets/"), secret)
+            with _stopped(database) as real:
+                _put_secrets_in_place(found, secrets)
+                _put_in_place(copy, real)
+            return sorted([*found, DATABASE])
+    _put_secrets_in_place(found, secrets)
     return sorted(found)
+
+
+def _put_secrets_in_place(found: Mapping[str, bytes], secrets: Secrets) -> None:
+    for name, secret in found.items():
+        write(secrets.folder / name.removeprefix("secrets/"), secret)
 
 
 def _go_through(stream: BinaryIO, take: Callable[[str, IO[bytes]], None]) -> None:
@@ -92,6 +100,7 @@ def _copied(database: Path) -> Iterator[Path]:
     """A consistent copy, beside the database so that both are on a disk of the same kind, gone after the block."""
     if not database.exists():
         raise OperatorError(f"there is no database at {database} yet: start the daemon once")
+    _clear_away(database.parent)
     with tempfile.TemporaryDirectory(dir=database.parent, prefix=".backup-") as folder:
         copy = Path(folder, DATABASE)
         try:
@@ -100,6 +109,14 @@ def _copied(database: Path) -> Iterator[Path]:
         except sqlite3.Error as error:
             raise OperatorError(f"cannot copy {database}: {error}") from error
         yield copy
+
+
+def _clear_away(folder: Path) -> None:
+    """What backups and restores have left that were killed: each a whole database."""
+    for path in (*folder.glob(".backup-*"), *folder.glob(".restore-*")):
+        with suppress(OSError):
+            if time.time() - path.stat().st_mtime > _ABANDONED_SECONDS:
+                shutil.rmtree(path)
 
 
 def _add(archive: tarfile.TarFile, name: str, path: Path) -> None:
@@ -131,12 +148,18 @@ def _check_whole(copy: Path) -> None:
         raise OperatorError(f"the database in this backup is damaged: {answer}")
 
 
-def _put_in_place(copy: Path, database: Path) -> None:
+@contextmanager
+def _stopped(database: Path) -> Iterator[Path]:
+    """The database's file, whatever link leads to it; no daemon runs on it for the block. Raises DatabaseFileError."""
     real = database.resolve()
     with only_one(real):
         give_to_folders_owner(real.with_name(f"{real.name}.lock"))
-        for companion in ("-wal", "-shm"):
-            with suppress(FileNotFoundError):
-                Path(f"{real}{companion}").unlink()
-        os.replace(copy, real)
-        give_to_folders_owner(real)
+        yield real
+
+
+def _put_in_place(copy: Path, database: Path) -> None:
+    for companion in ("-wal", "-shm"):
+        with suppress(FileNotFoundError):
+            Path(f"{database}{companion}").unlink()
+    os.replace(copy, database)
+    give_to_folders_owner(database)

@@ -22,7 +22,8 @@ choose_system() {
     fi
     case ${#found[@]} in
         1) SYSTEM=${found[0]} ;;
-        0) die "nothing is up here: docker compose up -d, sudo scripts/install, or scripts/run${refused:+ (docker: $refused)}" ;;
+        0) die "nothing is up here: docker compose up -d, sudo scripts/install, or scripts/run; for what is down, put" \
+            "--system compose, systemd or run  before the command${refused:+ (docker: $refused)}" ;;
         *) die "there is more than one system here: put  --system ${found[0]}  (or ${found[*]:1}) before the command" ;;
     esac
 }
@@ -136,6 +137,12 @@ publish_listener() {
     if ! grep -q '^MQTT_PORT=' .env || grep -q "^MQTT_PORT=$other\$" .env; then set_in_env MQTT_PORT "$1"; fi
 }
 
+# certificate_name PORT: the first name in the certificate that the broker shows there; devices must call it by one.
+certificate_name() {
+    timeout 5 openssl s_client -connect "localhost:$1" </dev/null 2>/dev/null |
+        openssl x509 -noout -ext subjectAltName 2>/dev/null | grep -o 'DNS:[^,* ]*' | head -n 1 | cut -c 5-
+}
+
 # broker_address: sets BROKER to the options that tell `device add` where a device reaches the broker.
 broker_address() {
     local address="" tls=()
@@ -148,10 +155,14 @@ broker_address() {
             else address=127.0.0.1:1883; fi ;;
         run) address=127.0.0.1:$(sed -n 's/^listener \([0-9]*\) .*/\1/p' data/broker.conf 2>/dev/null || echo 1883) ;;
     esac
-    local host=${address%:*}
+    local host=${address%:*} name=""
     case $host in
         127.0.0.1) host=localhost ;;
         0.0.0.0 | '[::]') host=$(hostname) ;;
     esac
+    if [ ${#tls[@]} -gt 0 ]; then
+        name=$(certificate_name "${address##*:}") || say "tell the device the name in the broker's certificate: --host"
+    fi
+    [ -z "$name" ] || host=$name
     BROKER=(--host "$host" --port "${address##*:}" "${tls[@]}")
 }

@@ -67,6 +67,16 @@ def test_a_change_of_logins_disturbs_nobody(site: Project, fleet: Fleet, device:
 
 
 @pytest.mark.parametrize("service", SERVICES)
+def test_each_has_the_time_to_end_by_itself(site: Project, fleet: Fleet, service: str) -> None:
+    site.compose("stop", service)
+    ended = site.inspect(service)["State"]
+    site.up()
+
+    check(site, fleet)
+    assert (ended["ExitCode"], ended["OOMKilled"]) == (0, False)
+
+
+@pytest.mark.parametrize("service", SERVICES)
 def test_kill(site: Project, fleet: Fleet, service: str) -> None:
     site.compose("kill", "-s", "KILL", service)
     crashed_at = time.monotonic()

@@ -4,11 +4,14 @@ import json
 import re
 import subprocess
 from pathlib import Path
+from typing import cast
 
 import pytest
 
+from tests.brokers import Broker
 from tests.certificates import make_certificate
 from tests.compose.project import SERVICES, Project, clone, project
+from tests.faults.intruders import Intruder
 from tests.waiting import wait_until
 
 SUMMARY = "/api/dashboard/summary?device_id=jetson_1"
@@ -40,6 +43,7 @@ def test_a_name_counts_at_once(site: Project) -> None:
 
 
 def test_everything_is_healthy_and_nothing_has_more_rights_than_it_needs(site: Project) -> None:
+    site.up()  # which waits until it is
     for service in SERVICES:
         found = site.inspect(service)
         host = found["HostConfig"]
@@ -65,17 +69,21 @@ def test_only_this_machine_reaches_broker_and_api(site: Project) -> None:
 
 def test_no_secret_can_be_seen(site: Project) -> None:
     """In the configuration, in a layer of the image, in a log, or among the arguments and variables of a process."""
+    site.run("scripts/token", "add", "to_be_seen")
     found = [
+        site.compose("exec", "-T", "api", "cat", "/secrets/api/tokens"),
         site.compose("exec", "-T", "daemon", "cat", "/secrets/daemon/password"),
         site.compose("exec", "-T", "mosquitto", "cat", "/secrets/health-options", "/secrets/passwords"),
     ]
     secrets = {word for text in found for word in re.findall(r"[\w+/=-]{20,}", text)} | set(site.passwords.values())
-    assert len(secrets) >= 2 + len(site.passwords), "the daemon's, the health check's and the devices'"
+    site.run("scripts/token", "remove", "to_be_seen", "--last")
+    assert len(secrets) >= 3 + len(site.passwords), "the token, the daemon's, the health check's and the devices'"
 
     containers = [site.container(service) for service in SERVICES]
     seen = {
         "docker compose config": site.compose("config"),
         "the image's history": site.run("docker", "history", "--no-trunc", site.name),
+        "the image's layers": saved_image(site),
         "the logs": site.logs(),
         "docker inspect": site.run("docker", "inspect", *containers),
         "the process list": "".join(site.run("docker", "top", name, "-eo", "pid,args") for name in containers),
@@ -83,6 +91,13 @@ def test_no_secret_can_be_seen(site: Project) -> None:
     assert "made /secrets/broker/passwords" in seen["the logs"]
     assert "emotion_daemon" in seen["the process list"]
     assert {place for place, text in seen.items() if any(secret in text for secret in secrets)} == set()
+
+
+def saved_image(site: Project) -> str:
+    """All layers, as tar files in a tar file."""
+    saved = subprocess.run(["docker", "save", site.name], capture_output=True, check=True, timeout=120).stdout
+    assert b"emotion_daemon/__main__.py" in saved
+    return saved.decode("latin-1")
 
 
 def test_a_layer_of_the_image_has_neither_secret_nor_compiler(site: Project) -> None:
@@ -151,6 +166,15 @@ def test_the_daemon_s_only_network_leads_nowhere_else(site: Project) -> None:
     assert {each["Name"].split("-")[-2] for each in found["Containers"].values()} == {"daemon", "mosquitto"}
 
 
+def test_a_device_that_is_removed_is_out_at_once(site: Project) -> None:
+    site.add_device("removed")
+    with Intruder(cast(Broker, site), "removed", site.passwords["removed"], client_id="removed") as device:
+        assert device.let_in
+        site.run("scripts/device", "remove", "removed")
+
+        wait_until(lambda: device.ended, seconds=30, what="its connection ends")
+
+
 def test_a_loop_over_devices_adds_each(site: Project) -> None:
     loop = "while read -r id; do scripts/device add $id; done"
     site.run("bash", "-ec", loop, input=b"loop_1\nloop_2\n")
@@ -180,6 +204,37 @@ def test_with_a_certificate_tls_is_published_and_nothing_else(site: Project, tmp
     wait_until(lambda: site.happy("with_tls") == 9.0, seconds=30, what="the batch is in the summary")
 
 
+def test_tls_comes_also_where_its_port_is_published_already(site: Project, tmp_path: Path) -> None:
+    """As on a new server, with the .env of the one before and another certificate."""
+    made = make_certificate(tmp_path)
+    (site.folder / ".env").write_text("MQTT_LISTENER=8883\n")
+    site.up()
+    site.run("scripts/tls", "on", str(made.certificate), str(made.key))
+    try:
+        site.publish("jetson_1", 77.0, ca=made.ca)
+        wait_until(lambda: site.happy("jetson_1") == 77.0, seconds=30, what="the batch is in the summary")
+        assert 'host="localhost"' in site.run("scripts/device", "add", "jetson_1", "--renew")
+    finally:
+        site.run("scripts/tls", "off")
+        site.passwords.pop("jetson_1")
+        site.add_device("jetson_1", "--renew")
+
+
+def test_a_token_in_env_ends_the_api_with_a_sentence(site: Project) -> None:
+    """It would be in `docker compose config`; and ignored, it would leave the API open."""
+    token = "a-token-that-is-in-the-environment"
+    environment = site.environment | {"EMOTION_API_TOKEN": token}
+    command = ["docker", "compose", "run", "--rm", "--no-deps", "--no-TTY", "api"]
+    configured = subprocess.run(
+        [*command[:2], "config"], cwd=site.folder, env=environment, capture_output=True, check=True
+    ).stdout.decode()
+    finished = subprocess.run(command, cwd=site.folder, env=environment, capture_output=True, check=False, timeout=60)
+
+    assert token not in configured
+    assert finished.returncode != 0
+    assert "EMOTION_API_TOKEN does not count here: use scripts/token" in finished.stderr.decode()
+
+
 def test_the_daemon_is_unhealthy_while_it_cannot_hear(site: Project) -> None:
     site.compose("pause", "mosquitto")
     try:
@@ -205,10 +260,3 @@ def test_a_clone_needs_nothing_but_docker(tmp_path: Path) -> None:
         configured = fresh.compose("config", "--services").split()
 
     assert set(configured) == {"secrets", *SERVICES}
-
-
-@pytest.mark.parametrize("service", SERVICES)
-def test_it_may_take_longer_to_end_than_it_needs(site: Project, service: str) -> None:
-    configured = json.loads(site.compose("config", "--format", "json"))["services"][service]
-
-    assert configured["stop_grace_period"] in ("20s", "1m0s")

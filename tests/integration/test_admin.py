@@ -112,6 +112,17 @@ def test_a_wrong_setting_keeps_nobody_from_making_the_secrets(run: Run, monkeypa
     assert run("device", "list") == 2
 
 
+@pytest.mark.parametrize("action", ["add", "remove"])
+def test_tokens_that_would_not_count_are_refused(
+    run: Run, action: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("EMOTION_API_TOKEN", "a token from the settings")
+
+    assert run("token", action, "dashboard") == 1
+
+    assert "take it out of the settings first" in capsys.readouterr().err
+
+
 def test_a_folder_that_cannot_be_written_is_a_sentence(
     run: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -4,6 +4,7 @@ import io
 import os
 import sqlite3
 import tarfile
+import time
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
@@ -86,6 +87,20 @@ def test_it_leaves_nothing_behind_and_holds_nobody_up(engine: Engine, secrets: S
     assert {path.name for path in database.parent.iterdir()} == {
         *("emotion.db", "emotion.db-wal", "emotion.db-shm", "secrets")
     }
+
+
+def test_what_a_killed_backup_has_left_is_cleared_away(engine: Engine, secrets: Secrets, database: Path) -> None:
+    abandoned, under_way = (database.parent / f".backup-{name}" for name in ("abandoned", "under_way"))
+    for folder in (abandoned, under_way):
+        folder.mkdir()
+        (folder / "emotion.db").touch()
+    two_days_ago = time.time() - 2 * 86_400
+    os.utime(abandoned, (two_days_ago, two_days_ago))
+
+    saved(secrets, database)
+
+    assert not abandoned.exists()
+    assert under_way.exists()
 
 
 def test_a_restored_database_is_not_mixed_with_the_log_of_the_one_before(
