@@ -20,7 +20,7 @@ from sqlalchemy import Engine, make_url
 from sqlalchemy.exc import DBAPIError
 
 from emotion_daemon import rejected
-from emotion_daemon.database_file import DatabaseFileError, only_one
+from emotion_daemon.database_file import DatabaseFileError, drop_index_of_a_cut_log, only_one
 from emotion_daemon.heartbeat import Heartbeat
 from emotion_daemon.ingest import Ingest, LeftWithBrokerError
 from emotion_daemon.log_handler import DroppingHandler
@@ -142,6 +142,10 @@ def _upgrade(engine: Engine, stop: Stop, heartbeat: Heartbeat) -> bool:
             trouble.failed(why, now=time.monotonic())
             heartbeat.database(why)
             heartbeat.beat(now=time.monotonic())
+            engine.dispose()
+            path = sqlite_path(engine.url)
+            if path is not None:
+                drop_index_of_a_cut_log(path, error)
             time.sleep(_RETRY_SECONDS)
         else:
             if trouble.began is not None:

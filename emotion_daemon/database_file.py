@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from sqlite3 import SQLITE_FULL, SQLITE_IOERR
+from sqlite3 import SQLITE_CORRUPT, SQLITE_FULL, SQLITE_IOERR, SQLITE_IOERR_SHORT_READ, SQLITE_NOTADB
 
 from sqlalchemy import Connection, Engine, event
 from sqlalchemy.exc import DBAPIError, OperationalError
@@ -104,13 +104,24 @@ def check_sound(connection: Connection) -> None:
     try:
         found = str(connection.exec_driver_sql("PRAGMA quick_check(1)").scalar_one())
     except DBAPIError as error:
-        name = getattr(error.orig, "sqlite_errorname", "")
-        if name not in ("SQLITE_IOERR_SHORT_READ", "SQLITE_CORRUPT", "SQLITE_NOTADB"):
+        code = getattr(error.orig, "sqlite_errorcode", 0)
+        if code not in (SQLITE_IOERR_SHORT_READ, SQLITE_CORRUPT, SQLITE_NOTADB):
             raise
-        what = "its end is missing" if name == "SQLITE_IOERR_SHORT_READ" else str(error.orig)
+        what = "its end is missing" if code == SQLITE_IOERR_SHORT_READ else str(error.orig)
         raise DatabaseDamagedError(path, what) from error
     if found != "ok":
         raise DatabaseDamagedError(path, " ".join(found.split()))
+
+
+def drop_index_of_a_cut_log(path: Path, error: DBAPIError) -> None:
+    """Where `error` says that the -wal file was cut, remove its index, the -shm file: SQLite makes another.
+
+    As long as a reader of an API keeps the old one open, which says what is no longer there, SQLite takes it for right,
+    and nobody gets in. To be called by who holds the lock, with no connection open; readers leave a -shm that is gone.
+    """
+    if getattr(error.orig, "sqlite_errorcode", 0) == SQLITE_IOERR_SHORT_READ:
+        with suppress(FileNotFoundError):
+            os.unlink(f"{os.path.realpath(path)}-shm")
 
 
 class FileGuard:

@@ -301,7 +301,7 @@ def test_an_api_that_reads_a_log_that_was_cut_keeps_nobody_out(
             cut_the_wal(path)
             rig.fleet.wait_for_more(1)
             if not goes_on(rig):
-                bring_back(rig, path, meanwhile=lambda: api.ask(SUMMARY))
+                bring_back(rig, path)  # while nobody asks the API, which has the files open
             statuses = ask_until(api, shows(only_person_in_the_newest_batch(rig.fleet)))
 
             assert statuses <= {(200, False), (503, True)}
@@ -364,16 +364,16 @@ def goes_on(rig: Rig) -> bool:
     return not rig.daemon.ended or rig.daemon.wait() != 1
 
 
-def bring_back(rig: Rig, path: Path, *, meanwhile: Callable[[], object] = lambda: None) -> None:
+def bring_back(rig: Rig, path: Path) -> None:
     """Start the daemon; where it refuses what is left, once more without that."""
     starts = rig.daemon.log().count(SUBSCRIBED)
     rig.daemon.start()
 
-    def settled() -> bool:
-        meanwhile()
-        return rig.daemon.ended or rig.daemon.log().count(SUBSCRIBED) > starts
-
-    wait_until(settled, seconds=30, what="the daemon is subscribed, or has ended")
+    wait_until(
+        lambda: rig.daemon.ended or rig.daemon.log().count(SUBSCRIBED) > starts,
+        seconds=30,
+        what="the daemon is subscribed, or has ended",
+    )
     if rig.daemon.ended:
         assert rig.daemon.wait() == 1
         for name in (path, f"{path}-wal", f"{path}-shm"):
