@@ -2,14 +2,16 @@
 
 __main__     composition root: settings, logging, signals, run, exit code
 subscriber   1. receive and 5. ack: the MQTT session; the only file that imports paho
+             publish_packet: what a PUBLISH has, as far as it is needed. Pure
 ingest       the loop: owns the order of the five steps, retry and shutdown
              2. decode is shared/batch.py, what a device and the daemon agree on
 arrival      a stamp that was replaced does not block what arrived after it. Pure
 fold         3. batches of a group -> what changes. Pure
 store        4. one transaction: known rows, changed rows, rejected messages
-             database_file: one daemon a SQLite file, and the file is still the one that was opened
+             database_file: one daemon a SQLite file, which is still the one that was opened; checkpoints
 notices      what devices do: which of it is worth a log line, and how often
 trouble      what fails again and again: a line when it begins, one when it is over
+log_handler  drops lines that nobody reads, instead of waiting
 heartbeat    what those who watch the daemon are told: the health file, systemd
 health       `python -m emotion_daemon.health`: reads that file; imports next to nothing, as this file has to
 rejected     `python -m emotion_daemon rejected`: list and replay what was no valid batch
