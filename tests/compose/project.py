@@ -33,7 +33,7 @@ class Project:
     @property
     def environment(self) -> dict[str, str]:
         ports = {"MQTT_PORT": str(self.port), "API_PORT": str(self.api_port)}
-        return os.environ | ports | {"COMPOSE_PROJECT_NAME": self.name}
+        return os.environ | ports | {"COMPOSE_PROJECT_NAME": self.name, "BROKER_CHECK_INTERVAL": "2s"}
 
     def run(self, *command: str, input: bytes = b"", expect: int = 0) -> str:
         """Run a command in the folder, and return what it printed."""
