@@ -1,5 +1,6 @@
 """`python -m emotion_daemon rejected`: what an operator sees, and what a replay changes."""
 
+import os
 import re
 import signal
 from collections.abc import Callable, Iterator
@@ -7,12 +8,13 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
-from sqlalchemy import Engine, select
+from sqlalchemy import Connection, Engine, event, select
 
 from emotion_daemon.__main__ import main
 from emotion_daemon.fold import fold
 from emotion_daemon.store import KEPT_PAYLOAD, Rejected, Store
 from shared.batch import Batch, Cumulative, encode
+from shared.database import sqlite_path
 from shared.schema import person_emotion, rejected_message
 from tests.databases import migrated
 
@@ -128,6 +130,21 @@ class TestList:
 
 
 class TestReplay:
+    def test_a_checkpoint_that_the_daemon_makes_meanwhile_is_no_trouble(self, run: Run, engine: Engine) -> None:
+        """To the daemon itself, what somebody else writes into its file would be some."""
+        record(engine, VALID)
+        path = sqlite_path(engine.url)
+
+        def write_into_the_file(connection: Connection) -> None:
+            if path is not None:
+                os.utime(path, ns=(0, 1))
+
+        event.listen(Engine, "commit", write_into_the_file)
+        try:
+            assert run("--replay")[-1] == "1 stored, 0 still rejected"
+        finally:
+            event.remove(Engine, "commit", write_into_the_file)
+
     def test_what_is_a_valid_batch_now_is_stored_and_its_record_deleted(self, run: Run, engine: Engine) -> None:
         record(engine, VALID)
 
