@@ -3,6 +3,7 @@ refused for a reason, and nothing else ever happens."""
 
 import json
 import math
+import re
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Any, NamedTuple
@@ -121,6 +122,8 @@ def _seconds(value: object) -> float:
 
 
 def _stamp(text: str) -> datetime:
+    date, *time = re.split("[Tt ]", text, maxsplit=1)  # Python takes any character there, and spaces elsewhere
+    require(set(date) <= set("0123456789-W") and all(set(t.rstrip("Zz")) <= set("0123456789:.,+-") for t in time))
     try:
         stamp = datetime.fromisoformat(text)
         stamp = stamp.replace(tzinfo=UTC) if stamp.tzinfo is None else stamp.astimezone(UTC)
