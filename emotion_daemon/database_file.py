@@ -168,6 +168,7 @@ class FileGuard:
             except OperationalError as error:
                 # On a full disk the -wal file cannot grow, but what is in it can make room for what comes.
                 if getattr(error.orig, "sqlite_errorcode", 0) & 0xFF in (SQLITE_FULL, SQLITE_IOERR):
+                    self._unchecked |= self._watch.was_written()
                     _checkpoint(connection, "PASSIVE")
                     self._watch.remember()
                 raise

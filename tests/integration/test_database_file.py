@@ -331,6 +331,30 @@ def test_a_write_that_nobody_could_look_at_yet_is_looked_at_later(tmp_path: Path
             store_people(store, [20])
 
 
+def test_a_write_during_a_transaction_that_fails_is_looked_at_before_the_next(tmp_path: Path, sqlite_url: str) -> None:
+    path = tmp_path / "emotion.db"
+
+    def spoil_and_fail() -> None:
+        with path.open("r+b") as stream:
+            stream.seek(10 * 4096)
+            stream.write(bytes(20 * 4096))
+        full = sqlite3.OperationalError("database or disk is full")
+        full.sqlite_errorcode = sqlite3.SQLITE_FULL
+        raise OperationalError("INSERT", {}, full)
+
+    with migrated(sqlite_url) as engine:
+        store = Store(engine)
+        store_people(store, range(20), people=500)
+        with closing(sqlite3.connect(path)) as other:
+            other.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        store_people(store, [20])
+        with pytest.raises(OperationalError, match="full"):
+            store_people(store, [21], after=spoil_and_fail)
+
+        with pytest.raises(DatabaseDamagedError):
+            store_people(store, [21])
+
+
 def test_a_full_disk_has_room_for_what_the_write_ahead_log_already_has(sqlite_url: str, tmp_path: Path) -> None:
     """It cannot grow, but it can be brought into the database and begin anew."""
     with migrated(sqlite_url) as engine:
