@@ -39,7 +39,7 @@ def create_app(settings: Settings | None = None) -> Flask:
 
     app = Flask(__name__, static_folder=None)
     app.extensions["engine"] = engine
-    app.register_blueprint(views.blueprint(reader, specification))
+    views.register(app, reader, specification)
     app.register_blueprint(docs.blueprint(specification, with_tokens=bool(settings.api_tokens)))
     access.register(app, settings.api_tokens)
     errors.register(app, Topics(settings.mqtt_topic_prefix))

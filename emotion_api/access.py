@@ -8,7 +8,7 @@ from flask import Flask, Response, request
 from emotion_api.errors import problem
 
 OPEN_VIEWS = frozenset(
-    ("views.health", "views.ready", "docs.openapi_json", "docs.swagger", "docs.redoc", "docs.asset"),
+    ("health", "ready", "docs.openapi_json", "docs.swagger", "docs.redoc", "docs.asset"),
 )
 """Flask's names of the views that ask for no token: whether the API runs and can read, and its description."""
 

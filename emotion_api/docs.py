@@ -7,7 +7,7 @@ from collections.abc import Callable
 from functools import cache
 from hashlib import blake2b
 from importlib import resources
-from typing import Annotated, Any, TypeAlias
+from typing import Annotated, Any, Literal, TypeAlias
 
 import msgspec
 from flask import Blueprint, Response, current_app, request
@@ -80,6 +80,9 @@ class SummaryQuery(msgspec.Struct, frozen=True):
             pattern=f"^{DEVICE_ID.pattern}$", min_length=1, max_length=64, description="the device, given once"
         ),
     ] = "jetson_1"
+    fields: Annotated[
+        Literal["totals"] | msgspec.UnsetType, msgspec.Meta(description="totals: the summary without current_people")
+    ] = msgspec.UNSET
 
 
 class _Bystander(FlaskPlugin):
@@ -143,7 +146,7 @@ def describe_summary(specification: SpecTree) -> Callable[[View], View]:
         resp=Responses(
             HTTP_200=(Summary, "The summary"),
             HTTP_304=(None, "The summary is the one that If-None-Match names"),
-            HTTP_400=(Problem, "device_id is not valid, empty, or given more than once"),
+            HTTP_400=(Problem, "device_id or fields is not valid, empty, or given more than once"),
             HTTP_405=(Problem, "A method that is not GET, HEAD or OPTIONS"),
             HTTP_414=(None, _TOO_LONG),
             HTTP_500=(Problem, "The server failed"),

@@ -1,10 +1,15 @@
 """Who may read the answers from a browser (CORS), and what browsers and caches may do with them."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
+from typing import TYPE_CHECKING, Any
 
-from flask import Flask, Response
+from flask import Flask, request
+from flask.typing import AfterRequestCallable
 from flask_cors import CORS
+
+if TYPE_CHECKING:
+    from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
 
 _ALWAYS = [
     ("Cross-Origin-Resource-Policy", "same-origin"),  # does not count for what CORS allows
@@ -14,11 +19,11 @@ _ALWAYS = [
 ]
 _PUBLIC = [
     ("Cache-Control", "no-cache"),  # keep it, but ask each time whether it has changed
-    ("Vary", "Origin"),
+    ("Vary", "Origin, Accept-Encoding"),
 ]
 _PRIVATE = [
     ("Cache-Control", "private, no-cache"),  # a cache that several people share does not keep it at all
-    ("Vary", "Origin, Authorization"),
+    ("Vary", "Origin, Authorization, Accept-Encoding"),
 ]
 _CONTENT_POLICY = "Content-Security-Policy"
 
@@ -28,14 +33,6 @@ def register(app: Flask, cors_origins: Sequence[str], *, private: bool) -> None:
 
     `private` answers are for whoever asked for them: no shared cache may give them to somebody else.
     """
-    always = _ALWAYS + (_PRIVATE if private else _PUBLIC)
-
-    def add(response: Response) -> Response:
-        response.headers.extend(always)
-        if _CONTENT_POLICY not in response.headers:
-            response.headers.add(_CONTENT_POLICY, "default-src 'none'; frame-ancestors 'none'")
-        return response
-
     CORS(
         app,
         # As plain strings flask-cors would take some for patterns and compare the others without regard to case.
@@ -47,4 +44,30 @@ def register(app: Flask, cors_origins: Sequence[str], *, private: bool) -> None:
         always_send=False,
         vary_header=False,  # it would be left out where the origin is refused, and a cache would mix the two up
     )
-    app.after_request(add)
+    hooks = app.after_request_funcs[None]
+    hooks[:] = [_where_there_is_an_origin(hook) for hook in hooks]
+    app.wsgi_app = _with_headers(app.wsgi_app, _ALWAYS + (_PRIVATE if private else _PUBLIC))  # type: ignore[assignment, method-assign]
+
+
+def _where_there_is_an_origin(hook: AfterRequestCallable[Any]) -> AfterRequestCallable[Any]:
+    """flask-cors, which has nothing to add to the others: a tenth of the time that a request takes."""
+
+    def for_origin(response: Any) -> Any:
+        return hook(response) if "HTTP_ORIGIN" in request.environ else response
+
+    return for_origin
+
+
+def _with_headers(application: "WSGIApplication", always: Sequence[tuple[str, str]]) -> "WSGIApplication":
+    """Around the application and not in it: there each header is looked through once more for each answer."""
+
+    def wrapped(environ: "WSGIEnvironment", start_response: "StartResponse") -> Iterable[bytes]:
+        def start(status: str, headers: list[tuple[str, str]], *exc_info: Any) -> Callable[[bytes], object]:
+            headers += always
+            if _CONTENT_POLICY not in dict(headers):
+                headers.append((_CONTENT_POLICY, "default-src 'none'; frame-ancestors 'none'"))
+            return start_response(status, headers, *exc_info)
+
+        return application(environ, start)
+
+    return wrapped

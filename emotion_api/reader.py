@@ -1,48 +1,32 @@
-"""The answer for a device, as JSON: built once, and kept until the database changes.
-
-What was built is kept with the connection that read it, because SQLite's `data_version` counts for one connection.
-A worker has one connection (under gevent SQLite's calls do not yield), so this is one cache a process.
-"""
+"""The answer for a device, as JSON: built once, and kept until the device changes."""
 
 import logging
-import os
 import sqlite3
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from hashlib import blake2b
+from collections.abc import Mapping
 from pathlib import Path
-from typing import NamedTuple
+from threading import Lock
 
-import msgspec
-from sqlalchemy import Connection, Engine, event
-from sqlalchemy.engine.interfaces import DBAPIConnection
-from sqlalchemy.exc import DBAPIError, DisconnectionError
+from sqlalchemy import Connection, Engine
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
-from sqlalchemy.pool import ConnectionPoolEntry, PoolProxiedConnection
 
 from emotion_api import queries
-from emotion_api.summary import summarize
+from emotion_api.answer import Answer
+from emotion_api.kept import Before, KeptAnswers, Wanted
+from emotion_api.summary import PEOPLE_A_PIECE, About, encode_summary, encode_totals
+from emotion_api.watch import DatabaseWatch
 
-MAX_KEPT = 256
-"""How many answers are kept a connection; anybody may ask for any device id, and each answer takes memory."""
+MANY_PEOPLE = 2_000
+"""A device with more has an answer that takes longer than others should wait: it is built piece by piece."""
 
-_TROUBLE = (DBAPIError, PoolTimeoutError, sqlite3.Error)  # the last from data_version, which asks the driver itself
+_TROUBLE = (DBAPIError, PoolTimeoutError, sqlite3.Error)  # the last from DatabaseWatch, which asks the driver itself
 
 logger = logging.getLogger(__name__)
-
-_encoder = msgspec.json.Encoder()
 
 
 class DatabaseUnavailable(Exception):
     """Raised when the database cannot be read: not made yet, without its tables, locked or unreachable."""
-
-
-class Answer(NamedTuple):
-    """A summary as UTF-8 JSON, and a tag that is equal where the JSON is."""
-
-    body: bytes
-    etag: str
 
 
 class SummaryReader:
@@ -54,34 +38,74 @@ class SummaryReader:
     def __init__(self, engine: Engine, *, device_names: Mapping[str, str], file: Path | None) -> None:
         self._engine = engine
         self._device_names = device_names
+        self._kept = None if file is None else KeptAnswers(DatabaseWatch(engine, file))
+        self._many_people = Lock()
         self._unavailable_since: float | None = None  # monotonic seconds
         self._available_since = 0.0  # the end of the last outage
-        if file is not None:
-            _watch(engine, file)
 
-    def read(self, device_id: str) -> Answer:
-        """The summary of a valid `device_id`, as of now. Raises DatabaseUnavailable."""
-        with self._connection() as connection:
-            return self._answer(connection, device_id)
+    def read(self, wanted: Wanted, *, gzip: bool = False) -> Answer:
+        """The summary of a device, as of now; with `gzip` compressed where it is long. Raises DatabaseUnavailable."""
+        began = time.monotonic()
+        try:
+            answer = self._find(wanted) or self._build(wanted)
+        except _TROUBLE as error:
+            raise self._unavailable(error, began) from error
+        self._note_success()
+        return answer.compressed(pause=_let_others_in) if gzip else answer
 
     def check(self) -> None:
         """Read from the table of devices, kept answers or not. Raises DatabaseUnavailable."""
-        with self._connection() as connection:
-            queries.any_device(connection)
-
-    @contextmanager
-    def _connection(self) -> Iterator[Connection]:
-        """A connection of the engine. What goes wrong with it is noted, and raised as DatabaseUnavailable."""
         began = time.monotonic()
         try:
             with self._engine.connect() as connection:
-                yield connection
+                queries.any_device(connection)
         except _TROUBLE as error:
-            reason = " ".join(str(getattr(error, "orig", None) or error).split())
-            self._note_failure(began, reason)
-            self._engine.dispose()  # whoever keeps SQLite's -shm open after its -wal was cut keeps others out as well
-            raise DatabaseUnavailable(reason) from error
+            raise self._unavailable(error, began) from error
         self._note_success()
+
+    def _find(self, wanted: Wanted) -> Answer | None:
+        return None if self._kept is None else self._kept.find(wanted)
+
+    def _build(self, wanted: Wanted) -> Answer:
+        device_id = wanted.device_id
+        before = self._before(wanted)
+        with self._engine.connect() as connection:
+            about = self._about(connection, device_id)
+            if wanted.totals_only and queries.has_more_people_than(connection, device_id, MANY_PEOPLE):
+                totals = queries.totals(connection, device_id)
+                return self._keep(wanted, Answer.of([encode_totals(about, totals)]), before)
+            people = next(queries.people(connection, device_id, at_once=MANY_PEOPLE + 1), [])
+            if len(people) <= MANY_PEOPLE:
+                pieces = encode_summary(about, [people], totals_only=wanted.totals_only)
+                return self._keep(wanted, Answer.of(pieces), before)
+        with self._many_people:  # one at a time; who waited may find that it was built meanwhile
+            return self._find(wanted) or self._build_in_pieces(wanted)
+
+    def _build_in_pieces(self, wanted: Wanted) -> Answer:
+        before = self._before(wanted)
+        with self._engine.connect() as connection:
+            people = queries.people(connection, wanted.device_id, at_once=PEOPLE_A_PIECE)
+            pieces = encode_summary(self._about(connection, wanted.device_id), people)
+            return self._keep(wanted, Answer.of(pieces, pause=_let_others_in), before)
+
+    def _about(self, connection: Connection, device_id: str) -> About:
+        name, updated_at = queries.device_row(connection, device_id)
+        return About(device_id, self._device_names.get(device_id, device_id) if name is None else name, updated_at)
+
+    def _before(self, wanted: Wanted) -> Before | None:
+        return None if self._kept is None else self._kept.before(wanted.device_id)
+
+    def _keep(self, wanted: Wanted, answer: Answer, before: Before | None) -> Answer:
+        if self._kept is not None and before is not None:
+            self._kept.keep(wanted, answer, before)
+        return answer
+
+    def _unavailable(self, error: Exception, began: float) -> DatabaseUnavailable:
+        """Note what went wrong with a request that came at `began`, and have it raised as DatabaseUnavailable."""
+        reason = " ".join(str(getattr(error, "orig", None) or error).split())
+        self._note_failure(began, reason)
+        self._engine.dispose()  # whoever keeps SQLite's -shm open after its -wal was cut keeps others out as well
+        return DatabaseUnavailable(reason)
 
     def _note_failure(self, began: float, reason: str) -> None:
         # A request that waited since before the end of the last outage says nothing of a new one.
@@ -96,51 +120,7 @@ class SummaryReader:
             self._unavailable_since = None
             logger.warning("the database can be read again after %.1f s", lasted)
 
-    def _answer(self, connection: Connection, device_id: str) -> Answer:
-        version = queries.data_version(connection)
-        if version is None:
-            return self._build(connection, device_id)
-        kept_version, kept = connection.info.get("answers", (None, {}))
-        if kept_version != version or len(kept) >= MAX_KEPT:
-            kept = {}
-            connection.info["answers"] = version, kept
-        answer: Answer | None = kept.get(device_id)
-        if answer is None:
-            answer = kept[device_id] = self._build(connection, device_id)
-        return answer
 
-    def _build(self, connection: Connection, device_id: str) -> Answer:
-        device_name, updated_at = queries.device_row(connection, device_id)
-        if device_name is None:
-            device_name = self._device_names.get(device_id, device_id)
-        people = queries.people(connection, device_id)
-        body = _encoder.encode(summarize(device_id, device_name=device_name, updated_at=updated_at, people=people))
-        return Answer(body, blake2b(body, digest_size=16).hexdigest())
-
-
-def _watch(engine: Engine, file: Path) -> None:
-    """Leave connections whose files were deleted or replaced: they would go on reading the old ones for ever."""
-
-    def identities() -> list[tuple[int, int] | None]:
-        real = os.path.realpath(file)  # beside it are -wal and -shm, where `file` is a link
-        return [_identity(name) for name in (real, f"{real}-wal", f"{real}-shm")]
-
-    def remember(connection: DBAPIConnection, record: ConnectionPoolEntry) -> None:
-        assert isinstance(connection, sqlite3.Connection)
-        connection.execute("SELECT count(*) FROM sqlite_master").fetchone()  # only now are -wal and -shm there
-        record.info["files"] = identities()
-
-    def compare(connection: DBAPIConnection, record: ConnectionPoolEntry, proxy: PoolProxiedConnection) -> None:
-        if record.info["files"] != identities():
-            raise DisconnectionError(f"{file.name} was deleted or replaced")
-
-    event.listen(engine, "connect", remember)
-    event.listen(engine, "checkout", compare)
-
-
-def _identity(file: str) -> tuple[int, int] | None:
-    try:
-        status = os.stat(file)
-    except OSError:
-        return None
-    return status.st_dev, status.st_ino
+def _let_others_in() -> None:
+    """Under gevent the worker's other requests go on now; without it nothing happens."""
+    time.sleep(0)

@@ -1,12 +1,15 @@
-"""From the rows of one device to the summary that the dashboard reads. No I/O, no clock.
+"""From the rows of one device to the summary that the dashboard reads, as JSON. No I/O, no clock.
 
 The structs are also the schema in the OpenAPI document.
 """
 
 import sys
-from collections.abc import Iterable
-from datetime import datetime
+from collections.abc import Iterable, Iterator
+from datetime import UTC, datetime, timedelta
+from heapq import merge
+from itertools import islice
 from math import fsum
+from operator import itemgetter
 from typing import Annotated, Literal, TypeAlias
 
 import msgspec
@@ -16,6 +19,12 @@ Emotion = Literal["happy", "sad", "angry", "neutral"]
 
 PersonRow: TypeAlias = tuple[str, float, float, float, float, datetime]
 """`person_id`, the seconds of happy, sad, angry and neutral, and `last_seen` in aware UTC."""
+
+PEOPLE_A_PIECE = 500  # a millisecond
+
+_END_OF_TIME = datetime.max.replace(tzinfo=UTC)
+
+_encode = msgspec.json.Encoder().encode
 
 
 class EmotionTotals(msgspec.Struct, frozen=True):
@@ -27,7 +36,7 @@ class EmotionTotals(msgspec.Struct, frozen=True):
     neutral: Seconds
 
 
-class Person(msgspec.Struct, frozen=True):
+class Person(msgspec.Struct, frozen=True, gc=False):
     """What the device reported last about one person."""
 
     person_id: str
@@ -52,45 +61,80 @@ class Summary(msgspec.Struct, frozen=True):
         msgspec.Meta(description="UTC, timestamp of the device's newest batch; null for a device nobody has heard of"),
     ]
     emotion_totals: EmotionTotals
-    current_people: list[Person]
+    current_people: Annotated[
+        list[Person] | msgspec.UnsetType, msgspec.Meta(description="left out where fields=totals was asked for")
+    ] = msgspec.UNSET
 
 
-def summarize(device_id: str, *, device_name: str, updated_at: datetime | None, people: Iterable[PersonRow]) -> Summary:
-    """Add up the rows of `device_id`, in whatever order they come.
+class About(msgspec.Struct, frozen=True):
+    """What is known of a device beside its people; `updated_at` in aware UTC, None where no batch came yet."""
 
-    People stand in order of `last_seen`, newest first, then of `person_id` by code points.
+    device_id: str
+    device_name: str
+    updated_at: datetime | None
+
+
+def encode_summary(about: About, people: Iterable[list[PersonRow]], *, totals_only: bool = False) -> Iterator[bytes]:
+    """A Summary as JSON, in pieces: whoever asks for very many people can do something else in between.
+
+    The people come in lists, in whatever order; what is yielded while they do is empty. In the summary they stand in
+    order of `last_seen`, newest first, then of `person_id` by code points.
     """
-    listed = [_person(row) for row in people]
-    listed.sort(key=lambda person: person.person_id)
-    listed.sort(key=lambda person: person.last_seen, reverse=True)
-    totals = EmotionTotals(
-        happy=_total(person.time_happy for person in listed),
-        sad=_total(person.time_sad for person in listed),
-        angry=_total(person.time_angry for person in listed),
-        neutral=_total(person.time_neutral for person in listed),
-    )
-    return Summary(device_id, device_name, updated_at, totals, listed)
+    lists: list[list[PersonRow]] = []
+    columns: list[list[float]] = [[] for _ in EmotionTotals.__struct_fields__]
+    for rows in people:
+        rows.sort(key=itemgetter(0))
+        rows.sort(key=itemgetter(5), reverse=True)
+        lists.append(rows)
+        for column, name in zip(columns, (1, 2, 3, 4), strict=True):
+            column.extend(map(itemgetter(name), rows))
+        yield b""
+    totals = []
+    for column in columns:
+        totals.append(_total(column))
+        yield b""
+    head = encode_totals(about, EmotionTotals(*totals))
+    if totals_only:
+        yield head
+        return
+    yield head[:-1] + b',"current_people":['
+    ordered = iter(lists[0]) if len(lists) == 1 else merge(*lists, key=_newest_first)
+    comma = b""
+    while piece := list(islice(ordered, PEOPLE_A_PIECE)):
+        yield comma + _encode([_person(*row) for row in piece])[1:-1]
+        comma = b","
+    yield b"]}"
+
+
+def encode_totals(about: About, totals: EmotionTotals) -> bytes:
+    """A Summary without its people, as JSON."""
+    return _encode(Summary(about.device_id, about.device_name, about.updated_at, totals))
 
 
 def current_emotion(happy: float, sad: float, angry: float, neutral: float) -> Emotion:
     """The emotion with the most seconds; on a tie the first in this order, neutral if all are zero."""
-    most = max(happy, sad, angry, neutral)
-    if most <= 0:
-        return "neutral"
-    if happy == most:
-        return "happy"
-    if sad == most:
+    if happy >= sad and happy >= angry and happy >= neutral:
+        return "happy" if happy > 0 else "neutral"
+    if sad >= angry and sad >= neutral:
         return "sad"
-    return "angry" if angry == most else "neutral"
+    return "angry" if angry >= neutral else "neutral"
 
 
-def _person(row: PersonRow) -> Person:
-    person_id, happy, sad, angry, neutral, last_seen = row
+def finite(total: float) -> float:
+    """A sum of seconds as JSON can hold it: one valid value may be 1e308, and JSON has no infinity."""
+    return min(total, sys.float_info.max)
+
+
+def _person(person_id: str, happy: float, sad: float, angry: float, neutral: float, last_seen: datetime) -> Person:
     return Person(person_id, current_emotion(happy, sad, angry, neutral), happy, sad, angry, neutral, last_seen)
+
+
+def _newest_first(row: PersonRow) -> tuple[timedelta, str]:
+    return _END_OF_TIME - row[5], row[0]
 
 
 def _total(seconds: Iterable[float]) -> float:
     try:
         return fsum(seconds)  # rounded once, at the end: a sum of tenths does not end in …999998
-    except OverflowError:  # one valid value may be 1e308, and JSON has no infinity
-        return sys.float_info.max
+    except OverflowError:
+        return finite(float("inf"))

@@ -21,7 +21,7 @@ from sqlalchemy.exc import DataError, DBAPIError, IntegrityError, InterfaceError
 from emotion_daemon.database_file import FileGuard
 from emotion_daemon.fold import Folded, PersonKey
 from shared.batch import MAX_CLOCK_SKEW
-from shared.schema import UtcDateTime, device, person_emotion, rejected_message
+from shared.schema import UtcDateTime, daemon_commit, device, person_emotion, rejected_message
 
 KEPT_PAYLOAD = 64 * 1024
 """How many bytes of a rejected payload are kept."""
@@ -71,6 +71,7 @@ class Transaction:
         self._connection = connection
         self._statements = statements
         self._latest = latest
+        self._stamped = True
 
     def known(self, keys: Collection[PersonKey]) -> dict[PersonKey, datetime]:
         """The stored `last_seen` of those of `keys` that are stored, unless it is later than it can be.
@@ -109,7 +110,8 @@ class Transaction:
                 between()
             self._connection.exec_driver_sql(self._statements.upsert_person, people[start : start + _ROWS_A_STATEMENT])
         if devices:
-            self._connection.exec_driver_sql(self._statements.upsert_device, devices)
+            moved = self._connection.exec_driver_sql(self._statements.upsert_device, devices).rowcount
+            self._stamped &= moved == len(devices)
 
     def reject(self, messages: Sequence[Rejected], *, between: Callable[[], None] = lambda: None) -> None:
         """Record `messages`, and drop the oldest records beyond KEPT_REJECTED.
@@ -155,6 +157,16 @@ class Transaction:
         """Delete one record of a rejected message."""
         self._connection.execute(delete(rejected_message).where(rejected_message.c.id == row_id))
 
+    def count(self) -> None:
+        """Say in `daemon_commit` what kind of change this was; the API does not ask it of another database than SQLite.
+
+        There it would also be a row that several daemons wait for.
+        """
+        if self._connection.dialect.name == "sqlite":
+            self._connection.exec_driver_sql(
+                self._statements.count_stamped if self._stamped else self._statements.count_unstamped
+            )
+
 
 class Store:
     """The daemon's side of the database: an engine from shared.database.writer_engine, with the schema in place.
@@ -179,7 +191,9 @@ class Store:
         with self._connect() as connection:
             try:
                 with connection.begin():
-                    yield Transaction(connection, self._statements, latest=self._now() + MAX_CLOCK_SKEW)
+                    transaction = Transaction(connection, self._statements, latest=self._now() + MAX_CLOCK_SKEW)
+                    yield transaction
+                    transaction.count()
             except DBAPIError as error:
                 # What a connection could not do it may never be able to do: SQLite opens a file that it may not write
                 # for reading, and PostgreSQL decides at the start of a session what that may.
@@ -239,22 +253,25 @@ class _Statements:
 
     def __init__(self, engine: Engine) -> None:
         self.upsert_person = _upsert(engine, person_emotion, key=["device_id", "person_id"], stamp="last_seen")
-        self.upsert_device = _upsert(engine, device, key=["device_id"], stamp="updated_at")
+        # A stamp that is the same already is not written: how many rows are tells whether all have another one now.
+        self.upsert_device = _upsert(engine, device, key=["device_id"], stamp="updated_at", same_stamp=False)
+        self.count_stamped = _count(engine, "stamped")
+        self.count_unstamped = _count(engine, "unstamped")
         process = UtcDateTime().dialect_impl(engine.dialect).bind_processor(engine.dialect)
         assert process is not None
         self.stamp = process
 
 
-def _upsert(engine: Engine, table: Table, *, key: list[str], stamp: str) -> str:
+def _upsert(engine: Engine, table: Table, *, key: list[str], stamp: str, same_stamp: bool = True) -> str:
     """`INSERT … ON CONFLICT (key) DO UPDATE …` unless the stored stamp is newer, but not later than `latest`.
 
-    It has one `?` a column that it writes, and one for `latest`.
+    Where the stamps are equal `same_stamp` says whether the row is written. The statement has one `?` a column that it
+    writes, and one for `latest`.
     """
     columns = [c.name for c in table.columns if c.name not in ("id", "device_name")]
-    dialect = sqlite if engine.dialect.name == "sqlite" else postgresql
-    statement = dialect.insert(table)
+    statement = _insert(engine, table)
     stored, new = table.c[stamp], statement.excluded[stamp]
-    replaceable = (new >= stored) | (stored > bindparam("latest"))
+    replaceable = (new >= stored if same_stamp else new > stored) | (stored > bindparam("latest"))
     statement = statement.on_conflict_do_update(
         index_elements=key,
         set_={name: statement.excluded[name] for name in columns if name not in key},
@@ -263,3 +280,15 @@ def _upsert(engine: Engine, table: Table, *, key: list[str], stamp: str) -> str:
     compiled = statement.compile(dialect=engine.dialect, column_keys=columns)
     assert compiled.positiontup == [*columns, "latest"], "rows are passed as tuples, in this order"
     return str(compiled)
+
+
+def _count(engine: Engine, column: str) -> str:
+    """A statement without parameters that counts one up in `column` of `daemon_commit`."""
+    statement = _insert(engine, daemon_commit).values({"id": 1, "stamped": 0, "unstamped": 0} | {column: 1})
+    counter = daemon_commit.c[column]
+    statement = statement.on_conflict_do_update(index_elements=["id"], set_={column: counter + 1})
+    return str(statement.compile(dialect=engine.dialect, compile_kwargs={"literal_binds": True}))
+
+
+def _insert(engine: Engine, table: Table) -> "sqlite.Insert | postgresql.Insert":
+    return sqlite.insert(table) if engine.dialect.name == "sqlite" else postgresql.insert(table)

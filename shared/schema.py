@@ -80,3 +80,17 @@ rejected_message = Table(
     sqlite_autoincrement=True,
 )
 """The newest messages that were no valid batch, kept so that they can be looked at and replayed."""
+
+daemon_commit = Table(
+    "daemon_commit",
+    metadata,
+    Column("id", Integer, primary_key=True, autoincrement=False, comment="1: there is one row"),
+    Column(
+        "stamped",
+        BigInteger,
+        nullable=False,
+        comment="how many commits gave every device that they changed another updated_at",
+    ),
+    Column("unstamped", BigInteger, nullable=False, comment="how many did not, as with a late batch"),
+)
+"""What the daemon's commits on SQLite have changed, so that the API knows which of its answers are still right."""

@@ -1,10 +1,13 @@
 """The API as a client sees it, on a real database."""
 
+import gzip
 import logging
 import os
 import re
+import zlib
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
+from operator import itemgetter
 from types import MappingProxyType
 from typing import Any
 
@@ -13,7 +16,7 @@ from flask.testing import FlaskClient
 from sqlalchemy import Engine, delete, event, insert, text, update
 from werkzeug.test import TestResponse
 
-from emotion_api import create_app
+from emotion_api import create_app, reader
 from shared.batch import DEVICE_ID, EMOTIONS
 from shared.database import sqlite_path, writer_engine
 from shared.schema import device, metadata, person_emotion
@@ -286,6 +289,137 @@ def test_a_changed_summary_is_sent_whatever_the_client_has(writer: Engine, clien
 # What is asked for
 
 
+# The totals alone
+
+
+def test_the_totals_alone_are_the_summary_without_its_people(writer: Engine, client: FlaskClient) -> None:
+    store_device(writer, "jetson_1", name="Hall")
+    store_person(writer, "1", time_happy=0.1)
+    store_person(writer, "2", time_happy=0.2)
+    whole = client.get(SUMMARY).json
+
+    totals = client.get(f"{SUMMARY}?fields=totals").json
+
+    assert whole is not None
+    del whole["current_people"]
+    assert totals == whole
+
+
+def test_the_totals_of_very_many_people_are_those_of_the_whole_summary(writer: Engine, client: FlaskClient) -> None:
+    store_people(writer, reader.MANY_PEOPLE + 1)
+    whole = client.get(SUMMARY).json
+
+    totals = client.get(f"{SUMMARY}?fields=totals").json
+
+    assert whole is not None
+    assert totals is not None
+    assert totals["emotion_totals"] == pytest.approx(whole["emotion_totals"], rel=1e-12)
+
+
+def test_the_largest_seconds_of_very_many_people_add_up_to_a_finite_total(writer: Engine, client: FlaskClient) -> None:
+    store_people(writer, reader.MANY_PEOPLE + 1, time_angry=1.7e308)
+
+    totals = client.get(f"{SUMMARY}?fields=totals").json
+
+    assert totals is not None
+    assert 1e300 < totals["emotion_totals"]["angry"] < float("inf")
+
+
+@pytest.mark.parametrize("query", ["fields=", "fields=people", "fields=totals&fields=totals", "fields=TOTALS"])
+def test_other_fields_are_refused(query: str, sqlite_writer: Engine, sqlite_client: FlaskClient) -> None:
+    answer = sqlite_client.get(f"{SUMMARY}?{query}")
+
+    assert answer.status_code == 400
+    assert "totals" in answer.json["detail"]  # type: ignore[index]
+
+
+# Very many people
+
+
+def test_very_many_people_are_listed_in_the_order_of_a_few(writer: Engine, client: FlaskClient) -> None:
+    store_people(writer, reader.MANY_PEOPLE + 1)
+
+    answer = client.get(SUMMARY)
+
+    assert answer.json is not None
+    seen = [(person["last_seen"], person["person_id"]) for person in answer.json["current_people"]]
+    assert len(set(seen)) == reader.MANY_PEOPLE + 1
+    by_id = sorted(seen, key=itemgetter(1))
+    assert seen == sorted(by_id, key=itemgetter(0), reverse=True)
+
+
+def store_people(writer: Engine, people: int, **values: Any) -> None:
+    """People of jetson_1 whose ids, seconds and stamps are in three different orders."""
+    rows = [
+        {"device_id": "jetson_1", "person_id": str(n), "last_seen": STAMP + timedelta(seconds=n * 7 % 100)}
+        | {f"time_{emotion}": n / 10 for emotion in EMOTIONS}
+        | values
+        for n in range(people)
+    ]
+    with writer.begin() as connection:
+        connection.execute(insert(person_emotion), rows)
+
+
+# Compression
+
+
+@pytest.mark.parametrize("accepted", ["gzip", "gzip, deflate, br, zstd", "br;q=1.0, gzip;q=0.5", "*"])
+def test_a_long_answer_is_compressed_for_who_accepts_it(accepted: str, writer: Engine, client: FlaskClient) -> None:
+    store_people(writer, 100)
+    plain = client.get(SUMMARY)
+
+    answer = client.get(SUMMARY, headers={"Accept-Encoding": accepted})
+
+    assert answer.headers["Content-Encoding"] == "gzip"
+    assert answer.content_length == len(answer.data) < len(plain.data) / 4
+    assert gzip.decompress(answer.data) == plain.data
+    assert answer.headers["ETag"] != plain.headers["ETag"]
+
+
+@pytest.mark.parametrize("accepted", [None, "", "identity", "br", "gzip;q=0", "gzipped"])
+def test_it_is_not_for_who_does_not(accepted: str | None, sqlite_writer: Engine, sqlite_client: FlaskClient) -> None:
+    store_people(sqlite_writer, 100)
+
+    answer = sqlite_client.get(SUMMARY, headers={"Accept-Encoding": accepted} if accepted is not None else {})
+
+    assert "Content-Encoding" not in answer.headers
+    assert answer.json is not None
+
+
+def test_a_short_answer_is_not_compressed(sqlite_writer: Engine, sqlite_client: FlaskClient) -> None:
+    store_person(sqlite_writer)
+
+    answer = sqlite_client.get(SUMMARY, headers={"Accept-Encoding": "gzip"})
+
+    assert "Content-Encoding" not in answer.headers
+
+
+def test_an_unchanged_answer_is_compressed_once(
+    sqlite_writer: Engine, sqlite_client: FlaskClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store_people(sqlite_writer, 100)
+    first = sqlite_client.get(SUMMARY, headers={"Accept-Encoding": "gzip"})
+    monkeypatch.setattr(zlib, "compressobj", None)
+
+    second = sqlite_client.get(SUMMARY, headers={"Accept-Encoding": "gzip"})
+
+    assert second.data == first.data
+
+
+def test_a_compressed_answer_that_is_unchanged_is_not_sent_again(
+    sqlite_writer: Engine, sqlite_client: FlaskClient
+) -> None:
+    store_people(sqlite_writer, 100)
+    headers = {"Accept-Encoding": "gzip"}
+    first = sqlite_client.get(SUMMARY, headers=headers)
+
+    second = sqlite_client.get(SUMMARY, headers=headers | {"If-None-Match": first.headers["ETag"]})
+    other_coding = sqlite_client.get(SUMMARY, headers={"If-None-Match": first.headers["ETag"]})
+
+    assert (second.status_code, second.data) == (304, b"")
+    assert other_coding.status_code == 200
+
+
 @pytest.mark.parametrize("device_id", ["a", "A-Z_0.9:x", "x" * 64])
 def test_a_valid_device_id_is_answered(device_id: str, sqlite_writer: Engine, sqlite_client: FlaskClient) -> None:
     answer = sqlite_client.get(SUMMARY, query_string={"device_id": device_id})
@@ -527,7 +661,7 @@ def test_an_origin_is_never_taken_for_a_pattern(origin: str, sqlite_url: str) ->
 def test_caches_are_told_that_the_origin_counts(origin: str | None, sqlite_client: FlaskClient) -> None:
     answer = sqlite_client.get("/", headers={"Origin": origin} if origin else {})
 
-    assert answer.headers.getlist("Vary") == ["Origin"]
+    assert answer.headers.getlist("Vary") == ["Origin, Accept-Encoding"]
 
 
 def test_a_preflight_allows_reading_only(sqlite_client: FlaskClient) -> None:
@@ -593,7 +727,8 @@ def test_the_openapi_document_has_the_rule_of_the_device_id(sqlite_client: Flask
     document = sqlite_client.get("/openapi.json").json
 
     assert document is not None
-    (parameter,) = document["paths"][SUMMARY]["get"]["parameters"]
+    parameter, fields = document["paths"][SUMMARY]["get"]["parameters"]
+    assert (fields["name"], fields["required"], fields["schema"]["enum"]) == ("fields", False, ["totals"])
     assert (parameter["name"], parameter["in"], parameter["required"]) == ("device_id", "query", False)
     assert parameter["schema"]["pattern"] == f"^{DEVICE_ID.pattern}$"
     assert parameter["schema"]["default"] == "jetson_1"

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from emotion_api.summary import PersonRow, Summary, current_emotion, summarize
+from emotion_api.summary import About, EmotionTotals, Person, PersonRow, Summary, current_emotion, encode_summary
 from shared.batch import EMOTIONS, MAX_PERSON_ID
 
 NOON = datetime(2025, 11, 14, 12, tzinfo=UTC)
@@ -29,11 +29,26 @@ def row(person_id: str = "1", *, happy: float = 0.0, sad: float = 0.0, last_seen
     return person_id, happy, sad, 0.0, 0.0, last_seen
 
 
-def summary_of(*people: PersonRow) -> Summary:
-    return summarize("jetson_1", device_name="Hall", updated_at=NOON, people=people)
+HALL = About("jetson_1", "Hall", NOON)
 
 
-def ids(summary: Summary) -> list[str]:
+class WholeSummary(Summary, frozen=True):
+    """A summary that has its people."""
+
+    current_people: list[Person]
+
+
+def json_of(*people: PersonRow, about: About = HALL, at_once: int = 1_000) -> bytes:
+    """The summary's JSON where the people are read in lists of `at_once`."""
+    lists = [list(people[start : start + at_once]) for start in range(0, len(people), at_once)]
+    return b"".join(encode_summary(about, lists))
+
+
+def summary_of(*people: PersonRow) -> WholeSummary:
+    return msgspec.json.decode(json_of(*people), type=WholeSummary)
+
+
+def ids(summary: WholeSummary) -> list[str]:
     return [person.person_id for person in summary.current_people]
 
 
@@ -50,9 +65,7 @@ def test_a_sum_beyond_the_largest_float_stays_the_largest_float() -> None:
 
 
 def test_a_device_without_people_has_zero_totals() -> None:
-    summary = summarize("nobody", device_name="nobody", updated_at=None, people=[])
-
-    assert msgspec.json.encode(summary) == (
+    assert json_of(about=About("nobody", "nobody", None)) == (
         b'{"device_id":"nobody","device_name":"nobody","updated_at":null,'
         b'"emotion_totals":{"happy":0.0,"sad":0.0,"angry":0.0,"neutral":0.0},"current_people":[]}'
     )
@@ -134,8 +147,25 @@ def test_no_emotion_has_more_time_than_the_current_one(happy: float, sad: float,
     assert times[current_emotion(**times)] == max(times.values())
 
 
-@given(rows)
-def test_the_json_reads_back_as_the_same_summary(people: list[PersonRow]) -> None:
-    summary = summary_of(*people)
+@given(rows, st.integers(1, 7))
+def test_it_is_the_same_json_however_many_people_are_read_at_once(people: list[PersonRow], at_once: int) -> None:
+    assert json_of(*people, at_once=at_once) == json_of(*people)
 
-    assert msgspec.json.decode(msgspec.json.encode(summary), type=Summary) == summary
+
+@given(rows)
+def test_the_totals_alone_are_the_summary_without_its_people(people: list[PersonRow]) -> None:
+    whole = msgspec.json.decode(json_of(*people))
+    alone = msgspec.json.decode(b"".join(encode_summary(HALL, [people], totals_only=True)))
+
+    del whole["current_people"]
+    assert alone == whole
+
+
+def test_very_many_people_come_in_pieces() -> None:
+    people = [row(str(number), happy=0.1) for number in range(2_000)]
+    pieces = [piece for piece in encode_summary(HALL, [people[:1_000], people[1_000:]]) if piece]
+
+    summary = msgspec.json.decode(b"".join(pieces), type=WholeSummary)
+    assert len(pieces) > 4
+    assert ids(summary) == sorted(str(number) for number in range(2_000))
+    assert summary.emotion_totals == EmotionTotals(200.0, 0.0, 0.0, 0.0)

@@ -1,0 +1,95 @@
+"""Answers that were built already, kept for as long as the database would give the same ones."""
+
+import time
+from collections.abc import Callable
+from threading import Lock
+from typing import NamedTuple
+
+from cachetools import LRUCache
+
+from emotion_api.answer import Answer
+from emotion_api.watch import DatabaseWatch, Look, Stamp
+
+MAX_KEPT_BYTES = 64 * 2**20
+"""What is kept a process; anybody may ask for any device id. With gzip it is kept a second time, a tenth as long."""
+
+TRUSTED_SECONDS = 1.0
+"""How long an answer is kept while the daemon commits: what another program has written in between is seen then."""
+
+TRUSTED_TIMES = 20
+"""Or so many times as long as the answer took to build: with very many people that is most of a second."""
+
+
+class Wanted(NamedTuple):
+    """What was asked for."""
+
+    device_id: str
+    totals_only: bool = False
+
+
+class Before(NamedTuple):
+    """The database as it was before an answer was built; what is committed meanwhile then differs the next time."""
+
+    look: Look
+    stamp: Stamp | None
+    at: float  # monotonic seconds
+
+
+class _Kept:
+    __slots__ = ("answer", "look", "stamp", "trusted_until")
+
+    def __init__(self, answer: Answer, before: Before, trusted_until: float) -> None:
+        self.answer = answer
+        self.look = before.look
+        self.stamp = before.stamp
+        self.trusted_until = trusted_until
+
+
+class KeptAnswers:
+    """The answers of one process, of which the longest unused go first.
+
+    While nothing was committed all are right. What the daemon commits leaves those of other devices right.
+    """
+
+    def __init__(
+        self,
+        watch: DatabaseWatch,
+        *,
+        max_bytes: int = MAX_KEPT_BYTES,
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._watch = watch
+        self._max_bytes = max_bytes
+        self._monotonic = monotonic
+        self._lock = Lock()
+        self._kept: LRUCache[Wanted, _Kept] = LRUCache(max_bytes, getsizeof=lambda kept: len(kept.answer.body))
+
+    def find(self, wanted: Wanted) -> Answer | None:
+        """The answer, if there is one that still is right. Raises what DatabaseWatch.look raises."""
+        look = self._watch.look()
+        with self._lock:
+            kept = self._kept.get(wanted)
+        if kept is None or not (kept.look is look or self._is_still_right(kept, wanted.device_id, look)):
+            return None
+        return kept.answer
+
+    def before(self, device_id: str) -> Before:
+        """To be called before an answer is built. Raises what DatabaseWatch.look raises."""
+        return Before(self._watch.look(), self._watch.stamp(device_id), self._monotonic())
+
+    def keep(self, wanted: Wanted, answer: Answer, before: Before) -> None:
+        """Keep what was built since `before`, unless it alone is too long."""
+        if len(answer.body) > self._max_bytes:
+            return
+        now = self._monotonic()
+        trusted_until = now + max(TRUSTED_SECONDS, TRUSTED_TIMES * (now - before.at))
+        with self._lock:
+            self._kept[wanted] = _Kept(answer, before, trusted_until)
+
+    def _is_still_right(self, kept: _Kept, device_id: str, look: Look) -> bool:
+        if kept.look.epoch != look.epoch or self._monotonic() > kept.trusted_until:
+            return False
+        if kept.stamp != self._watch.stamp(device_id):
+            return False
+        kept.look = look
+        return True

@@ -1,0 +1,219 @@
+"""Which answers the API keeps while a database changes, and that it keeps none that is wrong."""
+
+import random
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from sqlalchemy import Engine, delete, event, insert, select, update
+
+from emotion_api.answer import Answer
+from emotion_api.kept import TRUSTED_SECONDS, KeptAnswers, Wanted
+from emotion_api.reader import SummaryReader
+from emotion_api.watch import DatabaseWatch
+from emotion_daemon.fold import Folded, Report
+from emotion_daemon.store import Rejected, Store
+from shared.batch import Cumulative
+from shared.database import reader_engine, sqlite_path, writer_engine
+from shared.schema import daemon_commit, device, person_emotion
+from tests.databases import disposing, migrated
+
+NOON = datetime(2025, 11, 14, 12, 0, tzinfo=UTC)
+
+
+def at(seconds: float) -> datetime:
+    return NOON + timedelta(seconds=seconds)
+
+
+@pytest.fixture
+def writer(sqlite_url: str) -> Iterator[Engine]:
+    with migrated(sqlite_url) as engine:
+        yield engine
+
+
+@pytest.fixture
+def store(writer: Engine) -> Store:
+    """The daemon's."""
+    return Store(writer)
+
+
+@pytest.fixture
+def other(sqlite_url: str, writer: Engine) -> Iterator[Engine]:
+    """Another program's connection."""
+    with disposing(writer_engine(sqlite_url)) as engine:
+        yield engine
+
+
+@pytest.fixture
+def engine(sqlite_url: str, writer: Engine) -> Iterator[Engine]:
+    with disposing(reader_engine(sqlite_url)) as engine:
+        yield engine
+
+
+@pytest.fixture
+def reader(sqlite_url: str, engine: Engine) -> SummaryReader:
+    return SummaryReader(engine, device_names={}, file=sqlite_path(sqlite_url))
+
+
+@pytest.fixture
+def selects(engine: Engine) -> list[str]:
+    """What was asked for answers, beside the looks."""
+    asked: list[str] = []
+    event.listen(engine, "before_cursor_execute", lambda *parts: asked.append(parts[2]))
+    return asked
+
+
+def commit(store: Store, device_id: str, seconds: float, *, happy: float = 0.0) -> None:
+    """A group as the daemon commits it: one batch of one device."""
+    report = Report(Cumulative(happy), at(seconds))
+    with store.transaction() as transaction:
+        transaction.write(Folded({(device_id, "anna"): report}, {device_id: at(seconds)}, []))
+
+
+def happy(reader: SummaryReader, device_id: str) -> str:
+    """The device's happy seconds, as the answer has them."""
+    return reader.read(Wanted(device_id)).body.decode().partition('"happy":')[2].partition(",")[0]
+
+
+class TestWhatTheDaemonCommits:
+    def test_another_devices_batch_leaves_an_answer_as_it_is(
+        self, store: Store, reader: SummaryReader, selects: list[str]
+    ) -> None:
+        commit(store, "busy", 0)
+        commit(store, "quiet", 0, happy=1)
+        first = reader.read(Wanted("quiet"))
+        selects.clear()
+        for number in range(1, 4):
+            commit(store, "busy", number)
+
+            assert reader.read(Wanted("quiet")) is first
+        assert selects == []
+
+    def test_a_batch_of_the_device_itself_shows(self, store: Store, reader: SummaryReader) -> None:
+        for number in range(1, 4):
+            commit(store, "busy", number, happy=number)
+
+            assert happy(reader, "busy") == f"{number}.0"
+
+    def test_a_batch_with_the_same_stamp_shows(self, store: Store, reader: SummaryReader) -> None:
+        commit(store, "busy", 0, happy=1)
+        happy(reader, "busy")
+        commit(store, "busy", 0, happy=2)
+
+        assert happy(reader, "busy") == "2.0"
+
+    def test_a_late_batch_of_somebody_new_shows(self, store: Store, reader: SummaryReader) -> None:
+        commit(store, "busy", 10, happy=1)
+        happy(reader, "busy")
+        with store.transaction() as transaction:
+            transaction.write(Folded({("busy", "ben"): Report(Cumulative(5), at(0))}, {"busy": at(0)}, []))
+
+        assert happy(reader, "busy") == "6.0"
+
+    def test_a_late_batch_shows_although_others_follow_it(self, store: Store, reader: SummaryReader) -> None:
+        commit(store, "busy", 10, happy=1)
+        happy(reader, "busy")
+        with store.transaction() as transaction:
+            transaction.write(Folded({("busy", "ben"): Report(Cumulative(5), at(0))}, {"busy": at(0)}, []))
+        commit(store, "another", 0)
+
+        assert happy(reader, "busy") == "6.0"
+
+    def test_a_rejected_message_leaves_every_answer_as_it_is(self, store: Store, reader: SummaryReader) -> None:
+        commit(store, "quiet", 0)
+        first = reader.read(Wanted("quiet"))
+        with store.transaction() as transaction:
+            transaction.reject([Rejected("emotions/busy/batch", "not JSON", b"", NOON)])
+
+        assert reader.read(Wanted("quiet")) is first
+
+    def test_the_first_batch_of_a_device_shows(self, store: Store, reader: SummaryReader) -> None:
+        commit(store, "another", 0)
+        happy(reader, "new")
+        commit(store, "new", 0, happy=1)
+
+        assert happy(reader, "new") == "1.0"
+
+
+class TestWhatAnotherProgramWrites:
+    @pytest.mark.parametrize("change", ["insert", "update", "delete", "name"])
+    def test_it_shows_at_once(self, change: str, store: Store, other: Engine, reader: SummaryReader) -> None:
+        commit(store, "busy", 0, happy=1)
+        before = reader.read(Wanted("busy")).body
+        times = dict.fromkeys(("time_happy", "time_sad", "time_angry", "time_neutral"), 1.0)
+        statement = {
+            "insert": insert(person_emotion).values(device_id="busy", person_id="ben", last_seen=NOON, **times),
+            "update": update(person_emotion).values(time_happy=2.0),
+            "delete": delete(person_emotion),
+            "name": update(device).values(device_name="Hall"),
+        }[change]
+        with other.begin() as connection:
+            connection.execute(statement)
+
+        assert reader.read(Wanted("busy")).body != before
+
+    def test_among_the_daemons_commits_it_shows_within_a_second(
+        self, store: Store, other: Engine, engine: Engine, sqlite_url: str
+    ) -> None:
+        now = 100.0
+        file = sqlite_path(sqlite_url)
+        assert file is not None
+        kept = KeptAnswers(DatabaseWatch(engine, file), monotonic=lambda: now)
+        commit(store, "busy", 0)
+        commit(store, "quiet", 0)
+        kept.keep(Wanted("quiet"), Answer(b"1", '"1"'), kept.before("quiet"))
+        with other.begin() as connection:
+            connection.execute(update(person_emotion).where(person_emotion.c.device_id == "quiet").values(time_sad=1.0))
+        commit(store, "busy", 1)
+        now += TRUSTED_SECONDS + 0.01
+
+        assert kept.find(Wanted("quiet")) is None
+
+    def test_without_the_table_of_commits_every_commit_shows(
+        self, store: Store, other: Engine, reader: SummaryReader
+    ) -> None:
+        commit(store, "busy", 0, happy=1)
+        with other.begin() as connection:
+            daemon_commit.drop(connection)
+        happy(reader, "busy")
+        with other.begin() as connection:
+            connection.execute(update(person_emotion).values(time_happy=2.0))
+
+        assert happy(reader, "busy") == "2.0"
+
+
+def test_whatever_is_committed_the_answer_is_what_the_database_holds(
+    store: Store, other: Engine, reader: SummaryReader
+) -> None:
+    chance = random.Random(20261125)
+    devices = ["a", "b", "c"]
+    for number in range(300):
+        device_id = chance.choice(devices)
+        if chance.random() < 0.1:
+            happy(reader, device_id)
+            with other.begin() as connection:
+                connection.execute(update(person_emotion).values(time_happy=float(number)))
+            happy(reader, device_id)  # without a look on either side it shows after TRUSTED_SECONDS only
+        else:
+            commit(store, device_id, chance.choice([number, number, number - 5]), happy=number)
+        for asked in chance.sample(devices, chance.randint(0, 3)):
+            with other.connect() as connection:
+                stored = connection.scalars(
+                    select(person_emotion.c.time_happy).where(person_emotion.c.device_id == asked)
+                ).all()
+
+            assert happy(reader, asked) == str(sum(stored, 0.0))
+
+
+def test_the_longest_unused_answers_go_first(store: Store, engine: Engine, sqlite_url: str) -> None:
+    file = sqlite_path(sqlite_url)
+    assert file is not None
+    kept = KeptAnswers(DatabaseWatch(engine, file), max_bytes=100)
+    for device_id in ("a", "b"):
+        kept.keep(Wanted(device_id), Answer(b"x" * 40, '"x"'), kept.before(device_id))
+    kept.find(Wanted("a"))
+    kept.keep(Wanted("c"), Answer(b"x" * 40, '"x"'), kept.before("c"))
+    kept.keep(Wanted("d"), Answer(b"x" * 101, '"x"'), kept.before("d"))
+
+    found = [device_id for device_id in "abcd" if kept.find(Wanted(device_id))]
+    assert found == ["a", "c"]
