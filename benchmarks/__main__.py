@@ -1,29 +1,69 @@
-"""`python -m benchmarks ingest | latency | memory`, each with --help; and `python -m benchmarks.soak`."""
+"""`python -m benchmarks ingest | latency | read | scale | memory | all`, each with --help; and `benchmarks.soak`."""
 
 import argparse
+from collections.abc import Callable
+from pathlib import Path
 
-from benchmarks import ingest, latency, memory
+from benchmarks import ingest, latency, memory, read, scale
+from benchmarks.report import HEAD, Report, rows
+
+RATES = (100, 500, 1_000, 2_000)
+
+
+def _ingest(report: Report, *, stored: int, **options: int) -> None:
+    ingest.run(report, **options, stored=sorted({0, stored}))
+
+
+def _all(report: Report, *, messages: int, rounds: int, seconds: int, probes: int) -> None:
+    scale.run(report, messages=messages, rounds=rounds, seconds=seconds)
+    for rate in RATES:
+        latency.run(report, rate=rate, devices=1_000, people=5, probes=probes)
+    memory.run(report, messages=200_000, devices=1_000, people=5)
+
+
+COMMANDS: dict[str, tuple[Callable[..., None], str, dict[str, int]]] = {
+    "ingest": (
+        _ingest,
+        "a waiting backlog, against a subscriber that does nothing and the bare driver",
+        {"messages": 30_000, "devices": 1_000, "people": 5, "stored": 0, "rounds": 5},
+    ),
+    "latency": (
+        latency.run,
+        "from PUBLISH sent to visible in the API, under load",
+        {"rate": 1_000, "devices": 1_000, "people": 5, "probes": 500},
+    ),
+    "read": (read.run, "requests a second, against a bare Flask view", {"seconds": 4, "rounds": 5}),
+    "scale": (
+        scale.run,
+        "ingest against devices, people and rows, reading against people",
+        {"messages": 30_000, "rounds": 3, "seconds": 3},
+    ),
+    "memory": (
+        memory.run,
+        "the daemon's resident memory while a backlog waits",
+        {"messages": 200_000, "devices": 1_000, "people": 5},
+    ),
+    "all": (_all, "all of them", {"messages": 30_000, "rounds": 3, "seconds": 3, "probes": 300}),
+}
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m benchmarks", description="Measure against a baseline in one run.")
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description="Measure against a limit in one run.")
     commands = parser.add_subparsers(dest="command", required=True)
-    for name, run, text, defaults in (
-        ("ingest", ingest.run, "a waiting backlog, against a subscriber that does nothing",
-         {"messages": 30_000, "devices": 1_000, "people": 5, "rounds": 5}),
-        ("latency", latency.run, "from PUBLISH sent to visible in the API, under load",
-         {"rate": 1_000, "devices": 1_000, "people": 5, "probes": 500}),
-        ("memory", memory.run, "the daemon's resident memory while a backlog waits",
-         {"messages": 200_000, "devices": 1_000, "people": 5}),
-    ):  # fmt: skip
+    for name, (run, text, defaults) in COMMANDS.items():
         command = commands.add_parser(name, help=text)
         for option, default in defaults.items():
             command.add_argument(f"--{option}", type=int, default=default, help=f"default {default:,}")
+        command.add_argument("--json", type=Path, help="write what was measured to this file")
         command.set_defaults(run=run)
     options = vars(parser.parse_args())
-    run = options.pop("run")
+    run, file = options.pop("run"), options.pop("json")
     options.pop("command")
-    run(**options)
+    report = Report()
+    run(report, **options)
+    print("", *HEAD, *(row for each in report.results.measurements for row in rows(each)), sep="\n")
+    if file is not None:
+        report.write(file)
 
 
 main()

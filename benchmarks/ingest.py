@@ -1,78 +1,119 @@
 """A backlog that waits in the broker: how fast the daemon stores it, against a subscriber that does nothing."""
 
+import shutil
 import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterable
 from pathlib import Path
-from statistics import median
 
 from sqlalchemy import select
 
 from benchmarks.backlog import batches, is_last_stored, last_batch, open_session, publish, seconds
+from benchmarks.people import OTHERS, fill
+from benchmarks.report import Report
 from shared.schema import person_emotion
 from tests.brokers import Broker
-from tests.databases import reading
+from tests.databases import migrated, reading
 from tests.processes import ROOT, Daemon
 from tests.waiting import wait_until
 
-
-def run(*, messages: int, devices: int, people: int, rounds: int) -> None:
-    """Print each round's rates and the median ratio. Raises AssertionError where a value is not stored exactly."""
-    ratios = []
-    for number in range(1, rounds + 1):
-        with tempfile.TemporaryDirectory() as folder:
-            noop, ours = _round(Path(folder), messages=messages, devices=devices, people=people)
-        ratios.append(ours / noop)
-        print(f"round {number}: no-op {noop:,.0f}/s, daemon {ours:,.0f}/s, ratio {ours / noop:.2f}", flush=True)
-    print(
-        f"{messages:,} messages, {devices:,} devices, {people} people: "
-        f"median ratio {median(ratios):.2f} ({min(ratios):.2f} to {max(ratios):.2f})"
-    )
+NOOP, DRIVER = "no-op subscriber", "bare SQLite driver"
 
 
-def _round(folder: Path, *, messages: int, devices: int, people: int) -> tuple[float, float]:
-    broker = Broker(folder)
-    broker.start()
-    try:
-        open_session(broker, "noop")
-        open_session(broker, "emotion-daemon")
-        publish(broker, batches(messages, devices=devices, people=people))
-        publish(broker, last_batch())
-        noop = messages / _noop_seconds(broker, messages + 1)
-        ours = messages / _daemon_seconds(broker, folder)
-        _check(folder, messages=messages, devices=devices, people=people)
-    finally:
-        broker.kill()
-    return noop, ours
+def run(report: Report, *, messages: int, devices: int, people: int, rounds: int, stored: Iterable[int] = (0,)) -> None:
+    """Messages a second of the subscriber that does nothing, the bare driver, and the daemon.
+
+    The daemon's for each of `stored` people of other devices that are in the table already. Raises AssertionError where
+    a value is not stored exactly.
+    """
+    names = {count: "daemon" if not count else f"daemon, {count:,} others stored" for count in stored}
+    rates: dict[str, list[float]] = {name: [] for name in (NOOP, DRIVER, *names.values())}
+    with tempfile.TemporaryDirectory() as folder:
+        databases = {count: _database(Path(folder), count, report) for count in names}
+        for number in range(1, rounds + 1):
+            report.progress(f"ingest, {messages:,} messages of {devices:,} devices, {people} people: round {number}")
+            with tempfile.TemporaryDirectory() as name:
+                this_round = _Round(Path(name), messages=messages, devices=devices, people=people)
+                took = this_round.run({name: databases[count] for count, name in names.items()})
+            for what, lasted in took.items():
+                rates[what].append(messages / lasted)
+    report.add("ingest", {"devices": devices, "people a batch": people}, "messages/s", rates)
 
 
-def _noop_seconds(broker: Broker, expected: int) -> float:
-    command = [sys.executable, "-m", "benchmarks.noop", broker.host, str(broker.port), "noop", str(expected)]
+def _database(folder: Path, stored: int, report: Report) -> Path:
+    """A database with the schema, and so many people in it."""
+    file = folder / f"{stored}.db"
+    with migrated(f"sqlite:///{file}"):
+        pass
+    if stored:
+        report.progress(f"storing {stored:,} people")
+        fill(file, stored)
+    return file
+
+
+class _Round:
+    """A broker with one backlog for each of those who take it."""
+
+    def __init__(self, folder: Path, *, messages: int, devices: int, people: int) -> None:
+        self._folder = folder
+        self._messages, self._devices, self._people = messages, devices, people
+        self._broker = Broker(folder)
+
+    def run(self, databases: dict[str, Path]) -> dict[str, float]:
+        """The seconds of each. `databases` are what the daemon starts from, by what that is called."""
+        self._broker.start()
+        try:
+            for name in (NOOP, *databases):
+                open_session(self._broker, _client_id(name))
+            publish(self._broker, batches(self._messages, devices=self._devices, people=self._people))
+            publish(self._broker, last_batch())
+            took = {NOOP: self._noop(), DRIVER: self._driver(next(iter(databases.values())))}
+            for name, database in databases.items():
+                took[name] = self._daemon(name, database)
+        finally:
+            self._broker.kill()
+        return took
+
+    def _noop(self) -> float:
+        expected = str(self._messages + 1)
+        return _seconds_of("noop", self._broker.host, str(self._broker.port), _client_id(NOOP), expected)
+
+    def _driver(self, database: Path) -> float:
+        file = shutil.copy(database, self._folder / "driver.db")
+        return _seconds_of("bare_driver", str(file), *map(str, (self._messages, self._devices, self._people)))
+
+    def _daemon(self, name: str, database: Path) -> float:
+        file = shutil.copy(database, self._folder / f"{_client_id(name)}.db")
+        url, log = f"sqlite:///{file}", self._folder / f"{_client_id(name)}.log"
+        with Daemon(self._broker, url, log, EMOTION_MQTT_CLIENT_ID=_client_id(name)) as daemon:
+            daemon.wait_for_log(" connected to ")
+            began = time.perf_counter()
+            with reading(url) as connection:
+                wait_until(lambda: is_last_stored(connection), seconds=600, what="the last batch is stored")
+            ended = time.perf_counter()
+            daemon.stop()
+        self._check(url)
+        return ended - began
+
+    def _check(self, url: str) -> None:
+        of_others = person_emotion.c.device_id.startswith(OTHERS, autoescape=True)
+        with reading(url) as connection:
+            rows = connection.execute(select(person_emotion).where(~of_others)).all()
+        stored = {(row.device_id, row.person_id): (row.time_happy, row.time_sad, row.time_angry) for row in rows}
+        expected = {}
+        for number in range(max(0, self._messages - self._devices), self._messages):
+            for n in range(self._people):
+                key = f"camera_{number % self._devices}", str(n)
+                expected[key] = tuple(seconds(number // self._devices, n).values())
+        assert stored == expected, "what is stored is not what was published"
+
+
+def _client_id(name: str) -> str:
+    return name.replace(" ", "_").replace(",", "")
+
+
+def _seconds_of(module: str, *arguments: str) -> float:
+    command = [sys.executable, "-m", f"benchmarks.{module}", *arguments]
     return float(subprocess.run(command, cwd=ROOT, check=True, capture_output=True, timeout=600).stdout)
-
-
-def _daemon_seconds(broker: Broker, folder: Path) -> float:
-    with Daemon(broker, _url(folder), folder / "daemon.log") as daemon:
-        daemon.wait_for_log(" connected to ")
-        began = time.perf_counter()
-        with reading(_url(folder)) as connection:
-            wait_until(lambda: is_last_stored(connection), seconds=600, what="the last batch is stored")
-        ended = time.perf_counter()
-        daemon.stop()
-    return ended - began
-
-
-def _check(folder: Path, *, messages: int, devices: int, people: int) -> None:
-    with reading(_url(folder)) as connection:
-        rows = connection.execute(select(person_emotion)).all()
-    stored = {(row.device_id, row.person_id): (row.time_happy, row.time_sad, row.time_angry) for row in rows}
-    expected = {}
-    for number in range(max(0, messages - devices), messages):
-        for n in range(people):
-            expected[f"camera_{number % devices}", str(n)] = tuple(seconds(number // devices, n).values())
-    assert stored == expected, "what is stored is not what was published"
-
-
-def _url(folder: Path) -> str:
-    return f"sqlite:///{folder}/emotion.db"

@@ -13,6 +13,7 @@ from paho.mqtt import client as mqtt
 from paho.mqtt.enums import CallbackAPIVersion
 
 from benchmarks.backlog import TOPICS
+from benchmarks.report import Report
 from shared.batch import encode
 from tests.brokers import Broker
 from tests.processes import Daemon
@@ -24,8 +25,9 @@ POLL_SECONDS = 0.002
 PAUSE_SECONDS = 0.02  # between one probe that was seen and the next
 
 
-def run(*, rate: int, devices: int, people: int, probes: int) -> None:
-    """Print the median and the 99th percentile of `probes` batches of one device under `rate` messages a second."""
+def run(report: Report, *, rate: int, devices: int, people: int, probes: int) -> None:
+    """Milliseconds of `probes` batches of one device under `rate` messages a second of others."""
+    report.progress(f"latency at {rate:,} messages/s")
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         broker = Broker(folder)
@@ -50,10 +52,20 @@ def run(*, rate: int, devices: int, people: int, probes: int) -> None:
         finally:
             broker.kill()
     percentiles = quantiles(seconds, n=100)
-    print(
-        f"{achieved:,.0f} messages/s of {devices:,} devices, {people} people each; {probes} probes: "
-        f"median {percentiles[49] * 1000:.1f} ms, p99 {percentiles[98] * 1000:.1f} ms, "
-        f"max {max(seconds) * 1000:.1f} ms"
+    report.add(
+        "latency",
+        {
+            "messages/s asked for": rate,
+            "messages/s sent": round(achieved),
+            "devices": devices,
+            "people a batch": people,
+        },
+        "ms",
+        {
+            "median": [percentiles[49] * 1e3],
+            "99th percentile": [percentiles[98] * 1e3],
+            "longest": [max(seconds) * 1e3],
+        },
     )
 
 

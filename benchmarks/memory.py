@@ -6,14 +6,16 @@ from pathlib import Path
 import psutil
 
 from benchmarks.backlog import batches, is_last_stored, last_batch, open_session, publish
+from benchmarks.report import Report
 from tests.brokers import Broker
 from tests.databases import reading
 from tests.processes import Daemon
 from tests.waiting import wait_until
 
 
-def run(*, messages: int, devices: int, people: int) -> None:
-    """Print the largest resident set seen, sampled every 10 ms from start until the last message is stored."""
+def run(report: Report, *, messages: int, devices: int, people: int) -> None:
+    """The largest resident set seen, sampled every 10 ms from start until the last message is stored."""
+    report.progress(f"memory, {messages:,} messages waiting")
     largest = 0
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
@@ -38,4 +40,5 @@ def run(*, messages: int, devices: int, people: int) -> None:
                 daemon.stop()
         finally:
             broker.kill()
-    print(f"{messages:,} messages waiting, {devices:,} devices, {people} people: largest RSS {largest / 1e6:.0f} MB")
+    parameters = {"messages waiting": messages, "devices": devices, "people a batch": people}
+    report.add("memory", parameters, "MB", {"largest resident set": [largest / 1e6]})

@@ -13,6 +13,8 @@ docs       the OpenAPI document, Swagger UI and ReDoc, without the internet
 """
 
 import os
+from collections.abc import Callable
+from typing import Any
 
 from flask import Flask
 
@@ -39,9 +41,15 @@ def create_app(settings: Settings | None = None) -> Flask:
 
     app = Flask(__name__, static_folder=None)
     app.extensions["engine"] = engine
+    app.ensure_sync = _as_it_is  # type: ignore[method-assign]
     views.register(app, reader, specification)
     app.register_blueprint(docs.blueprint(specification, with_tokens=bool(settings.api_tokens)))
     access.register(app, settings.api_tokens)
     errors.register(app, Topics(settings.mqtt_topic_prefix))
     headers.register(app, settings.cors_origins, private=bool(settings.api_tokens))
     return app
+
+
+def _as_it_is(func: Callable[..., Any]) -> Callable[..., Any]:
+    """No view here is async; Flask would look whether one is, twice a request."""
+    return func

@@ -25,7 +25,6 @@ _PRIVATE = [
     ("Cache-Control", "private, no-cache"),  # a cache that several people share does not keep it at all
     ("Vary", "Origin, Authorization, Accept-Encoding"),
 ]
-_CONTENT_POLICY = "Content-Security-Policy"
 
 
 def register(app: Flask, cors_origins: Sequence[str], *, private: bool) -> None:
@@ -63,9 +62,9 @@ def _with_headers(application: "WSGIApplication", always: Sequence[tuple[str, st
 
     def wrapped(environ: "WSGIEnvironment", start_response: "StartResponse") -> Iterable[bytes]:
         def start(status: str, headers: list[tuple[str, str]], *exc_info: Any) -> Callable[[bytes], object]:
+            if not any(name == "Content-Security-Policy" for name, _ in headers):
+                headers.append(("Content-Security-Policy", "default-src 'none'; frame-ancestors 'none'"))
             headers += always
-            if _CONTENT_POLICY not in dict(headers):
-                headers.append((_CONTENT_POLICY, "default-src 'none'; frame-ancestors 'none'"))
             return start_response(status, headers, *exc_info)
 
         return application(environ, start)

@@ -62,7 +62,7 @@ class KeptAnswers:
         self._max_bytes = max_bytes
         self._monotonic = monotonic
         self._lock = Lock()
-        self._kept: LRUCache[Wanted, _Kept] = LRUCache(max_bytes, getsizeof=lambda kept: len(kept.answer.body))
+        self._kept: LRUCache[Wanted, _Kept] = LRUCache(max_bytes, getsizeof=lambda kept: kept.answer.length)
 
     def find(self, wanted: Wanted) -> Answer | None:
         """The answer, if there is one that still is right. Raises what DatabaseWatch.look raises."""
@@ -79,7 +79,7 @@ class KeptAnswers:
 
     def keep(self, wanted: Wanted, answer: Answer, before: Before) -> None:
         """Keep what was built since `before`, unless it alone is too long."""
-        if len(answer.body) > self._max_bytes:
+        if answer.length > self._max_bytes:
             return
         now = self._monotonic()
         trusted_until = now + max(TRUSTED_SECONDS, TRUSTED_TIMES * (now - before.at))

@@ -92,13 +92,14 @@ def encode_summary(about: About, people: Iterable[list[PersonRow]], *, totals_on
     totals = []
     for column in columns:
         totals.append(_total(column))
+        column.clear()
         yield b""
     head = encode_totals(about, EmotionTotals(*totals))
     if totals_only:
         yield head
         return
     yield head[:-1] + b',"current_people":['
-    ordered = iter(lists[0]) if len(lists) == 1 else merge(*lists, key=_newest_first)
+    ordered = iter(lists[0]) if len(lists) == 1 else merge(*map(_drained, lists), key=_newest_first)
     comma = b""
     while piece := list(islice(ordered, PEOPLE_A_PIECE)):
         yield comma + _encode([_person(*row) for row in piece])[1:-1]
@@ -127,6 +128,13 @@ def finite(total: float) -> float:
 
 def _person(person_id: str, happy: float, sad: float, angry: float, neutral: float, last_seen: datetime) -> Person:
     return Person(person_id, current_emotion(happy, sad, angry, neutral), happy, sad, angry, neutral, last_seen)
+
+
+def _drained(rows: list[PersonRow]) -> Iterator[PersonRow]:
+    """The rows, which are let go one by one: to let very many go at once takes as long as to sort them."""
+    rows.reverse()
+    while rows:
+        yield rows.pop()
 
 
 def _newest_first(row: PersonRow) -> tuple[timedelta, str]:

@@ -28,6 +28,13 @@ def shipped_rules(folder: Path) -> str:
     return "\n".join(line for line in lines if not line.startswith(names)) + "\n"
 
 
+def find_mosquitto() -> str:
+    """Debian has it where a user's PATH does not lead. Raises AssertionError."""
+    program = shutil.which("mosquitto", path=f"{os.environ['PATH']}:/usr/sbin:/usr/local/sbin")
+    assert program, "the tests need Mosquitto: apt-get install mosquitto"
+    return program
+
+
 class Broker:
     """Starts, stops, kills and restarts one Mosquitto; the port stays the same.
 
@@ -55,8 +62,7 @@ class Broker:
         return self._process.pid
 
     def start(self) -> None:
-        program = shutil.which("mosquitto", path=f"{os.environ['PATH']}:/usr/sbin:/usr/local/sbin")
-        assert program, "the tests need Mosquitto: apt-get install mosquitto"
+        program = find_mosquitto()
         with (self._folder / "mosquitto.log").open("ab") as log:
             self._process = subprocess.Popen([program, "-v", "-c", self._config], stdout=log, stderr=log)
         wait_until(lambda: accepts_connections(self.host, self.port), what="Mosquitto listens")

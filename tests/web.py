@@ -22,6 +22,7 @@ from tests.waiting import free_port, wait_until
 HOST = "127.0.0.1"
 SUMMARY = "/api/dashboard/summary"
 WORKERS = 2
+APPLICATION = "emotion_api:create_app()"
 
 
 class Answer(NamedTuple):
@@ -35,7 +36,8 @@ class Answer(NamedTuple):
 class Api:
     """gunicorn with the repository's configuration, from the start of the block to its end."""
 
-    def __init__(self, database_url: str, log: Path, **settings: str) -> None:
+    def __init__(self, database_url: str, log: Path, *, application: str = APPLICATION, **settings: str) -> None:
+        self._application = application
         self._environment = without_settings() | {"EMOTION_DATABASE_URL": database_url} | settings
         self._log = log
         self.port = free_port()
@@ -44,7 +46,7 @@ class Api:
     def __enter__(self) -> "Api":
         with self._log.open("ab") as log:
             self._process = subprocess.Popen(
-                gunicorn(self.port), cwd=ROOT, env=self._environment, stdout=log, stderr=log
+                gunicorn(self.port, self._application), cwd=ROOT, env=self._environment, stdout=log, stderr=log
             )
         try:
             wait_until(self._serves, seconds=30, what="both workers of the API answer")
@@ -103,9 +105,9 @@ class Api:
         return answered and self.log().count("Booting worker") == WORKERS
 
 
-def gunicorn(port: int) -> list[str]:
+def gunicorn(port: int, application: str = APPLICATION) -> list[str]:
     """The command that an operator starts it with."""
-    return [sys.executable, "-m", "gunicorn", "--bind", f"{HOST}:{port}", "emotion_api:create_app()"]
+    return [sys.executable, "-m", "gunicorn", "--bind", f"{HOST}:{port}", application]
 
 
 @contextmanager

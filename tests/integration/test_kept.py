@@ -1,15 +1,19 @@
 """Which answers the API keeps while a database changes, and that it keeps none that is wrong."""
 
+import gzip
 import random
+import threading
+import time
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 
 import pytest
 from sqlalchemy import Engine, delete, event, insert, select, update
 
+from emotion_api import reader as reader_module
 from emotion_api.answer import Answer
 from emotion_api.kept import TRUSTED_SECONDS, KeptAnswers, Wanted
-from emotion_api.reader import SummaryReader
+from emotion_api.reader import MANY_PEOPLE, SummaryReader
 from emotion_api.watch import DatabaseWatch
 from emotion_daemon.fold import Folded, Report
 from emotion_daemon.store import Rejected, Store
@@ -161,7 +165,7 @@ class TestWhatAnotherProgramWrites:
         kept = KeptAnswers(DatabaseWatch(engine, file), monotonic=lambda: now)
         commit(store, "busy", 0)
         commit(store, "quiet", 0)
-        kept.keep(Wanted("quiet"), Answer(b"1", '"1"'), kept.before("quiet"))
+        kept.keep(Wanted("quiet"), Answer([b"1"], '"1"'), kept.before("quiet"))
         with other.begin() as connection:
             connection.execute(update(person_emotion).where(person_emotion.c.device_id == "quiet").values(time_sad=1.0))
         commit(store, "busy", 1)
@@ -210,10 +214,69 @@ def test_the_longest_unused_answers_go_first(store: Store, engine: Engine, sqlit
     assert file is not None
     kept = KeptAnswers(DatabaseWatch(engine, file), max_bytes=100)
     for device_id in ("a", "b"):
-        kept.keep(Wanted(device_id), Answer(b"x" * 40, '"x"'), kept.before(device_id))
+        kept.keep(Wanted(device_id), Answer([b"x" * 40], '"x"'), kept.before(device_id))
     kept.find(Wanted("a"))
-    kept.keep(Wanted("c"), Answer(b"x" * 40, '"x"'), kept.before("c"))
-    kept.keep(Wanted("d"), Answer(b"x" * 101, '"x"'), kept.before("d"))
+    kept.keep(Wanted("c"), Answer([b"x" * 40], '"x"'), kept.before("c"))
+    kept.keep(Wanted("d"), Answer([b"x" * 101], '"x"'), kept.before("d"))
 
     found = [device_id for device_id in "abcd" if kept.find(Wanted(device_id))]
     assert found == ["a", "c"]
+
+
+class TestVeryManyPeople:
+    @pytest.fixture
+    def crowd(self, store: Store) -> Wanted:
+        """A device with more people than are read in one go."""
+        people = {("crowd", str(number)): Report(Cumulative(1.0), at(number)) for number in range(MANY_PEOPLE + 500)}
+        with store.transaction() as transaction:
+            transaction.write(Folded(people, {"crowd": at(0)}, []))
+        return Wanted("crowd")
+
+    def test_others_are_answered_while_the_list_is_built(
+        self, store: Store, reader: SummaryReader, crowd: Wanted, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        commit(store, "quiet", 0, happy=1)
+        seen: list[str] = []
+
+        def rest(seconds: float) -> None:
+            commit(store, "quiet", len(seen) + 1, happy=len(seen) + 2)
+            seen.append(happy(reader, "quiet"))
+
+        monkeypatch.setattr(reader_module, "WORK_SECONDS", -1)
+        monkeypatch.setattr(time, "sleep", rest)
+        answer = reader.read(crowd)
+
+        assert seen[:3] == ["2.0", "3.0", "4.0"]
+        assert answer.body.count(b"person_id") == MANY_PEOPLE + 500
+
+    def test_who_asks_meanwhile_gets_the_same_list(
+        self, reader: SummaryReader, crowd: Wanted, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        building, go_on = threading.Event(), threading.Event()
+
+        def rest(seconds: float) -> None:
+            building.set()
+            assert go_on.wait(15)
+
+        monkeypatch.setattr(reader_module, "WORK_SECONDS", -1)
+        monkeypatch.setattr(time, "sleep", rest)
+        answers: list[Answer] = []
+        clients = [threading.Thread(target=lambda: answers.append(reader.read(crowd))) for _ in range(3)]
+        clients[0].start()
+        assert building.wait(15)
+        for client in clients[1:]:
+            client.start()
+        go_on.set()
+        for client in clients:
+            client.join(15)
+
+        assert len(answers) == 3
+        assert all(answer is answers[0] for answer in answers)
+
+    def test_a_long_list_comes_in_blocks_and_as_long_as_it_says(self, reader: SummaryReader, crowd: Wanted) -> None:
+        answer = reader.read(crowd)
+        compressed = reader.read(crowd, gzip=True)
+
+        assert len(answer.blocks) > 1
+        assert len(answer.body) == answer.length
+        assert gzip.decompress(compressed.body) == answer.body

@@ -1,0 +1,223 @@
+"""How many summaries a second the API serves, against a Flask view that does nothing under the same gunicorn."""
+
+import json
+import shutil
+import subprocess
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from datetime import UTC, datetime
+from http.client import HTTPConnection
+from pathlib import Path
+from statistics import median
+
+from paho.mqtt import client as mqtt
+from paho.mqtt.enums import CallbackAPIVersion
+
+from benchmarks.backlog import TOPICS
+from benchmarks.people import fill
+from benchmarks.report import Report
+from shared.batch import encode
+from tests.brokers import Broker
+from tests.databases import migrated
+from tests.processes import Daemon
+from tests.web import HOST, SUMMARY, Api, ask
+
+CLIENTS = 64
+COMMITS = 50
+"""Batches a second of a busy device, each in a commit of its own."""
+
+POLLED = 100
+MANY = 100_000
+
+BARE = "bare Flask view"
+
+# One request after the other for each of the devices, which wrk's threads share.
+_ALL_DEVICES = """
+local n = 0
+request = function()
+  n = (n + 1) % {polled}
+  return wrk.format("GET", "{path}?device_id=of_{people}_" .. n)
+end
+"""
+
+
+def run(report: Report, *, seconds: int, rounds: int, people: Sequence[int] = (5, 1_000), many: int = MANY) -> None:
+    """Requests a second with 64 connections, for devices of so many `people` each, and what one of `many` costs."""
+    wrk = shutil.which("wrk")
+    assert wrk, "the read benchmark needs wrk: apt-get install wrk"
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        stage = _Stage(folder, people, many, wrk=wrk, seconds=seconds)
+        report.progress("starting broker, daemon and three gunicorns")
+        with stage:
+            for number in people:
+                _kept_and_anew(report, stage, number, rounds)
+            _while_the_daemon_commits(report, stage, people[0], rounds)
+            _very_many_people(report, stage, many, rounds)
+
+
+def _kept_and_anew(report: Report, stage: "_Stage", people: int, rounds: int) -> None:
+    path = f"{SUMMARY}?device_id=of_{people}_0"
+    stage.check(path, people)
+    etag = stage.api.ask(path).headers["etag"]
+    cases: dict[str, Callable[[], float]] = {
+        BARE: lambda: stage.rate(stage.bare, "/"),
+        "kept": lambda: stage.rate(stage.api, path),
+        "kept, gzip": lambda: stage.rate(stage.api, path, "Accept-Encoding: gzip"),
+        "kept, 304": lambda: stage.rate(stage.api, path, f"If-None-Match: {etag}"),
+        "built for each request": lambda: stage.rate(stage.unkept, path),
+    }
+    report.add("read", {"people": people}, "requests/s", _rounds(report, f"read, {people} people", cases, rounds))
+
+
+def _while_the_daemon_commits(report: Report, stage: "_Stage", people: int, rounds: int) -> None:
+    def busy() -> float:
+        with stage.commits():
+            return stage.rate_of_all(people)
+
+    cases = {
+        BARE: lambda: stage.rate(stage.bare, "/"),
+        "nothing is committed": lambda: stage.rate_of_all(people),
+        f"{COMMITS} commits/s of another device": busy,
+    }
+    values = _rounds(report, f"read, {POLLED} devices in turn", cases, rounds)
+    report.add("read", {"devices in turn": POLLED, "people": people}, "requests/s", values)
+
+
+def _very_many_people(report: Report, stage: "_Stage", many: int, rounds: int) -> None:
+    path = f"{SUMMARY}?device_id=many_0"
+    for _ in range(6):  # each worker keeps its own
+        stage.check(path, many)
+    totals = f"{path}&fields=totals"
+    cases: dict[str, Callable[[], float]] = {
+        "totals, kept": lambda: median(stage.milliseconds(stage.api, totals) for _ in range(20)),
+        "totals, added up anew": lambda: median(stage.milliseconds(stage.unkept, totals) for _ in range(20)),
+        "list, kept": lambda: median(stage.milliseconds(stage.api, path) for _ in range(5)),
+        "list, kept, gzip": lambda: median(stage.milliseconds(stage.api, path, "gzip") for _ in range(5)),
+        "list, built anew": lambda: median(stage.milliseconds(stage.unkept, path) for _ in range(3)),
+        "another device": lambda: median(stage.milliseconds(stage.unkept, stage.small) for _ in range(100)),
+        "another device, 99 of 100, while the list is built": lambda: stage.others_wait(path),
+    }
+    report.add("read", {"people": many}, "ms", _rounds(report, f"read, {many:,} people", cases, rounds))
+
+
+def _rounds(report: Report, what: str, cases: dict[str, Callable[[], float]], rounds: int) -> dict[str, list[float]]:
+    values: dict[str, list[float]] = {name: [] for name in cases}
+    for number in range(1, rounds + 1):
+        report.progress(f"{what}: round {number}")
+        for name, measure in cases.items():
+            values[name].append(measure())
+    return values
+
+
+class _Stage:
+    """The servers, in front of one database."""
+
+    def __init__(self, folder: Path, people: Sequence[int], many: int, *, wrk: str, seconds: int) -> None:
+        self._folder, self._wrk, self._seconds = folder, wrk, seconds
+        self._broker = Broker(folder)
+        file = folder / "emotion.db"
+        self._url = f"sqlite:///{file}"
+        with migrated(self._url):
+            pass
+        for number in people:
+            fill(file, number * POLLED, a_device=number, device=f"of_{number}_")
+        fill(file, many, a_device=many, device="many_")
+        self.small = f"{SUMMARY}?device_id=of_{people[0]}_1"
+
+    def __enter__(self) -> "_Stage":
+        with ExitStack() as stack:
+            self._broker.start()
+            stack.callback(self._broker.kill)
+            daemon = stack.enter_context(Daemon(self._broker, self._url, self._folder / "daemon.log"))
+            daemon.wait_for_log(" connected to ")
+            self.api = stack.enter_context(Api(self._url, self._folder / "api.log"))
+            self.unkept = stack.enter_context(
+                Api(self._url, self._folder / "unkept.log", application="benchmarks.unkept_api:create_app()")
+            )
+            self.bare = stack.enter_context(
+                Api(self._url, self._folder / "bare.log", application="benchmarks.bare_flask:app")
+            )
+            self._stack = stack.pop_all()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._stack.close()
+
+    def check(self, path: str, people: int) -> None:
+        """Raise AssertionError where a summary does not have so many people and their sums."""
+        summary = json.loads(self.api.ask(path).body)
+        assert len(summary["current_people"]) == people, f"{len(summary['current_people'])} people"
+        happy = sum(person["time_happy"] for person in summary["current_people"])
+        assert abs(summary["emotion_totals"]["happy"] - happy) < 1e-6 * max(happy, 1)
+
+    def rate(self, server: Api, path: str, *headers: str, script: Path | None = None) -> float:
+        """Requests a second. Raises AssertionError where one fails."""
+        options = [option for header in headers for option in ("-H", header)]
+        if script is not None:
+            options += ["-s", str(script)]
+        command = [self._wrk, "-t1", f"-c{CLIENTS}", f"-d{self._seconds}s", *options, f"{server.url}{path}"]
+        said = subprocess.run(command, capture_output=True, text=True, check=True, timeout=600).stdout
+        assert "Socket errors" not in said, said
+        # A 304 is what wrk counts among them, and what a tag was sent for.
+        assert "Non-2xx" not in said or any("If-None-Match" in header for header in headers), said
+        (rate,) = (line.split()[1] for line in said.splitlines() if line.startswith("Requests/sec"))
+        return float(rate)
+
+    def rate_of_all(self, people: int) -> float:
+        """Requests a second for POLLED devices in turn."""
+        script = self._folder / "all.lua"
+        script.write_text(_ALL_DEVICES.format(polled=POLLED, path=SUMMARY, people=people))
+        return self.rate(self.api, "/", script=script)
+
+    @contextmanager
+    def commits(self) -> Iterator[None]:
+        """A device that publishes COMMITS times a second for as long as the block lasts."""
+        done = threading.Event()
+        publisher = threading.Thread(target=self._publish, args=(done,))
+        publisher.start()
+        try:
+            yield
+        finally:
+            done.set()
+            publisher.join()
+
+    def _publish(self, done: threading.Event) -> None:
+        client = mqtt.Client(CallbackAPIVersion.VERSION2, protocol=mqtt.MQTTv5)
+        client.connect(self._broker.host, self._broker.port)
+        client.loop_start()
+        number = 0
+        while not done.wait(1 / COMMITS):
+            number += 1
+            payload = encode("busy", datetime.now(UTC), {"1": {"happy": float(number)}})
+            client.publish(TOPICS.batch("busy"), payload, qos=1)
+        client.disconnect()
+        client.loop_stop()
+
+    def milliseconds(self, server: Api, path: str, encoding: str = "identity") -> float:
+        """Of one request, on a connection that is open already."""
+        connection = HTTPConnection(HOST, server.port, timeout=60)
+        try:
+            ask(connection, "/")
+            began = time.perf_counter()
+            answer = ask(connection, path, Accept_Encoding=encoding)
+            lasted = time.perf_counter() - began
+        finally:
+            connection.close()
+        assert answer.status == 200, answer.status
+        return lasted * 1e3
+
+    def others_wait(self, path: str) -> float:
+        """The 99th percentile of a small device's requests, in milliseconds, while both workers build a long list."""
+        command = [self._wrk, "-t1", "-c4", "-d60s", f"{self.unkept.url}{path}"]
+        builder = subprocess.Popen(command, stdout=subprocess.DEVNULL)
+        try:
+            time.sleep(0.5)
+            waited = sorted(self.milliseconds(self.unkept, self.small) for _ in range(300))
+        finally:
+            builder.terminate()
+            builder.wait()
+        return waited[-len(waited) // 100]
