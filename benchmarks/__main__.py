@@ -32,7 +32,7 @@ COMMANDS: dict[str, tuple[Callable[..., None], str, dict[str, int]]] = {
         "from PUBLISH sent to visible in the API, under load",
         {"rate": 1_000, "devices": 1_000, "people": 5, "probes": 500},
     ),
-    "read": (read.run, "requests a second, against a bare Flask view", {"seconds": 4, "rounds": 5}),
+    "read": (read.run, "requests a second, against a bare Flask view", {"seconds": 4, "rounds": 5, "many": read.MANY}),
     "scale": (
         scale.run,
         "ingest against devices, people and rows, reading against people",

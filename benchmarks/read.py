@@ -159,7 +159,8 @@ class _Stage:
         options = [option for header in headers for option in ("-H", header)]
         if script is not None:
             options += ["-s", str(script)]
-        command = [self._wrk, "-t1", f"-c{CLIENTS}", f"-d{self._seconds}s", *options, f"{server.url}{path}"]
+        times = f"-d{self._seconds}s", "--timeout", "30s"
+        command = [self._wrk, "-t1", f"-c{CLIENTS}", *times, *options, f"{server.url}{path}"]
         said = subprocess.run(command, capture_output=True, text=True, check=True, timeout=600).stdout
         assert "Socket errors" not in said, said
         # A 304 is what wrk counts among them, and what a tag was sent for.

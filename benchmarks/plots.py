@@ -1,0 +1,127 @@
+"""`python -m benchmarks.plots`: the plots and the table of docs/PERFORMANCE.md, from docs/performance/results.json."""
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from statistics import median
+
+import matplotlib
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from benchmarks.report import HEAD, Measurement, Results, read, rows
+from tests.processes import ROOT
+
+FOLDER = ROOT / "docs" / "performance"
+DOCUMENT = ROOT / "docs" / "PERFORMANCE.md"
+
+BEGIN, END = "<!-- from results.json: begin -->", "<!-- from results.json: end -->"
+
+DEVICES, PEOPLE, LOAD = "devices", "people a batch", "messages/s asked for"
+
+_STORED = re.compile(r"daemon, ([\d,]+) others stored")
+
+
+def draw(results: Results, folder: Path) -> None:
+    """One SVG a question into `folder`, the limits dashed."""
+    matplotlib.rcParams |= {"svg.hashsalt": "emotion", "font.size": 9, "axes.grid": True, "grid.alpha": 0.3}
+    ingest = [each for each in results.measurements if each.benchmark == "ingest"]
+    by_devices = [each for each in ingest if each.parameters[PEOPLE] == 5 and not _stored(each)]
+    by_people = [each for each in ingest if each.parameters[DEVICES] == 100]
+    reading = [each for each in results.measurements if list(each.parameters) == ["people"] and each.unit != "ms"]
+    latency = [each for each in results.measurements if each.benchmark == "latency"]
+
+    figure, axes = _new("devices (5 people a batch)", "messages/s")
+    _lines(axes, by_devices, DEVICES)
+    _save(figure, axes, folder / "ingest_devices.svg")
+
+    figure, axes = _new("people a batch (100 devices)", "messages/s")
+    _lines(axes, by_people, PEOPLE)
+    _save(figure, axes, folder / "ingest_people.svg")
+
+    figure, axes = _new("people in the table already (1,000 devices, 5 people a batch)", "messages/s")
+    axes.set_xscale("symlog", linthresh=10_000)
+    for each in filter(_stored, ingest):
+        _against_stored(axes, each)
+    _save(figure, axes, folder / "ingest_stored.svg")
+
+    figure, axes = _new("people of the device", "requests/s")
+    _lines(axes, reading, "people")
+    _save(figure, axes, folder / "read_people.svg")
+
+    figure, axes = _new("messages/s of other devices", "ms from PUBLISH to the API")
+    axes.set_xscale("linear")
+    _lines(axes, latency, LOAD, limit=False)
+    _save(figure, axes, folder / "latency_load.svg")
+
+
+def table(results: Results) -> str:
+    """All that was measured, as Markdown, with the machine and the command."""
+    machine = "\n".join(f"- {name}: {value}" for name, value in results.machine.items())
+    listed = "\n".join((*HEAD, *(row for each in results.measurements for row in rows(each))))
+    return f"Measured on {results.measured_on} by `{results.command}`:\n\n{machine}\n\n{listed}\n"
+
+
+def with_table(document: str, results: Results) -> str:
+    """The document with the table of `results` between its two marks. Raises ValueError where they are missing."""
+    before, begin, rest = document.partition(BEGIN)
+    _, end, after = rest.partition(END)
+    if not begin or not end:
+        raise ValueError(f"{BEGIN} and {END} are missing: the table stands between them")
+    return f"{before}{begin}\n{table(results)}{end}{after}"
+
+
+def _stored(measurement: Measurement) -> list[int]:
+    """How many people were in the table, for each of the names that say so."""
+    found = filter(None, map(_STORED.fullmatch, measurement.values))
+    return [int(match[1].replace(",", "")) for match in found]
+
+
+def _against_stored(axes: Axes, measurement: Measurement) -> None:
+    names = [name for name in measurement.values if name.startswith("daemon")]
+    counts = [0, *_stored(measurement)]
+    _line(axes, "daemon", counts, [measurement.values[name] for name in names])
+    for name in measurement.values:
+        if name not in names:
+            _line(axes, name, [counts[0], counts[-1]], [measurement.values[name]] * 2, dashed=True)
+
+
+def _new(across: str, up: str) -> tuple[Figure, Axes]:
+    figure = Figure(figsize=(6, 3.4), layout="constrained")
+    axes = figure.subplots()
+    axes.set_xlabel(across)
+    axes.set_ylabel(up)
+    axes.set_xscale("log")
+    return figure, axes
+
+
+def _lines(axes: Axes, measurements: Sequence[Measurement], parameter: str, *, limit: bool = True) -> None:
+    """A line for each name, with the range of its rounds."""
+    ordered = sorted(measurements, key=lambda each: each.parameters[parameter])
+    across = [each.parameters[parameter] for each in ordered]
+    for name in ordered[0].values:
+        is_limit = limit and name in (ordered[0].limit, "bare SQLite driver")
+        _line(axes, name, across, [each.values[name] for each in ordered], dashed=is_limit)
+
+
+def _line(
+    axes: Axes, name: str, across: Sequence[int], values: Sequence[Sequence[float]], *, dashed: bool = False
+) -> None:
+    (line,) = axes.plot(across, [*map(median, values)], "o--" if dashed else "o-", label=name, markersize=3)
+    axes.fill_between(across, [*map(min, values)], [*map(max, values)], color=line.get_color(), alpha=0.15)
+
+
+def _save(figure: Figure, axes: Axes, file: Path) -> None:
+    axes.set_ylim(bottom=0)
+    axes.legend(fontsize=8)
+    figure.savefig(file, metadata={"Date": None})
+
+
+def main() -> None:
+    results = read(FOLDER / "results.json")
+    draw(results, FOLDER)
+    DOCUMENT.write_text(with_table(DOCUMENT.read_text(), results))
+
+
+if __name__ == "__main__":
+    main()
