@@ -7,7 +7,7 @@ import time
 from datetime import UTC, datetime
 from http.client import HTTPConnection
 from pathlib import Path
-from statistics import quantiles
+from statistics import median, quantiles
 
 from paho.mqtt import client as mqtt
 from paho.mqtt.enums import CallbackAPIVersion
@@ -43,7 +43,7 @@ def run(report: Report, *, rate: int, devices: int, people: int, probes: int) ->
                 try:
                     wait_until(lambda: sent.value > rate, seconds=60, what="the load runs")
                     before, began = sent.value, time.monotonic()
-                    seconds = _probe(broker, api, people=people, probes=probes)
+                    seconds, heard = _probe(broker, api, people=people, probes=probes)
                     achieved = (sent.value - before) / (time.monotonic() - began)
                 finally:
                     load.terminate()
@@ -62,6 +62,7 @@ def run(report: Report, *, rate: int, devices: int, people: int, probes: int) ->
         },
         "ms",
         {
+            "bare subscriber, median": [median(heard) * 1e3],
             "median": [percentiles[49] * 1e3],
             "99th percentile": [percentiles[98] * 1e3],
             "longest": [max(seconds) * 1e3],
@@ -69,12 +70,17 @@ def run(report: Report, *, rate: int, devices: int, people: int, probes: int) ->
     )
 
 
-def _probe(broker: Broker, api: Api, *, people: int, probes: int) -> list[float]:
+def _probe(broker: Broker, api: Api, *, people: int, probes: int) -> tuple[list[float], list[float]]:
+    """Seconds until the API shows a probe; and, the limit, until a subscriber that does nothing has it."""
+    arrived: list[float] = []
     publisher = mqtt.Client(CallbackAPIVersion.VERSION2, protocol=mqtt.MQTTv5)
+    publisher.on_connect = lambda client, *_: client.subscribe(TOPICS.batch(PROBE), qos=1)
+    publisher.on_message = lambda *_: arrived.append(time.perf_counter())
     publisher.connect(broker.host, broker.port)
     publisher.loop_start()
+    wait_until(publisher.is_connected, seconds=10, what="the probe is connected")
     connection = HTTPConnection(HOST, api.port, timeout=10)
-    seconds = []
+    seconds, heard = [], []
     for number in range(1, probes + 1):
         cumulative = {str(person): {"happy": float(number)} for person in range(people)}
         payload = encode(PROBE, datetime.now(UTC), cumulative)
@@ -85,10 +91,11 @@ def _probe(broker: Broker, api: Api, *, people: int, probes: int) -> list[float]
             time.sleep(POLL_SECONDS)  # polling without a pause would take the core that the others need
         seconds.append(time.perf_counter() - sent)
         time.sleep(PAUSE_SECONDS)
+        heard.append(arrived[number - 1] - sent)
     connection.close()
     publisher.disconnect()
     publisher.loop_stop()
-    return seconds
+    return seconds, heard
 
 
 def _seen(connection: HTTPConnection) -> float:

@@ -8,6 +8,7 @@ from statistics import median
 import matplotlib
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import StrMethodFormatter
 
 from benchmarks.report import HEAD, Measurement, Results, read, rows
 from tests.processes import ROOT
@@ -18,6 +19,15 @@ DOCUMENT = ROOT / "docs" / "PERFORMANCE.md"
 BEGIN, END = "<!-- from results.json: begin -->", "<!-- from results.json: end -->"
 
 DEVICES, PEOPLE, LOAD = "devices", "people a batch", "messages/s asked for"
+
+COLORS = {
+    "no-op subscriber": "C7",
+    "bare SQLite driver": "C1",
+    "bare Flask view": "C7",
+    "bare subscriber, median": "C7",
+    "daemon": "C0",
+}
+"""What is in several plots has one color; the others have what comes next."""
 
 _STORED = re.compile(r"daemon, ([\d,]+) others stored")
 
@@ -31,11 +41,11 @@ def draw(results: Results, folder: Path) -> None:
     reading = [each for each in results.measurements if list(each.parameters) == ["people"] and each.unit != "ms"]
     latency = [each for each in results.measurements if each.benchmark == "latency"]
 
-    figure, axes = _new("devices (5 people a batch)", "messages/s")
+    figure, axes = _new("devices (5 people a batch)", "messages/s", up_scale="log")
     _lines(axes, by_devices, DEVICES)
     _save(figure, axes, folder / "ingest_devices.svg")
 
-    figure, axes = _new("people a batch (100 devices)", "messages/s")
+    figure, axes = _new("people a batch (100 devices)", "messages/s", up_scale="log")
     _lines(axes, by_people, PEOPLE)
     _save(figure, axes, folder / "ingest_people.svg")
 
@@ -51,7 +61,7 @@ def draw(results: Results, folder: Path) -> None:
 
     figure, axes = _new("messages/s of other devices", "ms from PUBLISH to the API")
     axes.set_xscale("linear")
-    _lines(axes, latency, LOAD, limit=False)
+    _lines(axes, latency, LOAD)
     _save(figure, axes, folder / "latency_load.svg")
 
 
@@ -86,33 +96,38 @@ def _against_stored(axes: Axes, measurement: Measurement) -> None:
             _line(axes, name, [counts[0], counts[-1]], [measurement.values[name]] * 2, dashed=True)
 
 
-def _new(across: str, up: str) -> tuple[Figure, Axes]:
+def _new(across: str, up: str, *, up_scale: str = "linear") -> tuple[Figure, Axes]:
     figure = Figure(figsize=(6, 3.4), layout="constrained")
     axes = figure.subplots()
     axes.set_xlabel(across)
     axes.set_ylabel(up)
     axes.set_xscale("log")
+    axes.set_yscale(up_scale)
     return figure, axes
 
 
-def _lines(axes: Axes, measurements: Sequence[Measurement], parameter: str, *, limit: bool = True) -> None:
+def _lines(axes: Axes, measurements: Sequence[Measurement], parameter: str) -> None:
     """A line for each name, with the range of its rounds."""
     ordered = sorted(measurements, key=lambda each: each.parameters[parameter])
     across = [each.parameters[parameter] for each in ordered]
     for name in ordered[0].values:
-        is_limit = limit and name in (ordered[0].limit, "bare SQLite driver")
+        is_limit = name in (ordered[0].limit, "bare SQLite driver")
         _line(axes, name, across, [each.values[name] for each in ordered], dashed=is_limit)
 
 
 def _line(
     axes: Axes, name: str, across: Sequence[int], values: Sequence[Sequence[float]], *, dashed: bool = False
 ) -> None:
-    (line,) = axes.plot(across, [*map(median, values)], "o--" if dashed else "o-", label=name, markersize=3)
+    style, color = ("o--" if dashed else "o-"), COLORS.get(name)
+    (line,) = axes.plot(across, [*map(median, values)], style, color=color, label=name, markersize=3)
     axes.fill_between(across, [*map(min, values)], [*map(max, values)], color=line.get_color(), alpha=0.15)
 
 
 def _save(figure: Figure, axes: Axes, file: Path) -> None:
-    axes.set_ylim(bottom=0)
+    if axes.get_yscale() == "linear":
+        axes.set_ylim(bottom=0)
+    for axis in (axes.xaxis, axes.yaxis):
+        axis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
     axes.legend(fontsize=8)
     figure.savefig(file, metadata={"Date": None})
 

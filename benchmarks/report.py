@@ -84,7 +84,7 @@ def rows(measurement: Measurement) -> Iterator[str]:
     for name, values in measurement.values.items():
         spread = f"{_short(median(values))} ({_short(min(values))} to {_short(max(values))})"
         ratio = ""
-        if name != measurement.limit:
+        if measurement.unit.endswith("/s") and name != measurement.limit:
             ratios = measurement.ratios(name)
             ratio = f"{median(ratios):.2f} ({min(ratios):.2f} to {max(ratios):.2f})"
         yield f"| {measurement.benchmark} | {where} | {name} | {spread} {measurement.unit} | {ratio} |"
