@@ -11,7 +11,10 @@ from emotion_api.answer import Answer
 from emotion_api.watch import DatabaseWatch, Look, Stamp
 
 MAX_KEPT_BYTES = 64 * 2**20
-"""What is kept a process; anybody may ask for any device id. With gzip it is kept a second time, a tenth as long."""
+"""How much memory the answers of a process may take; anybody may ask for any device id."""
+
+ENTRY_BYTES = 2_000
+"""What an answer takes beside its body."""
 
 TRUSTED_SECONDS = 1.0
 """How long an answer is kept while the daemon commits: what another program has written in between is seen then."""
@@ -62,7 +65,7 @@ class KeptAnswers:
         self._max_bytes = max_bytes
         self._monotonic = monotonic
         self._lock = Lock()
-        self._kept: LRUCache[Wanted, _Kept] = LRUCache(max_bytes, getsizeof=lambda kept: kept.answer.length)
+        self._kept: LRUCache[Wanted, _Kept] = LRUCache(max_bytes, getsizeof=_bytes_of)
 
     def find(self, wanted: Wanted) -> Answer | None:
         """The answer, if there is one that still is right. Raises what DatabaseWatch.look raises."""
@@ -79,12 +82,11 @@ class KeptAnswers:
 
     def keep(self, wanted: Wanted, answer: Answer, before: Before) -> None:
         """Keep what was built since `before`, unless it alone is too long."""
-        if answer.length > self._max_bytes:
-            return
         now = self._monotonic()
-        trusted_until = now + max(TRUSTED_SECONDS, TRUSTED_TIMES * (now - before.at))
-        with self._lock:
-            self._kept[wanted] = _Kept(answer, before, trusted_until)
+        kept = _Kept(answer, before, now + max(TRUSTED_SECONDS, TRUSTED_TIMES * (now - before.at)))
+        if _bytes_of(kept) <= self._max_bytes:
+            with self._lock:
+                self._kept[wanted] = kept
 
     def _is_still_right(self, kept: _Kept, device_id: str, look: Look) -> bool:
         if kept.look.epoch != look.epoch or self._monotonic() > kept.trusted_until:
@@ -93,3 +95,8 @@ class KeptAnswers:
             return False
         kept.look = look
         return True
+
+
+def _bytes_of(kept: _Kept) -> int:
+    """Twice the body: it may be kept compressed as well, and nobody knows how far that goes."""
+    return 2 * kept.answer.length + ENTRY_BYTES

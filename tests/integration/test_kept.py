@@ -4,6 +4,7 @@ import gzip
 import random
 import threading
 import time
+import tracemalloc
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 
@@ -12,7 +13,7 @@ from sqlalchemy import Engine, delete, event, insert, select, update
 
 from emotion_api import reader as reader_module
 from emotion_api.answer import Answer
-from emotion_api.kept import TRUSTED_SECONDS, KeptAnswers, Wanted
+from emotion_api.kept import ENTRY_BYTES, TRUSTED_SECONDS, KeptAnswers, Wanted
 from emotion_api.reader import MANY_PEOPLE, SummaryReader
 from emotion_api.watch import DatabaseWatch
 from emotion_daemon.fold import Folded, Report
@@ -212,15 +213,33 @@ def test_whatever_is_committed_the_answer_is_what_the_database_holds(
 def test_the_longest_unused_answers_go_first(store: Store, engine: Engine, sqlite_url: str) -> None:
     file = sqlite_path(sqlite_url)
     assert file is not None
-    kept = KeptAnswers(DatabaseWatch(engine, file), max_bytes=100)
-    for device_id in ("a", "b"):
-        kept.keep(Wanted(device_id), Answer([b"x" * 40], '"x"'), kept.before(device_id))
-    kept.find(Wanted("a"))
-    kept.keep(Wanted("c"), Answer([b"x" * 40], '"x"'), kept.before("c"))
-    kept.keep(Wanted("d"), Answer([b"x" * 101], '"x"'), kept.before("d"))
+    kept = KeptAnswers(DatabaseWatch(engine, file), max_bytes=2 * (ENTRY_BYTES + 2 * 1_000))
 
-    found = [device_id for device_id in "abcd" if kept.find(Wanted(device_id))]
-    assert found == ["a", "c"]
+    def keep(device_id: str, length: int) -> None:
+        kept.keep(Wanted(device_id), Answer([b"x" * length], '"x"'), kept.before(device_id))
+
+    keep("a", 1_000)
+    keep("b", 1_000)
+    kept.find(Wanted("a"))
+    keep("c", 1_000)
+    keep("too long", 10_000)
+
+    assert [device_id for device_id in ("a", "b", "c", "too long") if kept.find(Wanted(device_id))] == ["a", "c"]
+
+
+def test_an_answer_takes_no_more_memory_than_it_is_counted_for(store: Store, engine: Engine, sqlite_url: str) -> None:
+    file = sqlite_path(sqlite_url)
+    assert file is not None
+    kept = KeptAnswers(DatabaseWatch(engine, file))
+    answers = 500
+    tracemalloc.start()
+    for number in range(answers):
+        device_id = f"nobody_{number}".ljust(64, "x")
+        kept.keep(Wanted(device_id), Answer([f'{{"device_id":"{device_id}"}}'.encode()], '"x"'), kept.before(device_id))
+    taken, _ = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+
+    assert taken < answers * ENTRY_BYTES
 
 
 class TestVeryManyPeople:
