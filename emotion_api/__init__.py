@@ -3,9 +3,12 @@
     request -> access -> query -> summary -> JSON
 
 views      the three addresses of the API: parse, call, answer
-reader     the answer for a device, built once and kept until the database changes
+reader     the answer for a device: one that was kept, or built from the database
+kept       the answers that were built, for as long as they are right
+watch      whether something was committed (SQLite)
 queries    the selects
-summary    rows -> Summary. Pure
+summary    rows -> Summary as JSON. Pure
+answer     bytes, ETag, gzip
 errors     every error as RFC 9457 problem details
 access     who may read at all: bearer tokens
 headers    who may read the answers from a browser, and what a browser may do with them

@@ -43,8 +43,8 @@ def register(app: Flask, cors_origins: Sequence[str], *, private: bool) -> None:
         always_send=False,
         vary_header=False,  # it would be left out where the origin is refused, and a cache would mix the two up
     )
-    hooks = app.after_request_funcs[None]
-    hooks[:] = [_where_there_is_an_origin(hook) for hook in hooks]
+    (cors,) = app.after_request_funcs[None]  # its only hook so far
+    app.after_request_funcs[None] = [_where_there_is_an_origin(cors)]
     app.wsgi_app = _with_headers(app.wsgi_app, _ALWAYS + (_PRIVATE if private else _PUBLIC))  # type: ignore[assignment, method-assign]
 
 

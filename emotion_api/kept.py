@@ -20,7 +20,8 @@ TRUSTED_SECONDS = 1.0
 """How long an answer is kept while the daemon commits: what another program has written in between is seen then."""
 
 TRUSTED_TIMES = 20
-"""Or so many times as long as the answer took to build: with very many people that is most of a second."""
+MOST_TRUSTED_SECONDS = 10.0
+"""Or so many times as long as the answer took to build, but not longer than this: that of very many people takes 0.4 s."""
 
 
 class Wanted(NamedTuple):
@@ -39,11 +40,12 @@ class Before(NamedTuple):
 
 
 class _Kept:
-    __slots__ = ("answer", "look", "stamp", "trusted_until")
+    __slots__ = ("answer", "built_at", "look", "stamp", "trusted_until")
 
     def __init__(self, answer: Answer, before: Before, trusted_until: float) -> None:
         self.answer = answer
-        self.look = before.look
+        self.built_at = before.look
+        self.look = before.look  # the last one at which the stamp was the same
         self.stamp = before.stamp
         self.trusted_until = trusted_until
 
@@ -72,7 +74,7 @@ class KeptAnswers:
         look = self._watch.look()
         with self._lock:
             kept = self._kept.get(wanted)
-        if kept is None or not (kept.look is look or self._is_still_right(kept, wanted.device_id, look)):
+        if kept is None or not (kept.built_at is look or self._is_still_right(kept, wanted.device_id, look)):
             return None
         return kept.answer
 
@@ -83,7 +85,7 @@ class KeptAnswers:
     def keep(self, wanted: Wanted, answer: Answer, before: Before) -> None:
         """Keep what was built since `before`, unless it alone is too long."""
         now = self._monotonic()
-        kept = _Kept(answer, before, now + max(TRUSTED_SECONDS, TRUSTED_TIMES * (now - before.at)))
+        kept = _Kept(answer, before, now + _trusted_seconds(now - before.at))
         if _bytes_of(kept) <= self._max_bytes:
             with self._lock:
                 self._kept[wanted] = kept
@@ -91,12 +93,18 @@ class KeptAnswers:
     def _is_still_right(self, kept: _Kept, device_id: str, look: Look) -> bool:
         if kept.look.epoch != look.epoch or self._monotonic() > kept.trusted_until:
             return False
-        if kept.stamp != self._watch.stamp(device_id):
-            return False
-        kept.look = look
+        if kept.look is not look:
+            if kept.stamp != self._watch.stamp(device_id):
+                return False
+            kept.look = look
         return True
 
 
 def _bytes_of(kept: _Kept) -> int:
     """Twice the body: it may be kept compressed as well, and nobody knows how far that goes."""
     return 2 * kept.answer.length + ENTRY_BYTES
+
+
+def _trusted_seconds(took: float) -> float:
+    """How long to trust an answer that took so many seconds to build."""
+    return min(max(TRUSTED_SECONDS, TRUSTED_TIMES * took), MOST_TRUSTED_SECONDS)

@@ -1,4 +1,4 @@
-"""The answer for a device, as JSON: built once, and kept until the device changes."""
+"""The answer for a device, as JSON: one that was kept (on SQLite), or built from the database."""
 
 import logging
 import sqlite3

@@ -112,6 +112,7 @@ class Transaction:
         if devices:
             moved = self._connection.exec_driver_sql(self._statements.upsert_device, devices).rowcount
             self._stamped &= moved == len(devices)
+        self._stamped &= folded.devices.keys() >= {device_id for device_id, _ in folded.people}
 
     def reject(self, messages: Sequence[Rejected], *, between: Callable[[], None] = lambda: None) -> None:
         """Record `messages`, and drop the oldest records beyond KEPT_REJECTED.
@@ -271,7 +272,9 @@ def _upsert(engine: Engine, table: Table, *, key: list[str], stamp: str, same_st
     columns = [c.name for c in table.columns if c.name not in ("id", "device_name")]
     statement = _insert(engine, table)
     stored, new = table.c[stamp], statement.excluded[stamp]
-    replaceable = (new >= stored if same_stamp else new > stored) | (stored > bindparam("latest"))
+    replaceable = (new >= stored) | (stored > bindparam("latest"))
+    if not same_stamp:
+        replaceable &= new != stored
     statement = statement.on_conflict_do_update(
         index_elements=key,
         set_={name: statement.excluded[name] for name in columns if name not in key},
