@@ -21,7 +21,7 @@ TRUSTED_SECONDS = 1.0
 
 TRUSTED_TIMES = 20
 MOST_TRUSTED_SECONDS = 10.0
-"""Or so many times as long as the answer took to build, but not longer than this: that of very many people takes 0.4 s."""
+"""Or so many times as long as it took to build, but not longer than this: that of very many people takes 0.4 s."""
 
 
 class Wanted(NamedTuple):
