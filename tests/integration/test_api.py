@@ -163,6 +163,19 @@ def test_microseconds_of_a_stamp_are_kept(writer: Engine, client: FlaskClient) -
     assert '"last_seen":"2025-11-14T15:30:00.120000Z"' in answer.text
 
 
+@pytest.mark.parametrize("stamp", ["2025-11-14 15:30:00", "2025-11-14T15:30:00", "2025-11-14T15:30:00Z"])
+def test_a_stamp_that_another_program_wrote_is_read(
+    stamp: str, sqlite_writer: Engine, sqlite_client: FlaskClient
+) -> None:
+    store_person(sqlite_writer)
+    execute(sqlite_writer, text("UPDATE person_emotion SET last_seen = :stamp").bindparams(stamp=stamp))
+
+    answer = sqlite_client.get(SUMMARY)
+
+    assert answer.json is not None
+    assert answer.json["current_people"][0]["last_seen"] == "2025-11-14T15:30:00Z"
+
+
 def test_the_largest_seconds_add_up_to_a_finite_total(writer: Engine, client: FlaskClient) -> None:
     store_person(writer, "1", time_sad=1.7e308)
     store_person(writer, "2", time_sad=1.7e308)
