@@ -40,13 +40,12 @@ class Before(NamedTuple):
 
 
 class _Kept:
-    __slots__ = ("answer", "built_at", "look", "stamp", "trusted_until")
+    __slots__ = ("answer", "before", "look", "trusted_until")
 
     def __init__(self, answer: Answer, before: Before, trusted_until: float) -> None:
         self.answer = answer
-        self.built_at = before.look
+        self.before = before
         self.look = before.look  # the last one at which the stamp was the same
-        self.stamp = before.stamp
         self.trusted_until = trusted_until
 
 
@@ -74,7 +73,7 @@ class KeptAnswers:
         look = self._watch.look()
         with self._lock:
             kept = self._kept.get(wanted)
-        if kept is None or not (kept.built_at is look or self._is_still_right(kept, wanted.device_id, look)):
+        if kept is None or not (kept.before.look is look or self._is_still_right(kept, wanted.device_id, look)):
             return None
         return kept.answer
 
@@ -94,7 +93,7 @@ class KeptAnswers:
         if kept.look.epoch != look.epoch or self._monotonic() > kept.trusted_until:
             return False
         if kept.look is not look:
-            if kept.stamp != self._watch.stamp(device_id):
+            if kept.before.stamp != self._watch.stamp(device_id):
                 return False
             kept.look = look
         return True

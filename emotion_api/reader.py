@@ -77,19 +77,22 @@ class SummaryReader:
             if wanted.totals_only and queries.has_more_people_than(connection, device_id, MANY_PEOPLE):
                 totals = queries.totals(connection, device_id)
                 return self._keep(wanted, Answer.of([encode_totals(about, totals)]), before)
+            # Not asked beforehand how many they are: that would cost everybody what only the rare long list costs now.
             people = next(queries.people(connection, device_id, at_once=MANY_PEOPLE + 1), [])
-            if len(people) <= MANY_PEOPLE:
-                pieces = encode_summary(about, [people], totals_only=wanted.totals_only)
-                return self._keep(wanted, Answer.of(pieces), before)
-        with self._many_people:  # one at a time; who waited may find that it was built meanwhile
-            return self._find(wanted) or self._build_in_pieces(wanted)
+        if len(people) > MANY_PEOPLE:
+            with self._many_people:  # one at a time; who waited may find that it was built meanwhile
+                return self._find(wanted) or self._build_in_pieces(wanted)
+        pieces = encode_summary(about, [people], totals_only=wanted.totals_only)
+        return self._keep(wanted, Answer.of(pieces), before)
 
     def _build_in_pieces(self, wanted: Wanted) -> Answer:
-        before = self._before(wanted)
+        before, pause, people = self._before(wanted), _Pauses(), []
         with self._engine.connect() as connection:
-            people = queries.people(connection, wanted.device_id, at_once=PEOPLE_A_PIECE)
-            pieces = encode_summary(self._about(connection, wanted.device_id), people)
-            return self._keep(wanted, Answer.of(pieces, pause=_Pauses()), before)
+            about = self._about(connection, wanted.device_id)
+            for rows in queries.people(connection, wanted.device_id, at_once=PEOPLE_A_PIECE):
+                people.append(rows)
+                pause()
+        return self._keep(wanted, Answer.of(encode_summary(about, people), pause=pause), before)
 
     def _about(self, connection: Connection, device_id: str) -> About:
         name, updated_at = queries.device_row(connection, device_id)

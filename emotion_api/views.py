@@ -4,11 +4,11 @@ from collections.abc import Iterable
 from functools import lru_cache
 from http import HTTPStatus
 from typing import TYPE_CHECKING, cast
-from urllib.parse import parse_qsl
+from urllib.parse import parse_qs
 
 from flask import Flask, Response, request
 from spectree import SpecTree
-from werkzeug.datastructures import Accept, Headers, MultiDict
+from werkzeug.datastructures import Accept, Headers
 from werkzeug.exceptions import BadRequest
 from werkzeug.http import parse_accept_header
 
@@ -91,8 +91,8 @@ def _not_modified(etag: str) -> Response:
 @lru_cache(maxsize=1_000)  # a dashboard asks the same again and again
 def _wanted(query: str) -> Wanted:
     """What a query string asks for. Raises BadRequest."""
-    given = MultiDict(parse_qsl(query, keep_blank_values=True))
-    return Wanted(_device_id(given.getlist("device_id")), _totals_only(given.getlist("fields")))
+    given = parse_qs(query, keep_blank_values=True)
+    return Wanted(_device_id(given.get("device_id", [])), _totals_only(given.get("fields", [])))
 
 
 def _device_id(given: list[str]) -> str:

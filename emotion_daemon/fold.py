@@ -19,7 +19,10 @@ class Report(NamedTuple):
 
 
 class Folded(NamedTuple):
-    """`people` and `devices` are what to write; `updated_counts` has, a batch, how many people it changed."""
+    """`people` and `devices` are what to write; `updated_counts` has, a batch, how many people it changed.
+
+    The device of everybody in `people` is in `devices`.
+    """
 
     people: dict[PersonKey, Report]
     devices: dict[str, datetime]

@@ -112,7 +112,6 @@ class Transaction:
         if devices:
             moved = self._connection.exec_driver_sql(self._statements.upsert_device, devices).rowcount
             self._stamped &= moved == len(devices)
-        self._stamped &= folded.devices.keys() >= {device_id for device_id, _ in folded.people}
 
     def reject(self, messages: Sequence[Rejected], *, between: Callable[[], None] = lambda: None) -> None:
         """Record `messages`, and drop the oldest records beyond KEPT_REJECTED.

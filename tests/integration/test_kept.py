@@ -68,11 +68,11 @@ def selects(engine: Engine) -> list[str]:
     return asked
 
 
-def commit(store: Store, device_id: str, seconds: float, *, happy: float = 0.0) -> None:
+def commit(store: Store, device_id: str, seconds: float, *, person_id: str = "anna", happy: float = 0.0) -> None:
     """A group as the daemon commits it: one batch of one device."""
     report = Report(Cumulative(happy), at(seconds))
     with store.transaction() as transaction:
-        transaction.write(Folded({(device_id, "anna"): report}, {device_id: at(seconds)}, []))
+        transaction.write(Folded({(device_id, person_id): report}, {device_id: at(seconds)}, []))
 
 
 def happy(reader: SummaryReader, device_id: str) -> str:
@@ -119,16 +119,14 @@ class TestWhatTheDaemonCommits:
     def test_a_late_batch_of_somebody_new_shows(self, store: Store, reader: SummaryReader) -> None:
         commit(store, "busy", 10, happy=1)
         happy(reader, "busy")
-        with store.transaction() as transaction:
-            transaction.write(Folded({("busy", "ben"): Report(Cumulative(5), at(0))}, {"busy": at(0)}, []))
+        commit(store, "busy", 0, person_id="ben", happy=5)
 
         assert happy(reader, "busy") == "6.0"
 
     def test_a_late_batch_shows_although_others_follow_it(self, store: Store, reader: SummaryReader) -> None:
         commit(store, "busy", 10, happy=1)
         happy(reader, "busy")
-        with store.transaction() as transaction:
-            transaction.write(Folded({("busy", "ben"): Report(Cumulative(5), at(0))}, {"busy": at(0)}, []))
+        commit(store, "busy", 0, person_id="ben", happy=5)
         commit(store, "another", 0)
 
         assert happy(reader, "busy") == "6.0"
