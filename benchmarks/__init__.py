@@ -7,6 +7,7 @@ scale         ingest and read against how much there is of everything
 memory        the daemon's resident memory while a long backlog waits
 report        what was measured, as table and JSON; machine: where
 plots         docs/PERFORMANCE.md's plots and table from that JSON
+load          devices that publish while something else is measured
 backlog       fills a broker with messages that wait for named sessions; people: fills a table
 soak          hours with random faults: `python -m benchmarks.soak`
 """

@@ -17,8 +17,8 @@ def _ingest(report: Report, *, stored: int, **options: int) -> None:
 def _all(report: Report, *, messages: int, rounds: int, seconds: int, probes: int) -> None:
     scale.run(report, messages=messages, rounds=rounds, seconds=seconds)
     for rate in RATES:
-        latency.run(report, rate=rate, devices=1_000, people=5, probes=probes)
-    memory.run(report, messages=200_000, devices=1_000, people=5)
+        latency.run(report, rate=rate, devices=1_000, people=5, probes=probes, rounds=rounds)
+    memory.run(report, messages=200_000, devices=1_000, people=5, rounds=rounds)
 
 
 COMMANDS: dict[str, tuple[Callable[..., None], str, dict[str, int]]] = {
@@ -30,7 +30,7 @@ COMMANDS: dict[str, tuple[Callable[..., None], str, dict[str, int]]] = {
     "latency": (
         latency.run,
         "from PUBLISH sent to visible in the API, under load",
-        {"rate": 1_000, "devices": 1_000, "people": 5, "probes": 500},
+        {"rate": 1_000, "devices": 1_000, "people": 5, "probes": 300, "rounds": 3},
     ),
     "read": (read.run, "requests a second, against a bare Flask view", {"seconds": 4, "rounds": 5, "many": read.MANY}),
     "scale": (
@@ -41,7 +41,7 @@ COMMANDS: dict[str, tuple[Callable[..., None], str, dict[str, int]]] = {
     "memory": (
         memory.run,
         "the daemon's resident memory while a backlog waits",
-        {"messages": 200_000, "devices": 1_000, "people": 5},
+        {"messages": 200_000, "devices": 1_000, "people": 5, "rounds": 3},
     ),
     "all": (_all, "all of them", {"messages": 30_000, "rounds": 3, "seconds": 3, "probes": 300}),
 }

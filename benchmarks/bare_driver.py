@@ -1,4 +1,4 @@
-"""The limit of the database: the rows of a backlog in groups, through SQLite's driver and nothing else.
+"""The limit of the database: the people of a backlog in groups, through SQLite's driver and nothing else.
 
 `python -m benchmarks.bare_driver FILE MESSAGES DEVICES PEOPLE` prints the seconds. The file has the schema already.
 """

@@ -18,7 +18,7 @@ DOCUMENT = ROOT / "docs" / "PERFORMANCE.md"
 
 BEGIN, END = "<!-- from results.json: begin -->", "<!-- from results.json: end -->"
 
-DEVICES, PEOPLE, LOAD = "devices", "people a batch", "messages/s asked for"
+DEVICES, PEOPLE, LOAD = "devices", "people a batch", "messages/s"
 
 COLORS = {
     "no-op subscriber": "C7",

@@ -12,9 +12,10 @@ from benchmarks.machine import describe
 
 
 class Measurement(msgspec.Struct):
-    """One thing measured in several rounds. `values` has, by name, a value a round in `unit`; the first is the limit.
+    """One thing measured in several rounds. `values` has, by name, a value a round in `unit`.
 
-    `parameters` say what it was measured with, and tell it from the others of one `benchmark`.
+    Where the unit is a rate, the first is the limit, which the others are compared with. `parameters` say what it was
+    measured with, and tell it from the others of one `benchmark`.
     """
 
     benchmark: str
