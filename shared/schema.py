@@ -8,6 +8,7 @@ from sqlalchemy import (
     DateTime,
     Dialect,
     Float,
+    Index,
     Integer,
     LargeBinary,
     MetaData,
@@ -68,6 +69,32 @@ device = Table(
 )
 """Every device that ever sent a batch, or that an operator named."""
 
+device_state = Table(
+    "device_state",
+    metadata,
+    Column("device_id", Text, primary_key=True),
+    Column("received_at", UtcDateTime, comment="when its newest applied batch arrived, by the daemon's clock"),
+    Column("people", Integer, comment="how many people that batch had"),
+    Column("clock_skew", Float, comment="seconds that its stamp was ahead of the daemon's clock at that moment"),
+    Column("status", Text, comment="online or offline, as the device or its last will said"),
+    Column("status_at", UtcDateTime, comment="when the daemon heard that"),
+)
+"""How each device is doing: what its newest batch tells beside its people, and what its status topic says."""
+
+emotion_minute = Table(
+    "emotion_minute",
+    metadata,
+    Column("device_id", Text, primary_key=True),
+    Column("minute", UtcDateTime, primary_key=True, comment="its beginning"),
+    Column("time_happy", Float, nullable=False, comment="seconds"),
+    Column("time_sad", Float, nullable=False, comment="seconds"),
+    Column("time_angry", Float, nullable=False, comment="seconds"),
+    Column("time_neutral", Float, nullable=False, comment="seconds"),
+    Column("most_people", Integer, nullable=False, comment="the most people in one batch of this minute"),
+    sqlite_with_rowid=False,
+)
+"""The history: what all people before a camera have shown in each minute; no row where they have shown nothing."""
+
 rejected_message = Table(
     "rejected_message",
     metadata,
@@ -77,6 +104,7 @@ rejected_message = Table(
     Column("reason", Text, nullable=False),
     Column("payload", LargeBinary, nullable=False, comment="the first 64 KiB"),
     Column("payload_size", Integer, nullable=False, comment="bytes that were received"),
+    Index("ix_rejected_message_received_at", "received_at", "topic"),
     sqlite_autoincrement=True,
 )
 """The newest messages that were no valid batch, kept so that they can be looked at and replayed."""
