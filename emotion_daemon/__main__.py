@@ -102,6 +102,7 @@ def _run(engine: Engine, settings: Settings, stop: Stop, heartbeat: Heartbeat) -
         store=Store(engine),
         topics=topics,
         notices=Notices(now=time.monotonic()),
+        own_id=settings.mqtt_client_id,
         heartbeat=heartbeat,
         stopping=lambda: stop.requested,
     )

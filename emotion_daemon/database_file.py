@@ -128,11 +128,18 @@ class FileGuard:
     """Keeps the daemon's transactions out of a file that is not, or not only, what SQLite takes it for.
 
     And makes SQLite's checkpoints, between two transactions: what else is written into the file is somebody else's. On
-    a database that is no file it does nothing.
+    a database that is no file it does nothing. `written` is called where somebody else may have changed what is in it.
     """
 
-    def __init__(self, engine: Engine, *, monotonic: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self,
+        engine: Engine,
+        *,
+        written: Callable[[], None] = lambda: None,
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
         self._engine = engine
+        self._written = written
         self._monotonic = monotonic
         self._patient_again = float("-inf")
         self._unchecked = False
@@ -184,6 +191,7 @@ class FileGuard:
         check_sound(connection)
         connection.rollback()
         self._unchecked = False
+        self._written()
         return True
 
     def _checkpoint_if_due(self, connection: Connection) -> bool:

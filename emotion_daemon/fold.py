@@ -1,10 +1,11 @@
-"""What a group of batches changes: for each person the newest report, for each device the newest stamp. Pure."""
+"""What a group of batches changes: people, devices, and the history. Pure."""
 
 from collections.abc import Iterable, Mapping
 from datetime import datetime
 from types import MappingProxyType
 from typing import NamedTuple
 
+from emotion_daemon.history import LONGEST_GAP, SLACK, Minutes, increment
 from shared.batch import Batch, Cumulative
 
 PersonKey = tuple[str, str]
@@ -12,47 +13,89 @@ PersonKey = tuple[str, str]
 
 
 class Report(NamedTuple):
-    """What a device said last about one person; `last_seen` is the stamp of the batch that said it."""
+    """What a device said last about one person; `last_seen` is the stamp of the batch that said it.
+
+    `spare` are the seconds that may still be made up for: see `history.SLACK`. Nobody stores them.
+    """
 
     cumulative: Cumulative
     last_seen: datetime
+    spare: float = 0.0
+
+
+class Known(NamedTuple):
+    """What is stored of the people and devices that a group is about; `devices` have their newest stamps."""
+
+    people: Mapping[PersonKey, Report] = MappingProxyType({})
+    devices: Mapping[str, datetime] = MappingProxyType({})
 
 
 class Folded(NamedTuple):
-    """`people` and `devices` are what to write; `updated_counts` has, a batch, how many people it changed.
+    """`people`, `devices` (each one's newest batch) and `minutes` are what to write.
 
-    The device of everybody in `people` is in `devices`.
+    `updated_counts` has, a batch, how many people it changed. `stamped` says that every device in the group has another
+    newest stamp now. `cut` are the seconds, a device, that cannot have been shown; those of a device of which nothing
+    was known before are not counted.
     """
 
     people: dict[PersonKey, Report]
-    devices: dict[str, datetime]
+    devices: dict[str, Batch]
+    minutes: Minutes
     updated_counts: list[int]
+    stamped: bool
+    cut: dict[str, float]
 
 
-_NOBODY: Mapping[PersonKey, datetime] = MappingProxyType({})
+_NOTHING_KNOWN = Known()
+_NO_TIME = Cumulative()
 
 
-def fold(batches: Iterable[Batch], known: Mapping[PersonKey, datetime] = _NOBODY) -> Folded:
-    """Fold `batches`, in the order they arrived, over the stamps that are stored (`known`: person -> last_seen).
+def fold(batches: Iterable[Batch], known: Known = _NOTHING_KNOWN) -> Folded:
+    """Fold `batches`, in the order they arrived, over what is `known`: whoever is missing there counts as new.
 
-    A batch older than what is known about a person changes nothing for that person; one as old is applied again,
-    which makes a message that comes twice harmless. A person missing from `known` counts as new: the store's own
-    guard decides where somebody was left out, so only batches that asked for their count need `known` to be whole.
+    A batch older than what is known about a person changes nothing for that person; one as old is applied again, and
+    adds nothing to the history where it says the same: a message may come twice.
     """
     people: dict[PersonKey, Report] = {}
-    devices: dict[str, datetime] = {}
+    devices: dict[str, Batch] = {}
+    minutes = Minutes()
     updated_counts = []
+    late = False
+    cut: dict[str, float] = {}
     for batch in batches:
-        device_id, timestamp = batch.device_id, batch.timestamp
-        if device_id not in devices or devices[device_id] < timestamp:
-            devices[device_id] = timestamp
+        device_id, stamp = batch.device_id, batch.timestamp
+        newest = devices.get(device_id)
+        previous = known.devices.get(device_id) if newest is None else newest.timestamp
+        since, gap = stamp, 0.0
+        if previous is not None and previous > stamp:
+            late = True
+        else:
+            devices[device_id] = batch
+            if previous is not None:
+                since, gap = previous, min((stamp - previous).total_seconds(), LONGEST_GAP)
         updated = 0
+        happy = sad = angry = neutral = beyond = 0.0
         for person_id, cumulative in batch.people.items():
             key = (device_id, person_id)
-            report = people.get(key)
-            last_seen = known.get(key) if report is None else report.last_seen
-            if last_seen is None or last_seen <= timestamp:
-                people[key] = Report(cumulative, timestamp)
-                updated += 1
+            report = people.get(key) or known.people.get(key)
+            if report is None:
+                # Nobody knows since when: at most since the batch before, which did not have this person.
+                added = increment(cumulative, _NO_TIME, allowed=gap)
+            elif report.last_seen <= stamp:
+                passed = gap if report.last_seen == previous else (stamp - report.last_seen).total_seconds()
+                added = increment(cumulative, report.cumulative, allowed=min(report.spare + passed, gap + SLACK))
+            else:
+                continue
+            people[key] = Report(cumulative, stamp, added.spare)
+            happy, sad = happy + added.happy, sad + added.sad
+            angry, neutral = angry + added.angry, neutral + added.neutral
+            beyond += added.cut
+            updated += 1
         updated_counts.append(updated)
-    return Folded(people, devices, updated_counts)
+        if updated:
+            minutes.seen(device_id, stamp, len(batch.people))
+            minutes.add(device_id, since, stamp, (happy, sad, angry, neutral))
+        if beyond and previous is not None:
+            cut[device_id] = cut.get(device_id, 0.0) + beyond
+    stamped = not late and all(batch.timestamp != known.devices.get(each) for each, batch in devices.items())
+    return Folded(people, devices, minutes, updated_counts, stamped, cut)

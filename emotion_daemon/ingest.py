@@ -15,7 +15,7 @@ from emotion_daemon.database_file import DatabaseWrittenError
 from emotion_daemon.fold import fold
 from emotion_daemon.heartbeat import Heartbeat
 from emotion_daemon.notices import Notices
-from emotion_daemon.store import LASTING, Rejected, Store, is_temporary, reason, refusal
+from emotion_daemon.store import LASTING, Rejected, Status, Store, is_temporary, reason, refusal
 from emotion_daemon.subscriber import Message
 from emotion_daemon.trouble import Trouble
 from shared.batch import Batch, DecodeError, Topics, decode
@@ -29,6 +29,8 @@ SHORTEST_RETRY_SECONDS = 0.1
 LONGEST_RETRY_SECONDS = 5.0
 STOP_PATIENCE_SECONDS = 6.0
 """How long a stopping daemon goes on trying to commit its last group."""
+
+_STATUSES = {b"online": "online", b"offline": "offline", b"": None}
 
 _encode = msgspec.json.Encoder().encode
 
@@ -57,7 +59,7 @@ class _Entry:
     """One message on its way through the steps."""
 
     message: Message
-    outcome: Batch | Rejected
+    outcome: Batch | Status | Rejected
     updated_count: int = 0
 
     def tried_before(self) -> None:
@@ -72,7 +74,10 @@ class _Entry:
 
 
 class Ingest:
-    """Runs the five steps until `stopping` says so. Each message ends committed or recorded as rejected, then acked."""
+    """Runs the five steps until `stopping` says so. Each message ends committed or recorded as rejected, then acked.
+
+    `own_id` is the daemon's name among the status topics, where it says online itself.
+    """
 
     def __init__(
         self,
@@ -81,6 +86,7 @@ class Ingest:
         store: Store,
         topics: Topics,
         notices: Notices,
+        own_id: str = "",
         heartbeat: Heartbeat | None = None,
         stopping: Callable[[], bool] = lambda: False,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
@@ -90,6 +96,7 @@ class Ingest:
         self._store = store
         self._topics = topics
         self._notices = notices
+        self._own_id = own_id
         self._heartbeat = heartbeat or Heartbeat()
         self._now = now
         self._monotonic = monotonic
@@ -122,6 +129,8 @@ class Ingest:
 
     def _decode(self, message: Message, received_at: datetime) -> _Entry:
         try:
+            if message.topic.endswith("/status"):
+                return _Entry(message, self._status(message, received_at))
             device_id = self._topics.device_id(message.topic)
             batch = decode(message.payload, device_id=device_id, received_at=received_at)
             if message.retain and batch.clock_skew is not None:
@@ -131,6 +140,13 @@ class Ingest:
             return self._reject(message, str(error), received_at)
         self._notices.accepted(batch)
         return _Entry(message, batch)
+
+    def _status(self, message: Message, received_at: datetime) -> Status:
+        device_id = self._topics.status_device_id(message.topic)
+        if message.payload not in _STATUSES:
+            raise DecodeError("a status is online or offline, or empty to take it back")
+        self._notices.status()
+        return Status(device_id, _STATUSES[message.payload], received_at)
 
     def _reject(self, message: Message, why: str, received_at: datetime) -> _Entry:
         self._notices.rejected(message.topic, why)
@@ -181,21 +197,19 @@ class Ingest:
 
     def _commit(self, entries: list[_Entry]) -> None:
         batches = [(entry, entry.outcome) for entry in entries if isinstance(entry.outcome, Batch)]
-        # Only who asked is told a count, and only for a count do the known rows have to be read.
-        asked = {
-            (batch.device_id, person_id)
-            for entry, batch in batches
-            if entry.message.response_topic is not None
-            for person_id in batch.people
-        }
+        others = [entry.outcome for entry in entries if not isinstance(entry.outcome, Batch)]
         with self._store.transaction() as transaction:
-            known = transaction.known(asked) if asked else {}
+            known = transaction.known([batch for _, batch in batches])
             folded = fold((batch for _, batch in batches), known)
             transaction.write(folded, between=self._stay_connected)
-            rejected = [entry.outcome for entry in entries if isinstance(entry.outcome, Rejected)]
-            transaction.reject(rejected, between=self._stay_connected)
+            transaction.write_statuses(
+                each for each in others if isinstance(each, Status) and each.device_id != self._own_id
+            )
+            transaction.reject([each for each in others if isinstance(each, Rejected)], between=self._stay_connected)
         for (entry, _), updated_count in zip(batches, folded.updated_counts, strict=True):
             entry.updated_count = updated_count
+        for device_id, seconds in folded.cut.items():
+            self._notices.cut(device_id, seconds)
 
     def _stay_connected(self) -> None:
         self._source.wait(0)

@@ -16,6 +16,9 @@ MAX_REMEMBERED = 20_000
 MAX_NAME = 120
 """How much of a topic is remembered and shown: anybody may publish on very long ones."""
 
+WORTH_A_LINE_SECONDS = 10.0
+"""How much more than possible a device has to report in one group before the log says so."""
+
 LINES_A_REPORT = 20
 """How many lines about trouble with devices there may be between two reports."""
 
@@ -28,6 +31,7 @@ class Notices:
         self._seen: set[tuple[str, str]] = set()
         self._last_report = now
         self._lines = 0
+        self._cut_seconds = 0.0
 
     def accepted(self, batch: Batch) -> None:
         """A valid batch was decoded."""
@@ -43,6 +47,21 @@ class Notices:
                 log.info(
                     "%s sends more than this version knows, which is ignored: %.200r", batch.device_id, batch.ignored
                 )
+
+    def status(self) -> None:
+        """A device said online or offline, or its last will did."""
+        self._counts["statuses"] += 1
+
+    def cut(self, device_id: str, seconds: float) -> None:
+        """A device reported so many seconds more than can have passed, which the history leaves out."""
+        self._cut_seconds += seconds
+        if seconds > WORTH_A_LINE_SECONDS and self._is_news("cut", device_id):
+            log.info(
+                "%s reports %.0f s more than can have passed since its batch before: the history leaves them out. "
+                "That is so once where this daemon or its database was away",
+                device_id,
+                seconds,
+            )
 
     def rejected(self, topic: str, reason: str) -> None:
         """A message was no valid batch."""
@@ -72,9 +91,13 @@ class Notices:
         if now - self._last_report < REPORT_SECONDS:
             return
         if self._counts:
-            sums = ", ".join(f"{count} {what}" for what, count in self._counts.items())
+            counts = [f"{count} {what}" for what, count in self._counts.items()]
+            if self._cut_seconds >= 1:
+                counts.append(f"{self._cut_seconds:.0f} s that cannot have been shown")
+            sums = ", ".join(counts)
             log.info("in the last %.0f s: %s", now - self._last_report, sums)
         self._counts.clear()
+        self._cut_seconds = 0.0
         self._lines = 0
         self._last_report = now
 

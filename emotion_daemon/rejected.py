@@ -65,7 +65,7 @@ def _replay_one(engine: Engine, store: Store, topics: Topics, row_id: int) -> Re
         device_id = topics.device_id(row.topic)
         batch = decode(row.payload, device_id=device_id, received_at=row.received_at)
         with store.transaction() as transaction:
-            transaction.write(fold([batch]))
+            transaction.write(fold([batch], transaction.known([batch])))
             transaction.forget_rejected(row_id)
     except (DecodeError, *LASTING) as error:
         reason = str(error) if isinstance(error, DecodeError) else refusal(error)

@@ -1,8 +1,9 @@
-"""One transaction a group: reads the known rows, writes the changed ones and the rejected messages."""
+"""One transaction a group: writes the changed rows, the history and the rejected messages."""
 
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
+from itertools import islice
 from sqlite3 import (
     SQLITE_BUSY,
     SQLITE_CANTOPEN,
@@ -14,14 +15,23 @@ from sqlite3 import (
 )
 from typing import Any, NamedTuple
 
-from sqlalchemy import Connection, Engine, Table, bindparam, delete, func, insert, select
+from sqlalchemy import Connection, Engine, Table, bindparam, case, delete, func, insert, select
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import DataError, DBAPIError, IntegrityError, InterfaceError, OperationalError
 
 from emotion_daemon.database_file import FileGuard
-from emotion_daemon.fold import Folded, PersonKey
-from shared.batch import MAX_CLOCK_SKEW
-from shared.schema import UtcDateTime, daemon_commit, device, person_emotion, rejected_message
+from emotion_daemon.fold import Folded, Known, PersonKey
+from emotion_daemon.known import KnownRows
+from shared.batch import EMOTIONS, MAX_CLOCK_SKEW, Batch
+from shared.schema import (
+    UtcDateTime,
+    daemon_commit,
+    device,
+    device_state,
+    emotion_minute,
+    person_emotion,
+    rejected_message,
+)
 
 KEPT_PAYLOAD = 64 * 1024
 """How many bytes of a rejected payload are kept."""
@@ -40,7 +50,6 @@ _SENT_AHEAD = 2_000
 
 _ROWS_A_STATEMENT = 5_000  # a quarter of a second on PostgreSQL
 
-_KEYS_A_SELECT = 1_000  # two bound variables each; SQLite allows 32,766
 _TEMPORARY_SQLITE = (
     *(SQLITE_BUSY, SQLITE_LOCKED, SQLITE_FULL, SQLITE_IOERR),
     *(SQLITE_CANTOPEN, SQLITE_READONLY, SQLITE_PROTOCOL),
@@ -61,57 +70,84 @@ class Rejected(NamedTuple):
     sent_again: bool = False
 
 
+class Status(NamedTuple):
+    """What was published on a device's status topic: `status` is online, offline, or None where it was taken back."""
+
+    device_id: str
+    status: str | None
+    received_at: datetime
+
+
 class Transaction:
     """What can be done before the commit. Made by Store.transaction.
 
     A stored stamp later than `latest` was written while the daemon's clock was wrong: it holds up nothing.
     """
 
-    def __init__(self, connection: Connection, statements: "_Statements", *, latest: datetime) -> None:
+    def __init__(self, connection: Connection, statements: "_Statements", rows: KnownRows, *, latest: datetime) -> None:
         self._connection = connection
         self._statements = statements
+        self._rows = rows
         self._latest = latest
         self._stamped = True
+        self._known = False
+        self._written: list[Folded] = []
 
-    def known(self, keys: Collection[PersonKey]) -> dict[PersonKey, datetime]:
-        """The stored `last_seen` of those of `keys` that are stored, unless it is later than it can be.
+    def known(self, batches: Collection[Batch]) -> Known:
+        """What is stored of everybody in `batches`, unless its stamp is later than it can be; to be folded over.
 
-        Others of the same devices may be among them.
+        Of others something may be there too, and all of it changes with the next transaction.
         """
-        table = person_emotion.c
-        listed = list(keys)
-        known: dict[PersonKey, datetime] = {}
-        for start in range(0, len(listed), _KEYS_A_SELECT):
-            devices, people = zip(*listed[start : start + _KEYS_A_SELECT], strict=True)
-            # Two lists instead of pairs: PostgreSQL has an index for these, and reads the whole table for pairs.
-            query = select(table.device_id, table.person_id, table.last_seen).where(
-                table.device_id.in_(set(devices)),
-                table.person_id.in_(set(people)),
-                table.last_seen <= self._latest,
-            )
-            known |= {(device_id, person_id): seen for device_id, person_id, seen in self._connection.execute(query)}
-        return known
+        self._known = True
+        return self._rows.read(self._connection, batches, latest=self._latest)
 
     def write(self, folded: Folded, *, between: Callable[[], None] = lambda: None) -> None:
-        """Upsert people and devices; a row that is newer than what is written stays as it is.
+        """Upsert people and devices, where a row that is newer stays as it is, and add to the history.
 
         `between` is called after every few thousand rows: so long a write must not stop everything else.
         """
-        latest = self._statements.stamp(self._latest)
-        stamps = {seen: self._statements.stamp(seen) for seen in _stamps(folded)}
+        statements = self._statements
+        latest = statements.stamp(self._latest)
+        stamps = {seen: statements.stamp(seen) for seen in _stamps(folded)}
         # In one order for everybody: several daemons on one PostgreSQL must not wait for each other in a circle.
-        people = [
+        people = (
             (device_id, person_id, c.happy, c.sad, c.angry, c.neutral, stamps[last_seen], latest)
-            for (device_id, person_id), (c, last_seen) in sorted(folded.people.items(), key=_by_key)
-        ]
-        devices = [(device_id, stamps[updated_at], latest) for device_id, updated_at in sorted(folded.devices.items())]
-        for start in range(0, len(people), _ROWS_A_STATEMENT):
-            if start:
+            for (device_id, person_id), (c, last_seen, _) in sorted(folded.people.items(), key=_by_key)
+        )
+        batches = sorted(folded.devices.items())
+        devices = ((device_id, stamps[batch.timestamp], latest) for device_id, batch in batches)
+        states = (
+            (device_id, stamps[batch.received_at], len(batch.people), _skew(batch)) for device_id, batch in batches
+        )
+        minutes = (
+            (device_id, statements.stamp(minute), *seconds, most_people)
+            for device_id, minute, *seconds, most_people in folded.minutes.rows()
+        )
+        for statement, rows in (
+            (statements.upsert_person, people),
+            (statements.upsert_device, devices),
+            (statements.upsert_state, states),
+            (statements.add_minute, minutes),
+        ):
+            self._write_rows(statement, rows, between)
+        # A stored stamp that is later than `latest` is not known, and so is not the one that is written.
+        believed = all(batch.timestamp <= self._latest for batch in folded.devices.values())
+        self._stamped &= self._known and folded.stamped and believed
+        self._written.append(folded)
+
+    def write_statuses(self, statuses: Iterable[Status]) -> None:
+        """Keep what was said last on each device's status topic."""
+        rows = [(each.device_id, each.status, self._statements.stamp(each.received_at)) for each in statuses]
+        self._write_rows(self._statements.upsert_status, rows, lambda: None)
+
+    def _write_rows(self, statement: str, rows: Iterable[tuple[Any, ...]], between: Callable[[], None]) -> None:
+        rows = iter(rows)
+        part = list(islice(rows, _ROWS_A_STATEMENT))
+        while part:
+            self._connection.exec_driver_sql(statement, part)
+            part = list(islice(rows, _ROWS_A_STATEMENT))
+            if part:
                 between()
-            self._connection.exec_driver_sql(self._statements.upsert_person, people[start : start + _ROWS_A_STATEMENT])
-        if devices:
-            moved = self._connection.exec_driver_sql(self._statements.upsert_device, devices).rowcount
-            self._stamped &= moved == len(devices)
 
     def reject(self, messages: Sequence[Rejected], *, between: Callable[[], None] = lambda: None) -> None:
         """Record `messages`, and drop the oldest records beyond KEPT_REJECTED.
@@ -157,6 +193,14 @@ class Transaction:
         """Delete one record of a rejected message."""
         self._connection.execute(delete(rejected_message).where(rejected_message.c.id == row_id))
 
+    def committed(self) -> None:
+        """To be called after the commit: what was written is known now, if it was folded over what was."""
+        for folded in self._written:
+            if self._known:
+                self._rows.committed(folded)
+            else:
+                self._rows.forget()
+
     def count(self) -> None:
         """Say in `daemon_commit` what kind of change this was; the API does not ask it of another database than SQLite.
 
@@ -180,7 +224,8 @@ class Store:
         self._engine = engine
         self._now = now
         self._statements = _Statements(engine)
-        self._connect = FileGuard(engine).connect if guarded else engine.connect
+        self._rows = KnownRows(alone=guarded and engine.dialect.name == "sqlite")
+        self._connect = FileGuard(engine, written=self._rows.forget).connect if guarded else engine.connect
 
     @contextmanager
     def transaction(self) -> Iterator[Transaction]:
@@ -188,18 +233,28 @@ class Store:
 
         Raises what SQLAlchemy raises: see `is_temporary` and LASTING; and DatabaseFileError, also after the commit.
         """
-        with self._connect() as connection:
-            try:
-                with connection.begin():
-                    transaction = Transaction(connection, self._statements, latest=self._now() + MAX_CLOCK_SKEW)
+        try:
+            with self._connect() as connection:
+                transaction = Transaction(connection, self._statements, self._rows, latest=self._now() + MAX_CLOCK_SKEW)
+                with _left_where_it_fails(connection), connection.begin():
                     yield transaction
                     transaction.count()
-            except DBAPIError as error:
-                # What a connection could not do it may never be able to do: SQLite opens a file that it may not write
-                # for reading, and PostgreSQL decides at the start of a session what that may.
-                if is_temporary(error) and _sqlite_code(error) in (None, SQLITE_READONLY):
-                    connection.invalidate()
-                raise
+        except BaseException:
+            self._rows.forget()
+            raise
+        transaction.committed()
+
+
+@contextmanager
+def _left_where_it_fails(connection: Connection) -> Iterator[None]:
+    """What a connection could not do it may never be able to do: SQLite opens a file that it may not write for reading,
+    and PostgreSQL decides at the start of a session what that may."""
+    try:
+        yield
+    except DBAPIError as error:
+        if is_temporary(error) and _sqlite_code(error) in (None, SQLITE_READONLY):
+            connection.invalidate()
+        raise
 
 
 def is_temporary(error: DBAPIError) -> bool:
@@ -236,7 +291,15 @@ def refusal(error: Exception) -> str:
 
 def _stamps(folded: Folded) -> set[datetime]:
     """Each stamp once: a batch's people share one, and its conversion costs as much as storing a row."""
-    return {report.last_seen for report in folded.people.values()} | set(folded.devices.values())
+    stamps = {report.last_seen for report in folded.people.values()}
+    for batch in folded.devices.values():
+        stamps |= {batch.timestamp, batch.received_at}
+    return stamps
+
+
+def _skew(batch: Batch) -> float:
+    """Seconds that the device's clock was ahead of the arrival."""
+    return (batch.timestamp - batch.received_at if batch.clock_skew is None else batch.clock_skew).total_seconds()
 
 
 def _by_key(item: tuple[PersonKey, Any]) -> PersonKey:
@@ -244,7 +307,7 @@ def _by_key(item: tuple[PersonKey, Any]) -> PersonKey:
 
 
 class _Statements:
-    """The two upserts, compiled once.
+    """The upserts, compiled once.
 
     They are built by SQLAlchemy and run through exec_driver_sql with rows as plain tuples: Connection.execute would
     spend more time on turning each row from a dictionary into a tuple than SQLite spends on storing it (measured
@@ -253,8 +316,10 @@ class _Statements:
 
     def __init__(self, engine: Engine) -> None:
         self.upsert_person = _upsert(engine, person_emotion, key=["device_id", "person_id"], stamp="last_seen")
-        # A stamp that is the same already is not written: how many rows are tells whether all have another one now.
-        self.upsert_device = _upsert(engine, device, key=["device_id"], stamp="updated_at", same_stamp=False)
+        self.upsert_device = _upsert(engine, device, key=["device_id"], stamp="updated_at")
+        self.upsert_state = _replace(engine, device_state, ["device_id", "received_at", "people", "clock_skew"])
+        self.upsert_status = _replace(engine, device_state, ["device_id", "status", "status_at"])
+        self.add_minute = _add_minute(engine)
         self.count_stamped = _count(engine, "stamped")
         self.count_unstamped = _count(engine, "unstamped")
         process = UtcDateTime().dialect_impl(engine.dialect).bind_processor(engine.dialect)
@@ -262,25 +327,49 @@ class _Statements:
         self.stamp = process
 
 
-def _upsert(engine: Engine, table: Table, *, key: list[str], stamp: str, same_stamp: bool = True) -> str:
+def _upsert(engine: Engine, table: Table, *, key: list[str], stamp: str) -> str:
     """`INSERT … ON CONFLICT (key) DO UPDATE …` unless the stored stamp is newer, but not later than `latest`.
 
-    Where the stamps are equal `same_stamp` says whether the row is written. The statement has one `?` a column that it
-    writes, and one for `latest`.
+    The statement has one `?` a column that it writes, and one for `latest`.
     """
     columns = [c.name for c in table.columns if c.name not in ("id", "device_name")]
     statement = _insert(engine, table)
     stored, new = table.c[stamp], statement.excluded[stamp]
     replaceable = (new >= stored) | (stored > bindparam("latest"))
-    if not same_stamp:
-        replaceable &= new != stored
     statement = statement.on_conflict_do_update(
         index_elements=key,
         set_={name: statement.excluded[name] for name in columns if name not in key},
         where=replaceable | stored.is_(None) if stored.nullable else replaceable,
     )
+    return _compiled(engine, statement, columns, [*columns, "latest"])
+
+
+def _replace(engine: Engine, table: Table, columns: list[str]) -> str:
+    """An upsert of these columns, the first of which is the key; one `?` each."""
+    key, *others = columns
+    statement = _insert(engine, table)
+    statement = statement.on_conflict_do_update(
+        index_elements=[key], set_={name: statement.excluded[name] for name in others}
+    )
+    return _compiled(engine, statement, columns, columns)
+
+
+def _add_minute(engine: Engine) -> str:
+    """Adds to a row of the history, or makes it; one `?` a column."""
+    columns = emotion_minute.c
+    statement = _insert(engine, emotion_minute)
+    new = statement.excluded
+    changes: dict[str, Any] = {f"time_{name}": columns[f"time_{name}"] + new[f"time_{name}"] for name in EMOTIONS}
+    more = new.most_people > columns.most_people
+    changes["most_people"] = case((more, new.most_people), else_=columns.most_people)
+    statement = statement.on_conflict_do_update(index_elements=["device_id", "minute"], set_=changes)
+    names = columns.keys()
+    return _compiled(engine, statement, names, names)
+
+
+def _compiled(engine: Engine, statement: Any, columns: list[str], parameters: list[str]) -> str:
     compiled = statement.compile(dialect=engine.dialect, column_keys=columns)
-    assert compiled.positiontup == [*columns, "latest"], "rows are passed as tuples, in this order"
+    assert compiled.positiontup == parameters, "rows are passed as tuples, in this order"
     return str(compiled)
 
 

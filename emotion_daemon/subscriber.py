@@ -103,7 +103,7 @@ class Message(msgspec.Struct, frozen=True, gc=False):
 
 
 class Subscriber:
-    """A subscription to every device's batches that outlives connections, brokers and this process.
+    """A subscription to every device's batches and presence that outlives connections, brokers and this process.
 
     Not thread-safe, on purpose: one thread calls `receive`, `ack`, `reply`, `wait` and `close`.
     """
@@ -360,7 +360,7 @@ class Subscriber:
         self._note_expiry(getattr(properties, "SessionExpiryInterval", FOREVER))
         # A retained batch comes once, and not again at every reconnect (MQTT 5, 3.8.3.1).
         options = SubscribeOptions(qos=1, retainHandling=SubscribeOptions.RETAIN_SEND_IF_NEW_SUB)
-        client.subscribe(self._topics.batch_filter, options=options)
+        client.subscribe([(topic, options) for topic in (self._topics.batch_filter, self._topics.status_filter)])
 
     def _note_expiry(self, seconds: int) -> None:
         if seconds != FOREVER and seconds != self._expiry:
@@ -377,10 +377,17 @@ class Subscriber:
         reasons: list[ReasonCode],
         properties: Properties | None,
     ) -> None:
-        if any(reason.value != 1 for reason in reasons):  # at QoS 0 the broker would forget what nobody has stored
-            self._refusal = f"the broker refused the subscription to {self._topics.batch_filter}: {reasons[0]}"
+        batches, statuses = reasons
+        if batches.value != 1:  # at QoS 0 the broker would forget what nobody has stored
+            self._refusal = f"the broker refused the subscription to {self._topics.batch_filter}: {batches}"
             client.disconnect()
             return
+        if statuses.value != 1:
+            log.warning(
+                "the broker refused the subscription to %s: %s; whether a device is online is told by its batches only",
+                self._topics.status_filter,
+                statuses,
+            )
         self._subscribed = True
         self._subscribed_since = self._heard_at = time.monotonic()
         self._pinged_at = None

@@ -55,7 +55,7 @@ class Cumulative(msgspec.Struct, frozen=True, gc=False):
 class Batch(msgspec.Struct, frozen=True, gc=False):
     """One valid message of one device.
 
-    `timestamp` is aware UTC, already replaced by the receive time where the device's clock cannot be right
+    `timestamp` is aware UTC, already replaced by `received_at` where the device's clock cannot be right
     (`clock_skew` then holds device time less receive time, else None). `people` maps person id to cumulative
     seconds; a person named twice has the last entry. `ignored` names the first unknown field or emotion, if any.
     """
@@ -63,6 +63,7 @@ class Batch(msgspec.Struct, frozen=True, gc=False):
     device_id: str
     timestamp: datetime
     people: dict[str, Cumulative]
+    received_at: datetime
     clock_skew: timedelta | None = None
     ignored: str | None = None
 
@@ -119,7 +120,7 @@ def decode(payload: bytes, *, device_id: str, received_at: datetime) -> Batch:
         raise DecodeError(f"device_id {wire.device_id!r:.80} is not the topic's {device_id!r}")
     timestamp, skew = _timestamp(wire.timestamp, received_at)
     people = {_person_id(person.person_id): person.cumulative for person in wire.people}
-    return Batch(device_id, timestamp, people, skew, ignored)
+    return Batch(device_id, timestamp, people, received_at, skew, ignored)
 
 
 def encode(device_id: str, timestamp: datetime, people: Mapping[str, Mapping[str, float]]) -> bytes:
@@ -181,6 +182,11 @@ class Topics:
         """What the daemon subscribes to: every device's batches."""
         return f"{self.prefix}/+/batch"
 
+    @property
+    def status_filter(self) -> str:
+        """Every device's presence."""
+        return f"{self.prefix}/+/status"
+
     def batch(self, device_id: str) -> str:
         return f"{self.prefix}/{device_id}/batch"
 
@@ -192,7 +198,11 @@ class Topics:
 
     def device_id(self, topic: str) -> str:
         """The device that a batch topic belongs to. Raises DecodeError if the level is not a device id."""
-        return _device_id(topic, self.prefix)
+        return _device_id(topic, self.prefix, "batch")
+
+    def status_device_id(self, topic: str) -> str:
+        """The device that a status topic belongs to. Raises DecodeError if the level is not a device id."""
+        return _device_id(topic, self.prefix, "status")
 
     def may_reply_to(self, topic: str, device_id: str) -> bool:
         """Whether a Response Topic is the device's own reply topic or lies below it, and can be published to."""
@@ -207,8 +217,8 @@ _NOT_A_TOPIC_NAME = re.compile(r"[+#\x00-\x1f\x7f-\x9f]")
 
 # A fleet sends on the same few thousand topics, again and again.
 @lru_cache(maxsize=20_000)
-def _device_id(topic: str, prefix: str) -> str:
-    level = topic.removeprefix(f"{prefix}/").removesuffix("/batch")
-    if topic != f"{prefix}/{level}/batch" or not DEVICE_ID.fullmatch(level):
+def _device_id(topic: str, prefix: str, last: str) -> str:
+    level = topic.removeprefix(f"{prefix}/").removesuffix(f"/{last}")
+    if topic != f"{prefix}/{level}/{last}" or not DEVICE_ID.fullmatch(level):
         raise DecodeError(f"topic level {level!r:.80} is not a device id: 1 to 64 of A-Z a-z 0-9 . _ : -")
     return level

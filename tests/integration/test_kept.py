@@ -16,12 +16,13 @@ from emotion_api.answer import Answer
 from emotion_api.kept import ENTRY_BYTES, TRUSTED_SECONDS, KeptAnswers, Wanted
 from emotion_api.reader import MANY_PEOPLE, SummaryReader
 from emotion_api.watch import DatabaseWatch
-from emotion_daemon.fold import Folded, Report
+from emotion_daemon.fold import Report, fold
 from emotion_daemon.store import Rejected, Store
-from shared.batch import Cumulative
+from shared.batch import Batch, Cumulative
 from shared.database import reader_engine, sqlite_path, writer_engine
 from shared.schema import daemon_commit, device, person_emotion
 from tests.databases import disposing, migrated
+from tests.groups import group
 
 NOON = datetime(2025, 11, 14, 12, 0, tzinfo=UTC)
 
@@ -70,9 +71,9 @@ def selects(engine: Engine) -> list[str]:
 
 def commit(store: Store, device_id: str, seconds: float, *, person_id: str = "anna", happy: float = 0.0) -> None:
     """A group as the daemon commits it: one batch of one device."""
-    report = Report(Cumulative(happy), at(seconds))
+    batch = Batch(device_id, at(seconds), {person_id: Cumulative(happy)}, at(seconds))
     with store.transaction() as transaction:
-        transaction.write(Folded({(device_id, person_id): report}, {device_id: at(seconds)}, []))
+        transaction.write(fold([batch], transaction.known([batch])))
 
 
 def happy(reader: SummaryReader, device_id: str) -> str:
@@ -257,7 +258,7 @@ class TestVeryManyPeople:
         """A device with more people than are read in one go."""
         people = {("crowd", str(number)): Report(Cumulative(1.0), at(number)) for number in range(MANY_PEOPLE + 500)}
         with store.transaction() as transaction:
-            transaction.write(Folded(people, {"crowd": at(0)}, []))
+            transaction.write(group(people, {"crowd": at(0)}))
         return Wanted("crowd")
 
     def test_others_are_answered_while_the_list_is_built(

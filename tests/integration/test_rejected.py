@@ -163,7 +163,7 @@ class TestReplay:
         assert "a reason" not in {reason for _, reason in left(engine)}
 
     def test_a_newer_row_stays_as_it_is(self, run: Run, engine: Engine) -> None:
-        newer = Batch("jetson_1", RECEIVED_AT, {"anna": Cumulative(happy=9)})
+        newer = Batch("jetson_1", RECEIVED_AT, {"anna": Cumulative(happy=9)}, RECEIVED_AT)
         with Store(engine).transaction() as transaction:
             transaction.write(fold([newer]))
         record(engine, VALID)

@@ -16,14 +16,15 @@ from sqlalchemy import Engine, event, select, text
 from sqlalchemy.exc import DBAPIError, IntegrityError, OperationalError, ProgrammingError
 
 from emotion_daemon import store as store_module
-from emotion_daemon.fold import Folded, PersonKey, Report, fold
+from emotion_daemon.fold import Known, PersonKey, Report, fold
 from emotion_daemon.migrations import upgrade
 from emotion_daemon.store import KEPT_PAYLOAD, KEPT_TOPIC, LASTING, Rejected, Store, is_temporary
 from shared import database
-from shared.batch import Cumulative, DecodeError, decode
+from shared.batch import Batch, Cumulative, DecodeError, decode
 from shared.database import sqlite_path, writer_engine
 from shared.schema import device, person_emotion, rejected_message
 from tests.databases import migrated
+from tests.groups import group
 from tests.postgresql import PostgreSQL
 
 NOON = datetime(2025, 11, 14, 12, 0, tzinfo=UTC)
@@ -47,11 +48,15 @@ def store(engine: Engine) -> Store:
 
 def write(store: Store, people: dict[PersonKey, Report], devices: dict[str, datetime] | None = None) -> None:
     with store.transaction() as transaction:
-        transaction.write(Folded(people, devices or {}, []))
+        transaction.write(group(people, devices))
 
 
 def report(seconds: float, happy: float = 0, sad: float = 0, angry: float = 0, neutral: float = 0) -> Report:
     return Report(Cumulative(happy, sad, angry, neutral), at(seconds))
+
+
+def batch(seconds: float, *people: str) -> Batch:
+    return Batch("jetson_1", at(seconds), dict.fromkeys(people, Cumulative()), at(seconds))
 
 
 def people(engine: Engine) -> dict[PersonKey, Report]:
@@ -197,11 +202,12 @@ class TestStampsFromTheFuture:
         assert devices(engine) == {"jetson_1": (None, at(60))}
 
     def test_a_person_stored_with_one_counts_as_new(self, store: Store) -> None:
-        write(store, {ANNA: report(61), ("jetson_1", "bert"): report(60)})
+        write(store, {ANNA: report(61), ("jetson_1", "bert"): report(60)}, {"jetson_1": at(61)})
         with store.transaction() as transaction:
-            known = transaction.known([ANNA, ("jetson_1", "bert")])
+            known = transaction.known([batch(0, "anna", "bert")])
 
-        assert known == {("jetson_1", "bert"): at(60)}
+        assert known.people == {("jetson_1", "bert"): report(60)}
+        assert known.devices == {}
 
 
 class TestDevices:
@@ -228,33 +234,34 @@ class TestDevices:
 
 
 class TestKnown:
-    def test_it_has_the_stamps_of_those_who_are_stored(self, store: Store) -> None:
-        write(store, {ANNA: report(1), ("jetson_2", "anna"): report(2)})
+    def test_it_has_what_is_stored_of_those_in_the_group(self, store: Store) -> None:
+        write(store, {ANNA: report(1, 5, 6, 7, 8), ("jetson_2", "anna"): report(2)}, {"jetson_1": at(3)})
         with store.transaction() as transaction:
-            known = transaction.known([ANNA, ("jetson_1", "nobody")])
+            known = transaction.known([batch(4, "anna", "nobody")])
 
-        assert known == {ANNA: at(1)}
+        assert known.people == {ANNA: report(1, 5, 6, 7, 8)}
+        assert known.devices == {"jetson_1": at(3)}
 
     def test_it_takes_more_people_than_one_select(self, store: Store) -> None:
         keys = [("jetson_1", str(number)) for number in range(2_500)]
         write(store, {key: report(1) for key in keys})
         with store.transaction() as transaction:
-            known = transaction.known(keys)
+            known = transaction.known([batch(2, *(person for _, person in keys))])
 
-        assert known == dict.fromkeys(keys, at(1))
+        assert known.people == dict.fromkeys(keys, report(1))
 
     def test_it_takes_more_people_than_a_statement_may_have_variables(self, sqlite_url: str) -> None:
         engine = writer_engine(sqlite_url)
         upgrade(engine)
         with Store(engine).transaction() as transaction:
-            known = transaction.known([("jetson_1", str(number)) for number in range(40_000)])
+            known = transaction.known([batch(0, *map(str, range(40_000)))])
         engine.dispose()
 
-        assert known == {}
+        assert known == Known({}, {})
 
     def test_nobody_is_known_of_nobody(self, store: Store) -> None:
         with store.transaction() as transaction:
-            assert transaction.known([]) == {}
+            assert transaction.known([]) == Known({}, {})
 
 
 def test_a_long_write_is_interrupted_now_and_then(
@@ -264,12 +271,12 @@ def test_a_long_write_is_interrupted_now_and_then(
     interruptions: list[None] = []
     people = {("jetson_1", str(number)): report(number) for number in range(7)}
     with store.transaction() as transaction:
-        transaction.write(Folded(people, {}, []), between=lambda: interruptions.append(None))
+        transaction.write(group(people), between=lambda: interruptions.append(None))
     with store.transaction() as transaction:
-        stored = transaction.known(people)
+        stored = transaction.known([batch(9, *map(str, range(7)))])
 
     assert len(interruptions) == 2
-    assert stored.keys() == people.keys()
+    assert stored.people.keys() == people.keys()
 
 
 def rejected(number: int, payload: bytes = b"x") -> Rejected:
@@ -378,7 +385,7 @@ class TestTransaction:
     def test_what_raises_is_rolled_back_as_a_whole(self, store: Store, engine: Engine) -> None:
         def fail() -> None:
             with store.transaction() as transaction:
-                transaction.write(Folded({ANNA: report(0)}, {"jetson_1": at(0)}, []))
+                transaction.write(group({ANNA: report(0)}, {"jetson_1": at(0)}))
                 transaction.reject([rejected(0)])
                 raise RuntimeError("a bug")
 
@@ -483,7 +490,7 @@ class TestTemporary:
             with store.transaction() as transaction:
                 with other.begin() as connection:
                     connection.execute(everybody_else)
-                transaction.write(Folded({ANNA: report(0)}, {}, []))
+                transaction.write(group({ANNA: report(0)}))
 
         with pytest.raises(OperationalError) as caught:
             write_while_the_server_cuts()

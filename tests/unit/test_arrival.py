@@ -16,12 +16,12 @@ def at(seconds: float) -> datetime:
 
 
 def believed(stamp: datetime, device_id: str = "jetson_1") -> Batch:
-    return Batch(device_id, stamp, {})
+    return Batch(device_id, stamp, {}, NOON)
 
 
 def replaced(arrival: datetime, device_id: str = "jetson_1") -> Batch:
     """A batch of a clock that cannot be right, which got the time of its arrival."""
-    return Batch(device_id, arrival, {}, clock_skew=timedelta(days=-20_000))
+    return Batch(device_id, arrival, {}, arrival, clock_skew=timedelta(days=-20_000))
 
 
 def test_a_batch_with_a_right_clock_stays_as_it_is() -> None:

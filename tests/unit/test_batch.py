@@ -28,7 +28,7 @@ def stamped(text: str) -> Batch:
 
 class TestPayload:
     def test_the_documented_payload_is_read(self) -> None:
-        assert read(EXAMPLE) == Batch("jetson_1", STAMP, read(EXAMPLE).people)
+        assert read(EXAMPLE) == Batch("jetson_1", STAMP, read(EXAMPLE).people, RECEIVED_AT)
         assert {person: _values(c) for person, c in read(EXAMPLE).people.items()} == {"1": (123.5, 20.0, 10.0, 0.0)}
 
     def test_neutral_is_read_where_a_device_sends_it(self) -> None:

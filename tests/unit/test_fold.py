@@ -5,7 +5,7 @@ from datetime import UTC, datetime, timedelta
 from hypothesis import given
 from hypothesis import strategies as st
 
-from emotion_daemon.fold import Folded, PersonKey, Report, fold
+from emotion_daemon.fold import Folded, Known, PersonKey, Report, fold
 from shared.batch import Batch, Cumulative
 
 NOON = datetime(2025, 11, 14, 12, 0, tzinfo=UTC)
@@ -17,66 +17,75 @@ def at(seconds: float) -> datetime:
 
 def batch(seconds: float, device_id: str = "jetson_1", **happy: float) -> Batch:
     """A batch stamped `seconds` after noon, in which each named person has been happy for so long."""
-    return Batch(device_id, at(seconds), {person: Cumulative(happy=value) for person, value in happy.items()})
+    return Batch(
+        device_id, at(seconds), {person: Cumulative(happy=value) for person, value in happy.items()}, at(seconds)
+    )
 
 
 ANNA: PersonKey = ("jetson_1", "anna")
 
 
+def known(**seconds: float) -> Known:
+    """Who was last seen how many seconds after noon."""
+    return Known({("jetson_1", person): Report(Cumulative(), at(last_seen)) for person, last_seen in seconds.items()})
+
+
 def test_no_batches_change_nothing() -> None:
-    assert fold([]) == Folded({}, {}, [])
+    folded = fold([])
+
+    assert (folded.people, folded.devices, list(folded.minutes.rows()), folded.updated_counts) == ({}, {}, [], [])
 
 
 def test_a_person_has_what_the_batch_says_and_its_stamp() -> None:
     folded = fold([batch(0, anna=1)])
 
-    assert folded.people == {ANNA: Report(Cumulative(happy=1), at(0))}
+    assert said(folded.people) == {ANNA: (Cumulative(happy=1), at(0))}
 
 
 def test_the_newest_of_several_batches_counts() -> None:
     folded = fold([batch(0, anna=1), batch(1, anna=2), batch(2, anna=3)])
 
-    assert folded.people == {ANNA: Report(Cumulative(happy=3), at(2))}
+    assert said(folded.people) == {ANNA: (Cumulative(happy=3), at(2))}
     assert folded.updated_counts == [1, 1, 1]
 
 
 def test_a_late_batch_changes_nothing() -> None:
     folded = fold([batch(2, anna=3), batch(1, anna=2)])
 
-    assert folded.people == {ANNA: Report(Cumulative(happy=3), at(2))}
+    assert said(folded.people) == {ANNA: (Cumulative(happy=3), at(2))}
     assert folded.updated_counts == [1, 0]
 
 
 def test_a_batch_later_than_what_is_stored_changes_the_person() -> None:
-    folded = fold([batch(2, anna=3)], {ANNA: at(1)})
+    folded = fold([batch(2, anna=3)], known(anna=1))
 
-    assert folded.people == {ANNA: Report(Cumulative(happy=3), at(2))}
+    assert said(folded.people) == {ANNA: (Cumulative(happy=3), at(2))}
 
 
 def test_a_batch_older_than_what_is_stored_changes_nothing() -> None:
-    folded = fold([batch(1, anna=3)], {ANNA: at(2)})
+    folded = fold([batch(1, anna=3)], known(anna=2))
 
-    assert folded.people == {}
+    assert said(folded.people) == {}
     assert folded.updated_counts == [0]
 
 
 def test_a_batch_as_old_as_what_is_stored_is_applied_again() -> None:
-    folded = fold([batch(2, anna=3)], {ANNA: at(2)})
+    folded = fold([batch(2, anna=3)], known(anna=2))
 
-    assert folded.people == {ANNA: Report(Cumulative(happy=3), at(2))}
+    assert said(folded.people) == {ANNA: (Cumulative(happy=3), at(2))}
     assert folded.updated_counts == [1]
 
 
 def test_of_two_batches_with_one_stamp_the_last_to_arrive_counts() -> None:
     folded = fold([batch(0, anna=1), batch(0, anna=2)])
 
-    assert folded.people == {ANNA: Report(Cumulative(happy=2), at(0))}
+    assert said(folded.people) == {ANNA: (Cumulative(happy=2), at(0))}
 
 
 def test_one_microsecond_decides() -> None:
     folded = fold([batch(0.000001, anna=2), batch(0, anna=1)])
 
-    assert folded.people == {ANNA: Report(Cumulative(happy=2), at(0.000001))}
+    assert said(folded.people) == {ANNA: (Cumulative(happy=2), at(0.000001))}
 
 
 def test_a_counter_that_started_again_is_stored_as_it_is() -> None:
@@ -88,32 +97,32 @@ def test_a_counter_that_started_again_is_stored_as_it_is() -> None:
 def test_a_batch_says_nothing_about_who_is_not_in_it() -> None:
     folded = fold([batch(0, anna=1), batch(1, bert=2)])
 
-    assert folded.people[ANNA] == Report(Cumulative(happy=1), at(0))
+    assert said(folded.people)[ANNA] == (Cumulative(happy=1), at(0))
 
 
 def test_the_same_person_id_on_two_devices_is_two_people() -> None:
     folded = fold([batch(0, "a", anna=1), batch(1, "b", anna=2)])
 
-    assert folded.people == {
-        ("a", "anna"): Report(Cumulative(happy=1), at(0)),
-        ("b", "anna"): Report(Cumulative(happy=2), at(1)),
+    assert said(folded.people) == {
+        ("a", "anna"): (Cumulative(happy=1), at(0)),
+        ("b", "anna"): (Cumulative(happy=2), at(1)),
     }
 
 
 def test_an_empty_batch_moves_its_device_and_counts_nobody() -> None:
     folded = fold([batch(5)])
 
-    assert folded == Folded({}, {"jetson_1": at(5)}, [0])
+    assert (folded.people, folded.devices, folded.updated_counts) == ({}, {"jetson_1": batch(5)}, [0])
 
 
 def test_a_late_batch_does_not_move_its_device_back() -> None:
     folded = fold([batch(5), batch(3)])
 
-    assert folded.devices == {"jetson_1": at(5)}
+    assert folded.devices == {"jetson_1": batch(5)}
 
 
 def test_the_count_is_of_the_people_who_changed() -> None:
-    folded = fold([batch(1, anna=1, bert=1, carl=1)], {ANNA: at(2), ("jetson_1", "bert"): at(0)})
+    folded = fold([batch(1, anna=1, bert=1, carl=1)], known(anna=2, bert=0))
 
     assert folded.updated_counts == [2]
 
@@ -125,7 +134,8 @@ _people = st.dictionaries(
     st.builds(Cumulative, happy=st.floats(0, 1e6), sad=st.floats(0, 1e6)),
     max_size=3,
 )
-_batches = st.lists(st.builds(Batch, st.sampled_from(["a", "b"]), st.integers(0, 5).map(at), _people), max_size=12)
+_stamps = st.integers(0, 5).map(at)
+_batches = st.lists(st.builds(Batch, st.sampled_from(["a", "b"]), _stamps, _people, st.just(at(9))), max_size=12)
 
 Table = dict[PersonKey, Report]
 
@@ -146,17 +156,23 @@ def apply_one_by_one(batches: list[Batch], table: Table) -> tuple[Table, list[in
     return table, counts
 
 
-def stamps(table: Table) -> dict[PersonKey, datetime]:
-    return {key: report.last_seen for key, report in table.items()}
+def said(table: Table) -> dict[PersonKey, tuple[Cumulative, datetime]]:
+    """What devices have said: without the time that people may still make up for."""
+    return {key: (report.cumulative, report.last_seen) for key, report in table.items()}
+
+
+def knowing(folded: Folded) -> Known:
+    """What is known when a group was committed."""
+    return Known(folded.people, {device_id: batch.timestamp for device_id, batch in folded.devices.items()})
 
 
 @given(_batches, _batches)
 def test_folding_equals_applying_batch_after_batch(earlier: list[Batch], batches: list[Batch]) -> None:
     table, _ = apply_one_by_one(earlier, {})
     expected, counts = apply_one_by_one(batches, table)
-    folded = fold(batches, stamps(table))
+    folded = fold(batches, Known(table))
 
-    assert table | folded.people == expected
+    assert said(table | folded.people) == said(expected)
     assert folded.updated_counts == counts
 
 
@@ -164,7 +180,7 @@ def test_folding_equals_applying_batch_after_batch(earlier: list[Batch], batches
 def test_where_a_stream_is_cut_into_groups_makes_no_difference(batches: list[Batch], cut: int) -> None:
     whole = fold(batches)
     first = fold(batches[:cut])
-    second = fold(batches[cut:], stamps(first.people))
+    second = fold(batches[cut:], knowing(first))
 
     assert first.people | second.people == whole.people
     assert first.updated_counts + second.updated_counts == whole.updated_counts
@@ -172,23 +188,23 @@ def test_where_a_stream_is_cut_into_groups_makes_no_difference(batches: list[Bat
 
 @given(_batches)
 def test_a_group_that_comes_again_changes_nothing(batches: list[Batch]) -> None:
-    once = fold(batches).people
-    again = fold(batches, stamps(once)).people
+    once = fold(batches)
+    again = fold(batches, knowing(once))
 
-    assert once | again == once
+    assert said(once.people | again.people) == said(once.people)
 
 
 @given(_batches)
 def test_devices_have_their_newest_stamp_whatever_the_order(batches: list[Batch]) -> None:
     folded = fold(reversed(batches))
 
-    assert folded.devices == {
+    assert {device_id: newest.timestamp for device_id, newest in folded.devices.items()} == {
         device_id: max(one.timestamp for one in batches if one.device_id == device_id)
         for device_id in {one.device_id for one in batches}
     }
 
 
 def test_known_people_who_are_not_in_a_batch_are_not_written() -> None:
-    folded = fold([batch(1, anna=1)], {("jetson_1", "bert"): at(0)})
+    folded = fold([batch(1, anna=1)], known(bert=0))
 
     assert folded.people.keys() == {ANNA}

@@ -739,7 +739,7 @@ class CursedStore(Store):
     @contextmanager
     def transaction(self) -> Iterator[Transaction]:
         with self._engine.begin() as connection:
-            transaction = CursedTransaction(connection, self._statements, latest=datetime.now(UTC))
+            transaction = CursedTransaction(connection, self._statements, self._rows, latest=datetime.now(UTC))
             transaction.error = self._error
             yield transaction
 

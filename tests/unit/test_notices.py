@@ -20,7 +20,7 @@ def _everything_is_logged(caplog: pytest.LogCaptureFixture) -> None:
 def batch(
     device_id: str = "jetson_1", *, people: int = 2, skew: timedelta | None = None, ignored: str | None = None
 ) -> Batch:
-    return Batch(device_id, STAMP, {str(number): Cumulative() for number in range(people)}, skew, ignored)
+    return Batch(device_id, STAMP, {str(number): Cumulative() for number in range(people)}, STAMP, skew, ignored)
 
 
 def test_the_first_batch_of_a_device_is_a_line_and_later_ones_are_not(caplog: pytest.LogCaptureFixture) -> None:

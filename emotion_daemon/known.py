@@ -1,0 +1,153 @@
+"""What is stored of the people and devices that a group is about: read from the database, or remembered.
+
+To read it for each group would cost more than all else. The daemon is the only writer of its SQLite file, so what it
+committed last is still there, unless SQLite's `data_version` says that somebody else has committed since. On
+PostgreSQL several daemons may write, and get the same batches: there the devices' rows are locked, and all is read.
+"""
+
+import json
+from collections.abc import Collection, Iterator, Sequence
+from datetime import datetime
+from typing import Any, TypeVar
+
+from sqlalchemy import ARRAY, Connection, FromClause, Text, bindparam, func, select
+from sqlalchemy.dialects import postgresql
+
+from emotion_daemon.fold import Folded, Known, PersonKey, Report
+from shared.batch import Batch, Cumulative
+from shared.schema import device, person_emotion
+
+MAX_REMEMBERED = 100_000
+"""How many people are remembered, and how many devices: 45 MB."""
+
+_ROWS_A_SELECT = 1_000
+
+_REPORT = (
+    person_emotion.c.device_id,
+    person_emotion.c.person_id,
+    person_emotion.c.time_happy,
+    person_emotion.c.time_sad,
+    person_emotion.c.time_angry,
+    person_emotion.c.time_neutral,
+    person_emotion.c.last_seen,
+)
+
+
+class KnownRows:
+    """Reads what is known, and remembers it where `alone` says that nobody else writes.
+
+    What only this process knows, a person's spare time, is remembered in any case.
+    """
+
+    def __init__(self, *, alone: bool) -> None:
+        self._alone = alone
+        self._people: dict[PersonKey, Report] = {}
+        self._devices: dict[str, datetime] = {}
+        self._version = -1
+        self._latest: datetime | None = None
+
+    def read(self, connection: Connection, batches: Collection[Batch], *, latest: datetime) -> Known:
+        """What is stored of everybody in `batches`, and of others.
+
+        What has a later stamp than `latest` was written under a wrong clock, and is not known. To be called in the
+        transaction that writes.
+        """
+        self._look_for_others(connection, latest)
+        devices = {batch.device_id for batch in batches}
+        people: set[PersonKey] = set()
+        for batch in batches:
+            people.update((batch.device_id, person_id) for person_id in batch.people)
+        if self._alone:
+            devices -= self._devices.keys()
+            people -= self._people.keys()
+        else:
+            self._devices.clear()
+            _lock_devices(connection, sorted(devices))
+        self._read_devices(connection, sorted(devices), latest)
+        self._read_people(connection, sorted(people), latest)
+        return Known(self._people, self._devices)
+
+    def committed(self, folded: Folded) -> None:
+        """What was folded over that is stored now."""
+        self._people.update(folded.people)
+        self._devices.update((device_id, batch.timestamp) for device_id, batch in folded.devices.items())
+        if len(self._people) > MAX_REMEMBERED:
+            self._forget_who_left()
+        if len(self._devices) > MAX_REMEMBERED:
+            self.forget()
+
+    def forget(self) -> None:
+        """Nobody knows any more what is stored: read it anew."""
+        self._people.clear()
+        self._devices.clear()
+
+    def _look_for_others(self, connection: Connection, latest: datetime) -> None:
+        if self._latest is not None and latest < self._latest:  # the clock was set back: some of it cannot be right
+            self.forget()
+        self._latest = latest
+        if self._alone:
+            version = connection.exec_driver_sql("PRAGMA data_version").scalar_one()
+            if version != self._version:
+                self.forget()
+            self._version = version
+
+    def _read_devices(self, connection: Connection, wanted: Sequence[str], latest: datetime) -> None:
+        for part in _parts(wanted):
+            query = select(device.c.device_id, device.c.updated_at).where(
+                device.c.device_id.in_(part), device.c.updated_at <= latest
+            )
+            self._devices.update({device_id: stamp for device_id, stamp in connection.execute(query)})
+
+    def _read_people(self, connection: Connection, wanted: Sequence[PersonKey], latest: datetime) -> None:
+        row = person_emotion.c
+        for part in _parts(wanted):
+            keys, values = _keys(connection, part)
+            same = (keys.c.device_id == row.device_id) & (keys.c.person_id == row.person_id)
+            query = select(*_REPORT).select_from(keys).join(person_emotion, same).where(row.last_seen <= latest)
+            before = {key: self._people.pop(key) for key in part if key in self._people}
+            for device_id, person_id, happy, sad, angry, neutral, last_seen in connection.execute(query, values):
+                key = (device_id, person_id)
+                remembered = before.get(key)
+                spare = remembered.spare if remembered is not None and remembered.last_seen == last_seen else 0.0
+                self._people[key] = Report(Cumulative(happy, sad, angry, neutral), last_seen, spare)
+
+    def _forget_who_left(self) -> None:
+        """Whoever was not in the newest batch of a device, or everybody where that is not half of them."""
+        newest = self._devices
+        in_view = {key: report for key, report in self._people.items() if newest.get(key[0]) == report.last_seen}
+        self._people = in_view if len(in_view) < MAX_REMEMBERED // 2 else {}
+
+
+_Row = TypeVar("_Row")
+
+
+def _parts(rows: Sequence[_Row]) -> Iterator[Sequence[_Row]]:
+    for start in range(0, len(rows), _ROWS_A_SELECT):
+        yield rows[start : start + _ROWS_A_SELECT]
+
+
+def _lock_devices(connection: Connection, devices: Sequence[str]) -> None:
+    """Have other daemons wait that write the same devices: in one order, so that none waits in a circle."""
+    insert = postgresql.insert(device).on_conflict_do_nothing()
+    for part in _parts(devices):
+        connection.execute(insert, [{"device_id": device_id} for device_id in part])
+        rows = select(device.c.device_id).where(device.c.device_id.in_(part)).order_by(device.c.device_id)
+        connection.execute(rows.with_for_update()).all()
+
+
+def _keys(connection: Connection, keys: Sequence[PersonKey]) -> tuple[FromClause, dict[str, Any]]:
+    """A table of `keys`, and the parameters of the statement that it stands in.
+
+    Exactly these: two lists of ids, one of devices and one of people, would also bring everybody else they name
+    together. PostgreSQL reads a whole table for a list of pairs.
+    """
+    if connection.dialect.name == "sqlite":
+        pairs = func.json_each(bindparam("keys")).table_valued("value").c.value
+        columns = (
+            func.json_extract(pairs, f"$[{at}]").label(name) for at, name in enumerate(("device_id", "person_id"))
+        )
+        return select(*columns).subquery(), {"keys": json.dumps(keys, ensure_ascii=False)}
+    texts = (bindparam(name, type_=ARRAY(Text)) for name in ("devices", "people"))
+    table = func.unnest(*texts).table_valued("device_id", "person_id").render_derived()
+    devices, people = zip(*keys, strict=True)
+    return table, {"devices": list(devices), "people": list(people)}
