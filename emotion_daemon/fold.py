@@ -5,6 +5,8 @@ from datetime import datetime
 from types import MappingProxyType
 from typing import NamedTuple
 
+import msgspec
+
 from emotion_daemon.history import LONGEST_GAP, SLACK, Minutes, increment
 from shared.batch import Batch, Cumulative
 
@@ -12,7 +14,7 @@ PersonKey = tuple[str, str]
 """(device id, person id)"""
 
 
-class Report(NamedTuple):
+class Report(msgspec.Struct, frozen=True, gc=False):
     """What a device said last about one person; `last_seen` is the stamp of the batch that said it.
 
     `spare` are the seconds that may still be made up for: see `history.SLACK`. Nobody stores them.
@@ -62,6 +64,7 @@ def fold(batches: Iterable[Batch], known: Known = _NOTHING_KNOWN) -> Folded:
     updated_counts = []
     late = False
     cut: dict[str, float] = {}
+    changed, stored = people.get, known.people.get
     for batch in batches:
         device_id, stamp = batch.device_id, batch.timestamp
         newest = devices.get(device_id)
@@ -73,28 +76,36 @@ def fold(batches: Iterable[Batch], known: Known = _NOTHING_KNOWN) -> Folded:
             devices[device_id] = batch
             if previous is not None:
                 since, gap = previous, min((stamp - previous).total_seconds(), LONGEST_GAP)
+        longest = gap + SLACK
         updated = 0
         happy = sad = angry = neutral = beyond = 0.0
         for person_id, cumulative in batch.people.items():
             key = (device_id, person_id)
-            report = people.get(key) or known.people.get(key)
+            report = changed(key) or stored(key)
             if report is None:
                 # Nobody knows since when: at most since the batch before, which did not have this person.
-                added = increment(cumulative, _NO_TIME, allowed=gap)
-            elif report.last_seen <= stamp:
-                passed = gap if report.last_seen == previous else (stamp - report.last_seen).total_seconds()
-                added = increment(cumulative, report.cumulative, allowed=min(report.spare + passed, gap + SLACK))
+                before, allowed = _NO_TIME, gap
             else:
-                continue
-            people[key] = Report(cumulative, stamp, added.spare)
-            happy, sad = happy + added.happy, sad + added.sad
-            angry, neutral = angry + added.angry, neutral + added.neutral
-            beyond += added.cut
+                before, allowed = report.cumulative, report.spare
+                if report.last_seen is since:  # in the batch before: what most are spares them a subtraction
+                    allowed += gap
+                elif report.last_seen <= stamp:
+                    allowed += (stamp - report.last_seen).total_seconds()
+                else:
+                    continue
+                if allowed > longest:
+                    allowed = longest
+            more_happy, more_sad, more_angry, more_neutral, spare, cut_off = increment(cumulative, before, allowed)
+            people[key] = Report(cumulative, stamp, spare)
+            happy += more_happy
+            sad += more_sad
+            angry += more_angry
+            neutral += more_neutral
+            beyond += cut_off
             updated += 1
         updated_counts.append(updated)
         if updated:
-            minutes.seen(device_id, stamp, len(batch.people))
-            minutes.add(device_id, since, stamp, (happy, sad, angry, neutral))
+            minutes.add(device_id, since, stamp, (happy, sad, angry, neutral), len(batch.people))
         if beyond and previous is not None:
             cut[device_id] = cut.get(device_id, 0.0) + beyond
     stamped = not late and all(batch.timestamp != known.devices.get(each) for each, batch in devices.items())

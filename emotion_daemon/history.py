@@ -7,7 +7,7 @@ comes back leave no spike. Over all batches a person is never given more time th
 
 from collections.abc import Iterator
 from datetime import datetime, timedelta
-from typing import NamedTuple, TypeAlias
+from typing import TypeAlias
 
 from shared.batch import Cumulative
 
@@ -23,25 +23,14 @@ ROUNDING = 0.001
 MinuteRow: TypeAlias = tuple[str, datetime, float, float, float, float, int]
 """Device id, the minute's beginning as aware UTC, seconds of happy, sad, angry and neutral, the most people."""
 
+Increment: TypeAlias = tuple[float, float, float, float, float, float]
+"""Seconds that one person has shown happy, sad, angry and neutral since the report before, as far as that is possible;
+how much more there was time for, up to SLACK; and how much was cut off."""
+
 _MINUTE = 60.0
-_NOTHING = Cumulative()
 
 
-class Increment(NamedTuple):
-    """Seconds that one person has shown each emotion since the report before, as far as that is possible.
-
-    `spare` is how much more there was time for, up to SLACK; `cut` what was beyond it.
-    """
-
-    happy: float
-    sad: float
-    angry: float
-    neutral: float
-    spare: float
-    cut: float
-
-
-def increment(new: Cumulative, old: Cumulative, *, allowed: float) -> Increment:
+def increment(new: Cumulative, old: Cumulative, allowed: float) -> Increment:
     """What `new` says beyond `old`, at most `allowed` seconds in all.
 
     If any emotion of `new` is lower the device counts anew, and all of `new` was added.
@@ -56,9 +45,9 @@ def increment(new: Cumulative, old: Cumulative, *, allowed: float) -> Increment:
     shown = happy + sad + angry + neutral
     if shown <= allowed:
         spare = allowed - shown
-        return Increment(happy, sad, angry, neutral, spare if spare < SLACK else SLACK, 0.0)
+        return happy, sad, angry, neutral, spare if spare < SLACK else SLACK, 0.0
     share = allowed / shown
-    return Increment(happy * share, sad * share, angry * share, neutral * share, 0.0, shown - allowed)
+    return happy * share, sad * share, angry * share, neutral * share, 0.0, shown - allowed
 
 
 class Minutes:
@@ -68,25 +57,28 @@ class Minutes:
         self._gathered: dict[tuple[str, datetime], list[float]] = {}
         self._long: list[tuple[str, datetime, datetime, tuple[float, float, float, float]]] = []
 
-    def seen(self, device_id: str, stamp: datetime, people: int) -> None:
-        """At `stamp` so many people were in view."""
-        if people:
-            row = self._row(device_id, stamp.replace(second=0, microsecond=0))
-            if row[4] < people:
-                row[4] = people
+    def add(
+        self,
+        device_id: str,
+        since: datetime,
+        until: datetime,
+        seconds: tuple[float, float, float, float],
+        people: int,
+    ) -> None:
+        """From `since` to `until` so many `seconds` of each emotion were shown, nobody knows when: evenly.
 
-    def add(self, device_id: str, since: datetime, until: datetime, seconds: tuple[float, float, float, float]) -> None:
-        """`seconds` of happy, sad, angry and neutral were shown from `since` to `until`, nobody knows when: evenly.
-
-        Of more than LONGEST_GAP only the end counts.
+        At `until` so many `people` were in view. Of more than LONGEST_GAP only the end counts.
         """
         minute = until.replace(second=0, microsecond=0)
+        row = self._row(device_id, minute)
+        if row[4] < people:
+            row[4] = people
         if since >= minute:
-            _add(self._row(device_id, minute), seconds, 1.0)
+            _add(row, seconds, 1.0)
         elif (until - since).total_seconds() <= _MINUTE:
             before = (minute - since).total_seconds() / (until - since).total_seconds()
             _add(self._row(device_id, minute - timedelta(minutes=1)), seconds, before)
-            _add(self._row(device_id, minute), seconds, 1.0 - before)
+            _add(row, seconds, 1.0 - before)
         else:
             self._long.append((device_id, max(since, until - timedelta(seconds=LONGEST_GAP)), until, seconds))
 

@@ -8,6 +8,7 @@ PostgreSQL several daemons may write, and get the same batches: there the device
 import json
 from collections.abc import Collection, Iterator, Sequence
 from datetime import datetime
+from itertools import repeat
 from typing import Any, TypeVar
 
 from sqlalchemy import ARRAY, Connection, FromClause, Text, bindparam, func, select
@@ -56,7 +57,7 @@ class KnownRows:
         devices = {batch.device_id for batch in batches}
         people: set[PersonKey] = set()
         for batch in batches:
-            people.update((batch.device_id, person_id) for person_id in batch.people)
+            people.update(zip(repeat(batch.device_id), batch.people, strict=False))
         if self._alone:
             devices -= self._devices.keys()
             people -= self._people.keys()

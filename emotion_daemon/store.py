@@ -3,6 +3,7 @@
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
+from functools import cache
 from itertools import islice
 from sqlite3 import (
     SQLITE_BUSY,
@@ -15,12 +16,13 @@ from sqlite3 import (
 )
 from typing import Any, NamedTuple
 
+from msgspec.structs import astuple
 from sqlalchemy import Connection, Engine, Table, bindparam, case, delete, func, insert, select
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import DataError, DBAPIError, IntegrityError, InterfaceError, OperationalError
 
 from emotion_daemon.database_file import FileGuard
-from emotion_daemon.fold import Folded, Known, PersonKey
+from emotion_daemon.fold import Folded, Known
 from emotion_daemon.known import KnownRows
 from shared.batch import EMOTIONS, MAX_CLOCK_SKEW, Batch
 from shared.schema import (
@@ -107,22 +109,17 @@ class Transaction:
         `between` is called after every few thousand rows: so long a write must not stop everything else.
         """
         statements = self._statements
-        latest = statements.stamp(self._latest)
-        stamps = {seen: statements.stamp(seen) for seen in _stamps(folded)}
+        stamp = cache(statements.stamp)  # a batch's people share one, and its conversion costs as much as storing a row
+        latest = stamp(self._latest)
         # In one order for everybody: several daemons on one PostgreSQL must not wait for each other in a circle.
-        people = (
-            (device_id, person_id, c.happy, c.sad, c.angry, c.neutral, stamps[last_seen], latest)
-            for (device_id, person_id), (c, last_seen, _) in sorted(folded.people.items(), key=_by_key)
-        )
+        reports = ((key, folded.people[key]) for key in sorted(folded.people))
+        people = ((*key, *astuple(report.cumulative), stamp(report.last_seen), latest) for key, report in reports)
         batches = sorted(folded.devices.items())
-        devices = ((device_id, stamps[batch.timestamp], latest) for device_id, batch in batches)
+        devices = ((device_id, stamp(batch.timestamp), latest) for device_id, batch in batches)
         states = (
-            (device_id, stamps[batch.received_at], len(batch.people), _skew(batch)) for device_id, batch in batches
+            (device_id, stamp(batch.received_at), len(batch.people), _skew(batch)) for device_id, batch in batches
         )
-        minutes = (
-            (device_id, statements.stamp(minute), *seconds, most_people)
-            for device_id, minute, *seconds, most_people in folded.minutes.rows()
-        )
+        minutes = ((device_id, stamp(minute), *shown) for device_id, minute, *shown in folded.minutes.rows())
         for statement, rows in (
             (statements.upsert_person, people),
             (statements.upsert_device, devices),
@@ -289,21 +286,9 @@ def refusal(error: Exception) -> str:
     return f"the database refused it: {type(error).__name__}"
 
 
-def _stamps(folded: Folded) -> set[datetime]:
-    """Each stamp once: a batch's people share one, and its conversion costs as much as storing a row."""
-    stamps = {report.last_seen for report in folded.people.values()}
-    for batch in folded.devices.values():
-        stamps |= {batch.timestamp, batch.received_at}
-    return stamps
-
-
 def _skew(batch: Batch) -> float:
     """Seconds that the device's clock was ahead of the arrival."""
     return (batch.timestamp - batch.received_at if batch.clock_skew is None else batch.clock_skew).total_seconds()
-
-
-def _by_key(item: tuple[PersonKey, Any]) -> PersonKey:
-    return item[0]
 
 
 class _Statements:

@@ -5,6 +5,7 @@ from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 from math import fsum
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -54,7 +55,7 @@ class Daemon:
 
     def restart(self) -> None:
         """A new process: what is stored is known, the time that people may make up for is not."""
-        self._people = {key: report._replace(spare=0.0) for key, report in self._people.items()}
+        self._people = {key: msgspec.structs.replace(report, spare=0.0) for key, report in self._people.items()}
 
     @property
     def shown(self) -> float:
