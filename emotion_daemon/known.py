@@ -64,8 +64,11 @@ class KnownRows:
         else:
             self._devices.clear()
             _lock_devices(connection, sorted(devices))
-        self._read_devices(connection, sorted(devices), latest)
-        self._read_people(connection, sorted(people), latest)
+        new = devices - self._read_devices(connection, sorted(devices), latest)
+        for key in people if new else ():
+            if key[0] in new:
+                self._people.pop(key, None)
+        self._read_people(connection, sorted(key for key in people if key[0] not in new), latest)
         return Known(self._people, self._devices)
 
     def committed(self, folded: Folded) -> None:
@@ -92,12 +95,18 @@ class KnownRows:
                 self.forget()
             self._version = version
 
-    def _read_devices(self, connection: Connection, wanted: Sequence[str], latest: datetime) -> None:
+    def _read_devices(self, connection: Connection, wanted: Sequence[str], latest: datetime) -> set[str]:
+        """Returns those that ever sent a batch: of the others nobody is stored."""
+        found = set()
         for part in _parts(wanted):
             query = select(device.c.device_id, device.c.updated_at).where(
-                device.c.device_id.in_(part), device.c.updated_at <= latest
+                device.c.device_id.in_(part), device.c.updated_at.is_not(None)
             )
-            self._devices.update({device_id: stamp for device_id, stamp in connection.execute(query)})
+            for device_id, stamp in connection.execute(query):
+                found.add(device_id)
+                if stamp <= latest:
+                    self._devices[device_id] = stamp
+        return found
 
     def _read_people(self, connection: Connection, wanted: Sequence[PersonKey], latest: datetime) -> None:
         row = person_emotion.c

@@ -8,6 +8,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import closing
 from datetime import UTC, datetime, timedelta, timezone
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, example, given, settings
@@ -15,15 +16,16 @@ from hypothesis import strategies as st
 from sqlalchemy import Engine, event, select, text
 from sqlalchemy.exc import DBAPIError, IntegrityError, OperationalError, ProgrammingError
 
+from emotion_daemon import known as known_module
 from emotion_daemon import store as store_module
 from emotion_daemon.fold import Known, PersonKey, Report, fold
 from emotion_daemon.migrations import upgrade
-from emotion_daemon.store import KEPT_PAYLOAD, KEPT_TOPIC, LASTING, Rejected, Store, is_temporary
+from emotion_daemon.store import KEPT_PAYLOAD, KEPT_TOPIC, LASTING, Rejected, Status, Store, is_temporary
 from shared import database
 from shared.batch import Batch, Cumulative, DecodeError, decode
 from shared.database import sqlite_path, writer_engine
-from shared.schema import device, person_emotion, rejected_message
-from tests.databases import migrated
+from shared.schema import device, device_state, emotion_minute, person_emotion, rejected_message
+from tests.databases import disposing, migrated
 from tests.groups import group
 from tests.postgresql import PostgreSQL
 
@@ -57,6 +59,15 @@ def report(seconds: float, happy: float = 0, sad: float = 0, angry: float = 0, n
 
 def batch(seconds: float, *people: str) -> Batch:
     return Batch("jetson_1", at(seconds), dict.fromkeys(people, Cumulative()), at(seconds))
+
+
+def showing(seconds: float, *, happy: float = 0) -> Batch:
+    return Batch("jetson_1", at(seconds), {"anna": Cumulative(happy)}, at(seconds))
+
+
+def commit(store: Store, batches: list[Batch]) -> None:
+    with store.transaction() as transaction:
+        transaction.write(fold(batches, transaction.known(batches)))
 
 
 def people(engine: Engine) -> dict[PersonKey, Report]:
@@ -233,7 +244,191 @@ class TestDevices:
         assert devices(engine) == {"jetson_1": ("Hall", at(0))}
 
 
+def minutes(engine: Engine) -> dict[tuple[str, datetime], tuple[float, ...]]:
+    with engine.connect() as connection:
+        rows = connection.execute(select(emotion_minute)).all()
+    return {(row.device_id, row.minute): tuple(row)[2:] for row in rows}
+
+
+def states(engine: Engine) -> list[tuple[Any, ...]]:
+    with engine.connect() as connection:
+        return [tuple(row) for row in connection.execute(select(device_state).order_by(device_state.c.device_id))]
+
+
+class TestHistory:
+    def test_each_group_adds_to_its_minute(self, store: Store, engine: Engine) -> None:
+        for second in (0, 1, 2):
+            commit(store, [showing(second, happy=second), showing(second + 0.5, happy=second + 0.5)])
+
+        assert minutes(engine) == {("jetson_1", at(0)): (2.5, 0, 0, 0, 1)}
+
+    def test_the_most_people_stay(self, store: Store, engine: Engine) -> None:
+        commit(store, [batch(0, "anna", "bert")])
+        commit(store, [batch(1, "anna")])
+
+        assert minutes(engine) == {("jetson_1", at(0)): (0, 0, 0, 0, 2)}
+
+    def test_a_daemon_that_starts_again_goes_on_from_what_is_stored(self, store: Store, engine: Engine) -> None:
+        commit(store, [showing(0), showing(1, happy=1)])
+        commit(Store(engine), [showing(1, happy=1), showing(2, happy=2)])
+
+        assert minutes(engine) == {("jetson_1", at(0)): (2, 0, 0, 0, 1)}
+
+    def test_a_group_that_was_rolled_back_adds_nothing(self, store: Store, engine: Engine) -> None:
+        commit(store, [showing(0)])
+        group = [showing(1, happy=1)]
+
+        def fail() -> None:
+            with store.transaction() as transaction:
+                transaction.write(fold(group, transaction.known(group)))
+                raise RuntimeError("a bug")
+
+        with pytest.raises(RuntimeError, match="a bug"):
+            fail()
+        commit(store, group)
+
+        assert minutes(engine) == {("jetson_1", at(0)): (1, 0, 0, 0, 1)}
+
+    def test_a_day_of_silence_fills_a_day(self, store: Store, engine: Engine) -> None:
+        commit(store, [showing(0)])
+        commit(store, [showing(86_400, happy=86_400)])
+
+        assert len(minutes(engine)) == 1_440 + 1
+        assert sum(row[0] for row in minutes(engine).values()) == pytest.approx(86_400)
+
+    def test_two_daemons_on_one_postgresql_count_a_batch_once(self, postgresql: PostgreSQL) -> None:
+        url = postgresql.new_database()
+        with migrated(url) as engine, disposing(writer_engine(url)) as other:
+            stores = [Store(engine), Store(other)]
+            for second in range(4):
+                threads = [
+                    threading.Thread(target=commit, args=(each, [showing(second, happy=second)])) for each in stores
+                ]
+                for thread in threads:
+                    thread.start()
+                for thread in threads:
+                    thread.join()
+
+            assert minutes(engine) == {("jetson_1", at(0)): (3, 0, 0, 0, 1)}
+
+
+class TestStates:
+    def test_the_newest_batch_tells_how_a_device_is_doing(self, store: Store, engine: Engine) -> None:
+        commit(store, [Batch("jetson_1", at(1), {"anna": Cumulative()}, at(1.5))])
+
+        assert states(engine) == [("jetson_1", at(1.5), 1, -0.5, None, None)]
+
+    def test_a_late_batch_does_not(self, store: Store, engine: Engine) -> None:
+        commit(store, [Batch("jetson_1", at(5), {}, at(5))])
+        commit(store, [Batch("jetson_1", at(1), {"anna": Cumulative()}, at(9))])
+
+        assert states(engine) == [("jetson_1", at(5), 0, 0, None, None)]
+
+    def test_a_clock_that_cannot_be_right_is_told_by_how_much(self, store: Store, engine: Engine) -> None:
+        commit(store, [Batch("jetson_1", at(1), {}, at(1), clock_skew=timedelta(days=-1))])
+
+        assert states(engine) == [("jetson_1", at(1), 0, -86_400, None, None)]
+
+    def test_a_status_is_kept_beside_it(self, store: Store, engine: Engine) -> None:
+        commit(store, [Batch("jetson_1", at(1), {}, at(1))])
+        with store.transaction() as transaction:
+            transaction.write_statuses([Status("jetson_1", "online", at(0)), Status("jetson_1", "offline", at(2))])
+            transaction.write_statuses([Status("jetson_2", "online", at(3))])
+
+        assert states(engine) == [
+            ("jetson_1", at(1), 0, 0, "offline", at(2)),
+            ("jetson_2", None, None, None, "online", at(3)),
+        ]
+
+
 class TestKnown:
+    @pytest.fixture
+    def batches(self) -> list[Batch]:
+        return [batch(1, "anna")]
+
+    @pytest.fixture
+    def selects(self, engine: Engine) -> list[str]:
+        """What was read from the tables."""
+        asked: list[str] = []
+
+        def note(*parts: Any) -> None:
+            if "SELECT" in parts[2]:
+                asked.append(parts[2])
+
+        event.listen(engine, "before_cursor_execute", note)
+        return asked
+
+    def commit(self, store: Store, batches: list[Batch]) -> Known:
+        with store.transaction() as transaction:
+            known = transaction.known(batches)
+            before = Known(dict(known.people), dict(known.devices))
+            transaction.write(fold(batches, known))
+        return before
+
+    def test_what_was_committed_is_remembered_on_sqlite(
+        self, store: Store, engine: Engine, batches: list[Batch], selects: list[str]
+    ) -> None:
+        self.commit(store, batches)
+        selects.clear()
+        known = self.commit(store, [batch(2, "anna")])
+
+        assert known == Known({ANNA: report(1)}, {"jetson_1": at(1)})
+        assert (selects == []) == (engine.dialect.name == "sqlite")
+
+    def test_what_was_rolled_back_is_not(self, store: Store, batches: list[Batch]) -> None:
+        self.commit(store, batches)
+
+        def fail() -> None:
+            with store.transaction() as transaction:
+                transaction.write(fold([batch(5, "anna")], transaction.known([batch(5, "anna")])))
+                raise RuntimeError("a bug")
+
+        with pytest.raises(RuntimeError, match="a bug"):
+            fail()
+
+        assert self.commit(store, [batch(6, "anna")]) == Known({ANNA: report(1)}, {"jetson_1": at(1)})
+
+    def test_what_another_program_has_written_is_read(
+        self, store: Store, database_url: str, batches: list[Batch]
+    ) -> None:
+        self.commit(store, batches)
+        with disposing(writer_engine(database_url)) as other, other.begin() as connection:
+            connection.execute(person_emotion.update().values(time_happy=7.0))
+            connection.execute(device.update().values(updated_at=at(1.5)))
+
+        assert self.commit(store, [batch(2, "anna")]) == Known({ANNA: report(1, 7)}, {"jetson_1": at(1.5)})
+
+    def test_who_was_deleted_is_new(self, store: Store, database_url: str, batches: list[Batch]) -> None:
+        self.commit(store, batches)
+        with disposing(writer_engine(database_url)) as other, other.begin() as connection:
+            connection.execute(person_emotion.delete())
+            connection.execute(device.delete())
+
+        assert self.commit(store, [batch(2, "anna")]) == Known({}, {})
+
+    def test_a_clock_that_was_set_back_makes_it_read_all_again(self, engine: Engine) -> None:
+        now = at(7_200)
+        store = Store(engine, now=lambda: now)
+        self.commit(store, [batch(7_200, "anna")])
+        now = at(0)
+
+        assert self.commit(store, [batch(1, "anna")]) == Known({}, {})
+        assert people(engine) == {ANNA: report(1)}
+
+    def test_of_very_many_people_those_in_view_are_remembered(
+        self, store: Store, monkeypatch: pytest.MonkeyPatch, engine: Engine, selects: list[str]
+    ) -> None:
+        monkeypatch.setattr(known_module, "MAX_REMEMBERED", 10)
+        for second in range(9):
+            self.commit(store, [batch(second, "anna", str(second))])
+        self.commit(store, [batch(9, "anna", "9"), batch(10, "anna", "9")])
+        selects.clear()
+        known = self.commit(store, [batch(11, "anna", "1")])
+
+        assert (known.people[ANNA].last_seen, known.people[ANNA].spare) == (at(10), 2)
+        assert known.people["jetson_1", "1"] == report(1)
+        assert len(known.people) < 10
+
     def test_it_has_what_is_stored_of_those_in_the_group(self, store: Store) -> None:
         write(store, {ANNA: report(1, 5, 6, 7, 8), ("jetson_2", "anna"): report(2)}, {"jetson_1": at(3)})
         with store.transaction() as transaction:
@@ -244,7 +439,7 @@ class TestKnown:
 
     def test_it_takes_more_people_than_one_select(self, store: Store) -> None:
         keys = [("jetson_1", str(number)) for number in range(2_500)]
-        write(store, {key: report(1) for key in keys})
+        write(store, {key: report(1) for key in keys}, {"jetson_1": at(1)})
         with store.transaction() as transaction:
             known = transaction.known([batch(2, *(person for _, person in keys))])
 
@@ -271,7 +466,7 @@ def test_a_long_write_is_interrupted_now_and_then(
     interruptions: list[None] = []
     people = {("jetson_1", str(number)): report(number) for number in range(7)}
     with store.transaction() as transaction:
-        transaction.write(group(people), between=lambda: interruptions.append(None))
+        transaction.write(group(people, {"jetson_1": at(6)}), between=lambda: interruptions.append(None))
     with store.transaction() as transaction:
         stored = transaction.known([batch(9, *map(str, range(7)))])
 
