@@ -360,7 +360,8 @@ class Subscriber:
         self._note_expiry(getattr(properties, "SessionExpiryInterval", FOREVER))
         # A retained batch comes once, and not again at every reconnect (MQTT 5, 3.8.3.1).
         options = SubscribeOptions(qos=1, retainHandling=SubscribeOptions.RETAIN_SEND_IF_NEW_SUB)
-        client.subscribe([(topic, options) for topic in (self._topics.batch_filter, self._topics.status_filter)])
+        without_ours = SubscribeOptions(qos=1, noLocal=True, retainHandling=SubscribeOptions.RETAIN_SEND_IF_NEW_SUB)
+        client.subscribe([(self._topics.batch_filter, options), (self._topics.status_filter, without_ours)])
 
     def _note_expiry(self, seconds: int) -> None:
         if seconds != FOREVER and seconds != self._expiry:
@@ -377,16 +378,16 @@ class Subscriber:
         reasons: list[ReasonCode],
         properties: Properties | None,
     ) -> None:
-        batches, statuses = reasons
+        batches, *others = reasons
         if batches.value != 1:  # at QoS 0 the broker would forget what nobody has stored
             self._refusal = f"the broker refused the subscription to {self._topics.batch_filter}: {batches}"
             client.disconnect()
             return
-        if statuses.value != 1:
+        if any(reason.is_failure for reason in others):
             log.warning(
-                "the broker refused the subscription to %s: %s; whether a device is online is told by its batches only",
+                "the broker refused the subscription to %s: %s; only its batches tell whether a device is online",
                 self._topics.status_filter,
-                statuses,
+                others[0],
             )
         self._subscribed = True
         self._subscribed_since = self._heard_at = time.monotonic()

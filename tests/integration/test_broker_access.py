@@ -51,6 +51,16 @@ def test_a_batch_reaches_the_daemon_and_its_answer_the_device(site: Site) -> Non
         assert daemon.seen == [(TOPICS.batch(DEVICE), b"batch")]
 
 
+def test_the_daemon_hears_a_devices_presence_and_its_will(site: Site) -> None:
+    with site.client(DAEMON) as daemon:
+        daemon.subscribe(TOPICS.status_filter)
+        with site.client(DEVICE) as device:
+            device.publish(TOPICS.status(DEVICE), b"online")
+
+        wait_until(lambda: bool(daemon.seen), what="the daemon hears of the device")
+        assert daemon.seen == [(TOPICS.status(DEVICE), b"online")]
+
+
 def test_a_new_login_counts_at_once(site: Site) -> None:
     password = site.logins.add("jetson_9")
     with Intruder(site.broker, "jetson_9", password) as too_early:

@@ -543,6 +543,27 @@ def test_what_was_said_before_the_subscription_was_confirmed_is_not_lost_by_clos
     assert "emotion-daemon closed its connection" not in log
 
 
+def test_what_devices_say_of_themselves_arrives_and_what_it_says_itself_does_not(
+    broker: Broker, source: Subscriber, device: Client
+) -> None:
+    device.send(TOPICS.status("jetson_1"), b"online")
+    device.send(TOPICS.status("jetson_1"), b"offline")
+    messages = receive(source, 2)
+
+    assert [(message.topic, message.payload) for message in messages] == [
+        (TOPICS.status("jetson_1"), b"online"),
+        (TOPICS.status("jetson_1"), b"offline"),
+    ]
+
+
+def test_a_refused_subscription_to_presences_is_said_and_batches_go_on(caplog: pytest.LogCaptureFixture) -> None:
+    connack, suback = bytes.fromhex("2003000000"), bytes.fromhex("90050001000187")
+    with ScriptedBroker(connack, suback) as script, closing(subscribe(script.host, script.port)) as source:
+        connect(source)
+
+    assert "only its batches tell whether a device is online" in caplog.text
+
+
 def test_it_says_offline_when_it_closes_and_that_is_retained(broker: Broker) -> None:
     with closing(subscribe(broker.host, broker.port)) as source:
         connect(source)

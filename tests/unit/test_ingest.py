@@ -21,7 +21,7 @@ from emotion_daemon.ingest import STOP_PATIENCE_SECONDS, Ingest, LeftWithBrokerE
 from emotion_daemon.notices import Notices
 from emotion_daemon.store import Store, Transaction
 from shared.batch import Topics, encode
-from shared.schema import device, person_emotion, rejected_message
+from shared.schema import device, device_state, person_emotion, rejected_message
 from tests.databases import migrated
 from tests.fakes import FakeSource, Reply
 
@@ -74,6 +74,7 @@ def loop(
     store: Store,
     *,
     heartbeat: Heartbeat | None = None,
+    own_id: str = "",
     stopping: Callable[[], bool] = lambda: False,
     monotonic: Callable[[], float] = lambda: 0.0,
 ) -> Ingest:
@@ -83,6 +84,7 @@ def loop(
         topics=TOPICS,
         notices=Notices(now=0),
         heartbeat=heartbeat,
+        own_id=own_id,
         stopping=stopping,
         now=lambda: NOW,
         monotonic=monotonic,
@@ -232,6 +234,75 @@ class TestStep:
 
         assert happy(engine) == {("jetson_1", "anna"): 1.0}
         assert source.held == [batch(anna=1)]
+
+
+class TestStatus:
+    @pytest.fixture
+    def states(self, engine: Engine) -> Callable[[], dict[str, str | None]]:
+        def read() -> dict[str, str | None]:
+            with engine.connect() as connection:
+                rows = connection.execute(select(device_state.c.device_id, device_state.c.status)).all()
+            return {device_id: status for device_id, status in rows}
+
+        return read
+
+    @pytest.mark.parametrize(
+        ("payload", "status"), [(b"online", "online"), (b"offline", "offline"), (b"", None)], ids=str
+    )
+    def test_what_a_device_says_of_itself_is_kept(
+        self,
+        ingest: Ingest,
+        source: FakeSource,
+        states: Callable[[], dict[str, str | None]],
+        payload: bytes,
+        status: str | None,
+    ) -> None:
+        source.publish(TOPICS.status("jetson_1"), b"offline")
+        source.publish(TOPICS.status("jetson_1"), payload, retain=True)
+        ingest.step()
+
+        assert states() == {"jetson_1": status}
+        assert source.held == []
+
+    def test_it_makes_no_device_of_who_never_sent_a_batch(
+        self, ingest: Ingest, source: FakeSource, engine: Engine
+    ) -> None:
+        source.publish(TOPICS.status("jetson_1"), b"online")
+        ingest.step()
+
+        with engine.connect() as connection:
+            assert connection.execute(select(device)).all() == []
+
+    def test_anything_else_is_recorded_and_acknowledged(
+        self, ingest: Ingest, source: FakeSource, engine: Engine, states: Callable[[], dict[str, str | None]]
+    ) -> None:
+        source.publish(TOPICS.status("jetson_1"), b"fine")
+        ingest.step()
+
+        assert reasons(engine) == ["a status is online or offline, or empty to take it back"]
+        assert (states(), source.held) == ({}, [])
+
+    def test_a_topic_without_a_device_is_recorded(self, ingest: Ingest, source: FakeSource, engine: Engine) -> None:
+        source.publish("emotions/no device/status", b"online")
+        ingest.step()
+
+        assert [topic for topic, _ in rejected(engine)] == ["emotions/no device/status"]
+
+    def test_what_the_daemon_itself_says_is_not_a_devices(
+        self, source: FakeSource, engine: Engine, states: Callable[[], dict[str, str | None]]
+    ) -> None:
+        source.publish(TOPICS.status("emotion-daemon"), b"online", retain=True)
+        loop(source, Store(engine), own_id="emotion-daemon").step()
+
+        assert (states(), source.held) == ({}, [])
+
+    def test_batches_beside_it_are_stored(self, ingest: Ingest, source: FakeSource, engine: Engine) -> None:
+        source.publish(TOPICS.status("jetson_1"), b"online")
+        source.publish(TOPIC, batch(anna=1))
+        source.publish(TOPICS.status("jetson_1"), b"offline")
+        ingest.step()
+
+        assert happy(engine) == {("jetson_1", "anna"): 1.0}
 
 
 class TestOrder:
