@@ -42,9 +42,13 @@ def is_last_stored(connection: Connection) -> bool:
         return bool(connection.scalar(select(device.c.device_id).where(device.c.device_id == LAST_DEVICE)))
 
 
+SHOWN_A_TURN = 0.75
+"""Seconds that each person's counters grow between two batches of a device."""
+
+
 def seconds(turn: int, person: int) -> dict[str, float]:
     """What a person's counters say in a device's batch number `turn`; the last turn's are what has to be stored."""
-    return {"happy": turn + person / 8, "sad": turn / 2, "angry": float(person)}
+    return {"happy": turn / 2 + person / 8, "sad": turn / 4, "angry": float(person)}
 
 
 def connect_properties(receive_maximum: int) -> Properties:

@@ -8,12 +8,12 @@ import time
 from collections.abc import Iterable
 from pathlib import Path
 
-from sqlalchemy import select
+from sqlalchemy import func, select
 
-from benchmarks.backlog import batches, is_last_stored, last_batch, open_session, publish, seconds
+from benchmarks.backlog import SHOWN_A_TURN, batches, is_last_stored, last_batch, open_session, publish, seconds
 from benchmarks.people import OTHERS, fill
 from benchmarks.report import Report
-from shared.schema import person_emotion
+from shared.schema import emotion_minute, person_emotion
 from tests.brokers import Broker
 from tests.databases import migrated, reading
 from tests.processes import ROOT, Daemon
@@ -101,6 +101,7 @@ class _Round:
         of_others = person_emotion.c.device_id.startswith(OTHERS, autoescape=True)
         with reading(url) as connection:
             rows = connection.execute(select(person_emotion).where(~of_others)).all()
+            shown = connection.scalar(select(func.sum(emotion_minute.c.time_happy + emotion_minute.c.time_sad)))
         stored = {(row.device_id, row.person_id): (row.time_happy, row.time_sad, row.time_angry) for row in rows}
         expected = {}
         for number in range(max(0, self._messages - self._devices), self._messages):
@@ -108,6 +109,8 @@ class _Round:
                 key = f"camera_{number % self._devices}", str(n)
                 expected[key] = tuple(seconds(number // self._devices, n).values())
         assert stored == expected, "what is stored is not what was published"
+        turns = max(0, self._messages - self._devices)  # the first batch of each device only says where it begins
+        assert shown == turns * self._people * SHOWN_A_TURN, "the history is not what was shown"
 
 
 def _client_id(name: str) -> str:
