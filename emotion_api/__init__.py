@@ -13,6 +13,8 @@ errors     every error as RFC 9457 problem details
 access     who may read at all: bearer tokens
 headers    who may read the answers from a browser, and what a browser may do with them
 docs       the OpenAPI document, Swagger UI and ReDoc, without the internet
+dashboard  the live page, for whoever has no front end
+files      what these pages are made of, as answers
 """
 
 import os
@@ -21,7 +23,7 @@ from typing import Any
 
 from flask import Flask
 
-from emotion_api import access, docs, errors, headers, views
+from emotion_api import access, dashboard, docs, errors, headers, views
 from emotion_api.reader import SummaryReader
 from shared.batch import Topics
 from shared.database import reader_engine, sqlite_path
@@ -41,14 +43,16 @@ def create_app(settings: Settings | None = None) -> Flask:
     engine = reader_engine(settings.database_url, echo=settings.sql_echo)
     reader = SummaryReader(engine, device_names=settings.device_names, file=sqlite_path(settings.database_url))
     specification = docs.new_specification()
+    topics = Topics(settings.mqtt_topic_prefix)
 
     app = Flask(__name__, static_folder=None)
     app.extensions["engine"] = engine
     app.ensure_sync = _as_it_is  # type: ignore[method-assign]
     views.register(app, reader, specification)
     app.register_blueprint(docs.blueprint(specification, with_tokens=bool(settings.api_tokens)))
+    app.register_blueprint(dashboard.blueprint(topics))
     access.register(app, settings.api_tokens)
-    errors.register(app, Topics(settings.mqtt_topic_prefix))
+    errors.register(app, topics)
     headers.register(app, settings.cors_origins, private=bool(settings.api_tokens))
     return app
 
