@@ -43,7 +43,10 @@ function newCamera() {
 const askNow = poll(step);
 setInterval(() => document.hidden || showState(), SECOND);
 addEventListener("popstate", () => choose(new URLSearchParams(location.search).get("device") ?? "", { keepsAddress: true }));
-byId("forget").addEventListener("click", () => useToken(""));
+byId("forget").addEventListener("click", () => {
+  api.token = "";
+  location.reload();
+});
 
 /** One round of questions. Returns how long to wait for the next. */
 async function step() {
@@ -105,7 +108,6 @@ function choose(id, { keepsAddress = false } = {}) {
 
 function useToken(token) {
   api.token = token;
-  devices = null;
   startAgain();
 }
 
@@ -122,7 +124,7 @@ function startAgain() {
 
 function show() {
   byId("forget").hidden = !api.token;
-  if (problem?.kind === "token") devices = camera.summary = null; // whoever may not see it any more shall not
+  if (problem?.kind === "token" && devices) return location.reload(); // nothing stays of what may not be seen any more
   showNotice();
   byId("content").hidden = !devices;
   byId("content").dataset.camera = camera.summary ? "shown" : "none";

@@ -3,6 +3,8 @@
 import { byId, element, setChildren } from "./dom.js";
 
 const DEVICE_ID = /^[A-Za-z0-9._:-]{1,64}$/;
+const TOKEN = /^[A-Za-z0-9._~+/-]+=*$/; // RFC 6750; a browser refuses to send some of the others
+const NO_TOKEN = "A token has 16 to 4,096 of A-Z a-z 0-9 - . _ ~ + / and perhaps = at its end: this is none.";
 
 /** `tryNow` is called by the button, `useToken` with a token that somebody entered. */
 export function notice({ tryNow, useToken }) {
@@ -14,8 +16,11 @@ export function notice({ tryNow, useToken }) {
   form.addEventListener("submit", (event) => {
     event.preventDefault();
     const token = input.value.trim();
+    const isToken = TOKEN.test(token) && token.length >= 16 && token.length <= 4096;
+    byId("token-wrong").textContent = isToken ? "" : NO_TOKEN;
+    if (!isToken) return;
     input.value = "";
-    if (token) useToken(token);
+    useToken(token);
   });
 
   /** Nothing is done where the same is shown already: what somebody types or selects stays. */
