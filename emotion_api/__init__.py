@@ -19,6 +19,8 @@ errors     every error as RFC 9457 problem details
 access     who may read at all: bearer tokens
 headers    who may read the answers from a browser, and what a browser may do with them
 docs       the OpenAPI document, Swagger UI and ReDoc, without the internet
+dashboard  the live page, for whoever has no front end
+files      what these pages are made of, as answers
 """
 
 import os
@@ -28,7 +30,7 @@ from typing import Any
 
 from flask import Flask
 
-from emotion_api import access, docs, errors, headers, views
+from emotion_api import access, dashboard, docs, errors, headers, views
 from emotion_api.reader import DevicesReader, HistoryReader, SummaryReader, utc_now
 from emotion_api.source import Source
 from shared.batch import Topics
@@ -49,14 +51,16 @@ def create_app(settings: Settings | None = None, *, now: Callable[[], datetime] 
     engine = reader_engine(settings.database_url, echo=settings.sql_echo)
     readers = _readers(Source(engine, file=sqlite_path(settings.database_url)), settings, now)
     specification = docs.new_specification()
+    topics = Topics(settings.mqtt_topic_prefix)
 
     app = Flask(__name__, static_folder=None)
     app.extensions["engine"] = engine
     app.ensure_sync = _as_it_is  # type: ignore[method-assign]
     views.register(app, readers, specification)
     app.register_blueprint(docs.blueprint(specification, with_tokens=bool(settings.api_tokens)))
+    app.register_blueprint(dashboard.blueprint(topics))
     access.register(app, settings.api_tokens)
-    errors.register(app, Topics(settings.mqtt_topic_prefix))
+    errors.register(app, topics)
     headers.register(app, settings.cors_origins, private=bool(settings.api_tokens))
     return app
 

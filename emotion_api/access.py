@@ -8,9 +8,16 @@ from flask import Flask, Response, request
 from emotion_api.errors import problem
 
 OPEN_VIEWS = frozenset(
-    ("health", "ready", "docs.openapi_json", "docs.swagger", "docs.redoc", "docs.asset"),
+    (
+        *("health", "ready"),
+        *("docs.openapi_json", "docs.swagger", "docs.redoc", "docs.asset"),
+        *("dashboard.live", "dashboard.asset"),
+    ),
 )
-"""Flask's names of the views that ask for no token: whether the API runs and can read, and its description."""
+"""Flask's names of the views that ask for no token.
+
+They tell whether the API runs and can read, describe it, and are the live page, which holds no data of its own.
+"""
 
 CHALLENGE = 'Bearer realm="emotion-analytics"'
 

@@ -5,12 +5,10 @@ The pages hold no script of their own: all of it comes from files, so that the b
 
 from collections.abc import Callable, Iterable
 from functools import cache
-from hashlib import blake2b
-from importlib import resources
 from typing import Annotated, Any, Literal, TypeAlias
 
 import msgspec
-from flask import Blueprint, Response, current_app, request
+from flask import Blueprint, Response
 from spectree import Response as Responses
 from spectree import SpecTree
 from spectree.model_adapter import get_msgspec_model_adapter
@@ -19,6 +17,7 @@ from spectree.plugins.flask_plugin import FlaskPlugin
 from emotion_api.access import CHALLENGE, OPEN_VIEWS
 from emotion_api.devices import Devices
 from emotion_api.errors import RETRY_AFTER_SECONDS, Problem
+from emotion_api.files import content, file, media_type, page
 from emotion_api.history import MOST_POINTS, History
 from emotion_api.parameters import DEFAULT_DEVICE_ID, MOST_LISTED
 from emotion_api.summary import Summary
@@ -94,8 +93,6 @@ ASSETS = {
     "redoc.js": ("offapi", "redoc.js"),
 }
 """What is served below /docs/assets: the name there, and the package and file that it comes from."""
-
-_MEDIA_TYPES = {"js": "text/javascript", "css": "text/css", "svg": "image/svg+xml", "html": "text/html"}
 
 # ReDoc would also fetch its maker's logo and report to its maker; this keeps both from happening.
 _PAGE_POLICY = (
@@ -282,19 +279,19 @@ def blueprint(specification: SpecTree, *, with_tokens: bool) -> Blueprint:
 
     @pages.get("/openapi.json")
     def openapi_json() -> Response:
-        return _file(document(), "application/json")
+        return file(document(), "application/json")
 
     @pages.get("/docs")
     def swagger() -> Response:
-        return _page("static/docs.html")
+        return page(content("emotion_api", "static/docs.html"), _PAGE_POLICY)
 
     @pages.get("/redoc")
     def redoc() -> Response:
-        return _page("static/redoc.html")
+        return page(content("emotion_api", "static/redoc.html"), _PAGE_POLICY)
 
     @pages.get(f"/docs/assets/<any({','.join(ASSETS)}):name>")
     def asset(name: str) -> Response:
-        return _file(_content(*ASSETS[name]), _media_type(name))
+        return file(content(*ASSETS[name]), media_type(name))
 
     return pages
 
@@ -342,30 +339,3 @@ def _ask_for_token(document: dict[str, Any], operations: Iterable[dict[str, Any]
             "headers": {"WWW-Authenticate": {"schema": {"type": "string", "examples": [CHALLENGE]}}},
             "content": operation["responses"]["400"]["content"],
         }
-
-
-def _page(path: str) -> Response:
-    response = _file(_content("emotion_api", path), _media_type(path))
-    response.headers["Content-Security-Policy"] = _PAGE_POLICY
-    return response
-
-
-def _file(content: bytes, media_type: str) -> Response:
-    response = current_app.response_class(content, mimetype=media_type)
-    response.set_etag(_etag(content))
-    response.make_conditional(request)
-    return response
-
-
-def _media_type(name: str) -> str:
-    return _MEDIA_TYPES[name.rpartition(".")[2]]
-
-
-@cache  # the largest file takes milliseconds, and meanwhile the worker answers nobody
-def _etag(content: bytes) -> str:
-    return blake2b(content, digest_size=16).hexdigest()
-
-
-@cache
-def _content(package: str, path: str) -> bytes:
-    return resources.files(package).joinpath(path).read_bytes()

@@ -26,7 +26,11 @@ DASHBOARD = "http://localhost:3000"
 ASKED = 'Bearer realm="emotion-analytics"'
 REFUSED = 'Bearer realm="emotion-analytics", error="invalid_token"'
 
-OPEN = ("/", "/readyz", "/docs", "/redoc", "/openapi.json", "/docs/assets/docs.js", "/docs/assets/swagger_bundle.js")
+OPEN = (
+    *("/", "/readyz"),
+    *("/docs", "/redoc", "/openapi.json", "/docs/assets/docs.js", "/docs/assets/swagger_bundle.js"),
+    *("/dashboard", "/dashboard/assets/main.js", "/dashboard/assets/dashboard.css"),
+)
 CLOSED = (
     SUMMARY,
     HISTORY,
@@ -39,6 +43,9 @@ CLOSED = (
     "//docs",
     "/docs/assets/nothing.js",
     "/docs/assets/../../views.py",
+    "/dashboard/",
+    "/dashboard/assets/nothing.js",
+    "/dashboard/assets/../../../views.py",
 )
 
 NO_CREDENTIALS = {

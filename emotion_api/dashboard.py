@@ -1,0 +1,51 @@
+"""The live page: what each camera sees now, in a browser, for whoever has no front end. No internet is needed.
+
+The page and its modules are files; all data come from the addresses of the API, which ask for a token where one is set.
+"""
+
+from functools import cache
+from html import escape
+
+from flask import Blueprint, Response
+
+from emotion_api.files import content, file, media_type, page
+from shared.batch import Topics
+
+_MODULES = (
+    *("main.js", "api.js", "chart.js", "clock.js", "devices.js", "dom.js", "emotions.js"),
+    *("format.js", "freshness.js", "notice.js", "people.js", "poll.js", "totals.js"),
+)
+
+ASSETS = {
+    "dashboard.css": "static/dashboard.css",
+    "icon.svg": "static/icon.svg",
+    **{name: f"static/dashboard/{name}" for name in _MODULES},
+}
+"""What is served below /dashboard/assets: the name there, and the file that it comes from."""
+
+_POLICY = (
+    "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src 'self'; "
+    "frame-ancestors 'none'; base-uri 'none'; form-action 'none'"
+)
+
+_TOPIC = b"{{batch topic}}"
+
+
+def blueprint(topics: Topics) -> Blueprint:
+    """`/dashboard` and what it loads. `topics` say where the page tells people to publish."""
+    pages = Blueprint("dashboard", __name__)
+
+    @cache
+    def html() -> bytes:
+        topic = escape(topics.batch("{device_id}")).encode()
+        return content("emotion_api", "static/dashboard.html").replace(_TOPIC, topic)
+
+    @pages.get("/dashboard")
+    def live() -> Response:
+        return page(html(), _POLICY)
+
+    @pages.get(f"/dashboard/assets/<any({','.join(ASSETS)}):name>")
+    def asset(name: str) -> Response:
+        return file(content("emotion_api", ASSETS[name]), media_type(name))
+
+    return pages

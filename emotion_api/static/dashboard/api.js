@@ -1,0 +1,92 @@
+/** Asks the API: with the token, with If-None-Match, and with the reason where there is no answer. */
+
+const TIMEOUT = 10_000;
+const TOKEN = "emotion-api-token";
+
+/** Why there is no answer. `kind`: unreachable, token, unavailable or failed; `retryAfter`: seconds, or 0. */
+export class ApiError extends Error {
+  constructor(kind, message, retryAfter = 0) {
+    super(message);
+    this.kind = kind;
+    this.retryAfter = retryAfter;
+  }
+}
+
+export class Api {
+  #clock;
+  #kept = new Map();
+
+  constructor(clock) {
+    this.#clock = clock;
+  }
+
+  get token() {
+    return sessionStorage.getItem(TOKEN) ?? "";
+  }
+
+  set token(token) {
+    this.#kept.clear();
+    if (token) sessionStorage.setItem(TOKEN, token);
+    else sessionStorage.removeItem(TOKEN);
+  }
+
+  /** The JSON at a path below the page's own; the very same object as before while it has not changed. */
+  async get(path, parameters, signal) {
+    const address = `${path}?${new URLSearchParams(parameters)}`;
+    const kept = this.#kept.get(path);
+    const known = kept?.address === address ? kept : undefined;
+    const [response, text] = await this.#fetch(address, known?.etag, signal);
+    if (response.status === 304 && known) return known.body;
+    const body = parsed(text);
+    if (!response.ok) throw problem(response, body);
+    if (!body) throw new ApiError("failed", "What answered is not the API: it sent no JSON.");
+    this.#kept.set(path, { address, etag: response.headers.get("ETag"), body });
+    return body;
+  }
+
+  async #fetch(address, etag, signal) {
+    const headers = { Accept: "application/json" };
+    if (this.token) headers.Authorization = `Bearer ${this.token}`;
+    if (etag) headers["If-None-Match"] = etag;
+    const asked = performance.now();
+    try {
+      const response = await fetch(address, {
+        headers,
+        cache: "no-store", // or the browser would hide that it was a 304
+        signal: AbortSignal.any([signal, AbortSignal.timeout(TIMEOUT)]),
+      });
+      this.#clock.learn(response.headers.get("Date"), asked, performance.now());
+      return [response, await response.text()];
+    } catch (error) {
+      signal.throwIfAborted();
+      throw new ApiError("unreachable", error.name === "TimeoutError" ? "It took more than 10 s." : "");
+    }
+  }
+}
+
+/** What JSON says, or null. */
+function parsed(text) {
+  try {
+    return JSON.parse(text);
+  } catch {
+    return null;
+  }
+}
+
+function problem(response, body) {
+  const said = typeof body?.detail === "string" ? body.detail : `It answered ${response.status} ${response.statusText}`.trim() + ".";
+  return new ApiError(kind(response.status), said, seconds(response.headers.get("Retry-After")));
+}
+
+function kind(status) {
+  if (status === 401) return "token";
+  return [429, 502, 503, 504].includes(status) ? "unavailable" : "failed";
+}
+
+/** Retry-After has seconds, or a date. */
+function seconds(retryAfter) {
+  if (!retryAfter) return 0;
+  const count = Number(retryAfter);
+  const wait = Number.isNaN(count) ? (Date.parse(retryAfter) - Date.now()) / 1000 : count;
+  return Math.min(Math.max(wait || 0, 0), 300);
+}

@@ -1,0 +1,219 @@
+/** The live page: asks the API, keeps what it said, and has each part of the page show it. */
+
+import { Api, ApiError } from "./api.js";
+import { STEP, chart } from "./chart.js";
+import { Clock } from "./clock.js";
+import { deviceList } from "./devices.js";
+import { byId, element, setText } from "./dom.js";
+import { freshness, hints } from "./freshness.js";
+import { age } from "./format.js";
+import { forError, howToPublish, notice } from "./notice.js";
+import { SHOWN, people } from "./people.js";
+import { poll } from "./poll.js";
+import { totals } from "./totals.js";
+
+const SECOND = 1000;
+const DEVICES_EVERY = 4 * SECOND;
+const HISTORY_EVERY = 60 * SECOND;
+const LONGEST_PAUSE = 30 * SECOND;
+
+const clock = new Clock();
+const api = new Api(clock);
+const parts = {
+  chart: chart(),
+  devices: deviceList(choose),
+  notice: notice({ tryNow: () => askNow(), useToken }),
+  people: people(),
+  totals: totals(),
+};
+
+let devices = null;
+let chosen = new URLSearchParams(location.search).get("device") ?? "";
+let camera = newCamera();
+let problem = null;
+let failures = 0;
+let devicesDue = 0;
+let said = "";
+
+/** What is known of the chosen camera. */
+function newCamera() {
+  return { summary: null, heard: 0, historyDue: 0, nextBucket: 0, gone: new AbortController() };
+}
+
+const askNow = poll(step);
+setInterval(() => document.hidden || showState(), SECOND);
+addEventListener("popstate", () => choose(new URLSearchParams(location.search).get("device") ?? "", { keepsAddress: true }));
+byId("forget").addEventListener("click", () => {
+  api.token = "";
+  location.reload();
+});
+
+/** One round of questions. Returns how long to wait for the next. */
+async function step() {
+  const asked = camera;
+  try {
+    if (performance.now() >= devicesDue) await readDevices(asked);
+    if (asked === camera && isKnown(chosen)) await Promise.all([readSummary(asked), readHistory(asked)]);
+    problem = null;
+    failures = 0;
+  } catch (error) {
+    if (asked !== camera) return { pause: 0, early: true };
+    if (!(error instanceof ApiError)) throw error;
+    problem = error;
+    failures += 1;
+    devicesDue = 0;
+  }
+  show();
+  if (!problem) return { pause: SECOND, early: true };
+  const backoff = problem.kind === "token" ? LONGEST_PAUSE : Math.min(SECOND * 2 ** (failures - 1), LONGEST_PAUSE);
+  return { pause: Math.max(backoff, problem.retryAfter * SECOND), early: !problem.retryAfter };
+}
+
+async function readDevices(asked) {
+  devices = await api.get("api/devices", {}, asked.gone.signal);
+  if (!chosen && devices.devices.length) {
+    chosen = mostInteresting(devices.devices);
+    history.replaceState(null, "", address(chosen));
+  }
+  devicesDue = performance.now() + (isKnown(chosen) ? DEVICES_EVERY : SECOND) - SECOND / 2;
+}
+
+async function readSummary(asked) {
+  const summary = await api.get("api/dashboard/summary", { device_id: chosen, limit: SHOWN + 1 }, asked.gone.signal);
+  const isNewer = asked.summary && asked.summary.updated_at !== summary.updated_at;
+  if (isNewer) asked.heard = clock.now();
+  asked.summary = summary;
+}
+
+/** Each minute, and when a quarter of an hour has ended. That it cannot be read holds up nothing else. */
+async function readHistory(asked) {
+  if (performance.now() < asked.historyDue && clock.now() < asked.nextBucket) return;
+  try {
+    const answer = await api.get("api/dashboard/history", { device_id: chosen, step: STEP }, asked.gone.signal);
+    parts.chart.show(answer, clock.now());
+  } catch (error) {
+    if (!(error instanceof ApiError) || error.kind !== "failed") throw error;
+    parts.chart.fail(error.message);
+  }
+  asked.historyDue = performance.now() + HISTORY_EVERY;
+  asked.nextBucket = (Math.floor(clock.now() / SECOND / STEP) + 1) * STEP * SECOND + SECOND;
+}
+
+function choose(id, { keepsAddress = false } = {}) {
+  if (id === chosen && !keepsAddress) return;
+  if (!keepsAddress) history.pushState(null, "", address(id));
+  chosen = id;
+  startAgain();
+}
+
+function useToken(token) {
+  api.token = token;
+  startAgain();
+}
+
+/** Forgets the camera's data and asks for everything anew. */
+function startAgain() {
+  camera.gone.abort();
+  camera = newCamera();
+  devicesDue = 0;
+  failures = 0;
+  parts.chart.clear();
+  byId("content").dataset.camera = "loading";
+  askNow();
+}
+
+function show() {
+  byId("forget").hidden = !api.token;
+  if (problem?.kind === "token" && devices) return location.reload(); // nothing stays of what may not be seen any more
+  showNotice();
+  byId("content").hidden = !devices;
+  byId("content").dataset.camera = camera.summary ? "shown" : "none";
+  if (camera.summary) parts.totals.show(camera.summary.emotion_totals);
+  showState();
+}
+
+function showNotice() {
+  if (problem) {
+    const [title, body] = forError(problem, Boolean(api.token));
+    const asksForToken = problem.kind === "token";
+    const key = `${problem.kind} ${problem.message}`;
+    parts.notice.show(key, title, body, { asksForToken, canTry: !asksForToken });
+    say(title);
+  } else if (!chosen) {
+    parts.notice.show("none", "No camera has sent anything yet", howToPublish("jetson_1"));
+    say("No camera has sent anything yet");
+  } else if (!isKnown(chosen)) {
+    parts.notice.show(`unknown ${chosen}`, `No camera “${chosen}” has been heard yet`, howToPublish(chosen));
+    say(`No camera ${chosen} has been heard yet`);
+  } else if (neverSent()) {
+    parts.notice.show(`waiting ${chosen}`, "This camera has not sent a batch yet", howToPublish(chosen));
+  } else {
+    parts.notice.hide();
+  }
+}
+
+/** All that changes while nothing arrives: how long ago everything was. */
+function showState() {
+  if (!devices) {
+    document.title = "Emotion analytics, live";
+    byId("pick").hidden = true;
+    return;
+  }
+  const now = clock.now();
+  parts.devices.show(devices, chosen, camera.heard, now);
+  const entry = entryOf(chosen);
+  if (!entry || !camera.summary) return;
+  const state = stateOf(entry, now);
+  setText(byId("camera-name"), entry.device_name);
+  setText(byId("camera-id"), entry.device_name === chosen ? "" : chosen);
+  byId("state").dataset.state = state.kind;
+  setText(byId("state-word"), state.word);
+  setText(byId("state-detail"), state.detail);
+  showHints(state.kind === "unknown" ? [] : hints(entry, state));
+  parts.people.show(camera.summary, state, entry.people_now, now);
+  document.title = `${entry.device_name}: ${state.word.toLowerCase()}`;
+  if (!problem) say(`${entry.device_name}: ${state.word}${state.kind === "live" ? "" : `, ${state.detail}`}`, `${chosen} ${state.kind}`);
+}
+
+function stateOf(entry, now) {
+  const state = freshness(entry, { heard: camera.heard, now, silentAfter: devices.silent_after });
+  if (!problem) return state;
+  const detail = state.received ? `last heard ${age((now - state.received) / SECOND)} ago` : "";
+  return { ...state, kind: "unknown", word: "Not known", detail };
+}
+
+function showHints(sentences) {
+  const list = byId("hints");
+  const same = sentences.length === list.children.length && sentences.every((each, place) => list.children[place].textContent === each);
+  if (!same) list.replaceChildren(...sentences.map((each) => element("li", {}, each)));
+}
+
+/** Has a screen reader speak, once for each `what`. */
+function say(sentence, what = sentence) {
+  if (said === what) return;
+  said = what;
+  byId("spoken").textContent = sentence;
+}
+
+function entryOf(id) {
+  return devices?.devices.find((each) => each.device_id === id);
+}
+
+function isKnown(id) {
+  return entryOf(id) !== undefined;
+}
+
+function neverSent() {
+  const { received_at: receivedAt, last_batch: lastBatch } = entryOf(chosen);
+  return !receivedAt && !lastBatch && !camera.heard;
+}
+
+/** A camera that is heard now, else the one that was heard last. */
+function mostInteresting(list) {
+  const byReceived = (a, b) => (Date.parse(b.received_at) || 0) - (Date.parse(a.received_at) || 0);
+  return (list.find((each) => each.online) ?? [...list].sort(byReceived)[0]).device_id;
+}
+
+function address(id) {
+  return `?${new URLSearchParams({ device: id })}`;
+}

@@ -1,0 +1,87 @@
+/** What is wrong, and what to do about it. */
+
+import { byId, element, setChildren } from "./dom.js";
+
+const DEVICE_ID = /^[A-Za-z0-9._:-]{1,64}$/;
+const TOKEN = /^[A-Za-z0-9._~+/-]+=*$/; // RFC 6750; a browser refuses to send some of the others
+const NO_TOKEN = "A token has 16 to 4,096 of A-Z a-z 0-9 - . _ ~ + / and perhaps = at its end: this is none.";
+
+/** `tryNow` is called by the button, `useToken` with a token that somebody entered. */
+export function notice({ tryNow, useToken }) {
+  const form = byId("token-form");
+  const input = byId("token");
+  let shown = "";
+
+  byId("try-now").addEventListener("click", tryNow);
+  form.addEventListener("submit", (event) => {
+    event.preventDefault();
+    const token = input.value.trim();
+    const isToken = TOKEN.test(token) && token.length >= 16 && token.length <= 4096;
+    byId("token-wrong").textContent = isToken ? "" : NO_TOKEN;
+    if (!isToken) return;
+    input.value = "";
+    useToken(token);
+  });
+
+  /** Nothing is done where the same is shown already: what somebody types or selects stays. */
+  function show(key, title, body, { asksForToken = false, canTry = false } = {}) {
+    if (shown === key) return;
+    shown = key;
+    byId("notice-title").textContent = title;
+    setChildren(byId("notice-body"), body);
+    form.hidden = !asksForToken;
+    byId("try-now").hidden = !canTry;
+    byId("notice").hidden = false;
+    if (asksForToken && document.activeElement === document.body) input.focus();
+  }
+
+  function hide() {
+    shown = "";
+    byId("notice").hidden = true;
+  }
+
+  return { show, hide };
+}
+
+/** What to show for an ApiError. */
+export function forError(error, hasToken) {
+  switch (error.kind) {
+    case "token":
+      return ["This API asks for a token", [text(hasToken ? "It does not know the one that was entered." : "Whoever runs it has one: see EMOTION_API_TOKEN, or scripts/token."), ]];
+    case "unavailable":
+      return ["The API cannot answer now", [text(error.message), text("This page tries again by itself.")]];
+    case "unreachable":
+      return ["The API does not answer", [text(`Is it running, and is this device still on the network? ${error.message}`.trim()), text("This page tries again by itself, at least every 30 s.")]];
+    default:
+      return ["The API answered with an error", [text(error.message), text("Its log says more. This page tries again by itself.")]];
+  }
+}
+
+/** How to send a first batch as the camera `id`, or that no camera can have this id. */
+export function howToPublish(id) {
+  if (!DEVICE_ID.test(id)) {
+    return [text("A camera's id has 1 to 64 of A-Z a-z 0-9 . _ : - so no camera can have this one. Pick another above.")];
+  }
+  return [
+    text("Send a batch yourself, and it shows up here within two seconds:"),
+    element("pre", { tabindex: "0", "aria-label": "Command that sends a batch" }, element("code", {}, command(id))),
+    text("Run it where the broker runs; beside scripts/run no login is needed. On a server, scripts/device add prints what the camera needs to log in."),
+    element("p", {}, "If nothing shows up: does the daemon run, and what does its log say of this camera? ", element("a", { href: "docs" }, "The API's documentation")),
+  ];
+}
+
+function command(id) {
+  const topic = document.querySelector("meta[name=batch-topic]").content.replace("{device_id}", id);
+  const people = [{ person_id: "1", cumulative: { happy: 12.5, sad: 3, angry: 0.5 } }];
+  const head = `{"device_id": "${id}", "timestamp": "'$(date -u +%Y-%m-%dT%H:%M:%SZ)'"`;
+  return `mosquitto_pub -V 5 -q 1 -t ${quoted(topic)} -m '${head}, "people": ${JSON.stringify(people)}}'`;
+}
+
+/** For the shell; as it is where that is the same. */
+function quoted(word) {
+  return /^[\w./:-]+$/.test(word) ? word : `'${word.replaceAll("'", "'\\''")}'`;
+}
+
+function text(sentence) {
+  return element("p", {}, sentence);
+}

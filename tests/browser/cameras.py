@@ -1,0 +1,78 @@
+"""What the daemon would have written of some cameras, for tests of the page alone."""
+
+from collections.abc import Mapping
+from datetime import UTC, datetime, timedelta
+from types import TracebackType
+
+from shared.database import writer_engine
+from shared.schema import device, device_state, emotion_minute, metadata, person_emotion
+
+Seconds = tuple[float, float, float, float]
+"""Of happy, sad, angry and neutral."""
+
+SMILING: Mapping[str, Seconds] = {"1": (12.5, 3.0, 0.5, 0.0), "2": (1.0, 42.0, 0.0, 2.0)}
+
+
+class Cameras:
+    """Writes rows until the end of the block."""
+
+    def __init__(self, url: str) -> None:
+        self._engine = writer_engine(url)
+        metadata.create_all(self._engine)
+
+    def __enter__(self) -> "Cameras":
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self._engine.dispose()
+
+    def hear(
+        self,
+        device_id: str = "jetson_1",
+        people: Mapping[str, Seconds] = SMILING,
+        *,
+        ago: float = 0,
+        name: str | None = None,
+        skew: float = 0,
+    ) -> None:
+        """A batch that arrived `ago` seconds ago, from a clock `skew` seconds ahead. The people of before stay."""
+        received = datetime.now(UTC) - timedelta(seconds=ago)
+        stamp = received + timedelta(seconds=skew)
+        state = {"device_id": device_id, "received_at": received, "people": len(people), "clock_skew": skew}
+        rows = [
+            dict(zip(_PERSON, (device_id, person_id, *seconds, stamp), strict=True))
+            for person_id, seconds in people.items()
+        ]
+        with self._engine.begin() as connection:
+            for table in (device, device_state):
+                connection.execute(table.delete().where(table.c.device_id == device_id))
+            connection.execute(
+                person_emotion.delete().where(
+                    person_emotion.c.device_id == device_id, person_emotion.c.person_id.in_(people)
+                )
+            )
+            connection.execute(device.insert().values(device_id=device_id, device_name=name, updated_at=stamp))
+            connection.execute(device_state.insert().values(**state))
+            if rows:
+                connection.execute(person_emotion.insert(), rows)
+
+    def say(self, device_id: str, status: str) -> None:
+        """Its status topic says `status` now."""
+        row = {"device_id": device_id, "status": status, "status_at": datetime.now(UTC)}
+        with self._engine.begin() as connection:
+            changed = connection.execute(device_state.update().where(device_state.c.device_id == device_id).values(row))
+            if not changed.rowcount:
+                connection.execute(device_state.insert().values(row))
+
+    def remember(self, device_id: str, seconds: Seconds, *, ago: timedelta, people: int = 1) -> datetime:
+        """What it has seen in a minute `ago`. Returns when that began."""
+        minute = (datetime.now(UTC) - ago).replace(second=0, microsecond=0)
+        row = dict(zip(_MINUTE, (device_id, minute, *seconds, people), strict=True))
+        with self._engine.begin() as connection:
+            connection.execute(emotion_minute.insert().values(row))
+        return minute
+
+
+_TIMES = ("time_happy", "time_sad", "time_angry", "time_neutral")
+_PERSON = ("device_id", "person_id", *_TIMES, "last_seen")
+_MINUTE = ("device_id", "minute", *_TIMES, "most_people")

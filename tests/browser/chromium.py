@@ -1,0 +1,141 @@
+"""Debian's Chromium, as somebody who looks at the live page has it; nothing is downloaded."""
+
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Literal
+
+from selenium import webdriver
+from selenium.webdriver.chrome.service import Service
+from selenium.webdriver.common.action_chains import ActionChains
+
+from tests.waiting import wait_until
+
+FLAGS = (
+    *("--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--disable-quic", "--no-first-run"),
+    *("--disable-background-networking", "--disable-component-update", "--disable-sync", "--hide-scrollbars"),
+    "--lang=en-GB",
+)
+
+PHONE, DESKTOP = 360, 1280
+HEIGHT = 900
+
+
+def find_program(name: str, package: str) -> str:
+    """Raises AssertionError."""
+    program = shutil.which(name)
+    assert program, f"the tests need {name}: apt-get install {package}"
+    return program
+
+
+class Chromium:
+    """One browser from the start of the block to its end; each test has a tab of its own in it."""
+
+    def __init__(self, profile: Path) -> None:
+        self._options = webdriver.ChromeOptions()
+        self._options.binary_location = find_program("chromium", "chromium")
+        for flag in (*FLAGS, f"--user-data-dir={profile}"):
+            self._options.add_argument(flag)
+        self._options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
+        self._service = Service(find_program("chromedriver", "chromium-driver"))
+
+    def __enter__(self) -> "Chromium":
+        self.driver = webdriver.Chrome(self._options, self._service)
+        self._first = self.driver.current_window_handle
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self.driver.quit()
+
+    def new_tab(self) -> "Tab":
+        self.driver.switch_to.window(self._first)
+        self.driver.switch_to.new_window("tab")
+        return Tab(self.driver)
+
+    def close_tabs(self) -> None:
+        """All but the one that keeps the browser open."""
+        for handle in self.driver.window_handles:
+            if handle != self._first:
+                self.driver.switch_to.window(handle)
+                self.driver.close()
+        self.driver.switch_to.window(self._first)
+
+
+class Tab:
+    """What a test does in a tab, and sees there."""
+
+    def __init__(self, driver: webdriver.Chrome) -> None:
+        self.driver = driver
+        self.look(DESKTOP)
+
+    def look(self, width: int, theme: Literal["light", "dark"] = "light", motion: Literal["reduce", ""] = "") -> None:
+        """Use a screen of this width, and a browser with these preferences."""
+        screen = {"width": width, "height": HEIGHT, "deviceScaleFactor": 1, "mobile": width < 500}
+        wishes = [
+            {"name": "prefers-color-scheme", "value": theme},
+            {"name": "prefers-reduced-motion", "value": motion or "no-preference"},
+        ]
+        self.driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", screen)
+        self.driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": wishes})
+
+    def open(self, url: str) -> None:
+        self.driver.get(url)
+
+    def run_first(self, script: str) -> None:
+        """Have every page that is opened run `script` before its own."""
+        self.driver.execute_cdp_cmd("Page.addScriptToEvaluateOnNewDocument", {"source": script})
+
+    def ask(self, script: str, *arguments: Any) -> Any:
+        """What JavaScript returns; a promise is waited for."""
+        return self.driver.execute_script(script, *arguments)
+
+    def text(self, selector: str = "main") -> str:
+        """The text that is seen there; empty where there is none or where it is hidden."""
+        return next(iter(self.texts(selector)), "")
+
+    def texts(self, selector: str) -> list[str]:
+        return [" ".join(text.split()) for text in self.ask(_ALL_TEXTS, selector)]
+
+    def sees(self, text: str, selector: str = "main", *, seconds: float = 15) -> None:
+        """Wait until `text` is seen. Raises AssertionError, with what is seen instead."""
+        try:
+            wait_until(lambda: text in self.text(selector), seconds=seconds, pause=0.05, what=f"the page says {text!r}")
+        except AssertionError as error:
+            error.add_note(f"it says: {self.text(selector)}")
+            raise
+
+    def hide(self) -> None:
+        """Minimize the window: what is behind another tab counts as shown where there is no screen."""
+        self.driver.minimize_window()
+        wait_until(lambda: self.ask("return document.hidden"), what="the page is hidden")
+
+    def show(self) -> None:
+        self.driver.set_window_rect(0, 0, DESKTOP, HEIGHT)
+
+    def press(self, *keys: str) -> None:
+        ActionChains(self.driver).send_keys(*keys).perform()
+
+    def click(self, selector: str) -> None:
+        self.driver.find_element("css selector", selector).click()
+
+    def asked(self, path: str) -> list[dict[str, Any]]:
+        """The requests for an address so far: `status`, `start` in milliseconds, and the bytes of the `body`."""
+        found: list[dict[str, Any]] = self.ask(_REQUESTS, path)
+        return found
+
+    def complaints(self) -> Sequence[dict[str, Any]]:
+        """What the console says since it was asked last: errors, warnings, what the policy forbade."""
+        found: Sequence[dict[str, Any]] = self.driver.get_log("browser")  # type: ignore[no-untyped-call]
+        return found
+
+
+_ALL_TEXTS = """
+const found = [...document.querySelectorAll(arguments[0])];
+return found.filter((node) => node.checkVisibility()).map((node) => node.innerText);
+"""
+
+_REQUESTS = """
+return performance.getEntriesByType("resource").filter((entry) => new URL(entry.name).pathname === arguments[0])
+  .map((entry) => ({ status: entry.responseStatus, start: entry.startTime, body: entry.encodedBodySize }))
+"""

@@ -1,0 +1,42 @@
+"""A browser for all tests of a process, a tab for each, and cameras in a database that the API reads."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.browser.cameras import Cameras
+from tests.browser.chromium import Chromium, Tab
+from tests.browser.serving import Server
+
+
+@pytest.fixture(scope="session")
+def chromium(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Chromium]:
+    with Chromium(tmp_path_factory.mktemp("chromium")) as browser:
+        yield browser
+
+
+@pytest.fixture
+def tab(chromium: Chromium, request: pytest.FixtureRequest) -> Iterator[Tab]:
+    """A new tab. At the end its console has to be empty; requests may fail where the test is marked so."""
+    tab = chromium.new_tab()
+    tab.complaints()
+    yield tab
+    complaints = tab.complaints()
+    chromium.close_tabs()
+    if request.node.get_closest_marker("requests_fail"):
+        complaints = [each for each in complaints if each["source"] != "network"]
+    assert complaints == []
+
+
+@pytest.fixture
+def cameras(sqlite_url: str) -> Iterator[Cameras]:
+    with Cameras(sqlite_url) as cameras:
+        yield cameras
+
+
+@pytest.fixture
+def api(cameras: Cameras, sqlite_url: str, tmp_path: Path) -> Iterator[Server]:
+    server = Server(sqlite_url, tmp_path / "api.log")
+    with server:
+        yield server

@@ -1,0 +1,281 @@
+"""What the live page shows of cameras, and how soon."""
+
+from datetime import timedelta
+from itertools import pairwise
+
+import pytest
+from selenium.webdriver.support.select import Select
+
+from tests.browser.cameras import SMILING, Cameras, Seconds
+from tests.browser.chromium import Tab
+from tests.browser.serving import Server
+from tests.waiting import wait_until
+from tests.web import SUMMARY
+
+PAGE = "/dashboard"
+HOSTILE = "<img src=x onerror=\"document.title='run'\">"
+WRONG_CLOCK = """
+const Real = Date;
+window.Date = class extends Real {
+  constructor(...given) { super(...(given.length ? given : [Real.now() - 5 * 3600 * 1000])); }
+  static now() { return Real.now() - 5 * 3600 * 1000; }
+};
+"""
+
+
+def test_a_live_camera_is_shown_with_its_people_and_totals(api: Server, cameras: Cameras, tab: Tab) -> None:
+    cameras.hear(name="Front Door")
+    tab.open(api.url + PAGE)
+
+    tab.sees("Live", "#state")
+    assert tab.text("h1") == "Front Door"
+    assert tab.text("#now-title") == "In view now: 2 people"
+    assert tab.texts("#now-list li") == [
+        "Person 1 Happy happy 13 s · sad 3 s · angry 0.5 s",
+        "Person 2 Sad happy 1 s · sad 42 s · neutral 2 s",
+    ]
+    assert tab.texts("#totals-list li") == ["Happy 14 s 22 %", "Sad 45 s 74 %", "Angry 0.5 s 1 %", "Neutral 2 s 3 %"]
+    assert tab.ask("return document.title") == "Front Door: live"
+
+
+def test_a_change_is_seen_within_two_seconds(api: Server, cameras: Cameras, tab: Tab) -> None:
+    cameras.hear()
+    tab.open(api.url + PAGE)
+    tab.sees("Person 1")
+
+    cameras.hear(people={"1": (1.0, 2.0, 300.0, 4.0), "new": (5.0, 0.0, 0.0, 0.0)})
+
+    tab.sees("Person new", "#now-list", seconds=2)
+    assert "Person 1 Angry" in tab.text("#now-list")
+    assert tab.texts("#before-list li .id") == ["Person 2"]
+
+
+def test_what_has_not_changed_is_not_sent_again(api: Server, cameras: Cameras, tab: Tab) -> None:
+    cameras.hear()
+    tab.open(api.url + PAGE)
+
+    wait_until(lambda: len(tab.asked(SUMMARY)) >= 4, pause=0.1, what="the summary is polled")
+
+    statuses = [each["status"] for each in tab.asked(SUMMARY)]
+    apart = [later["start"] - each["start"] for each, later in pairwise(tab.asked(SUMMARY))]
+    assert statuses[0] == 200
+    assert set(statuses[1:]) == {304}
+    assert min(apart) > 900
+    assert len(tab.asked("/api/dashboard/history")) == 1
+    assert len(tab.asked("/api/devices")) <= 2
+
+
+def test_a_hidden_tab_asks_nothing_and_is_up_to_date_when_it_is_shown_again(
+    api: Server, cameras: Cameras, tab: Tab
+) -> None:
+    cameras.hear()
+    tab.open(api.url + PAGE)
+    tab.sees("Person 1")
+
+    tab.hide()
+    hidden_at = tab.ask("return performance.now()")
+    cameras.hear(people={"3": (1.0, 0.0, 0.0, 0.0)})
+    wait_until(lambda: tab.ask("return performance.now()") > hidden_at + 2_500, pause=0.1, what="polls are left out")
+    asked_while_hidden = [each for each in tab.asked(SUMMARY) if each["start"] > hidden_at]
+    tab.show()
+
+    tab.sees("Person 3", "#now-list", seconds=1)
+    assert asked_while_hidden == []
+
+
+def test_a_silent_camera_says_since_when(api: Server, cameras: Cameras, tab: Tab) -> None:
+    cameras.hear(ago=14 * 60 + 5)
+    tab.open(api.url + PAGE)
+
+    tab.sees("Silent", "#state")
+    assert tab.text("#state-detail").startswith("silent for 14 min, since ")
+    assert tab.text("#now") == "In view now Not known while the camera is not heard."
+    assert tab.texts("#before-list .when") == ["14 min ago", "14 min ago"]
+
+
+def test_silence_begins_and_ends_without_a_reload(api: Server, cameras: Cameras, tab: Tab) -> None:
+    cameras.hear(ago=27)
+    tab.open(api.url + PAGE)
+    tab.sees("Live", "#state")
+    tab.sees("Silent", "#state")
+
+    cameras.hear(people={"1": (13.5, 3.0, 0.5, 0.0)})
+
+    tab.sees("Live", "#state", seconds=2)
+    tab.sees("Person 1", "#now-list")
+
+
+def test_a_camera_that_says_offline_is_offline_at_once(api: Server, cameras: Cameras, tab: Tab) -> None:
+    cameras.hear()
+    tab.open(api.url + PAGE)
+    tab.sees("Live", "#state")
+
+    cameras.say("jetson_1", "offline")
+
+    tab.sees("Offline", "#state")
+    assert "lost the connection" in tab.text("#hints")
+
+
+def test_a_wrong_clock_of_the_camera_is_told_and_does_no_harm(api: Server, cameras: Cameras, tab: Tab) -> None:
+    cameras.hear(skew=-312)
+    tab.open(api.url + PAGE)
+
+    tab.sees("Live", "#state")
+    assert "Its clock is 5 min behind" in tab.text("#hints")
+    assert len(tab.texts("#now-list li")) == 2
+
+
+def test_a_wrong_clock_of_the_phone_does_no_harm(api: Server, cameras: Cameras, tab: Tab) -> None:
+    cameras.hear(ago=20)
+    tab.run_first(WRONG_CLOCK)
+    tab.open(api.url + PAGE)
+
+    tab.sees("Live", "#state")
+    tab.sees("updated 2", "#state-detail")
+
+
+def test_nobody_in_view_is_said(api: Server, cameras: Cameras, tab: Tab) -> None:
+    cameras.hear(people={})
+    tab.open(api.url + PAGE)
+
+    tab.sees("Nobody. The camera works and sees no one.", "#now")
+    assert tab.texts("#totals-list li")[0] == "Happy 0 s 0 %"
+    assert tab.text("#history-note") == "Nothing was shown in the last 24 hours."
+
+
+def test_of_very_many_people_the_first_hundred_are_shown(api: Server, cameras: Cameras, tab: Tab) -> None:
+    cameras.hear(people={f"{number:04}": (1.0, 0.0, 0.0, 0.0) for number in range(1_250)})
+    tab.open(api.url + PAGE)
+
+    tab.sees("And 1,150 more in view.", "#now-more")
+    assert tab.text("#now-title") == "In view now: 1,250 people"
+    assert len(tab.texts("#now-list li")) == 100
+    assert tab.text("#totals-list li") == "Happy 20 min 50 s 100 %"
+
+
+def test_exactly_a_hundred_people_are_all_of_them(api: Server, cameras: Cameras, tab: Tab) -> None:
+    cameras.hear(people={f"{number:04}": (1.0, 0.0, 0.0, 0.0) for number in range(100)})
+    tab.open(api.url + PAGE)
+
+    tab.sees("Person 0099", "#now-list")
+    assert tab.text("#now-more") == ""
+    assert tab.text("#before-more") == ""
+
+
+def test_huge_times_and_zeros_stay_legible(api: Server, cameras: Cameras, tab: Tab) -> None:
+    cameras.hear(
+        people={"1": (1e308, 1e308, 1e308, 7200.0), "2": (0.0, 0.0, 0.0, 0.0), "3": (400_000.0, 0.0, 0.0, 0.04)}
+    )
+    tab.open(api.url + PAGE)
+
+    tab.sees("Person 1", "#now-list")
+    assert "happy >1,000,000 h" in tab.text("#now-list")
+    assert "neutral 2 h" in tab.text("#now-list")
+    assert "no time of any emotion yet" in tab.text("#now-list")
+    assert "happy 111 h · neutral 0.1 s" in tab.text("#now-list")
+    assert tab.texts("#totals-list .share") == ["33 %", "33 %", "33 %", "<1 %"]
+
+
+def test_names_are_text_and_nothing_else(api: Server, cameras: Cameras, tab: Tab) -> None:
+    cameras.hear(people={HOSTILE: (1.0, 0.0, 0.0, 0.0)}, name=HOSTILE)
+    cameras.hear("jetson_2", name=f"{HOSTILE} too")
+    tab.open(f"{api.url}{PAGE}?device=jetson_1")
+
+    tab.sees("Live", "#state")
+    assert tab.text("h1") == HOSTILE
+    assert tab.text("#now-list .id") == f"Person {HOSTILE}"
+    assert f"{HOSTILE} too" in tab.text("#all-list")
+    assert tab.ask("return document.querySelectorAll('img').length") == 1  # the page's own
+    assert tab.ask("return document.title") == f"{HOSTILE}: live"
+
+
+def test_an_address_leads_to_one_camera_and_the_others_are_listed(api: Server, cameras: Cameras, tab: Tab) -> None:
+    cameras.hear("jetson_1", name="Front Door")
+    cameras.hear("jetson_7", ago=3 * 3600 + 20)
+    tab.open(f"{api.url}{PAGE}?device=jetson_7")
+
+    tab.sees("Silent", "#state")
+    assert tab.text("h1") == "jetson_7"
+    assert tab.text("#all-count") == "1 of 2 cameras live"
+    assert tab.texts("#all-list li") == ["Front Door live, 2 people", "jetson_7 silent for 3 h"]
+    assert tab.ask("return document.querySelector('[aria-current]').innerText").startswith("jetson_7")
+
+
+def test_without_one_in_the_address_a_live_camera_is_shown(api: Server, cameras: Cameras, tab: Tab) -> None:
+    cameras.hear("jetson_1", ago=3 * 3600)
+    cameras.hear("jetson_7")
+    tab.open(api.url + PAGE)
+
+    tab.sees("jetson_7", "h1")
+    assert tab.driver.current_url.endswith("?device=jetson_7")
+
+
+def test_another_camera_is_picked_and_the_way_back_leads_back(api: Server, cameras: Cameras, tab: Tab) -> None:
+    cameras.hear("jetson_1", name="Front Door")
+    cameras.hear("jetson_2", name="Lobby", people={"9": (0.0, 0.0, 0.0, 8.0)})
+    tab.open(f"{api.url}{PAGE}?device=jetson_1")
+    tab.sees("Front Door", "h1")
+
+    Select(tab.driver.find_element("id", "picker")).select_by_value("jetson_2")
+    tab.sees("Lobby", "h1")
+    assert tab.texts("#now-list .id") == ["Person 9"]
+    assert tab.driver.current_url.endswith("?device=jetson_2")
+
+    tab.click("#all-list a")
+    tab.sees("Front Door", "h1")
+    tab.driver.back()
+    tab.sees("Lobby", "h1")
+    tab.driver.back()
+    tab.sees("Front Door", "h1")
+    assert sorted(tab.texts("#now-list .id")) == ["Person 1", "Person 2"]
+
+
+def test_the_day_is_a_chart_and_a_table(api: Server, cameras: Cameras, tab: Tab) -> None:
+    cameras.hear()
+    minute = cameras.remember("jetson_1", (60.0, 30.0, 0.0, 5.0), ago=timedelta(hours=3), people=4)
+    cameras.remember("jetson_1", (0.0, 0.0, 7.5, 0.0), ago=timedelta(hours=30))  # before this day
+    tab.open(api.url + PAGE)
+
+    tab.sees("As a table, hour by hour", "#history")
+    bars = tab.ask("return [...document.querySelectorAll('#plot rect:not(.mark)')].map((bar) => bar.classList.value)")
+    assert bars == ["happy", "sad", "neutral"]
+    tab.click("#history summary")
+    hour = tab.ask("return new Date(arguments[0]).getHours()", minute.isoformat())
+    assert tab.texts("#table-body tr") == [f"{hour:02}:00 1 min 30 s 0 s 5 s 4"]
+
+
+@pytest.mark.parametrize("people", [{}, SMILING], ids=["nobody", "two people"])
+def test_a_new_camera_appears_within_two_seconds(
+    people: dict[str, Seconds], api: Server, cameras: Cameras, tab: Tab
+) -> None:
+    tab.open(api.url + PAGE)
+    tab.sees("No camera has sent anything yet")
+
+    cameras.hear(people=people)
+
+    tab.sees("Live", "#state", seconds=2)
+    assert tab.text("#notice") == ""
+
+
+def test_a_screen_reader_hears_changes_of_state_only(api: Server, cameras: Cameras, tab: Tab) -> None:
+    cameras.hear(name="Front Door", ago=26)
+    tab.run_first(
+        """addEventListener("DOMContentLoaded", () => {
+          window.spoken = [];
+          const region = document.querySelector("[role=status]");
+          new MutationObserver(() => spoken.push(region.textContent)).observe(region, { childList: true });
+        });"""
+    )
+    tab.open(api.url + PAGE)
+    tab.sees("Silent", "#state")
+    tab.sees("silent for 33 s", "#state-detail")
+    cameras.hear(name="Front Door")
+    tab.sees("Live", "#state")
+    cameras.hear(name="Front Door", people={"5": (1.0, 0.0, 0.0, 0.0)})
+    tab.sees("Person 5", "#now-list")
+
+    spoken = tab.ask("return spoken")
+    assert [sentence.partition(", silent for")[0] for sentence in spoken] == [
+        *("Front Door: Live", "Front Door: Silent", "Front Door: Live")
+    ]
+    assert tab.ask("return document.querySelectorAll('[role=status], [role=alert], [aria-live]').length") == 1

@@ -1,0 +1,175 @@
+"""What the live page says while there is nothing to show, and how it finds back."""
+
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+
+from tests.browser.cameras import Cameras
+from tests.browser.chromium import Tab
+from tests.browser.prefixed import PREFIX
+from tests.browser.serving import Server
+from tests.databases import make_tables
+from tests.waiting import wait_until
+from tests.web import SUMMARY
+
+PAGE = "/dashboard"
+DEVICES = "/api/devices"
+NOTING_TRIES = """
+const original = fetch;
+window.tried = [];
+window.fetch = (address, options) => {
+  if (address.startsWith("api/devices")) tried.push(performance.now());
+  return original(address, options);
+};
+"""
+TOKEN = "a-token-of-the-tests-0123"
+
+
+def test_an_unknown_camera_is_told_how_to_be_heard(api: Server, cameras: Cameras, tab: Tab) -> None:
+    cameras.hear("jetson_1", name="Front Door")
+    tab.open(f"{api.url}{PAGE}?device=jetson_99")
+
+    tab.sees("No camera “jetson_99” has been heard yet", "#notice")
+    assert "-t emotions/jetson_99/batch" in tab.text("pre")
+    assert tab.text("h1") == ""
+    assert tab.text("#all-list li") == "Front Door live, 2 people"
+
+    cameras.hear("jetson_99")
+    tab.sees("jetson_99", "h1", seconds=2)
+    assert tab.text("#notice") == ""
+
+
+@pytest.mark.parametrize("device", ["a b", "<b>x</b>", "x" * 65, "ä", "a/b"])
+def test_an_id_that_no_camera_can_have_is_not_asked_for(device: str, api: Server, cameras: Cameras, tab: Tab) -> None:
+    cameras.hear()
+    tab.open(api.url + PAGE)
+    tab.sees("Live", "#state")
+    tab.open("about:blank")
+    tab.open(f"{api.url}{PAGE}?device={device}")
+
+    tab.sees("no camera can have this one", "#notice")
+    assert f"“{device}”" in tab.text("#notice-title")
+    assert tab.asked(SUMMARY) == []
+
+
+def test_a_camera_that_is_connected_and_has_sent_nothing_is_told_what_to_send(
+    api: Server, cameras: Cameras, tab: Tab
+) -> None:
+    cameras.say("jetson_5", "online")
+    tab.open(api.url + PAGE)
+
+    tab.sees("This camera has not sent a batch yet", "#notice")
+    assert tab.text("#state") == "Waiting"
+    assert tab.text("#state-detail") == "connected, but no batch has come yet"
+    assert "-t emotions/jetson_5/batch" in tab.text("pre")
+
+
+@pytest.mark.requests_fail
+def test_an_api_that_stops_and_starts_again_is_told_and_found_again(
+    api: Server, cameras: Cameras, sqlite_url: str, tmp_path: Path, tab: Tab
+) -> None:
+    cameras.hear(name="Front Door")
+    tab.open(api.url + PAGE)
+    tab.sees("Live", "#state")
+
+    api.stop()
+    tab.sees("The API does not answer", "#notice")
+    assert tab.text("#state") == "Not known"
+    assert tab.text("#state-detail").startswith("last heard ")
+    assert tab.text("h1") == "Front Door"
+
+    cameras.hear(name="Front Door", people={"7": (1.0, 0.0, 0.0, 0.0)})
+    again = Server(sqlite_url, tmp_path / "again.log")
+    again.port = api.port
+    with again:
+        tab.ask("document.querySelector('#try-now').click()")  # it may have found the API by itself
+        tab.sees("Live", "#state", seconds=2)
+        tab.sees("Person 7", "#now-list")
+        assert tab.text("#notice") == ""
+
+
+@pytest.mark.requests_fail
+def test_failing_requests_become_fewer(api: Server, cameras: Cameras, tab: Tab) -> None:
+    cameras.hear()
+    tab.run_first(NOTING_TRIES)
+    tab.open(api.url + PAGE)
+    tab.sees("Live", "#state")
+
+    api.stop()
+    tab.ask("window.tried = []")
+    tried = wait_until(lambda: tab.ask("return tried.length >= 3 ? tried : null"), pause=0.1, what="it is tried again")
+
+    apart = [later - each for each, later in pairwise(tried)]
+    assert all(later > 1.5 * each > 1_000 for each, later in pairwise(apart)), apart
+
+
+@pytest.mark.requests_fail
+def test_a_database_that_is_not_there_is_told_and_waited_for(sqlite_url: str, tmp_path: Path, tab: Tab) -> None:
+    with Server(sqlite_url, tmp_path / "api.log") as api:
+        tab.open(api.url + PAGE)
+        tab.sees("The API cannot answer now", "#notice")
+        said = tab.text("#notice")
+        make_tables(sqlite_url)
+        tab.sees("No camera has sent anything yet", "#notice")
+        asked = tab.asked(DEVICES)
+        tab.open("about:blank")
+
+    assert "emotion_daemon makes it when it first starts" in said
+    assert [each["status"] for each in asked[:2]] == [503, 200]
+    assert asked[1]["start"] - asked[0]["start"] > 4_900  # Retry-After: 5
+
+
+@pytest.mark.requests_fail
+def test_a_token_is_asked_for_and_kept_for_this_tab(
+    cameras: Cameras, sqlite_url: str, tmp_path: Path, tab: Tab
+) -> None:
+    cameras.hear(name="Front Door")
+    with Server(sqlite_url, tmp_path / "api.log", EMOTION_API_TOKEN=TOKEN) as api:
+        tab.open(api.url + PAGE)
+        tab.sees("This API asks for a token", "#notice-title")
+        assert "Front Door" not in tab.ask("return document.documentElement.outerHTML")
+
+        tab.press("not-the-right-one-0123\n")  # the field has the focus
+        tab.sees("It does not know the one that was entered.", "#notice-body")
+        tab.press(f" {TOKEN} \n")
+        tab.sees("Live", "#state")
+        assert tab.text("h1") == "Front Door"
+        assert tab.text("#notice") == ""
+
+        tab.driver.refresh()
+        tab.sees("Live", "#state")
+        assert tab.ask("return [localStorage.length, document.cookie]") == [0, ""]
+        assert TOKEN not in tab.driver.current_url
+
+        tab.click("#forget")
+        tab.sees("This API asks for a token", "#notice-title")
+        assert tab.ask("return sessionStorage.length") == 0
+        assert "Front Door" not in tab.ask("return document.documentElement.outerHTML")
+
+
+@pytest.mark.requests_fail
+@pytest.mark.parametrize("token", ["clé", "ein 🔑", "a\tb", "x" * 100_000])
+def test_a_token_that_cannot_be_one_is_answered_in_the_form(
+    token: str, cameras: Cameras, sqlite_url: str, tmp_path: Path, tab: Tab
+) -> None:
+    with Server(sqlite_url, tmp_path / "api.log", EMOTION_API_TOKEN=TOKEN) as api:
+        tab.open(api.url + PAGE)
+        tab.sees("This API asks for a token", "#notice-title")
+
+        tab.ask("document.querySelector('#token').value = arguments[0]", token)
+        tab.press("\n")
+
+        tab.sees("A token has 16 to 4,096 of", "#token-form")
+        assert tab.ask("return sessionStorage.length") == 0
+
+
+def test_it_works_below_the_prefix_of_a_proxy(cameras: Cameras, sqlite_url: str, tmp_path: Path, tab: Tab) -> None:
+    cameras.hear()
+    with Server(sqlite_url, tmp_path / "api.log", application="tests.browser.prefixed:create_app()") as api:
+        tab.open(f"{api.url}{PREFIX}{PAGE}")
+        tab.sees("Live", "#state")
+        tab.sees("Person 1", "#now-list")
+        links = tab.ask("return [...document.querySelectorAll('a[href*=docs]')].map((link) => link.href)")
+
+    assert set(links) == {f"{api.url}{PREFIX}/docs"}
