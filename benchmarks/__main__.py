@@ -1,10 +1,10 @@
-"""`python -m benchmarks ingest | latency | read | scale | memory | all`, each with --help; and `benchmarks.soak`."""
+"""`python -m benchmarks ingest|latency|read|follow|scale|memory|all`, each with --help; and `benchmarks.soak`."""
 
 import argparse
 from collections.abc import Callable
 from pathlib import Path
 
-from benchmarks import ingest, latency, memory, read, scale
+from benchmarks import follow, ingest, latency, memory, read, scale
 from benchmarks.report import HEAD, Report, rows
 
 RATES = (100, 500, 1_000, 2_000)
@@ -33,6 +33,11 @@ COMMANDS: dict[str, tuple[Callable[..., None], str, dict[str, int]]] = {
         {"rate": 1_000, "devices": 1_000, "people": 5, "probes": 300, "rounds": 3},
     ),
     "read": (read.run, "requests a second, against a bare Flask view", {"seconds": 4, "rounds": 5, "many": read.MANY}),
+    "follow": (
+        follow.run,
+        "what an open live page costs the API: polling with an ETag, against server-sent events",
+        {"followers": 200, "people": 5, "seconds": 10, "rounds": 3},
+    ),
     "scale": (
         scale.run,
         "ingest against devices, people and rows, reading against people",

@@ -1,0 +1,43 @@
+"""The API with what the live page might follow instead of polling: the summary as server-sent events.
+
+For comparison only: `benchmarks.events_api:create_app()`. It looks as often for each follower as the page polls.
+"""
+
+import os
+import time
+from collections.abc import Iterator
+
+from flask import Flask, Response
+
+import emotion_api
+from emotion_api.reader import SummaryReader
+from emotion_api.source import Source
+from emotion_api.summary import Wanted
+from shared.database import reader_engine, sqlite_path
+from shared.settings import Settings
+
+LOOK_SECONDS = 1.0
+
+
+def create_app() -> Flask:
+    """The application with one more address, /events/<device id>."""
+    settings = Settings.from_environ(os.environ)
+    source = Source(reader_engine(settings.database_url), file=sqlite_path(settings.database_url))
+    reader = SummaryReader(source, device_names={})
+    app = emotion_api.create_app(settings)
+
+    @app.get("/events/<device_id>")
+    def events(device_id: str) -> Response:
+        return Response(_events(reader, Wanted(device_id)), content_type="text/event-stream")
+
+    return app
+
+
+def _events(reader: SummaryReader, wanted: Wanted) -> Iterator[bytes]:
+    sent = ""
+    while True:
+        answer = reader.read(wanted)
+        if answer.etag != sent:
+            yield b"data: " + answer.body + b"\n\n"
+            sent = answer.etag
+        time.sleep(LOOK_SECONDS)
