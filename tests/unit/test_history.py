@@ -1,333 +1,194 @@
-"""What batches add to the history: rules one by one, a bound that always holds, a simulated day and its truth."""
+"""Which span a history has, in which steps, and what it looks like."""
 
-from collections.abc import Iterable, Sequence
+import csv
+import io
+import json
 from datetime import UTC, datetime, timedelta
-from itertools import pairwise
-from math import fsum
 
-import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from emotion_daemon.fold import Folded, Known, PersonKey, Report, fold
-from emotion_daemon.history import LONGEST_GAP, SLACK
-from emotion_device.simulator import SimulatedDevice, Troubles
-from shared.batch import EMOTIONS, Batch, Cumulative
+from emotion_api.history import (
+    DAY,
+    MOST_POINTS,
+    POINTS_A_PIECE,
+    POINTS_CHOSEN,
+    STEPS,
+    Bucket,
+    HistoryWanted,
+    Span,
+    add,
+    encode_csv,
+    encode_history,
+    span_of,
+)
+from emotion_api.refused import Refused
+from emotion_api.summary import About
 
-NOON = datetime(2025, 11, 14, 12, 0, tzinfo=UTC)
-DEVICE = "jetson_1"
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+NOON = datetime(2025, 11, 14, 12, tzinfo=UTC)
+HALL = About("jetson_1", "Hall", NOON)
+
+times = st.datetimes(timezones=st.just(UTC))
 
 
-def at(seconds: float) -> datetime:
-    return NOON + timedelta(seconds=seconds)
+def times_of(start: datetime | None, end: datetime | None, *, step: int | None = None) -> tuple[datetime, datetime]:
+    """Start and end of the span, where it is asked for at noon."""
+    span = span_of(HistoryWanted("jetson_1", start, end, step), NOON)
+    return EPOCH + timedelta(seconds=span.start), EPOCH + timedelta(seconds=span.end)
 
 
-def batch(seconds: float, **happy: float) -> Batch:
-    """A batch stamped `seconds` after noon, in which each named person has been happy for so long."""
-    return batch_of(seconds, {person: Cumulative(happy=value) for person, value in happy.items()})
+def step_of(length: timedelta) -> int:
+    return span_of(HistoryWanted("jetson_1", NOON - length, NOON), NOON).step
 
 
-def batch_of(seconds: float, people: dict[str, Cumulative]) -> Batch:
-    return Batch(DEVICE, at(seconds), people, at(seconds))
+class TestTheSpan:
+    def test_it_is_the_day_before_now(self) -> None:
+        assert times_of(None, None) == (NOON - timedelta(days=1), NOON)
+
+    def test_it_is_the_day_before_the_end(self) -> None:
+        assert times_of(None, NOON - timedelta(days=7)) == (NOON - timedelta(days=8), NOON - timedelta(days=7))
+
+    def test_it_ends_now(self) -> None:
+        assert times_of(NOON - timedelta(hours=2), None) == (NOON - timedelta(hours=2), NOON)
+
+    def test_its_start_is_rounded_down_and_its_end_up(self) -> None:
+        start, end = NOON - timedelta(seconds=1), NOON + timedelta(microseconds=1)
+
+        assert times_of(start, end, step=600) == (NOON - timedelta(minutes=10), NOON + timedelta(minutes=10))
+
+    def test_a_moment_is_a_whole_step(self) -> None:
+        assert times_of(NOON, NOON + timedelta(microseconds=1), step=60) == (NOON, NOON + timedelta(minutes=1))
+
+    def test_before_1970_there_is_no_day_to_begin_with(self) -> None:
+        assert times_of(None, EPOCH + timedelta(hours=1), step=3600) == (EPOCH, EPOCH + timedelta(hours=1))
+
+    @pytest.mark.parametrize(
+        ("start", "end", "step", "reason"),
+        [
+            (NOON, NOON, None, "start has to be before end"),
+            (NOON, NOON - timedelta(seconds=1), None, "start has to be before end"),
+            (NOON + timedelta(days=1), None, None, "start has to be before end"),
+            (EPOCH - timedelta(microseconds=1), NOON, None, "start has to be 1970"),
+            (None, EPOCH, None, "end has to lie"),
+            (None, datetime.min.replace(tzinfo=UTC), None, "end has to lie"),
+            (None, datetime.max.replace(tzinfo=UTC), None, "end has to lie"),
+            (NOON - timedelta(days=7, minutes=1), NOON, 60, "10,081 points, more than 10,080"),
+            (None, datetime(9000, 1, 1, 0, 0, 1, tzinfo=UTC), None, "end has to lie"),
+            (None, NOON, 10**15 - 40, "step is too long"),
+        ],
+    )
+    def test_another_is_refused(
+        self, start: datetime | None, end: datetime | None, step: int | None, reason: str
+    ) -> None:
+        with pytest.raises(Refused, match=reason):
+            times_of(start, end, step=step)
+
+    def test_a_week_of_minutes_is_not_too_many(self) -> None:
+        span = span_of(HistoryWanted("jetson_1", NOON - timedelta(days=7), NOON, 60), NOON)
+
+        assert span.points == MOST_POINTS
+
+    def test_all_of_time_can_be_asked_for(self) -> None:
+        assert span_of(HistoryWanted("jetson_1", EPOCH, datetime(9000, 1, 1, tzinfo=UTC)), NOON).points <= POINTS_CHOSEN
+
+    @given(times | st.none(), times | st.none(), st.integers(1, 10**13).map(lambda minutes: minutes * 60) | st.none())
+    def test_whatever_is_asked_for_it_is_one_or_refused(
+        self, start: datetime | None, end: datetime | None, step: int | None
+    ) -> None:
+        try:
+            span = span_of(HistoryWanted("jetson_1", start, end, step), NOON)
+        except Refused:
+            return
+
+        assert 0 <= span.start < span.end
+        assert span.start % span.step == span.end % span.step == 0
+        assert span.points <= (POINTS_CHOSEN if step is None else MOST_POINTS)
+        pieces = list(encode_history(HALL, span, {}))
+        assert len(json.loads(b"".join(pieces))["points"]) == span.points
 
 
-class Daemon:
-    """Folds group after group over what the groups before have stored, and keeps the history."""
+class TestTheStepThatIsChosen:
+    @pytest.mark.parametrize(
+        ("length", "step"),
+        [
+            (timedelta(seconds=1), 60),
+            (timedelta(minutes=500), 60),
+            (timedelta(minutes=501), 120),
+            (timedelta(days=1), 300),
+            (timedelta(days=7), 1_800),
+            (timedelta(days=30), 7_200),
+            (timedelta(days=365), 86_400),
+            (timedelta(days=500), 2 * 86_400),
+            (timedelta(days=3_650), 8 * 86_400),
+        ],
+    )
+    def test_it_is_the_shortest_with_few_enough_points(self, length: timedelta, step: int) -> None:
+        assert step_of(length) == step
 
-    def __init__(self) -> None:
-        self._people: dict[PersonKey, Report] = {}
-        self._devices: dict[str, datetime] = {}
-        self.minutes: dict[datetime, list[float]] = {}
-        self.most_people: dict[datetime, int] = {}
-        self.cut = 0.0
+    @given(st.datetimes(EPOCH.replace(tzinfo=None), timezones=st.just(UTC)), st.timedeltas(timedelta(seconds=1)))
+    def test_no_shorter_one_would_do(self, start: datetime, length: timedelta) -> None:
+        try:
+            span = span_of(HistoryWanted("jetson_1", start, start + length), NOON)
+        except (Refused, OverflowError):
+            return
 
-    def commit(self, *batches: Batch) -> Folded:
-        folded = fold(batches, Known(self._people, self._devices))
-        self._people.update(folded.people)
-        self._devices.update((device_id, newest.timestamp) for device_id, newest in folded.devices.items())
-        for _, minute, *seconds, most_people in folded.minutes.rows():
-            stored = self.minutes.setdefault(minute, [0.0] * 4)
-            self.minutes[minute] = [before + added for before, added in zip(stored, seconds, strict=True)]
-            self.most_people[minute] = max(self.most_people.get(minute, 0), most_people)
-        self.cut += fsum(folded.cut.values())
-        return folded
+        shorter = max((step for step in STEPS if step < span.step), default=None)
+        if span.step > DAY:
+            shorter = span.step - DAY
+        if shorter is not None:
+            first, last = start.timestamp() // shorter, -(-(start + length).timestamp() // shorter)
+            assert last - first > POINTS_CHOSEN
 
-    def restart(self) -> None:
-        """A new process: what is stored is known, the time that people may make up for is not."""
-        self._people = {key: msgspec.structs.replace(report, spare=0.0) for key, report in self._people.items()}
 
-    @property
-    def shown(self) -> float:
-        """All seconds of the history."""
-        return fsum(fsum(seconds) for seconds in self.minutes.values())
+class TestBuckets:
+    def test_those_of_one_number_are_added(self) -> None:
+        found: dict[int, Bucket] = {}
 
-    def happy(self) -> dict[float, float]:
-        """Minute, as seconds after noon, to happy seconds, where there are any."""
-        return {
-            (minute - NOON).total_seconds(): round(seconds[0], 6)
-            for minute, seconds in self.minutes.items()
-            if seconds[0]
+        add(found, [Bucket(1, 1.0, 2.0, 3.0, 4.0, 2), Bucket(2, 1.0, 0.0, 0.0, 0.0, 1)])
+        add(found, [Bucket(1, 0.5, 0.5, 0.5, 0.5, 1)])
+
+        assert found == {1: Bucket(1, 1.5, 2.5, 3.5, 4.5, 2), 2: Bucket(2, 1.0, 0.0, 0.0, 0.0, 1)}
+
+
+class TestTheAnswer:
+    SPAN = Span(0, 180, 60)
+    BUCKETS = {1: Bucket(1, 0.1 + 0.2, 0.0, 1e308 * 10, 0.0004, 2)}  # noqa: RUF012
+
+    def test_every_step_is_there_with_zeros_where_nothing_was(self) -> None:
+        history = json.loads(b"".join(encode_history(HALL, self.SPAN, self.BUCKETS)))
+
+        nothing = {"happy": 0.0, "sad": 0.0, "angry": 0.0, "neutral": 0.0, "most_people": 0}
+        assert history == {
+            "device_id": "jetson_1",
+            "device_name": "Hall",
+            "start": "1970-01-01T00:00:00Z",
+            "end": "1970-01-01T00:03:00Z",
+            "step": 60,
+            "points": [
+                {"start": "1970-01-01T00:00:00Z", **nothing},
+                {
+                    "start": "1970-01-01T00:01:00Z",
+                    "happy": 0.3,
+                    "sad": 0.0,
+                    "angry": 1.7976931348623157e308,
+                    "neutral": 0.0,
+                    "most_people": 2,
+                },
+                {"start": "1970-01-01T00:02:00Z", **nothing},
+            ],
         }
 
-
-def history(*batches: Batch) -> Daemon:
-    daemon = Daemon()
-    for each in batches:
-        daemon.commit(each)
-    return daemon
-
-
-class TestHowMuch:
-    def test_what_a_person_has_more_than_in_the_batch_before_is_added(self) -> None:
-        assert history(batch(0, anna=0), batch(1, anna=0.4), batch(2, anna=1.1)).happy() == {0: 1.1}
-
-    def test_all_people_count(self) -> None:
-        assert history(batch(0, anna=5, bert=7), batch(1, anna=6, bert=7.5)).happy() == {0: 1.5}
-
-    def test_each_emotion_counts_for_itself(self) -> None:
-        daemon = history(batch_of(0, {"anna": Cumulative()}), batch_of(2, {"anna": Cumulative(0.1, 0.2, 0.3, 0.4)}))
-
-        assert daemon.minutes[NOON] == pytest.approx([0.1, 0.2, 0.3, 0.4])
-
-    def test_the_first_batch_of_a_device_adds_nothing(self) -> None:
-        assert history(batch(0, anna=3_600)).happy() == {}
-
-    def test_who_appears_between_two_batches_has_been_there_since_the_one_before_at_most(self) -> None:
-        assert history(batch(0), batch(1, anna=0.3, bert=500)).happy() == {0: 1.3}
-
-    def test_a_counter_that_begins_anew_counts_whole(self) -> None:
-        assert history(batch(0, anna=100), batch(1, anna=0.8)).happy() == {0: 0.8}
-
-    def test_if_one_emotion_fell_all_of_them_began_anew(self) -> None:
-        before, after = Cumulative(happy=50, sad=1), Cumulative(happy=1, sad=2)
-        daemon = history(batch_of(0, {"anna": before}), batch_of(10, {"anna": after}))
-
-        assert daemon.minutes[NOON] == pytest.approx([1, 2, 0, 0])
-
-    def test_a_counter_that_drops_to_zero_and_comes_back_leaves_no_spike(self) -> None:
-        daemon = history(batch(0, anna=100), batch(1, anna=0), batch(2, anna=102))
-
-        assert daemon.happy() == {0: 2.0}
-        assert daemon.cut == pytest.approx(100)
-
-    def test_a_counter_that_was_rounded_down_did_not_begin_anew(self) -> None:
-        assert history(batch(0, anna=100.0004), batch(10, anna=100)).happy() == {}
-
-    def test_more_than_the_time_that_has_passed_is_cut_off(self) -> None:
-        daemon = history(batch(0, anna=0), batch(1, anna=1.5), batch(2, anna=3))
-
-        assert daemon.happy() == {0: 2.0}
-        assert daemon.cut == pytest.approx(1.0)
-
-    def test_what_is_cut_off_keeps_the_shares_of_the_emotions(self) -> None:
-        daemon = history(batch_of(0, {"anna": Cumulative()}), batch_of(1, {"anna": Cumulative(6, 2)}))
-
-        assert daemon.minutes[NOON] == pytest.approx([0.75, 0.25, 0, 0])
-
-    def test_a_stamp_that_came_early_is_made_up_for(self) -> None:
-        daemon = history(batch(0, anna=0), batch(1, anna=0.5), batch(1.9, anna=1.5), batch(3, anna=2.5))
-
-        assert daemon.happy() == {0: 2.5}
-
-    def test_two_batches_in_one_second_of_a_clock_without_fractions_both_count(self) -> None:
-        daemon = history(batch(0, anna=0), batch(2, anna=1), batch(2, anna=2), batch(3, anna=3))
-
-        assert daemon.happy() == {0: 3.0}
-
-    def test_only_so_much_can_be_made_up_for(self) -> None:
-        daemon = history(batch(0, anna=0), batch(30, anna=0), batch(31, anna=31))
-
-        assert daemon.happy() == {0: 1 + SLACK}
-
-    def test_who_comes_back_after_an_hour_has_not_been_there_meanwhile(self) -> None:
-        present = [batch(second) for second in range(1, 3_600)]
-        daemon = history(batch(0, anna=10), *present, batch(3_600, anna=500))
-
-        assert daemon.shown == 1 + SLACK
-
-    def test_a_device_may_report_its_people_in_turn(self) -> None:
-        in_turn = (batch(n / 2, **{("anna", "bert")[n % 2]: n / 2}) for n in range(41))
-
-        assert history(*in_turn).shown == pytest.approx(39, abs=1)
-
-    def test_times_beyond_all_measure_add_what_is_possible(self) -> None:
-        daemon = history(batch(0, anna=0), batch_of(1, {"anna": Cumulative(1e308, 1e308, 1e308, 1e308)}))
-
-        assert daemon.shown <= 1
-
-
-class TestWhichMinute:
-    def test_what_was_shown_across_a_full_minute_is_shared_out(self) -> None:
-        assert history(batch(50, anna=0), batch(70, anna=10)).happy() == {0: 5, 60: 5}
-
-    def test_the_stamp_of_a_full_minute_belongs_to_the_one_before(self) -> None:
-        assert history(batch(59, anna=0), batch(60, anna=1)).happy() == {0: 1}
-
-    def test_a_camera_that_was_offline_for_two_hours_fills_two_hours(self) -> None:
-        daemon = history(batch(0, anna=0), batch(7_200, anna=7_200))
-
-        assert daemon.happy() == {minute * 60: 60 for minute in range(120)}
-
-    def test_a_silence_of_more_than_a_day_fills_the_last_day(self) -> None:
-        daemon = history(batch(0, anna=0), batch(10 * 86_400, anna=10 * 86_400))
-
-        assert len(daemon.happy()) == 1_440
-        assert daemon.shown == pytest.approx(LONGEST_GAP)
-
-    def test_the_most_people_are_those_of_one_batch(self) -> None:
-        daemon = history(batch(0, anna=0, bert=0), batch(1, carl=0), batch(61, carl=0))
-
-        assert daemon.most_people == {at(0): 2, at(60): 1}
-
-    def test_a_batch_without_people_adds_no_minute(self) -> None:
-        assert history(batch(0), batch(1), batch(61)).minutes == {}
-
-
-class TestWhatComesTwiceOrLate:
-    def test_a_batch_that_comes_twice_adds_nothing(self) -> None:
-        daemon = history(batch(0, anna=0), batch(1, anna=1), batch(1, anna=1), batch(0, anna=0), batch(2, anna=2))
-
-        assert daemon.happy() == {0: 2}
-
-    def test_a_group_that_comes_twice_adds_nothing(self) -> None:
-        group = [batch(n, anna=n) for n in range(90)]
-        daemon = Daemon()
-        daemon.commit(*group)
-        before = daemon.shown
-        daemon.restart()
-        daemon.commit(*group)
-
-        assert daemon.shown == before == pytest.approx(89)
-
-    def test_a_late_batch_adds_nothing_for_who_was_reported_since(self) -> None:
-        assert history(batch(0, anna=0), batch(2, anna=2), batch(1, anna=1), batch(3, anna=3)).happy() == {0: 3}
-
-    def test_a_late_batch_counts_for_who_was_not(self) -> None:
-        assert history(batch(0, anna=0), batch(2), batch(1, anna=1)).happy() == {0: 1}
-
-    def test_a_daemon_that_was_away_while_the_broker_kept_the_batches_misses_nothing(self) -> None:
-        daemon = history(batch(0, anna=0), batch(1, anna=1))
-        daemon.restart()
-        daemon.commit(*(batch(n, anna=n) for n in range(2, 601)))
-
-        assert daemon.happy() == {minute * 60: 60 for minute in range(10)}
-
-    def test_a_daemon_that_was_away_while_nothing_was_kept_fills_the_time_between(self) -> None:
-        daemon = history(batch(0, anna=0), batch(1, anna=1))
-        daemon.restart()
-        daemon.commit(batch(601, anna=601))
-
-        assert daemon.shown == pytest.approx(601)
-        assert max(daemon.happy().values()) <= 60
-
-
-# --- a bound that always holds --------------------------------------------------------------------------------------
-
-_seconds = st.floats(0, 200) | st.sampled_from([0.0, 1.0, 1e9, 1e308])
-_people = st.dictionaries(st.sampled_from("abc"), st.builds(Cumulative, *[_seconds] * 4), max_size=3)
-_batches = st.lists(st.tuples(st.floats(0, 400) | st.integers(0, 20), _people), min_size=1, max_size=20)
-
-
-@given(_batches, st.lists(st.integers(0, 20), max_size=4), st.booleans())
-def test_the_sum_of_a_history_never_exceeds_people_times_elapsed_time(
-    reported: list[tuple[float, dict[str, Cumulative]]], cuts: list[int], in_order: bool
-) -> None:
-    """Whatever is reported, in whatever order and grouping, with a new daemon at each `cut`."""
-    if in_order:
-        reported.sort(key=lambda each: each[0])
-    batches = [batch_of(seconds, people) for seconds, people in reported]
-    daemon = Daemon()
-    for begin, end in pairwise(sorted({0, *cuts, len(batches)})):
-        daemon.commit(*batches[begin:end])
-        daemon.restart()
-    people = {person for one in batches for person in one.people}
-    stamps = [one.timestamp for one in batches]
-
-    assert daemon.shown <= len(people) * (max(stamps) - min(stamps)).total_seconds() + 1e-6
-
-
-@given(_batches, st.integers(0, 20))
-def test_where_a_stream_is_cut_into_groups_makes_no_difference(
-    reported: list[tuple[float, dict[str, Cumulative]]], cut: int
-) -> None:
-    batches = [batch_of(seconds, people) for seconds, people in reported]
-    whole, parts = Daemon(), Daemon()
-    whole.commit(*batches)
-    parts.commit(*batches[:cut])
-    parts.commit(*batches[cut:])
-
-    assert parts.most_people == whole.most_people
-    assert parts.minutes.keys() == whole.minutes.keys()
-    for minute, seconds in whole.minutes.items():
-        assert parts.minutes[minute] == pytest.approx(seconds)
-
-
-# --- a simulated day ------------------------------------------------------------------------------------------------
-
-DAY = 86_400
-
-
-def simulated(period: float, troubles: Troubles) -> tuple[SimulatedDevice, Iterable[Batch]]:
-    device = SimulatedDevice(DEVICE, seed=7, index=0, most_people=5, troubles=troubles)
-
-    def batches() -> Iterable[Batch]:
-        for number in range(1, round(DAY / period) + 1):
-            step = device.step(timedelta(seconds=period), now=at(number * period))
-            people = {person_id: Cumulative(**shown) for person_id, shown in step.people.items()}
-            yield Batch(DEVICE, step.timestamp, people, at(number * period))
-
-    return device, batches()
-
-
-def replay(daemon: Daemon, batches: Iterable[Batch], *, group: int = 50) -> None:
-    waiting: list[Batch] = []
-    for each in batches:
-        waiting.append(each)
-        if len(waiting) == group:
-            daemon.commit(*waiting)
-            waiting.clear()
-    daemon.commit(*waiting)
-
-
-def sums(daemon: Daemon) -> dict[str, float]:
-    columns: Sequence[Iterable[float]] = list(zip(*daemon.minutes.values(), strict=True))
-    return {emotion: fsum(column) for emotion, column in zip(EMOTIONS, columns, strict=True)}
-
-
-@pytest.mark.parametrize(
-    "troubles",
-    [
-        Troubles(),
-        Troubles(restart_every=timedelta(minutes=10)),
-        Troubles(restart_every=timedelta(seconds=90), clock_skew=timedelta(seconds=-3_000)),
-    ],
-    ids=["no trouble", "restarts", "restarts and a wrong clock"],
-)
-def test_the_history_of_a_simulated_day_is_its_truth_within_one_percent(troubles: Troubles) -> None:
-    device, batches = simulated(1.0, troubles)
-    daemon = Daemon()
-    replay(daemon, batches)
-
-    assert sums(daemon) == pytest.approx(device.truth, rel=0.01)
-
-
-def test_a_day_in_which_the_daemon_was_away_for_hours_is_still_its_truth() -> None:
-    device, batches = simulated(1.0, Troubles(restart_every=timedelta(minutes=30)))
-    daemon = Daemon()
-    for number, each in enumerate(batches):
-        if number % 7_000 == 0:
-            daemon.restart()
-        daemon.commit(each)
-        if number % 500 == 0:
-            daemon.commit(each)  # and again
-
-    assert sums(daemon) == pytest.approx(device.truth, rel=0.01)
-
-
-def test_no_minute_of_a_simulated_day_has_more_than_its_people_can_show() -> None:
-    _, batches = simulated(1.0, Troubles(restart_every=timedelta(minutes=10)))
-    daemon = Daemon()
-    replay(daemon, batches)
-
-    assert all(fsum(seconds) <= 60 * 5 + 5 * SLACK for seconds in daemon.minutes.values())
+    def test_as_csv_it_has_the_same_points(self) -> None:
+        many = Span(0, 60 * (2 * POINTS_A_PIECE + 1), 60)
+        points = json.loads(b"".join(encode_history(HALL, many, self.BUCKETS)))["points"]
+
+        text = b"".join(encode_csv(many, self.BUCKETS)).decode()
+
+        assert text.startswith(
+            "start,happy,sad,angry,neutral,most_people\r\n1970-01-01T00:00:00Z,0.0,0.0,0.0,0.0,0\r\n"
+        )
+        assert [list(row.values()) for row in csv.DictReader(io.StringIO(text))] == [
+            [str(value) for value in point.values()] for point in points
+        ]
