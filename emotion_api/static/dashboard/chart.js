@@ -27,7 +27,7 @@ export function chart() {
   });
   new ResizeObserver(draw).observe(byId("plot"));
 
-  /** Shows what /api/dashboard/history answered, or why it could not be read. */
+  /** Shows what /api/dashboard/history answered. Returns whether there is something to see. */
   function show(history, milliseconds) {
     const atNewest = Number(cursor.value) === Number(cursor.max);
     points = history.points;
@@ -35,13 +35,15 @@ export function chart() {
     const empty = points.every((each) => sum(each) === 0);
     byId("chart").hidden = empty;
     setText(byId("history-note"), empty ? "Nothing was shown in the last 24 hours." : "Time of each emotion in each quarter of an hour, all people together.");
-    if (empty) return;
+    if (empty) return false;
     cursor.max = points.length - 1;
     if (atNewest) cursor.value = cursor.max;
     draw();
     byId("table-body").replaceChildren(...hours(points).map(row));
+    return true;
   }
 
+  /** Says why there is nothing to show. */
   function fail(reason) {
     clear();
     setText(byId("history-note"), `The history cannot be read. ${reason}`);

@@ -15,6 +15,8 @@ import { totals } from "./totals.js";
 const SECOND = 1000;
 const DEVICES_EVERY = 4 * SECOND;
 const HISTORY_EVERY = 60 * SECOND;
+const EMPTY_HISTORY_EVERY = 10 * SECOND; // whoever has just installed a camera waits for it
+const A_GAP = 3 * SECOND;
 const LONGEST_PAUSE = 30 * SECOND;
 
 const clock = new Clock();
@@ -37,7 +39,7 @@ let said = "";
 
 /** What is known of the chosen camera. */
 function newCamera() {
-  return { summary: null, heard: 0, historyDue: 0, nextBucket: 0, gone: new AbortController() };
+  return { summary: null, read: -Infinity, heard: 0, historyDue: 0, nextBucket: 0, gone: new AbortController() };
 }
 
 const askNow = poll(step);
@@ -52,7 +54,7 @@ byId("forget").addEventListener("click", () => {
 async function step() {
   const asked = camera;
   try {
-    if (performance.now() >= devicesDue) await readDevices(asked);
+    if (performance.now() >= Math.min(devicesDue, asked.read + A_GAP)) await readDevices(asked);
     if (asked === camera && isKnown(chosen)) await Promise.all([readSummary(asked), readHistory(asked)]);
     problem = null;
     failures = 0;
@@ -75,27 +77,31 @@ async function readDevices(asked) {
     chosen = mostInteresting(devices.devices);
     history.replaceState(null, "", address(chosen));
   }
+  asked.heard = 0; // what was heard until now is in received_at
   devicesDue = performance.now() + (isKnown(chosen) ? DEVICES_EVERY : SECOND) - SECOND / 2;
 }
 
 async function readSummary(asked) {
   const summary = await api.get("api/dashboard/summary", { device_id: chosen, limit: SHOWN + 1 }, asked.gone.signal);
   const isNewer = asked.summary && asked.summary.updated_at !== summary.updated_at;
-  if (isNewer) asked.heard = clock.now();
+  // After a gap, e.g. in a tab that was hidden, it may have come at any time since: /api/devices tells.
+  if (isNewer && performance.now() < asked.read + A_GAP) asked.heard = clock.now();
   asked.summary = summary;
+  asked.read = performance.now();
 }
 
 /** Each minute, and when a quarter of an hour has ended. That it cannot be read holds up nothing else. */
 async function readHistory(asked) {
   if (performance.now() < asked.historyDue && clock.now() < asked.nextBucket) return;
+  let every = HISTORY_EVERY;
   try {
     const answer = await api.get("api/dashboard/history", { device_id: chosen, step: STEP }, asked.gone.signal);
-    parts.chart.show(answer, clock.now());
+    if (!parts.chart.show(answer, clock.now())) every = EMPTY_HISTORY_EVERY;
   } catch (error) {
     if (!(error instanceof ApiError) || error.kind !== "failed") throw error;
     parts.chart.fail(error.message);
   }
-  asked.historyDue = performance.now() + HISTORY_EVERY;
+  asked.historyDue = performance.now() + every;
   asked.nextBucket = (Math.floor(clock.now() / SECOND / STEP) + 1) * STEP * SECOND + SECOND;
 }
 
