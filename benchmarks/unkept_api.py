@@ -4,7 +4,7 @@ from flask import Flask
 
 import emotion_api
 from emotion_api.answer import Answer
-from emotion_api.kept import KeptAnswers, Wanted
+from emotion_api.kept import KeptAnswers, Question
 
 
 def create_app() -> Flask:
@@ -13,6 +13,6 @@ def create_app() -> Flask:
     return emotion_api.create_app()
 
 
-def _nothing(self: KeptAnswers, wanted: Wanted) -> Answer | None:
+def _nothing(self: KeptAnswers, wanted: Question) -> Answer | None:
     self._watch.look()  # what it costs to ask stays
     return None

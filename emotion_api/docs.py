@@ -3,7 +3,7 @@
 The pages hold no script of their own: all of it comes from files, so that the browser may be told to run nothing else.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import cache
 from typing import Annotated, Any, Literal, TypeAlias
 
@@ -14,15 +14,18 @@ from spectree import SpecTree
 from spectree.model_adapter import get_msgspec_model_adapter
 from spectree.plugins.flask_plugin import FlaskPlugin
 
-from emotion_api.access import CHALLENGE
+from emotion_api.access import CHALLENGE, OPEN_VIEWS
+from emotion_api.devices import Devices
 from emotion_api.errors import RETRY_AFTER_SECONDS, Problem
 from emotion_api.files import content, file, media_type, page
+from emotion_api.history import MOST_POINTS, History
+from emotion_api.parameters import DEFAULT_DEVICE_ID, MOST_LISTED
 from emotion_api.summary import Summary
-from shared.batch import DEVICE_ID
+from shared.batch import DEVICE_ID, MAX_PERSON_ID
 
 View: TypeAlias = Callable[[], Response]
 
-EXAMPLE = {
+SUMMARY_EXAMPLE = {
     "device_id": "jetson_1",
     "device_name": "Entrance Camera",
     "updated_at": "2025-11-14T15:30:00Z",
@@ -39,6 +42,46 @@ EXAMPLE = {
         }
     ],
 }
+
+HISTORY_EXAMPLE = {
+    "device_id": "jetson_1",
+    "device_name": "Entrance Camera",
+    "start": "2025-11-14T12:30:00Z",
+    "end": "2025-11-14T12:35:00Z",
+    "step": 300,
+    "points": [
+        {
+            "start": "2025-11-14T12:30:00Z",
+            "happy": 12.0,
+            "sad": 0.0,
+            "angry": 0.0,
+            "neutral": 3.5,
+            "most_people": 2,
+        }
+    ],
+}
+
+CSV_EXAMPLE = "start,happy,sad,angry,neutral,most_people\r\n2025-11-14T12:30:00Z,12.0,0.0,0.0,3.5,2\r\n"
+
+DEVICES_EXAMPLE = {
+    "silent_after": 30.0,
+    "devices": [
+        {
+            "device_id": "jetson_1",
+            "device_name": "Entrance Camera",
+            "online": True,
+            "status": "online",
+            "last_batch": "2025-11-14T15:30:00Z",
+            "received_at": "2025-11-14T15:30:00.100000Z",
+            "people_now": 3,
+            "clock_skew": -0.1,
+            "rejected_last_hour": 0,
+        }
+    ],
+}
+
+_EXAMPLES = {"summary": SUMMARY_EXAMPLE, "history": HISTORY_EXAMPLE, "devices": DEVICES_EXAMPLE}
+"""By the name of the view."""
 
 ASSETS = {
     "docs.js": ("emotion_api", "static/docs.js"),
@@ -68,17 +111,51 @@ class Health(msgspec.Struct, frozen=True):
     status: Annotated[str, msgspec.Meta(examples=["ok"])]
 
 
+_DeviceId = Annotated[
+    str,
+    msgspec.Meta(pattern=f"^{DEVICE_ID.pattern}$", min_length=1, max_length=64, description="the device, given once"),
+]
+
+
 class SummaryQuery(msgspec.Struct, frozen=True):
     """What to ask for."""
 
-    device_id: Annotated[
-        str,
-        msgspec.Meta(
-            pattern=f"^{DEVICE_ID.pattern}$", min_length=1, max_length=64, description="the device, given once"
-        ),
-    ] = "jetson_1"
+    device_id: _DeviceId = DEFAULT_DEVICE_ID
     fields: Annotated[
         Literal["totals"] | msgspec.UnsetType, msgspec.Meta(description="totals: the summary without current_people")
+    ] = msgspec.UNSET
+    seen_within: Annotated[
+        Annotated[float, msgspec.Meta(gt=0)] | msgspec.UnsetType,
+        msgspec.Meta(description="seconds: list only those whose last_seen is not longer ago"),
+    ] = msgspec.UNSET
+    limit: Annotated[
+        Annotated[int, msgspec.Meta(ge=1, le=MOST_LISTED)] | msgspec.UnsetType,
+        msgspec.Meta(description="list so many people at most"),
+    ] = msgspec.UNSET
+    after: Annotated[
+        Annotated[str, msgspec.Meta(min_length=1, max_length=MAX_PERSON_ID)] | msgspec.UnsetType,
+        msgspec.Meta(description="a person_id: list those who come after this person"),
+    ] = msgspec.UNSET
+
+
+class HistoryQuery(msgspec.Struct, frozen=True):
+    """What to ask for."""
+
+    device_id: _DeviceId = DEFAULT_DEVICE_ID
+    start: Annotated[
+        Annotated[str, msgspec.Meta(extra_json_schema={"format": "date-time"})] | msgspec.UnsetType,
+        msgspec.Meta(description="ISO 8601, without an offset UTC; a day before end where it is left out"),
+    ] = msgspec.UNSET
+    end: Annotated[
+        Annotated[str, msgspec.Meta(extra_json_schema={"format": "date-time"})] | msgspec.UnsetType,
+        msgspec.Meta(description="ISO 8601, without an offset UTC; now where it is left out"),
+    ] = msgspec.UNSET
+    step: Annotated[
+        Annotated[int, msgspec.Meta(ge=60, multiple_of=60)] | msgspec.UnsetType,
+        msgspec.Meta(
+            description=f"seconds that each point stands for, at most {MOST_POINTS:,} points; where it is left out, "
+            "as short as 500 points allow"
+        ),
     ] = msgspec.UNSET
 
 
@@ -143,13 +220,48 @@ def describe_summary(specification: SpecTree) -> Callable[[View], View]:
         resp=Responses(
             HTTP_200=(Summary, "The summary"),
             HTTP_304=(None, "The summary is the one that If-None-Match names"),
-            HTTP_400=(Problem, "device_id or fields is not valid, empty, or given more than once"),
+            HTTP_400=(Problem, "A parameter is not valid, empty, or given more than once, or after names nobody"),
             HTTP_405=(Problem, "A method that is not GET, HEAD or OPTIONS"),
             HTTP_414=(None, _TOO_LONG),
             HTTP_500=(Problem, "The server failed"),
             HTTP_503=(Problem, _UNAVAILABLE),
         ),
         operation_id="summary",
+    )
+    return decorator
+
+
+def describe_history(specification: SpecTree) -> Callable[[View], View]:
+    """Describe a view that answers with History, or its points as CSV."""
+    decorator: Callable[[View], View] = specification.validate(
+        query=HistoryQuery,
+        resp=Responses(
+            HTTP_200=(History, "The history"),
+            HTTP_304=(None, "The history is the one that If-None-Match names"),
+            HTTP_400=(Problem, "A parameter is not valid or given more than once, or these would be too many points"),
+            HTTP_405=(Problem, "A method that is not GET, HEAD or OPTIONS"),
+            HTTP_414=(None, _TOO_LONG),
+            HTTP_500=(Problem, "The server failed"),
+            HTTP_503=(Problem, _UNAVAILABLE),
+        ),
+        operation_id="history",
+    )
+    return decorator
+
+
+def describe_devices(specification: SpecTree) -> Callable[[View], View]:
+    """Describe a view that answers with Devices."""
+    decorator: Callable[[View], View] = specification.validate(
+        resp=Responses(
+            HTTP_200=(Devices, "All devices"),
+            HTTP_304=(None, "The devices are as If-None-Match has them"),
+            HTTP_400=(Problem, "Not a valid request"),
+            HTTP_405=(Problem, "A method that is not GET, HEAD or OPTIONS"),
+            HTTP_414=(None, _TOO_LONG),
+            HTTP_500=(Problem, "The server failed"),
+            HTTP_503=(Problem, _UNAVAILABLE),
+        ),
+        operation_id="devices",
     )
     return decorator
 
@@ -200,21 +312,30 @@ def openapi(specification: SpecTree, *, with_tokens: bool) -> dict[str, Any]:
                     "schema": {"type": "integer", "examples": [RETRY_AFTER_SECONDS]},
                 }
             }
-    summary = document["paths"]["/api/dashboard/summary"]["get"]
-    summary["responses"]["200"]["content"]["application/json"]["example"] = EXAMPLE
+        _show_example(operation)
     if with_tokens:
-        _ask_for_token(document, summary)
+        _ask_for_token(document, [operation for operation in operations if operation["operationId"] not in OPEN_VIEWS])
     return document
 
 
-def _ask_for_token(document: dict[str, Any], operation: dict[str, Any]) -> None:
-    """Have `document` say that `operation` is for whoever sends a bearer token."""
+def _show_example(operation: dict[str, Any]) -> None:
+    """An operation's id is its view's name."""
+    content = operation["responses"]["200"]["content"]
+    if operation["operationId"] in _EXAMPLES:
+        content["application/json"]["example"] = _EXAMPLES[operation["operationId"]]
+    if operation["operationId"] == "history":
+        content["text/csv"] = {"schema": {"type": "string"}, "example": CSV_EXAMPLE}
+
+
+def _ask_for_token(document: dict[str, Any], operations: Iterable[dict[str, Any]]) -> None:
+    """Have `document` say that the operations are for whoever sends a bearer token."""
     document["components"]["securitySchemes"] = {
         "token": {"type": "http", "scheme": "bearer", "description": "one of those in EMOTION_API_TOKEN"}
     }
-    operation["security"] = [{"token": []}]
-    operation["responses"]["401"] = {
-        "description": "No bearer token was sent, or one that is not known",
-        "headers": {"WWW-Authenticate": {"schema": {"type": "string", "examples": [CHALLENGE]}}},
-        "content": operation["responses"]["400"]["content"],
-    }
+    for operation in operations:
+        operation["security"] = [{"token": []}]
+        operation["responses"]["401"] = {
+            "description": "No bearer token was sent, or one that is not known",
+            "headers": {"WWW-Authenticate": {"schema": {"type": "string", "examples": [CHALLENGE]}}},
+            "content": operation["responses"]["400"]["content"],
+        }

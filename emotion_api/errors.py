@@ -7,7 +7,8 @@ import msgspec
 from flask import Flask, Response
 from werkzeug.exceptions import HTTPException, InternalServerError, MethodNotAllowed, NotFound
 
-from emotion_api.reader import DatabaseUnavailable
+from emotion_api.refused import Refused
+from emotion_api.source import DatabaseUnavailable
 from shared.batch import Topics
 
 RETRY_AFTER_SECONDS = 5
@@ -38,6 +39,9 @@ def register(app: Flask, topics: Topics) -> None:
         answer.headers.extend((name, value) for name, value in error.get_headers() if name != "Content-Type")
         return answer
 
+    def answer_refused(error: Refused) -> Response:
+        return problem(400, str(error))
+
     def answer_unexpected(error: InternalServerError) -> Response:
         return problem(500, "The server failed in a way nobody foresaw. Its log has the reason.")
 
@@ -51,6 +55,7 @@ def register(app: Flask, topics: Topics) -> None:
         return answer
 
     app.register_error_handler(HTTPException, answer_http_error)
+    app.register_error_handler(Refused, answer_refused)
     app.register_error_handler(InternalServerError, answer_unexpected)
     app.register_error_handler(DatabaseUnavailable, answer_unavailable)
 

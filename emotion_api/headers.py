@@ -28,7 +28,7 @@ _PRIVATE = [
 
 
 def register(app: Flask, cors_origins: Sequence[str], *, private: bool) -> None:
-    """Put the headers on every answer of `app`, errors too. A view's own Content-Security-Policy stays.
+    """Put the headers on every answer of `app`, errors too. A view's own Content-Security-Policy and Vary stay.
 
     `private` answers are for whoever asked for them: no shared cache may give them to somebody else.
     """
@@ -62,11 +62,20 @@ def _with_headers(application: "WSGIApplication", always: Sequence[tuple[str, st
 
     def wrapped(environ: "WSGIEnvironment", start_response: "StartResponse") -> Iterable[bytes]:
         def start(status: str, headers: list[tuple[str, str]], *exc_info: Any) -> Callable[[bytes], object]:
-            if not any(name == "Content-Security-Policy" for name, _ in headers):
+            names = [name for name, _ in headers]
+            if "Content-Security-Policy" not in names:
                 headers.append(("Content-Security-Policy", "default-src 'none'; frame-ancestors 'none'"))
             headers += always
+            if "Vary" in names:
+                headers = _with_one_vary(headers)
             return start_response(status, headers, *exc_info)
 
         return application(environ, start)
 
     return wrapped
+
+
+def _with_one_vary(headers: list[tuple[str, str]]) -> list[tuple[str, str]]:
+    """There are caches that look at the first line of that name only."""
+    vary = ", ".join(value for name, value in headers if name == "Vary")
+    return [*(header for header in headers if header[0] != "Vary"), ("Vary", vary)]

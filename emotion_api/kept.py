@@ -3,7 +3,7 @@
 import time
 from collections.abc import Callable
 from threading import Lock
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 from cachetools import LRUCache
 
@@ -24,11 +24,16 @@ MOST_TRUSTED_SECONDS = 10.0
 """Or so many times as long as it took to build, but not longer than this: that of very many people takes 0.4 s."""
 
 
-class Wanted(NamedTuple):
-    """What was asked for."""
+class Question(Protocol):
+    """What was asked for; equal where the answer is the same. It can be hashed."""
 
-    device_id: str
-    totals_only: bool = False
+    @property
+    def device_id(self) -> str | None:
+        """The device that it is about, None where it is about all of them."""
+
+    @property
+    def by_the_clock(self) -> bool:
+        """Whether the answer changes as time passes, also while the database does not."""
 
 
 class Before(NamedTuple):
@@ -40,11 +45,12 @@ class Before(NamedTuple):
 
 
 class _Kept:
-    __slots__ = ("answer", "before", "look", "trusted_until")
+    __slots__ = ("answer", "look", "right_at", "stamp", "trusted_until")
 
-    def __init__(self, answer: Answer, before: Before, trusted_until: float) -> None:
+    def __init__(self, answer: Answer, before: Before, trusted_until: float, *, by_the_clock: bool) -> None:
         self.answer = answer
-        self.before = before
+        self.stamp = before.stamp
+        self.right_at = None if by_the_clock else before.look  # while this is the look, for however long
         self.look = before.look  # the last one at which the stamp was the same
         self.trusted_until = trusted_until
 
@@ -52,7 +58,8 @@ class _Kept:
 class KeptAnswers:
     """The answers of one process, of which the longest unused go first.
 
-    While nothing was committed all are right. What the daemon commits leaves those of other devices right.
+    While nothing was committed all are right but those by the clock, which are for a second. What the daemon commits
+    leaves those of other devices right. Those about all devices may be a second behind its batches.
     """
 
     def __init__(
@@ -66,37 +73,46 @@ class KeptAnswers:
         self._max_bytes = max_bytes
         self._monotonic = monotonic
         self._lock = Lock()
-        self._kept: LRUCache[Wanted, _Kept] = LRUCache(max_bytes, getsizeof=_bytes_of)
+        self._kept: LRUCache[Question, _Kept] = LRUCache(max_bytes, getsizeof=_bytes_of)
 
-    def find(self, wanted: Wanted) -> Answer | None:
+    def find(self, wanted: Question) -> Answer | None:
         """The answer, if there is one that still is right. Raises what DatabaseWatch.look raises."""
         look = self._watch.look()
         with self._lock:
             kept = self._kept.get(wanted)
-        if kept is None or not (kept.before.look is look or self._is_still_right(kept, wanted.device_id, look)):
+        if kept is None or not (kept.right_at is look or self._is_still_right(kept, wanted.device_id, look)):
             return None
         return kept.answer
 
-    def before(self, device_id: str) -> Before:
+    def before(self, wanted: Question) -> Before:
         """To be called before an answer is built. Raises what DatabaseWatch.look raises."""
-        return Before(self._watch.look(), self._watch.stamp(device_id), self._monotonic())
+        return Before(self._watch.look(), self._stamp(wanted.device_id), self._monotonic())
 
-    def keep(self, wanted: Wanted, answer: Answer, before: Before) -> None:
+    def keep(self, wanted: Question, answer: Answer, before: Before) -> None:
         """Keep what was built since `before`, unless it alone is too long."""
-        now = self._monotonic()
-        kept = _Kept(answer, before, now + _trusted_seconds(now - before.at))
+        by_the_clock = wanted.by_the_clock
+        kept = _Kept(answer, before, self._trusted_until(before, by_the_clock), by_the_clock=by_the_clock)
         if _bytes_of(kept) <= self._max_bytes:
             with self._lock:
                 self._kept[wanted] = kept
 
-    def _is_still_right(self, kept: _Kept, device_id: str, look: Look) -> bool:
+    def _trusted_until(self, before: Before, by_the_clock: bool) -> float:
+        if by_the_clock:
+            return before.at + TRUSTED_SECONDS
+        now = self._monotonic()
+        return now + _trusted_seconds(now - before.at)
+
+    def _is_still_right(self, kept: _Kept, device_id: str | None, look: Look) -> bool:
         if kept.look.epoch != look.epoch or self._monotonic() > kept.trusted_until:
             return False
         if kept.look is not look:
-            if kept.before.stamp != self._watch.stamp(device_id):
+            if kept.stamp != self._stamp(device_id):
                 return False
             kept.look = look
         return True
+
+    def _stamp(self, device_id: str | None) -> Stamp | None:
+        return None if device_id is None else self._watch.stamp(device_id)
 
 
 def _bytes_of(kept: _Kept) -> int:

@@ -1,13 +1,32 @@
 """The selects. A transaction ends before its answer is sent: as long as it lasts it holds back SQLite's checkpoint."""
 
-from collections.abc import Iterable, Iterator, Sequence
-from datetime import UTC, datetime
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from sqlalchemy import Connection, String, bindparam, func, select, type_coerce
+from sqlalchemy import (
+    BigInteger,
+    ColumnElement,
+    Connection,
+    Select,
+    String,
+    and_,
+    bindparam,
+    cast,
+    collate,
+    exists,
+    extract,
+    func,
+    null,
+    or_,
+    select,
+    type_coerce,
+)
 
-from emotion_api.summary import EmotionTotals, PersonRow, finite
-from shared.schema import device, person_emotion
+from emotion_api.devices import DeviceRow
+from emotion_api.history import Bucket, Span
+from emotion_api.summary import EmotionTotals, Part, PersonRow, finite
+from shared.schema import device, device_state, emotion_minute, person_emotion, rejected_message
 
 _DEVICE = select(device.c.device_name, device.c.updated_at).where(device.c.device_id == bindparam("device_id"))
 
@@ -29,6 +48,63 @@ _TOTALS = select(*map(func.sum, _TIMES)).where(_OF_DEVICE)
 
 # PostgreSQL ends with an error where a sum is too large for it, SQLite with infinity.
 _TOTALS_POSTGRESQL = select(*(func.sum(func.least(column, 1e300)) for column in _TIMES)).where(_OF_DEVICE)
+
+_STATE = (
+    device_state.c.received_at,
+    device_state.c.people,
+    device_state.c.clock_skew,
+    device_state.c.status,
+    device_state.c.status_at,
+)
+
+_DEVICES = select(device.c.device_id, device.c.device_name, device.c.updated_at, *_STATE).outerjoin_from(
+    device, device_state, device.c.device_id == device_state.c.device_id
+)
+
+_ONLY_CONNECTED = select(device_state.c.device_id, null(), null(), *_STATE).where(
+    device_state.c.status == "online", ~exists().where(device.c.device_id == device_state.c.device_id)
+)
+
+_REJECTED = (
+    select(rejected_message.c.topic, func.count())
+    .where(rejected_message.c.received_at >= bindparam("since"))
+    .group_by(rejected_message.c.topic)
+)
+
+DEVICES_AT_ONCE = 500
+
+MINUTES_AT_ONCE = 5_000
+"""Rows that are added up in one select: 4 ms."""
+
+_MINUTES = (
+    select(emotion_minute)
+    .where(
+        emotion_minute.c.device_id == bindparam("device_id"),
+        emotion_minute.c.minute >= bindparam("start"),
+        emotion_minute.c.minute < bindparam("end"),
+    )
+    .order_by(emotion_minute.c.minute)
+    .limit(MINUTES_AT_ONCE)
+    .subquery()
+)
+
+_EMOTIONS = (_MINUTES.c.time_happy, _MINUTES.c.time_sad, _MINUTES.c.time_angry, _MINUTES.c.time_neutral)
+
+_BUCKET = cast(extract("epoch", _MINUTES.c.minute), BigInteger) // bindparam("step", type_=BigInteger)
+
+
+def _buckets(seconds: Iterable[ColumnElement[float]]) -> Select[*tuple[Any, ...]]:
+    return select(
+        _BUCKET.label("bucket"),
+        *map(func.sum, seconds),
+        func.max(_MINUTES.c.most_people),
+        func.count(),
+        func.max(_MINUTES.c.minute),
+    ).group_by("bucket")
+
+
+_BUCKETS = _buckets(_EMOTIONS)
+_BUCKETS_POSTGRESQL = _buckets(func.least(column, 1e300) for column in _EMOTIONS)
 
 _ANY_DEVICE = select(device.c.device_id).limit(1)
 
@@ -56,7 +132,7 @@ def people(connection: Connection, device_id: str, *, at_once: int) -> Iterator[
     """
     cursor = connection.execute(_PEOPLE, {"device_id": device_id}).cursor
     assert cursor is not None
-    aware = _text_as_utc if connection.dialect.name == "sqlite" else _naive_as_utc
+    aware = _as_utc(connection)
     while rows := cursor.fetchmany(at_once):  # the driver's tuples: SQLAlchemy's rows take half as long again
         yield aware(rows)
 
@@ -66,6 +142,65 @@ def totals(connection: Connection, device_id: str) -> EmotionTotals:
     query = _TOTALS if connection.dialect.name == "sqlite" else _TOTALS_POSTGRESQL
     row = connection.execute(query, {"device_id": device_id}).one()
     return EmotionTotals(*(finite(total or 0.0) for total in row))
+
+
+def has_person(connection: Connection, device_id: str, person_id: str, since: datetime | None) -> bool:
+    """Whether the device has reported this person, at `since` or later."""
+    query = select(person_emotion.c.id).where(_OF_DEVICE, person_emotion.c.person_id == person_id, *_seen(since))
+    return connection.execute(query, {"device_id": device_id}).scalar() is not None
+
+
+def page(connection: Connection, device_id: str, part: Part, *, at_most: int) -> list[PersonRow]:
+    """The first `at_most` of the device's people behind `part.after` and seen since `part.since`, in their order.
+
+    SQLite compares stamps as texts, which is right for those of the form that the daemon writes.
+    """
+    c = person_emotion.c
+    person_id = c.person_id if connection.dialect.name == "sqlite" else collate(c.person_id, "C")  # code points
+    query = _PEOPLE.where(*_seen(part.since)).order_by(c.last_seen.desc(), person_id).limit(at_most)
+    if part.after is not None:
+        other = person_emotion.alias()
+        seen = (
+            select(other.c.last_seen)
+            .where(other.c.device_id == bindparam("device_id"), other.c.person_id == part.after)
+            .scalar_subquery()
+        )
+        query = query.where(or_(c.last_seen < seen, and_(c.last_seen == seen, person_id > part.after)))
+    cursor = connection.execute(query, {"device_id": device_id}).cursor
+    assert cursor is not None
+    return _as_utc(connection)(cursor.fetchall())
+
+
+def devices(connection: Connection) -> Iterator[list[DeviceRow]]:
+    """Every device, and those that are connected and have not sent a batch yet; in no particular order."""
+    for query in (_DEVICES, _ONLY_CONNECTED):
+        for rows in connection.execute(query).partitions(DEVICES_AT_ONCE):
+            yield [DeviceRow(*row) for row in rows]
+
+
+def rejected(connection: Connection, since: datetime) -> Mapping[str, int]:
+    """How many messages were rejected since then, by their topic."""
+    return {topic: count for topic, count in connection.execute(_REJECTED, {"since": since})}
+
+
+def buckets(connection: Connection, device_id: str, span: Span) -> Iterator[list[Bucket]]:
+    """What the device's minutes in the span add up to, MINUTES_AT_ONCE at a time: a bucket may come in parts."""
+    query = _BUCKETS if connection.dialect.name == "sqlite" else _BUCKETS_POSTGRESQL
+    start, end = (datetime.fromtimestamp(seconds, UTC) for seconds in (span.start, span.end))
+    while start < end:
+        rows = connection.execute(query, {"device_id": device_id, "start": start, "end": end, "step": span.step}).all()
+        yield [Bucket(*row[:6]) for row in rows]
+        if sum(row[6] for row in rows) < MINUTES_AT_ONCE:
+            return
+        start = max(start, *(row[7] for row in rows)) + timedelta(microseconds=1)
+
+
+def _seen(since: datetime | None) -> list[ColumnElement[bool]]:
+    return [] if since is None else [person_emotion.c.last_seen >= since]
+
+
+def _as_utc(connection: Connection) -> Callable[[Sequence[tuple[Any, ...]]], list[PersonRow]]:
+    return _text_as_utc if connection.dialect.name == "sqlite" else _naive_as_utc
 
 
 def _text_as_utc(rows: Sequence[tuple[Any, ...]]) -> list[PersonRow]:

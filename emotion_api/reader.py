@@ -1,143 +1,209 @@
-"""The answer for a device, as JSON: one that was kept (on SQLite), or built from the database."""
+"""The three answers, as of now: the summary of a device, its history, and how all devices are doing."""
 
-import logging
-import sqlite3
-import time
-from collections.abc import Mapping
-from pathlib import Path
+from collections.abc import Callable, Iterator, Mapping
+from datetime import UTC, datetime, timedelta
 from threading import Lock
+from typing import NamedTuple
 
-from sqlalchemy import Connection, Engine
-from sqlalchemy.exc import DBAPIError
-from sqlalchemy.exc import TimeoutError as PoolTimeoutError
+from sqlalchemy import Connection
 
 from emotion_api import queries
 from emotion_api.answer import Answer
-from emotion_api.kept import Before, KeptAnswers, Wanted
-from emotion_api.summary import PEOPLE_A_PIECE, About, encode_summary, encode_totals
-from emotion_api.watch import DatabaseWatch
+from emotion_api.devices import Circumstances, DeviceRow, DevicesWanted, encode_devices
+from emotion_api.history import Bucket, HistoryWanted, Span, add, encode_csv, encode_history, span_of
+from emotion_api.pauses import Pauses
+from emotion_api.source import Source
+from emotion_api.summary import (
+    EVERYBODY,
+    PEOPLE_A_PIECE,
+    About,
+    EmotionTotals,
+    Part,
+    PersonRow,
+    Wanted,
+    encode_people,
+    encode_summary,
+    encode_totals,
+    nobody_is,
+)
+from shared.batch import Topics
 
 MANY_PEOPLE = 2_000
 """A device with more has an answer that takes longer than others should wait: it is built piece by piece."""
 
-WORK_SECONDS = 0.003
-PAUSE_SECONDS = 0.001
+LONG_SECONDS = 7 * 86_400
+"""A history of more takes more than two selects: one such is added up at a time, between others' requests."""
 
-_TROUBLE = (DBAPIError, PoolTimeoutError, sqlite3.Error)  # the last from DatabaseWatch, which asks the driver itself
-
-logger = logging.getLogger(__name__)
+REJECTED_WITHIN = timedelta(hours=1)
 
 
-class DatabaseUnavailable(Exception):
-    """Raised when the database cannot be read: not made yet, without its tables, locked or unreachable."""
+def utc_now() -> datetime:
+    """The clock of data, which tests replace."""
+    return datetime.now(UTC)
 
 
 class SummaryReader:
-    """Reads summaries from one engine.
+    """Reads summaries. `device_names` name the devices that the database gives no name."""
 
-    `device_names` name the devices that the database gives no name; `file` is the database's file, if it is one.
-    """
-
-    def __init__(self, engine: Engine, *, device_names: Mapping[str, str], file: Path | None) -> None:
-        self._engine = engine
+    def __init__(
+        self, source: Source, *, device_names: Mapping[str, str], now: Callable[[], datetime] = utc_now
+    ) -> None:
+        self._source = source
         self._device_names = device_names
-        self._kept = None if file is None else KeptAnswers(DatabaseWatch(engine, file))
+        self._now = now
         self._many_people = Lock()
-        self._unavailable_since: float | None = None  # monotonic seconds
-        self._available_since = 0.0  # the end of the last outage
 
     def read(self, wanted: Wanted, *, gzip: bool = False) -> Answer:
-        """The summary of a device, as of now; with `gzip` compressed where it is long. Raises DatabaseUnavailable."""
-        began = time.monotonic()
-        try:
-            answer = self._find(wanted) or self._build(wanted)
-        except _TROUBLE as error:
-            raise self._unavailable(error, began) from error
-        self._note_success()
-        return answer.compressed(pause=_Pauses()) if gzip else answer
-
-    def check(self) -> None:
-        """Read from the table of devices, kept answers or not. Raises DatabaseUnavailable."""
-        began = time.monotonic()
-        try:
-            with self._engine.connect() as connection:
-                queries.any_device(connection)
-        except _TROUBLE as error:
-            raise self._unavailable(error, began) from error
-        self._note_success()
-
-    def _find(self, wanted: Wanted) -> Answer | None:
-        return None if self._kept is None else self._kept.find(wanted)
+        """The summary of a device; with `gzip` compressed where it is long. Raises DatabaseUnavailable and Refused."""
+        return self._source.answer(wanted, self._build, gzip=gzip)
 
     def _build(self, wanted: Wanted) -> Answer:
-        device_id = wanted.device_id
-        before = self._before(wanted)
-        with self._engine.connect() as connection:
-            about = self._about(connection, device_id)
-            if wanted.totals_only and queries.has_more_people_than(connection, device_id, MANY_PEOPLE):
-                totals = queries.totals(connection, device_id)
-                return self._keep(wanted, Answer.of([encode_totals(about, totals)]), before)
+        device_id, source = wanted.device_id, self._source
+        before, part = source.before(wanted), self._part(wanted)
+        with source.connect() as connection:
+            about = _about(connection, device_id, self._device_names)
+            short = None if part is EVERYBODY and not wanted.totals_only else _few_of_many(connection, wanted, part)
             # Not asked beforehand how many they are: that would cost everybody what only the rare long list costs now.
-            people = next(queries.people(connection, device_id, at_once=MANY_PEOPLE + 1), [])
+            people = [] if short else next(queries.people(connection, device_id, at_once=MANY_PEOPLE + 1), [])
+        if short is not None:
+            return source.keep(wanted, Answer.of(short.encode(about), pause=Pauses()), before)
         if len(people) > MANY_PEOPLE:
             with self._many_people:  # one at a time; who waited may find that it was built meanwhile
-                return self._find(wanted) or self._build_in_pieces(wanted)
-        pieces = encode_summary(about, [people], totals_only=wanted.totals_only)
-        return self._keep(wanted, Answer.of(pieces), before)
+                return source.find(wanted) or self._build_in_pieces(wanted)
+        pieces = encode_summary(about, [people], totals_only=wanted.totals_only, part=part)
+        return source.keep(wanted, Answer.of(pieces), before)
 
     def _build_in_pieces(self, wanted: Wanted) -> Answer:
-        before, pause, people = self._before(wanted), _Pauses(), []
-        with self._engine.connect() as connection:
-            about = self._about(connection, wanted.device_id)
+        before, part, pause, people = self._source.before(wanted), self._part(wanted), Pauses(), []
+        with self._source.connect() as connection:
+            about = _about(connection, wanted.device_id, self._device_names)
             for rows in queries.people(connection, wanted.device_id, at_once=PEOPLE_A_PIECE):
                 people.append(rows)
                 pause()
-        return self._keep(wanted, Answer.of(encode_summary(about, people), pause=pause), before)
+        return self._source.keep(wanted, Answer.of(encode_summary(about, people, part=part), pause=pause), before)
 
-    def _about(self, connection: Connection, device_id: str) -> About:
-        name, updated_at = queries.device_row(connection, device_id)
-        return About(device_id, self._device_names.get(device_id, device_id) if name is None else name, updated_at)
-
-    def _before(self, wanted: Wanted) -> Before | None:
-        return None if self._kept is None else self._kept.before(wanted.device_id)
-
-    def _keep(self, wanted: Wanted, answer: Answer, before: Before | None) -> Answer:
-        if self._kept is not None and before is not None:
-            self._kept.keep(wanted, answer, before)
-        return answer
-
-    def _unavailable(self, error: Exception, began: float) -> DatabaseUnavailable:
-        """Note what went wrong with a request that came at `began`, and have it raised as DatabaseUnavailable."""
-        reason = " ".join(str(getattr(error, "orig", None) or error).split())
-        self._note_failure(began, reason)
-        self._engine.dispose()  # whoever keeps SQLite's -shm open after its -wal was cut keeps others out as well
-        return DatabaseUnavailable(reason)
-
-    def _note_failure(self, began: float, reason: str) -> None:
-        # A request that waited since before the end of the last outage says nothing of a new one.
-        if self._unavailable_since is None and began >= self._available_since:
-            self._unavailable_since = began
-            logger.warning("cannot read the database, answering 503 until it can be read: %s", reason)
-
-    def _note_success(self) -> None:
-        if self._unavailable_since is not None:
-            self._available_since = time.monotonic()
-            lasted = self._available_since - self._unavailable_since
-            self._unavailable_since = None
-            logger.warning("the database can be read again after %.1f s", lasted)
+    def _part(self, wanted: Wanted) -> Part:
+        if wanted.seen_within is None and wanted.limit is None and wanted.after is None:
+            return EVERYBODY
+        since = None if wanted.seen_within is None else _before(self._now(), wanted.seen_within)
+        return Part(since, wanted.after, wanted.limit)
 
 
-class _Pauses:
-    """Now and then a rest in which, under gevent, the worker's other requests go on.
+class HistoryReader:
+    """Reads histories. `device_names` name the devices that the database gives no name."""
 
-    Not of 0 seconds: gevent would come back before it has looked whether there are any. With four clients that ask for
-    100,000 people the others' 99th percentile was 68 ms so, and is 4 ms.
+    def __init__(
+        self, source: Source, *, device_names: Mapping[str, str], now: Callable[[], datetime] = utc_now
+    ) -> None:
+        self._source = source
+        self._device_names = device_names
+        self._now = now
+        self._long = Lock()
+
+    def read(self, wanted: HistoryWanted, *, gzip: bool = False) -> Answer:
+        """The history of a device; with `gzip` compressed where it is long. Raises DatabaseUnavailable and Refused."""
+        return self._source.answer(wanted, self._build, gzip=gzip)
+
+    def _build(self, wanted: HistoryWanted) -> Answer:
+        span = span_of(wanted, self._now())
+        if span.end - span.start <= LONG_SECONDS:
+            return self._add_up(wanted, span)
+        with self._long:  # one at a time; who waited may find that it was built meanwhile
+            return self._source.find(wanted) or self._add_up(wanted, span)
+
+    def _add_up(self, wanted: HistoryWanted, span: Span) -> Answer:
+        before, pause, found = self._source.before(wanted), Pauses(), dict[int, Bucket]()
+        with self._source.connect() as connection:
+            about = _about(connection, wanted.device_id, self._device_names)
+            for buckets in queries.buckets(connection, wanted.device_id, span):
+                add(found, buckets)
+                pause()
+        pieces = encode_csv(span, found) if wanted.csv else encode_history(about, span, found)
+        return self._source.keep(wanted, Answer.of(pieces, pause=pause), before)
+
+
+class DevicesReader:
+    """Reads how all devices are doing. One is silent after `silent_after` seconds without a batch."""
+
+    def __init__(
+        self,
+        source: Source,
+        *,
+        device_names: Mapping[str, str],
+        silent_after: float,
+        topics: Topics,
+        now: Callable[[], datetime] = utc_now,
+    ) -> None:
+        self._source = source
+        self._device_names = device_names
+        self._silent_after = silent_after
+        self._topics = topics
+        self._now = now
+
+    def read(self, *, gzip: bool = False) -> Answer:
+        """All devices; with `gzip` compressed where they are many. Raises DatabaseUnavailable."""
+        return self._source.answer(DevicesWanted(), self._build, gzip=gzip)
+
+    def _build(self, wanted: DevicesWanted) -> Answer:
+        before, now, pause = self._source.before(wanted), self._now(), Pauses()
+        rows: list[DeviceRow] = []
+        with self._source.connect() as connection:
+            rejected = queries.rejected(connection, now - REJECTED_WITHIN)
+            for some in queries.devices(connection):
+                rows += some
+                pause()
+        circumstances = Circumstances(now=now, silent_after=self._silent_after, topics=self._topics, rejected=rejected)
+        pieces = encode_devices(rows, circumstances, self._name)
+        return self._source.keep(wanted, Answer.of(pieces, pause=pause), before)
+
+    def _name(self, device_id: str, name: str | None) -> str:
+        return _name(device_id, name, self._device_names)
+
+
+def _about(connection: Connection, device_id: str, device_names: Mapping[str, str]) -> About:
+    name, updated_at = queries.device_row(connection, device_id)
+    return About(device_id, _name(device_id, name, device_names), updated_at)
+
+
+def _name(device_id: str, name: str | None, device_names: Mapping[str, str]) -> str:
+    """The name in the database, else in the settings, else the id."""
+    return device_names.get(device_id, device_id) if name is None else name
+
+
+class _Few(NamedTuple):
+    """The totals of very many people, and those few of them who are listed: None where none are."""
+
+    totals: EmotionTotals
+    people: list[PersonRow] | None
+
+    def encode(self, about: About) -> Iterator[bytes]:
+        if self.people is None:
+            return iter([encode_totals(about, self.totals)])
+        starts = range(0, len(self.people), PEOPLE_A_PIECE)
+        return encode_people(about, self.totals, [self.people[at : at + PEOPLE_A_PIECE] for at in starts])
+
+
+def _few_of_many(connection: Connection, wanted: Wanted, part: Part) -> _Few | None:
+    """What the database adds up and picks out by itself; None where the people are few, or the list is long.
+
+    Raises Refused where nobody is `part.after`.
     """
+    device_id = wanted.device_id
+    if not queries.has_more_people_than(connection, device_id, MANY_PEOPLE):
+        return None
+    if wanted.totals_only:
+        return _Few(queries.totals(connection, device_id), None)
+    if part.after is not None and not queries.has_person(connection, device_id, part.after, part.since):
+        raise nobody_is(part.after)
+    people = queries.page(connection, device_id, part, at_most=MANY_PEOPLE + 1 if part.limit is None else part.limit)
+    if part.limit is None and len(people) > MANY_PEOPLE:
+        return None
+    return _Few(queries.totals(connection, device_id), people)
 
-    def __init__(self) -> None:
-        self._worked_since = time.monotonic()
 
-    def __call__(self) -> None:
-        if time.monotonic() - self._worked_since > WORK_SECONDS:
-            time.sleep(PAUSE_SECONDS)
-            self._worked_since = time.monotonic()
+def _before(now: datetime, seconds: float) -> datetime | None:
+    """The time so many seconds before now; None where that is before all times."""
+    try:
+        return now - timedelta(seconds=seconds)
+    except OverflowError:
+        return None

@@ -10,9 +10,11 @@ from heapq import merge
 from itertools import islice
 from math import fsum
 from operator import itemgetter
-from typing import Annotated, Literal, TypeAlias
+from typing import Annotated, Literal, NamedTuple, TypeAlias
 
 import msgspec
+
+from emotion_api.refused import Refused
 
 Seconds = Annotated[float, msgspec.Meta(ge=0, description="seconds")]
 Emotion = Literal["happy", "sad", "angry", "neutral"]
@@ -66,6 +68,21 @@ class Summary(msgspec.Struct, frozen=True):
     ] = msgspec.UNSET
 
 
+class Wanted(NamedTuple):
+    """A summary, and who is listed in it. Not a dataclass: nothing is asked for as often, and its hash takes longer."""
+
+    device_id: str
+    totals_only: bool = False
+    seen_within: float | None = None
+    limit: int | None = None
+    after: str | None = None
+
+    @property
+    def by_the_clock(self) -> bool:
+        """Whether those who were not seen for a while drop out."""
+        return self.seen_within is not None
+
+
 class About(msgspec.Struct, frozen=True):
     """What is known of a device beside its people; `updated_at` in aware UTC, None where no batch came yet."""
 
@@ -74,11 +91,27 @@ class About(msgspec.Struct, frozen=True):
     updated_at: datetime | None
 
 
-def encode_summary(about: About, people: Iterable[list[PersonRow]], *, totals_only: bool = False) -> Iterator[bytes]:
+class Part(NamedTuple):
+    """Who of all people is listed: those seen at `since` or later, who come after the person `after`, at most `limit`.
+
+    None does not choose. The totals are always those of all people.
+    """
+
+    since: datetime | None = None
+    after: str | None = None
+    limit: int | None = None
+
+
+EVERYBODY = Part()
+
+
+def encode_summary(
+    about: About, people: Iterable[list[PersonRow]], *, totals_only: bool = False, part: Part = EVERYBODY
+) -> Iterator[bytes]:
     """A Summary as JSON, in pieces: whoever asks for very many people can do something else in between.
 
     The people come in lists, in whatever order; what is yielded while they do is empty. In the summary they stand in
-    order of `last_seen`, newest first, then of `person_id` by code points.
+    order of `last_seen`, newest first, then of `person_id` by code points. Raises Refused where nobody is `part.after`.
     """
     lists: list[list[PersonRow]] = []
     columns: list[list[float]] = [[] for _ in EmotionTotals.__struct_fields__]
@@ -94,17 +127,50 @@ def encode_summary(about: About, people: Iterable[list[PersonRow]], *, totals_on
         totals.append(_total(column))
         column.clear()
         yield b""
-    head = encode_totals(about, EmotionTotals(*totals))
     if totals_only:
-        yield head
+        yield encode_totals(about, EmotionTotals(*totals))
         return
-    yield head[:-1] + b',"current_people":['
     ordered = iter(lists[0]) if len(lists) == 1 else merge(*map(_drained, lists), key=_newest_first)
+    pieces = iter(lambda: list(islice(ordered, PEOPLE_A_PIECE)), [])
+    yield from encode_people(about, EmotionTotals(*totals), pieces if part is EVERYBODY else listed(pieces, part))
+
+
+def encode_people(about: About, totals: EmotionTotals, pieces: Iterable[list[PersonRow]]) -> Iterator[bytes]:
+    """A Summary as JSON, in pieces, whose people come in their order."""
+    yield encode_totals(about, totals)[:-1] + b',"current_people":['
     comma = b""
-    while piece := list(islice(ordered, PEOPLE_A_PIECE)):
-        yield comma + _encode([_person(*row) for row in piece])[1:-1]
-        comma = b","
+    for piece in pieces:
+        if piece:
+            yield comma + _encode([_person(*row) for row in piece])[1:-1]
+            comma = b","
+        else:
+            yield b""
     yield b"]}"
+
+
+def listed(pieces: Iterable[list[PersonRow]], part: Part) -> Iterator[list[PersonRow]]:
+    """Those of the people, who come in their order, who are in the part; pieces may be empty.
+
+    Raises Refused where none of those seen since `part.since` is `part.after`.
+    """
+    left = sys.maxsize if part.limit is None else part.limit
+    after = part.after
+    for piece in pieces:
+        rows = piece if part.since is None else [row for row in piece if row[5] >= part.since]
+        is_last = len(rows) < len(piece)
+        if after is not None:
+            rows, after = _behind(rows, after)
+        yield rows[:left]
+        left -= len(rows)
+        if is_last or left <= 0:
+            break
+    if after is not None:
+        raise nobody_is(after)
+
+
+def nobody_is(after: str) -> Refused:
+    """What to raise where nobody of those who may be listed is `after`."""
+    return Refused(f"after names nobody who is in the list ({after!r:.60}): begin again without it.")
 
 
 def encode_totals(about: About, totals: EmotionTotals) -> bytes:
@@ -128,6 +194,14 @@ def finite(total: float) -> float:
 
 def _person(person_id: str, happy: float, sad: float, angry: float, neutral: float, last_seen: datetime) -> Person:
     return Person(person_id, current_emotion(happy, sad, angry, neutral), happy, sad, angry, neutral, last_seen)
+
+
+def _behind(rows: list[PersonRow], after: str) -> tuple[list[PersonRow], str | None]:
+    """The rows behind that person, and whom to look for in the next piece: None once the person was there."""
+    for index, row in enumerate(rows):
+        if row[0] == after:
+            return rows[index + 1 :], None
+    return [], after
 
 
 def _drained(rows: list[PersonRow]) -> Iterator[PersonRow]:

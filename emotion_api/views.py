@@ -3,29 +3,34 @@
 from collections.abc import Iterable
 from functools import lru_cache
 from http import HTTPStatus
-from typing import TYPE_CHECKING, cast
-from urllib.parse import parse_qs
+from typing import TYPE_CHECKING, NamedTuple, cast
 
 from flask import Flask, Response, request
 from spectree import SpecTree
-from werkzeug.datastructures import Accept, Headers
-from werkzeug.exceptions import BadRequest
+from werkzeug.datastructures import Accept, Headers, MIMEAccept
 from werkzeug.http import parse_accept_header
 
-from emotion_api import docs
-from emotion_api.kept import Wanted
-from emotion_api.reader import SummaryReader
-from shared.batch import DEVICE_ID
+from emotion_api import docs, parameters
+from emotion_api.answer import Answer
+from emotion_api.reader import DevicesReader, HistoryReader, SummaryReader
+from emotion_api.source import Source
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIEnvironment
 
-DEFAULT_DEVICE_ID = "jetson_1"
-
 _OK = b'{"status":"ok"}'
 
 
-def register(app: Flask, reader: SummaryReader, specification: SpecTree) -> None:
+class Readers(NamedTuple):
+    """What answers."""
+
+    source: Source
+    summary: SummaryReader
+    history: HistoryReader
+    devices: DevicesReader
+
+
+def register(app: Flask, readers: Readers, specification: SpecTree) -> None:
     """Have `app` answer at the addresses of the API, and describe them to `specification`."""
 
     @app.get("/")
@@ -44,7 +49,7 @@ def register(app: Flask, reader: SummaryReader, specification: SpecTree) -> None
 
         Answers 200 as soon as this worker can read its database, and asks for no token.
         """
-        reader.check()
+        readers.source.check()
         return Response(_OK, content_type="application/json")
 
     @app.get("/api/dashboard/summary")
@@ -55,20 +60,48 @@ def register(app: Flask, reader: SummaryReader, specification: SpecTree) -> None
         How long each of its people has shown each emotion. A device that nobody has heard of has no people.
         """
         environ = request.environ
-        answer = reader.read(
-            _wanted(environ.get("QUERY_STRING", "")), gzip=_names_gzip(environ.get("HTTP_ACCEPT_ENCODING", ""))
-        )
-        asked_for = environ.get("HTTP_IF_NONE_MATCH")
-        if asked_for == answer.etag:
-            return _not_modified(answer.etag)
-        response = _WholeResponse(answer.blocks, content_type="application/json")
-        response.headers["ETag"] = answer.etag
-        response.headers["Content-Length"] = str(answer.length)
-        if answer.encoding:
-            response.headers["Content-Encoding"] = answer.encoding
-        if asked_for is not None:
-            response.make_conditional(request)
+        wanted = parameters.summary(environ.get("QUERY_STRING", ""))
+        return _whole(readers.summary.read(wanted, gzip=_takes_gzip(environ)), "application/json")
+
+    @app.get("/api/dashboard/history")
+    @docs.describe_history(specification)
+    def history() -> Response:
+        """History of one device
+
+        How long each emotion was shown, in steps of a minute or more; as CSV where Accept asks for text/csv. A device
+        that nobody has heard of has zeros.
+        """
+        environ = request.environ
+        csv = _prefers_csv(environ.get("HTTP_ACCEPT", ""))
+        wanted = parameters.history(environ.get("QUERY_STRING", ""), csv=csv)
+        answer = readers.history.read(wanted, gzip=_takes_gzip(environ))
+        response = _whole(answer, "text/csv; charset=utf-8" if csv else "application/json")
+        response.headers["Vary"] = "Accept"
         return response
+
+    @app.get("/api/devices")
+    @docs.describe_devices(specification)
+    def devices() -> Response:
+        """All devices
+
+        Whether each is online, when it was last heard of, and what of it was rejected.
+        """
+        return _whole(readers.devices.read(gzip=_takes_gzip(request.environ)), "application/json")
+
+
+def _whole(answer: Answer, content_type: str) -> Response:
+    """The answer as a response, or that it is the one which the client has."""
+    asked_for = request.environ.get("HTTP_IF_NONE_MATCH")
+    if asked_for == answer.etag:
+        return _not_modified(answer.etag)
+    response = _WholeResponse(answer.blocks, content_type=content_type)
+    response.headers["ETag"] = answer.etag
+    response.headers["Content-Length"] = str(answer.length)
+    if answer.encoding:
+        response.headers["Content-Encoding"] = answer.encoding
+    if asked_for is not None:
+        response.make_conditional(request)
+    return response
 
 
 class _WholeResponse(Response):
@@ -88,31 +121,17 @@ def _not_modified(etag: str) -> Response:
     return response
 
 
-@lru_cache(maxsize=1_000)  # a dashboard asks the same again and again
-def _wanted(query: str) -> Wanted:
-    """What a query string asks for. Raises BadRequest."""
-    given = parse_qs(query, keep_blank_values=True)
-    return Wanted(_device_id(given.get("device_id", [])), _totals_only(given.get("fields", [])))
-
-
-def _device_id(given: list[str]) -> str:
-    """The `device_id`, or the default. Raises BadRequest."""
-    if not given:
-        return DEFAULT_DEVICE_ID
-    if len(given) > 1:
-        raise BadRequest("device_id is given more than once: ask for one device at a time.")
-    if not DEVICE_ID.fullmatch(given[0]):
-        raise BadRequest("device_id has to be 1 to 64 of A-Z a-z 0-9 . _ : -")
-    return given[0]
-
-
-def _totals_only(given: list[str]) -> bool:
-    """Whether `fields` leave out the people. Raises BadRequest."""
-    if given not in ([], ["totals"]):
-        raise BadRequest("fields can only be totals, given once: the summary without current_people.")
-    return bool(given)
+def _takes_gzip(environ: "WSGIEnvironment") -> bool:
+    return _names_gzip(environ.get("HTTP_ACCEPT_ENCODING", ""))
 
 
 @lru_cache(maxsize=256)  # there are only so many browsers
 def _names_gzip(accept_encoding: str) -> bool:
     return parse_accept_header(accept_encoding, Accept).quality("gzip") > 0
+
+
+@lru_cache(maxsize=256)
+def _prefers_csv(accept: str) -> bool:
+    """Whether text/csv is more welcome than JSON, which is answered where neither is."""
+    accepted = parse_accept_header(accept, MIMEAccept)
+    return accepted.quality("text/csv") > accepted.quality("application/json")

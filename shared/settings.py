@@ -1,6 +1,7 @@
 """The settings of all processes: read from the environment once, checked, and passed down as one frozen object."""
 
 import difflib
+import math
 import re
 import ssl
 from collections.abc import Mapping
@@ -45,6 +46,7 @@ class Settings:
     api_tokens: tuple[str, ...] = field(default=(), repr=False)
     cors_origins: tuple[str, ...] = ("http://localhost:3000", "http://127.0.0.1:3000")
     device_names: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({"jetson_1": "Entrance Camera"}))
+    silent_after: float = 30.0
     log_level: str = "INFO"
     sql_echo: bool = False
     health_file: Path | None = None
@@ -68,6 +70,7 @@ class Settings:
             api_tokens=read.tokens("API_TOKEN"),
             cors_origins=read.listed("CORS_ORIGINS", default.cors_origins),
             device_names=read.names("DEVICE_NAMES", default.device_names),
+            silent_after=read.seconds("SILENT_AFTER", default.silent_after),
             log_level=read.text("LOG_LEVEL", default.log_level).upper(),
             sql_echo=read.flag("SQL_ECHO", default.sql_echo),
             health_file=read.path("HEALTH_FILE"),
@@ -92,6 +95,16 @@ class _Reader:
         if not value.isdecimal() or len(value) > 5 or not 1 <= int(value) <= 65535:
             raise SettingsError(PREFIX + name, f"is {value!r}, but a port is a number from 1 to 65535")
         return int(value)
+
+    def seconds(self, name: str, default: float) -> float:
+        value = self.text(name, str(default))
+        try:
+            seconds = float(value)
+        except ValueError:
+            seconds = math.nan
+        if not 0 < seconds < math.inf:
+            raise SettingsError(PREFIX + name, f"is {value!r}, but it is a number of seconds greater than 0")
+        return seconds
 
     def flag(self, name: str, default: bool) -> bool:
         value = self.text(name, str(default)).lower()

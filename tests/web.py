@@ -4,8 +4,9 @@ import json
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from datetime import datetime
 from http.client import HTTPConnection
 from pathlib import Path
 from types import TracebackType
@@ -15,12 +16,15 @@ import psutil
 from flask.testing import FlaskClient
 
 from emotion_api import create_app
+from emotion_api.reader import utc_now
 from shared.settings import Settings
 from tests.processes import ROOT, without_settings
 from tests.waiting import free_port, wait_until
 
 HOST = "127.0.0.1"
 SUMMARY = "/api/dashboard/summary"
+HISTORY = "/api/dashboard/history"
+DEVICES = "/api/devices"
 WORKERS = 2
 APPLICATION = "emotion_api:create_app()"
 
@@ -111,9 +115,9 @@ def gunicorn(port: int, application: str = APPLICATION) -> list[str]:
 
 
 @contextmanager
-def served(settings: Settings) -> Iterator[FlaskClient]:
+def served(settings: Settings, *, now: Callable[[], datetime] = utc_now) -> Iterator[FlaskClient]:
     """The API in this process, without gunicorn."""
-    app = create_app(settings)
+    app = create_app(settings, now=now)
     try:
         yield app.test_client()
     finally:

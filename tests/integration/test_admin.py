@@ -7,8 +7,9 @@ import pytest
 from sqlalchemy import Engine, insert
 
 from emotion_admin.__main__ import main
-from emotion_api.kept import Wanted
 from emotion_api.reader import SummaryReader
+from emotion_api.source import Source
+from emotion_api.summary import Wanted
 from shared.database import reader_engine
 from shared.schema import device
 from tests.databases import disposing, migrated
@@ -32,7 +33,8 @@ def engine(database_url: str) -> Iterator[Engine]:
 def shown_name(database_url: str, device_id: str) -> str:
     """What the dashboard shows, with a setting that says otherwise."""
     with disposing(reader_engine(database_url)) as engine:
-        answer = SummaryReader(engine, device_names={device_id: "from the setting"}, file=None).read(Wanted(device_id))
+        source = Source(engine, file=None)
+        answer = SummaryReader(source, device_names={device_id: "from the setting"}).read(Wanted(device_id))
     return answer.body.decode().partition('"device_name":"')[2].partition('"')[0]
 
 

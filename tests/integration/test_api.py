@@ -22,9 +22,8 @@ from shared.database import sqlite_path, writer_engine
 from shared.schema import device, metadata, person_emotion
 from shared.settings import Settings, SettingsError
 from tests.databases import make_tables
-from tests.web import served
+from tests.web import DEVICES, HISTORY, SUMMARY, served
 
-SUMMARY = "/api/dashboard/summary"
 STAMP = datetime(2025, 11, 14, 15, 30, tzinfo=UTC)
 DASHBOARD = "http://localhost:3000"
 
@@ -473,7 +472,7 @@ def test_health_is_ok(sqlite_client: FlaskClient) -> None:
     assert answer.json == {"status": "ok"}
 
 
-@pytest.mark.parametrize("path", ["/", SUMMARY])
+@pytest.mark.parametrize("path", ["/", SUMMARY, HISTORY, DEVICES])
 @pytest.mark.parametrize("method", ["POST", "PUT", "PATCH", "DELETE", "TRACE", "PROPFIND"])
 def test_every_other_method_is_pointed_to_the_mqtt_topic(path: str, method: str, sqlite_client: FlaskClient) -> None:
     answer = sqlite_client.open(path, method=method)
@@ -733,25 +732,26 @@ def test_the_openapi_document_describes_every_address(sqlite_client: FlaskClient
     assert document is not None
     assert document["openapi"].startswith("3.1")
     described = {path: list(methods) for path, methods in document["paths"].items()}
-    assert described == {"/": ["get"], "/readyz": ["get"], SUMMARY: ["get"]}
+    assert described == {path: ["get"] for path in ("/", "/readyz", SUMMARY, HISTORY, DEVICES)}
 
 
 def test_the_openapi_document_has_the_rule_of_the_device_id(sqlite_client: FlaskClient) -> None:
     document = sqlite_client.get("/openapi.json").json
 
     assert document is not None
-    parameter, fields = document["paths"][SUMMARY]["get"]["parameters"]
+    parameter, fields, *_ = document["paths"][SUMMARY]["get"]["parameters"]
     assert (fields["name"], fields["required"], fields["schema"]["enum"]) == ("fields", False, ["totals"])
     assert (parameter["name"], parameter["in"], parameter["required"]) == ("device_id", "query", False)
     assert parameter["schema"]["pattern"] == f"^{DEVICE_ID.pattern}$"
     assert parameter["schema"]["default"] == "jetson_1"
 
 
-def test_the_openapi_document_has_every_status(sqlite_client: FlaskClient) -> None:
+@pytest.mark.parametrize("path", [SUMMARY, HISTORY, DEVICES])
+def test_the_openapi_document_has_every_status(path: str, sqlite_client: FlaskClient) -> None:
     document = sqlite_client.get("/openapi.json").json
 
     assert document is not None
-    responses = document["paths"][SUMMARY]["get"]["responses"]
+    responses = document["paths"][path]["get"]["responses"]
     assert set(responses) == {"200", "304", "400", "405", "414", "500", "503"}
     assert list(responses["414"]["content"]) == ["text/html"]
     assert all(

@@ -11,10 +11,12 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from sqlalchemy import Engine, delete, event, insert, select, update
 
-from emotion_api import reader as reader_module
+from emotion_api import pauses
 from emotion_api.answer import Answer
-from emotion_api.kept import ENTRY_BYTES, TRUSTED_SECONDS, KeptAnswers, Wanted
+from emotion_api.kept import ENTRY_BYTES, TRUSTED_SECONDS, KeptAnswers
 from emotion_api.reader import MANY_PEOPLE, SummaryReader
+from emotion_api.source import Source
+from emotion_api.summary import Wanted
 from emotion_api.watch import DatabaseWatch
 from emotion_daemon.fold import Folded, Report
 from emotion_daemon.store import Rejected, Store
@@ -57,7 +59,7 @@ def engine(sqlite_url: str, writer: Engine) -> Iterator[Engine]:
 
 @pytest.fixture
 def reader(sqlite_url: str, engine: Engine) -> SummaryReader:
-    return SummaryReader(engine, device_names={}, file=sqlite_path(sqlite_url))
+    return SummaryReader(Source(engine, file=sqlite_path(sqlite_url)), device_names={})
 
 
 @pytest.fixture
@@ -173,7 +175,7 @@ class TestWhatAnotherProgramWrites:
         kept = KeptAnswers(DatabaseWatch(engine, file), monotonic=lambda: now)
         commit(store, "busy", 0)
         commit(store, "quiet", 0)
-        kept.keep(Wanted("quiet"), Answer([b"1"], '"1"'), kept.before("quiet"))
+        kept.keep(Wanted("quiet"), Answer([b"1"], '"1"'), kept.before(Wanted("quiet")))
         with other.begin() as connection:
             connection.execute(update(person_emotion).where(person_emotion.c.device_id == "quiet").values(time_sad=1.0))
         commit(store, "busy", 1)
@@ -225,7 +227,7 @@ def test_the_longest_unused_answers_go_first(store: Store, engine: Engine, sqlit
     kept = KeptAnswers(DatabaseWatch(engine, file), max_bytes=2 * (ENTRY_BYTES + 2 * 1_000))
 
     def keep(device_id: str, length: int) -> None:
-        kept.keep(Wanted(device_id), Answer([b"x" * length], '"x"'), kept.before(device_id))
+        kept.keep(Wanted(device_id), Answer([b"x" * length], '"x"'), kept.before(Wanted(device_id)))
 
     keep("a", 1_000)
     keep("b", 1_000)
@@ -244,7 +246,11 @@ def test_an_answer_takes_no_more_memory_than_it_is_counted_for(store: Store, eng
     tracemalloc.start()
     for number in range(answers):
         device_id = f"nobody_{number}".ljust(64, "x")
-        kept.keep(Wanted(device_id), Answer([f'{{"device_id":"{device_id}"}}'.encode()], '"x"'), kept.before(device_id))
+        kept.keep(
+            Wanted(device_id),
+            Answer([f'{{"device_id":"{device_id}"}}'.encode()], '"x"'),
+            kept.before(Wanted(device_id)),
+        )
     taken, _ = tracemalloc.get_traced_memory()
     tracemalloc.stop()
 
@@ -270,7 +276,7 @@ class TestVeryManyPeople:
             commit(store, "quiet", len(seen) + 1, happy=len(seen) + 2)
             seen.append(happy(reader, "quiet"))
 
-        monkeypatch.setattr(reader_module, "WORK_SECONDS", -1)
+        monkeypatch.setattr(pauses, "WORK_SECONDS", -1)
         monkeypatch.setattr(time, "sleep", rest)
         answer = reader.read(crowd)
 
@@ -286,7 +292,7 @@ class TestVeryManyPeople:
             building.set()
             assert go_on.wait(15)
 
-        monkeypatch.setattr(reader_module, "WORK_SECONDS", -1)
+        monkeypatch.setattr(pauses, "WORK_SECONDS", -1)
         monkeypatch.setattr(time, "sleep", rest)
         answers: list[Answer] = []
         clients = [threading.Thread(target=lambda: answers.append(reader.read(crowd))) for _ in range(3)]

@@ -1,0 +1,128 @@
+"""From the rows of all devices to the list of them, and how each is doing, as JSON. No I/O, no clock.
+
+The structs are also the schema in the OpenAPI document.
+"""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from itertools import islice
+from operator import attrgetter
+from typing import Annotated, Literal, NamedTuple
+
+import msgspec
+
+from shared.batch import Topics
+
+DEVICES_A_PIECE = 500
+
+Time = Annotated[datetime, msgspec.Meta(tz=True)]
+Status = Literal["online", "offline"]
+
+_encode = msgspec.json.Encoder().encode
+
+
+@dataclass(frozen=True, slots=True)
+class DevicesWanted:
+    """All devices: there is nothing to choose."""
+
+    @property
+    def device_id(self) -> None:
+        """It is about all of them."""
+        return None
+
+    @property
+    def by_the_clock(self) -> bool:
+        """Whoever falls silent goes offline."""
+        return True
+
+
+class DeviceRow(NamedTuple):
+    """A device as the database has it, times in aware UTC; None for what was never heard."""
+
+    device_id: str
+    device_name: str | None = None
+    updated_at: datetime | None = None
+    received_at: datetime | None = None
+    people: int | None = None
+    clock_skew: float | None = None
+    status: str | None = None
+    status_at: datetime | None = None
+
+
+class Device(msgspec.Struct, frozen=True):
+    """How one device is doing."""
+
+    device_id: str
+    device_name: str
+    online: Annotated[bool, msgspec.Meta(description="whether a batch came lately, and it has not said goodbye since")]
+    status: Annotated[Literal["online", "offline"] | None, msgspec.Meta(description="what its status topic said last")]
+    last_batch: Annotated[Time | None, msgspec.Meta(description="UTC, timestamp of its newest batch")]
+    received_at: Annotated[Time | None, msgspec.Meta(description="UTC, when that batch arrived")]
+    people_now: Annotated[int, msgspec.Meta(ge=0, description="people in its newest batch; 0 where it is not online")]
+    clock_skew: Annotated[float | None, msgspec.Meta(description="seconds that its clock was ahead")]
+    rejected_last_hour: Annotated[
+        int, msgspec.Meta(ge=0, description="its messages that were no valid batch or status")
+    ]
+
+
+class Devices(msgspec.Struct, frozen=True):
+    """All devices, in order of their ids."""
+
+    silent_after: Annotated[float, msgspec.Meta(gt=0, description="seconds without a batch until one is not online")]
+    devices: list[Device]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Circumstances:
+    """What counts for all devices alike: the time, the settings, and how many messages of a topic were rejected."""
+
+    now: datetime
+    silent_after: float
+    topics: Topics
+    rejected: Mapping[str, int]
+
+
+def encode_devices(
+    rows: Iterable[DeviceRow], circumstances: Circumstances, name_of: Callable[[str, str | None], str]
+) -> Iterator[bytes]:
+    """Devices as JSON, in pieces. `name_of` an id, and of the name in the database if there is one, gives the name."""
+    ordered = iter(sorted(rows, key=attrgetter("device_id")))
+    yield _encode(Devices(circumstances.silent_after, []))[:-2]
+    comma = b""
+    while piece := list(islice(ordered, DEVICES_A_PIECE)):
+        names = [name_of(row.device_id, row.device_name) for row in piece]
+        devices = [_device(row, name, circumstances) for row, name in zip(piece, names, strict=True)]
+        yield comma + _encode(devices)[1:-1]
+        comma = b","
+    yield b"]}"
+
+
+def is_online(row: DeviceRow, *, now: datetime, silent_after: float) -> bool:
+    """Whether a batch came in the last `silent_after` seconds and the device has not said goodbye since.
+
+    A batch from the future came before the clock was set back: it counts as of now.
+    """
+    if row.received_at is None or (now - row.received_at).total_seconds() > silent_after:
+        return False
+    return row.status != "offline" or row.status_at is None or row.status_at < row.received_at
+
+
+def _device(row: DeviceRow, name: str, circumstances: Circumstances) -> Device:
+    online = is_online(row, now=circumstances.now, silent_after=circumstances.silent_after)
+    topics, rejected = circumstances.topics, circumstances.rejected
+    return Device(
+        row.device_id,
+        name,
+        online,
+        _status(row.status),
+        row.updated_at,
+        row.received_at,
+        (row.people or 0) if online else 0,
+        row.clock_skew,
+        rejected.get(topics.batch(row.device_id), 0) + rejected.get(topics.status(row.device_id), 0),
+    )
+
+
+def _status(text: str | None) -> Status | None:
+    return "online" if text == "online" else "offline" if text == "offline" else None

@@ -1,0 +1,206 @@
+"""From sums of minutes to the history of one device, as JSON or CSV: which span, in which steps. No I/O, no clock.
+
+The structs are also the schema in the OpenAPI document.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from itertools import islice
+from typing import Annotated, NamedTuple, TypeAlias
+
+import msgspec
+
+from emotion_api.refused import Refused
+from emotion_api.summary import About, Seconds, finite
+
+STEPS = (60, 120, 300, 600, 900, 1_800, 3_600, 7_200, 10_800, 21_600, 43_200, 86_400)
+"""Seconds that a point may stand for where nobody says how many; more than a day is so many whole days."""
+
+DAY = STEPS[-1]
+
+POINTS_CHOSEN = 500
+"""At most, where nobody says how long a step is: as many as a chart has room for."""
+
+MOST_POINTS = 10_080
+"""The minutes of a week."""
+
+POINTS_A_PIECE = 500
+
+DEFAULT_SPAN = timedelta(days=1)
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_LATEST = datetime(9999, 1, 1, tzinfo=UTC)
+_MICROSECOND = timedelta(microseconds=1)
+
+_CSV_HEAD = b"start,happy,sad,angry,neutral,most_people\r\n"
+
+_encode = msgspec.json.Encoder().encode
+
+
+@dataclass(frozen=True, slots=True)
+class HistoryWanted:
+    """What was asked for: `start` and `end` in aware UTC, `step` in seconds, None where they were left open."""
+
+    device_id: str
+    start: datetime | None = None
+    end: datetime | None = None
+    step: int | None = None
+    csv: bool = False
+
+    @property
+    def by_the_clock(self) -> bool:
+        """Whether it ends now."""
+        return self.end is None
+
+
+class Span(NamedTuple):
+    """From `start` to before `end` in steps of `step`: seconds since 1970, both multiples of `step`."""
+
+    start: int
+    end: int
+    step: int
+
+    @property
+    def points(self) -> int:
+        return (self.end - self.start) // self.step
+
+
+class Bucket(NamedTuple):
+    """What the minutes of one step add up to, or some of them. `number` times the step is where the step begins."""
+
+    number: int
+    happy: float
+    sad: float
+    angry: float
+    neutral: float
+    most_people: int
+
+
+Buckets: TypeAlias = Mapping[int, Bucket]
+"""By number; none where there was nothing."""
+
+
+class Point(msgspec.Struct, frozen=True, gc=False):
+    """What all people before the camera have shown together in one step."""
+
+    start: Annotated[datetime, msgspec.Meta(tz=True, description="UTC, the step's beginning")]
+    happy: Seconds
+    sad: Seconds
+    angry: Seconds
+    neutral: Seconds
+    most_people: Annotated[int, msgspec.Meta(ge=0, description="the most people in one batch")]
+
+
+class History(msgspec.Struct, frozen=True):
+    """One device: how long each emotion was shown in each step, also in those in which none was."""
+
+    device_id: str
+    device_name: str
+    start: Annotated[datetime, msgspec.Meta(tz=True, description="UTC, a multiple of the step since 1970")]
+    end: Annotated[datetime, msgspec.Meta(tz=True, description="UTC, a multiple of the step since 1970")]
+    step: Annotated[int, msgspec.Meta(ge=60, description="seconds that each point stands for")]
+    points: Annotated[list[Point], msgspec.Meta(max_length=MOST_POINTS, description="from start on, without gaps")]
+
+
+def span_of(wanted: HistoryWanted, now: datetime) -> Span:
+    """The span that is answered: `start` rounded down to a step, `end` up. Raises Refused."""
+    end = now if wanted.end is None else wanted.end
+    if not _EPOCH < end <= _LATEST:
+        raise Refused("end has to lie between the years 1970 and 9998.")
+    start = max(end - DEFAULT_SPAN, _EPOCH) if wanted.start is None else wanted.start
+    if start < _EPOCH:
+        raise Refused("start has to be 1970-01-01T00:00:00Z or later.")
+    if start >= end:
+        raise Refused("start has to be before end, which is now where it is left out.")
+    first, last = (start - _EPOCH) // _MICROSECOND, (end - _EPOCH) // _MICROSECOND
+    span = _chosen(first, last) if wanted.step is None else _rounded(first, last, wanted.step)
+    if span.points > MOST_POINTS:
+        raise Refused(
+            f"These are {span.points:,} points, more than {MOST_POINTS:,}: ask for a longer step or a shorter time, "
+            "or leave step out to have one chosen."
+        )
+    if span.end > _seconds(_LATEST):
+        raise Refused("step is too long: rounded up to a multiple of it, end would lie beyond the year 9998.")
+    return span
+
+
+def add(found: dict[int, Bucket], buckets: Iterable[Bucket]) -> None:
+    """Put the buckets into `found`, by number; of those with the same number the seconds are added."""
+    for bucket in buckets:
+        other = found.get(bucket.number)
+        found[bucket.number] = bucket if other is None else _sum(bucket, other)
+
+
+def encode_history(about: About, span: Span, buckets: Buckets) -> Iterator[bytes]:
+    """A History as JSON, in pieces."""
+    yield _encode(History(about.device_id, about.device_name, _time(span.start), _time(span.end), span.step, []))[:-2]
+    points = _points(span, buckets)
+    comma = b""
+    while piece := list(islice(points, POINTS_A_PIECE)):
+        yield comma + _encode(piece)[1:-1]
+        comma = b","
+    yield b"]}"
+
+
+def encode_csv(span: Span, buckets: Buckets) -> Iterator[bytes]:
+    """The points of a History as CSV (RFC 4180) with a header line, in pieces."""
+    yield _CSV_HEAD
+    lines = map(_line, _points(span, buckets))
+    while piece := "".join(islice(lines, POINTS_A_PIECE)):
+        yield piece.encode("ascii")
+
+
+def _chosen(first: int, last: int) -> Span:
+    """The span with the shortest step that makes few enough points."""
+    for step in STEPS:
+        if (span := _rounded(first, last, step)).points <= POINTS_CHOSEN:
+            return span
+    days = (last - first) // (POINTS_CHOSEN * DAY * 1_000_000) or 1
+    while (span := _rounded(first, last, days * DAY)).points > POINTS_CHOSEN:
+        days += 1
+    return span
+
+
+def _rounded(first: int, last: int, step: int) -> Span:
+    """The whole steps from `first` to `last`, both in microseconds since 1970."""
+    length = step * 1_000_000
+    return Span(first // length * step, -(-last // length) * step, step)
+
+
+def _points(span: Span, buckets: Buckets) -> Iterator[Point]:
+    for start in range(span.start, span.end, span.step):
+        bucket = buckets.get(start // span.step)
+        if bucket is None:
+            yield Point(_time(start), 0.0, 0.0, 0.0, 0.0, 0)
+        else:
+            happy, sad, angry, neutral = (_milliseconds(seconds) for seconds in bucket[1:5])
+            yield Point(_time(start), happy, sad, angry, neutral, bucket.most_people)
+
+
+def _line(point: Point) -> str:
+    start = point.start.strftime("%Y-%m-%dT%H:%M:%SZ")
+    return f"{start},{point.happy},{point.sad},{point.angry},{point.neutral},{point.most_people}\r\n"
+
+
+def _sum(one: Bucket, other: Bucket) -> Bucket:
+    return Bucket(
+        one.number,
+        one.happy + other.happy,
+        one.sad + other.sad,
+        one.angry + other.angry,
+        one.neutral + other.neutral,
+        max(one.most_people, other.most_people),
+    )
+
+
+def _milliseconds(seconds: float) -> float:
+    return round(finite(seconds), 3)
+
+
+def _time(seconds: int) -> datetime:
+    return _EPOCH + timedelta(seconds=seconds)
+
+
+def _seconds(time: datetime) -> int:
+    return (time - _EPOCH) // timedelta(seconds=1)
