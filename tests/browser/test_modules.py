@@ -1,13 +1,11 @@
 """The live page's modules that take plain values: durations, ages, shares, the server's clock."""
 
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
 from tests.browser.chromium import Tab
 from tests.browser.serving import Server
-from tests.databases import make_tables
 
 HOUR, DAY = 3_600, 86_400
 
@@ -41,21 +39,10 @@ CASES = {
 }
 
 
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    """One for all of these tests: they need its files only."""
-    folder = tmp_path_factory.mktemp("server")
-    url = f"sqlite:///{folder}/emotion.db"
-    make_tables(url)
-    server = Server(url, folder / "api.log")
-    with server:
-        yield server
-
-
 @pytest.fixture
-def page(server: Server, tab: Tab) -> Tab:
+def page(api: Server, tab: Tab) -> Tab:
     """A page that may load the modules."""
-    tab.open(f"{server.url}/dashboard")
+    tab.open(f"{api.url}/dashboard")
     return tab
 
 
