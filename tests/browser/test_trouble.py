@@ -70,6 +70,7 @@ def test_an_api_that_stops_and_starts_again_is_told_and_found_again(
     own_api: Server, cameras: Cameras, shown_url: str, tmp_path: Path, tab: Tab
 ) -> None:
     cameras.hear(name="Front Door")
+    cameras.hear("jetson_2")
     tab.open(own_api.url + PAGE)
     tab.sees("Live", "#state")
 
@@ -78,6 +79,7 @@ def test_an_api_that_stops_and_starts_again_is_told_and_found_again(
     assert tab.text("#state") == "Not known"
     assert tab.text("#state-detail").startswith("last heard ")
     assert tab.text("h1") == "Front Door"
+    assert "live" not in tab.text("#all").lower()
 
     cameras.hear(name="Front Door", people={"7": (1.0, 0.0, 0.0, 0.0)})
     again = Server(shown_url, tmp_path / "again.log")

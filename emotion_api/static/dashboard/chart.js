@@ -7,7 +7,7 @@ import { duration, moment, plural, time } from "./format.js";
 export const STEP = 900; // seconds; 96 columns are legible on a phone, too
 
 const HEIGHT = 200;
-const MARGIN = { top: 8, right: 4, bottom: 22, left: 46 };
+const MARGIN = { top: 8, right: 4, bottom: 22, left: 52 };
 const TICKS = [1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 14_400, 21_600, 43_200, 86_400];
 
 export function chart() {

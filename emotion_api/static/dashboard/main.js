@@ -5,8 +5,7 @@ import { STEP, chart } from "./chart.js";
 import { Clock } from "./clock.js";
 import { deviceList } from "./devices.js";
 import { byId, element, setText } from "./dom.js";
-import { freshness, hints } from "./freshness.js";
-import { age } from "./format.js";
+import { freshness, hints, notKnown } from "./freshness.js";
 import { forError, howToPublish, notice } from "./notice.js";
 import { SHOWN, people } from "./people.js";
 import { poll } from "./poll.js";
@@ -142,7 +141,7 @@ function showNotice() {
   if (problem) {
     const [title, body] = forError(problem, Boolean(api.token));
     const asksForToken = problem.kind === "token";
-    const key = `${problem.kind} ${problem.message}`;
+    const key = `${problem.kind} ${problem.message} ${Boolean(api.token)}`;
     parts.notice.show(key, title, body, { asksForToken, canTry: !asksForToken });
     say(title);
   } else if (!chosen) {
@@ -166,7 +165,7 @@ function showState() {
     return;
   }
   const now = clock.now();
-  parts.devices.show(devices, chosen, camera.heard, now);
+  parts.devices.show(devices, chosen, { heard: camera.heard, now, isOutdated: problem !== null });
   const entry = entryOf(chosen);
   if (!entry || !camera.summary) return;
   const state = stateOf(entry, now);
@@ -183,9 +182,7 @@ function showState() {
 
 function stateOf(entry, now) {
   const state = freshness(entry, { heard: camera.heard, now, silentAfter: devices.silent_after });
-  if (!problem) return state;
-  const detail = state.received ? `last heard ${age((now - state.received) / SECOND)} ago` : "";
-  return { ...state, kind: "unknown", word: "Not known", detail };
+  return problem ? notKnown(state, now) : state;
 }
 
 function showHints(sentences) {
