@@ -26,6 +26,12 @@ class Cameras:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         self._engine.dispose()
 
+    def forget(self) -> None:
+        """Everything that was written so far."""
+        with self._engine.begin() as connection:
+            for table in (person_emotion, device, device_state, emotion_minute):
+                connection.execute(table.delete())
+
     def hear(
         self,
         device_id: str = "jetson_1",

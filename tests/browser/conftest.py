@@ -29,14 +29,35 @@ def tab(chromium: Chromium, request: pytest.FixtureRequest) -> Iterator[Tab]:
     assert complaints == []
 
 
-@pytest.fixture
-def cameras(sqlite_url: str) -> Iterator[Cameras]:
-    with Cameras(sqlite_url) as cameras:
+@pytest.fixture(scope="session")
+def shown_url(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The database that all tests of a process share: a start of gunicorn takes as long as most of them."""
+    return f"sqlite:///{tmp_path_factory.mktemp('shown')}/emotion.db"
+
+
+@pytest.fixture(scope="session")
+def all_cameras(shown_url: str) -> Iterator[Cameras]:
+    with Cameras(shown_url) as cameras:
         yield cameras
 
 
 @pytest.fixture
-def api(cameras: Cameras, sqlite_url: str, tmp_path: Path) -> Iterator[Server]:
-    server = Server(sqlite_url, tmp_path / "api.log")
+def cameras(all_cameras: Cameras) -> Cameras:
+    """None yet."""
+    all_cameras.forget()
+    return all_cameras
+
+
+@pytest.fixture(scope="session")
+def api(all_cameras: Cameras, shown_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    server = Server(shown_url, tmp_path_factory.mktemp("api") / "api.log")
+    with server:
+        yield server
+
+
+@pytest.fixture
+def own_api(shown_url: str, tmp_path: Path) -> Iterator[Server]:
+    """Another one, which a test may stop."""
+    server = Server(shown_url, tmp_path / "api.log")
     with server:
         yield server

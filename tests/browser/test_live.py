@@ -83,6 +83,29 @@ def test_a_hidden_tab_asks_nothing_and_is_up_to_date_when_it_is_shown_again(
     assert asked_while_hidden == []
 
 
+def test_what_came_while_the_tab_was_hidden_does_not_count_as_heard_now(
+    api: Server, cameras: Cameras, tab: Tab
+) -> None:
+    cameras.hear(ago=100)
+    tab.open(api.url + PAGE)
+    tab.sees("Silent", "#state")
+
+    tab.hide()
+    hidden_at = tab.ask("return performance.now()")
+    cameras.hear(people={"3": (1.0, 0.0, 0.0, 0.0)}, ago=50)
+    wait_until(lambda: tab.ask("return performance.now()") > hidden_at + 3_500, pause=0.1, what="a gap begins")
+    tab.ask(
+        """window.states = [];
+        const state = document.querySelector("#state-word");
+        new MutationObserver(() => states.push(state.textContent)).observe(state, { childList: true });"""
+    )
+    tab.show()
+
+    tab.sees("Person 3")
+    tab.sees("silent for 5", "#state-detail")
+    assert tab.ask("return states") == []
+
+
 def test_a_silent_camera_says_since_when(api: Server, cameras: Cameras, tab: Tab) -> None:
     cameras.hear(ago=14 * 60 + 5)
     tab.open(api.url + PAGE)
@@ -258,7 +281,7 @@ def test_a_new_camera_appears_within_two_seconds(
 
 
 def test_a_screen_reader_hears_changes_of_state_only(api: Server, cameras: Cameras, tab: Tab) -> None:
-    cameras.hear(name="Front Door", ago=26)
+    cameras.hear(name="Front Door", ago=28)
     tab.run_first(
         """addEventListener("DOMContentLoaded", () => {
           window.spoken = [];
@@ -268,7 +291,7 @@ def test_a_screen_reader_hears_changes_of_state_only(api: Server, cameras: Camer
     )
     tab.open(api.url + PAGE)
     tab.sees("Silent", "#state")
-    tab.sees("silent for 33 s", "#state-detail")
+    tab.sees("silent for 32 s", "#state-detail")
     cameras.hear(name="Front Door")
     tab.sees("Live", "#state")
     cameras.hear(name="Front Door", people={"5": (1.0, 0.0, 0.0, 0.0)})

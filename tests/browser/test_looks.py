@@ -259,9 +259,9 @@ def test_nothing_moves_for_whoever_wants_that(
 @pytest.mark.requests_fail
 @pytest.mark.parametrize("theme", ["light", "dark"])
 def test_the_token_form_fits_a_phone_and_is_legible(
-    theme: Theme, cameras: Cameras, sqlite_url: str, tmp_path: Path, tab: Tab
+    theme: Theme, cameras: Cameras, shown_url: str, tmp_path: Path, tab: Tab
 ) -> None:
-    with Server(sqlite_url, tmp_path / "api.log", EMOTION_API_TOKEN="0123456789abcdef") as api:
+    with Server(shown_url, tmp_path / "api.log", EMOTION_API_TOKEN="0123456789abcdef") as api:
         tab.look(PHONE, theme)
         tab.open(api.url + PAGE)
         tab.sees("Token", "#token-form")

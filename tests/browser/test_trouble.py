@@ -67,21 +67,23 @@ def test_a_camera_that_is_connected_and_has_sent_nothing_is_told_what_to_send(
 
 @pytest.mark.requests_fail
 def test_an_api_that_stops_and_starts_again_is_told_and_found_again(
-    api: Server, cameras: Cameras, sqlite_url: str, tmp_path: Path, tab: Tab
+    own_api: Server, cameras: Cameras, shown_url: str, tmp_path: Path, tab: Tab
 ) -> None:
     cameras.hear(name="Front Door")
-    tab.open(api.url + PAGE)
+    cameras.hear("jetson_2")
+    tab.open(own_api.url + PAGE)
     tab.sees("Live", "#state")
 
-    api.stop()
+    own_api.stop()
     tab.sees("The API does not answer", "#notice")
     assert tab.text("#state") == "Not known"
     assert tab.text("#state-detail").startswith("last heard ")
     assert tab.text("h1") == "Front Door"
+    assert "live" not in tab.text("#all").lower()
 
     cameras.hear(name="Front Door", people={"7": (1.0, 0.0, 0.0, 0.0)})
-    again = Server(sqlite_url, tmp_path / "again.log")
-    again.port = api.port
+    again = Server(shown_url, tmp_path / "again.log")
+    again.port = own_api.port
     with again:
         tab.ask("document.querySelector('#try-now').click()")  # it may have found the API by itself
         tab.sees("Live", "#state", seconds=2)
@@ -90,13 +92,13 @@ def test_an_api_that_stops_and_starts_again_is_told_and_found_again(
 
 
 @pytest.mark.requests_fail
-def test_failing_requests_become_fewer(api: Server, cameras: Cameras, tab: Tab) -> None:
+def test_failing_requests_become_fewer(own_api: Server, cameras: Cameras, tab: Tab) -> None:
     cameras.hear()
     tab.run_first(NOTING_TRIES)
-    tab.open(api.url + PAGE)
+    tab.open(own_api.url + PAGE)
     tab.sees("Live", "#state")
 
-    api.stop()
+    own_api.stop()
     tab.ask("window.tried = []")
     tried = wait_until(lambda: tab.ask("return tried.length >= 3 ? tried : null"), pause=0.1, what="it is tried again")
 
@@ -121,11 +123,9 @@ def test_a_database_that_is_not_there_is_told_and_waited_for(sqlite_url: str, tm
 
 
 @pytest.mark.requests_fail
-def test_a_token_is_asked_for_and_kept_for_this_tab(
-    cameras: Cameras, sqlite_url: str, tmp_path: Path, tab: Tab
-) -> None:
+def test_a_token_is_asked_for_and_kept_for_this_tab(cameras: Cameras, shown_url: str, tmp_path: Path, tab: Tab) -> None:
     cameras.hear(name="Front Door")
-    with Server(sqlite_url, tmp_path / "api.log", EMOTION_API_TOKEN=TOKEN) as api:
+    with Server(shown_url, tmp_path / "api.log", EMOTION_API_TOKEN=TOKEN) as api:
         tab.open(api.url + PAGE)
         tab.sees("This API asks for a token", "#notice-title")
         assert "Front Door" not in tab.ask("return document.documentElement.outerHTML")
@@ -151,9 +151,9 @@ def test_a_token_is_asked_for_and_kept_for_this_tab(
 @pytest.mark.requests_fail
 @pytest.mark.parametrize("token", ["clé", "ein 🔑", "a\tb", "x" * 100_000])
 def test_a_token_that_cannot_be_one_is_answered_in_the_form(
-    token: str, cameras: Cameras, sqlite_url: str, tmp_path: Path, tab: Tab
+    token: str, cameras: Cameras, shown_url: str, tmp_path: Path, tab: Tab
 ) -> None:
-    with Server(sqlite_url, tmp_path / "api.log", EMOTION_API_TOKEN=TOKEN) as api:
+    with Server(shown_url, tmp_path / "api.log", EMOTION_API_TOKEN=TOKEN) as api:
         tab.open(api.url + PAGE)
         tab.sees("This API asks for a token", "#notice-title")
 
@@ -164,9 +164,9 @@ def test_a_token_that_cannot_be_one_is_answered_in_the_form(
         assert tab.ask("return sessionStorage.length") == 0
 
 
-def test_it_works_below_the_prefix_of_a_proxy(cameras: Cameras, sqlite_url: str, tmp_path: Path, tab: Tab) -> None:
+def test_it_works_below_the_prefix_of_a_proxy(cameras: Cameras, shown_url: str, tmp_path: Path, tab: Tab) -> None:
     cameras.hear()
-    with Server(sqlite_url, tmp_path / "api.log", application="tests.browser.prefixed:create_app()") as api:
+    with Server(shown_url, tmp_path / "api.log", application="tests.browser.prefixed:create_app()") as api:
         tab.open(f"{api.url}{PREFIX}{PAGE}")
         tab.sees("Live", "#state")
         tab.sees("Person 1", "#now-list")

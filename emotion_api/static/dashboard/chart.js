@@ -7,7 +7,7 @@ import { duration, moment, plural, time } from "./format.js";
 export const STEP = 900; // seconds; 96 columns are legible on a phone, too
 
 const HEIGHT = 200;
-const MARGIN = { top: 8, right: 4, bottom: 22, left: 46 };
+const MARGIN = { top: 8, right: 4, bottom: 22, left: 52 };
 const TICKS = [1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 14_400, 21_600, 43_200, 86_400];
 
 export function chart() {
@@ -27,7 +27,7 @@ export function chart() {
   });
   new ResizeObserver(draw).observe(byId("plot"));
 
-  /** Shows what /api/dashboard/history answered, or why it could not be read. */
+  /** Shows what /api/dashboard/history answered. Returns whether there is something to see. */
   function show(history, milliseconds) {
     const atNewest = Number(cursor.value) === Number(cursor.max);
     points = history.points;
@@ -35,13 +35,15 @@ export function chart() {
     const empty = points.every((each) => sum(each) === 0);
     byId("chart").hidden = empty;
     setText(byId("history-note"), empty ? "Nothing was shown in the last 24 hours." : "Time of each emotion in each quarter of an hour, all people together.");
-    if (empty) return;
+    if (empty) return false;
     cursor.max = points.length - 1;
     if (atNewest) cursor.value = cursor.max;
     draw();
     byId("table-body").replaceChildren(...hours(points).map(row));
+    return true;
   }
 
+  /** Says why there is nothing to show. */
   function fail(reason) {
     clear();
     setText(byId("history-note"), `The history cannot be read. ${reason}`);

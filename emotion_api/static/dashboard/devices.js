@@ -1,7 +1,7 @@
 /** All cameras: the picker, and a list that tells how each of them is doing. */
 
 import { byId, element, setChildren, setText } from "./dom.js";
-import { freshness } from "./freshness.js";
+import { freshness, notKnown } from "./freshness.js";
 import { plural } from "./format.js";
 
 /** `choose` is called with the id of the camera that somebody picks. */
@@ -11,18 +11,25 @@ export function deviceList(choose) {
   const rows = new Map();
   picker.addEventListener("change", () => choose(picker.value));
 
-  /** `now` by the server's clock; `chosen` may be a camera that nobody has heard of. */
-  function show({ devices, silent_after: silentAfter }, chosen, heard, now) {
+  /**
+   * `chosen` may be a camera that nobody has heard of; `heard`: when this page saw something new of it. `now` by the
+   * server's clock; `isOutdated` while the API does not answer.
+   */
+  function show({ devices, silent_after: silentAfter }, chosen, { heard, now, isOutdated }) {
     const isKnown = devices.some((each) => each.device_id === chosen);
     const unknown = chosen && !isKnown ? [{ device_id: chosen, device_name: `${chosen} (never heard)` }] : [];
     setChildren(picker, [...unknown, ...devices].map(option));
     byId("pick").hidden = picker.options.length === 0;
     if (chosen) picker.value = chosen;
 
-    const states = devices.map((each) => freshness(each, { heard: each.device_id === chosen ? heard : 0, now, silentAfter }));
+    const states = devices.map((each) => {
+      const state = freshness(each, { heard: each.device_id === chosen ? heard : 0, now, silentAfter });
+      return isOutdated ? notKnown(state, now) : state;
+    });
     byId("all").hidden = devices.length + unknown.length < 2;
     const live = states.filter((state) => state.kind === "live").length;
-    setText(byId("all-count"), `${live.toLocaleString("en")} of ${plural(devices.length, "camera", "cameras")} live`);
+    const count = `${live.toLocaleString("en")} of ${plural(devices.length, "camera", "cameras")} live`;
+    setText(byId("all-count"), isOutdated ? "Not known while the API does not answer" : count);
     setChildren(byId("all-list"), devices.map((each, place) => row(each, states[place], chosen)));
   }
 
@@ -69,5 +76,6 @@ function newRow(id, choose) {
 function brief(each, state) {
   if (state.kind === "live") return `live, ${each.people_now ? plural(each.people_now, "person", "people") : "nobody in view"}`;
   if (state.kind === "waiting") return state.detail;
+  if (state.kind === "unknown") return state.detail || "not known";
   return state.detail.replace(/, since .*/, "").replace("silent", state.word.toLowerCase());
 }

@@ -23,6 +23,12 @@ export function freshness(entry, { heard = 0, now, silentAfter }) {
   return { kind: "silent", word: "Silent", detail: `silent for ${age(seconds)}, ${since}`, received };
 }
 
+/** What is left of a state while the API does not answer. */
+export function notKnown(state, now) {
+  const detail = state.received ? `last heard ${age(Math.max(0, (now - state.received) / 1000))} ago` : "";
+  return { ...state, kind: "unknown", word: "Not known", detail };
+}
+
 function neverHeard(entry, now) {
   if (entry.last_batch) {
     const detail = `its last batch is of ${moment(Date.parse(entry.last_batch), now)}`;

@@ -5,8 +5,7 @@ import { STEP, chart } from "./chart.js";
 import { Clock } from "./clock.js";
 import { deviceList } from "./devices.js";
 import { byId, element, setText } from "./dom.js";
-import { freshness, hints } from "./freshness.js";
-import { age } from "./format.js";
+import { freshness, hints, notKnown } from "./freshness.js";
 import { forError, howToPublish, notice } from "./notice.js";
 import { SHOWN, people } from "./people.js";
 import { poll } from "./poll.js";
@@ -15,6 +14,8 @@ import { totals } from "./totals.js";
 const SECOND = 1000;
 const DEVICES_EVERY = 4 * SECOND;
 const HISTORY_EVERY = 60 * SECOND;
+const EMPTY_HISTORY_EVERY = 10 * SECOND; // whoever has just installed a camera waits for it
+const A_GAP = 3 * SECOND;
 const LONGEST_PAUSE = 30 * SECOND;
 
 const clock = new Clock();
@@ -37,7 +38,7 @@ let said = "";
 
 /** What is known of the chosen camera. */
 function newCamera() {
-  return { summary: null, heard: 0, historyDue: 0, nextBucket: 0, gone: new AbortController() };
+  return { summary: null, read: -Infinity, heard: 0, historyDue: 0, nextBucket: 0, gone: new AbortController() };
 }
 
 const askNow = poll(step);
@@ -52,7 +53,7 @@ byId("forget").addEventListener("click", () => {
 async function step() {
   const asked = camera;
   try {
-    if (performance.now() >= devicesDue) await readDevices(asked);
+    if (performance.now() >= Math.min(devicesDue, asked.read + A_GAP)) await readDevices(asked);
     if (asked === camera && isKnown(chosen)) await Promise.all([readSummary(asked), readHistory(asked)]);
     problem = null;
     failures = 0;
@@ -75,27 +76,31 @@ async function readDevices(asked) {
     chosen = mostInteresting(devices.devices);
     history.replaceState(null, "", address(chosen));
   }
+  asked.heard = 0; // what was heard until now is in received_at
   devicesDue = performance.now() + (isKnown(chosen) ? DEVICES_EVERY : SECOND) - SECOND / 2;
 }
 
 async function readSummary(asked) {
   const summary = await api.get("api/dashboard/summary", { device_id: chosen, limit: SHOWN + 1 }, asked.gone.signal);
   const isNewer = asked.summary && asked.summary.updated_at !== summary.updated_at;
-  if (isNewer) asked.heard = clock.now();
+  // After a gap, e.g. in a tab that was hidden, it may have come at any time since: /api/devices tells.
+  if (isNewer && performance.now() < asked.read + A_GAP) asked.heard = clock.now();
   asked.summary = summary;
+  asked.read = performance.now();
 }
 
 /** Each minute, and when a quarter of an hour has ended. That it cannot be read holds up nothing else. */
 async function readHistory(asked) {
   if (performance.now() < asked.historyDue && clock.now() < asked.nextBucket) return;
+  let every = HISTORY_EVERY;
   try {
     const answer = await api.get("api/dashboard/history", { device_id: chosen, step: STEP }, asked.gone.signal);
-    parts.chart.show(answer, clock.now());
+    if (!parts.chart.show(answer, clock.now())) every = EMPTY_HISTORY_EVERY;
   } catch (error) {
     if (!(error instanceof ApiError) || error.kind !== "failed") throw error;
     parts.chart.fail(error.message);
   }
-  asked.historyDue = performance.now() + HISTORY_EVERY;
+  asked.historyDue = performance.now() + every;
   asked.nextBucket = (Math.floor(clock.now() / SECOND / STEP) + 1) * STEP * SECOND + SECOND;
 }
 
@@ -136,7 +141,7 @@ function showNotice() {
   if (problem) {
     const [title, body] = forError(problem, Boolean(api.token));
     const asksForToken = problem.kind === "token";
-    const key = `${problem.kind} ${problem.message}`;
+    const key = `${problem.kind} ${problem.message} ${Boolean(api.token)}`;
     parts.notice.show(key, title, body, { asksForToken, canTry: !asksForToken });
     say(title);
   } else if (!chosen) {
@@ -160,7 +165,7 @@ function showState() {
     return;
   }
   const now = clock.now();
-  parts.devices.show(devices, chosen, camera.heard, now);
+  parts.devices.show(devices, chosen, { heard: camera.heard, now, isOutdated: problem !== null });
   const entry = entryOf(chosen);
   if (!entry || !camera.summary) return;
   const state = stateOf(entry, now);
@@ -177,9 +182,7 @@ function showState() {
 
 function stateOf(entry, now) {
   const state = freshness(entry, { heard: camera.heard, now, silentAfter: devices.silent_after });
-  if (!problem) return state;
-  const detail = state.received ? `last heard ${age((now - state.received) / SECOND)} ago` : "";
-  return { ...state, kind: "unknown", word: "Not known", detail };
+  return problem ? notKnown(state, now) : state;
 }
 
 function showHints(sentences) {

@@ -53,7 +53,7 @@ export function forError(error, hasToken) {
     case "unreachable":
       return ["The API does not answer", [text(`Is it running, and is this device still on the network? ${error.message}`.trim()), text("This page tries again by itself, at least every 30 s.")]];
     default:
-      return ["The API answered with an error", [text(error.message), text("Its log says more. This page tries again by itself.")]];
+      return ["The API answered with an error", [text(error.message), text("This page tries again by itself.")]];
   }
 }
 

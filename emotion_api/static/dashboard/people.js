@@ -65,7 +65,7 @@ function newCard(id) {
   const when = element("span", { class: "when" });
   const bar = element("div", { class: "bar", "aria-hidden": "true" });
   const times = element("p", { class: "times" });
-  const heading = element("p", { class: "person" }, element("span", { class: "id" }, `Person ${id}`), when);
+  const heading = element("p", { class: "person" }, element("span", { class: "id", title: id }, `Person ${id}`), when);
   const node = element("li", {}, heading, element("p", { class: "mood" }, emotion), bar, times);
   const stacked = stackedBar(bar);
   let shown;

@@ -1,0 +1,134 @@
+"""The live page's modules that take plain values: durations, ages, shares, the server's clock."""
+
+from typing import Any
+
+import pytest
+
+from tests.browser.chromium import Tab
+from tests.browser.serving import Server
+
+HOUR, DAY = 3_600, 86_400
+
+CASES = {
+    ("format.js", "duration"): {
+        0: "0 s",
+        0.01: "0.1 s",
+        3.24: "3.2 s",
+        9.94: "9.9 s",
+        9.96: "10 s",
+        59.4: "59 s",
+        59.6: "1 min",
+        123: "2 min 3 s",
+        HOUR - 0.4: "1 h",
+        5 * HOUR + 720: "5 h 12 min",
+        100 * HOUR - 20: "100 h",
+        1_234 * HOUR: "1,234 h",
+        1.7e308: ">1,000,000 h",
+    },
+    ("format.js", "age"): {
+        -5: "0 s",
+        2.9: "2 s",
+        60: "1 min",
+        14 * 60 + 59: "14 min",
+        3 * HOUR: "3 h",
+        25 * HOUR + 60: "25 h 1 min",
+        2 * DAY: "2 days",
+        4_000 * DAY: "4,000 days",
+    },
+    ("format.js", "percent"): {0: "0 %", 0.001: "<1 %", 0.5: "50 %", 1: "100 %"},
+}
+
+
+@pytest.fixture
+def page(api: Server, tab: Tab) -> Tab:
+    """A page that may load the modules."""
+    tab.open(f"{api.url}/dashboard")
+    return tab
+
+
+def call(page: Tab, module: str, expression: str, *arguments: Any) -> Any:
+    """What an expression gives that may use `module`, and `given`, the arguments."""
+    return page.ask(
+        f"const given = [...arguments]; return import('/dashboard/assets/{module}').then((module) => {expression})",
+        *arguments,
+    )
+
+
+@pytest.mark.parametrize(("module", "function"), CASES)
+def test_numbers_become_what_people_read(module: str, function: str, page: Tab) -> None:
+    expected = CASES[module, function]
+
+    found = call(page, module, f"given[0].map((each) => module.{function}(each))", list(expected))
+
+    assert dict(zip(expected, found, strict=True)) == expected
+
+
+def test_shares_add_up_also_where_seconds_are_as_large_as_numbers_get(page: Tab) -> None:
+    huge = {"happy": 1.7e308, "sad": 1.7e308, "angry": 0, "neutral": 0}
+    none = dict.fromkeys(huge, 0)
+
+    assert call(page, "emotions.js", "module.shares(given[0])", huge) == {**none, "happy": 0.5, "sad": 0.5}
+    assert call(page, "emotions.js", "module.shares(given[0])", none) == none
+
+
+def test_the_clock_becomes_exact_although_dates_have_whole_seconds(page: Tab) -> None:
+    """The server is 1,000.7 s ahead of performance.now(); asked at different parts of its seconds."""
+    wrong_by = call(
+        page,
+        "clock.js",
+        """{
+          const clock = new module.Clock();
+          const begin = Math.floor(performance.now());
+          for (let asked = begin; asked < begin + 20_000; asked += 1_130) {
+            const server = asked + 10 + 1_000_700;
+            clock.learn(new Date(Math.floor(server / 1000) * 1000).toUTCString(), asked, asked + 20);
+          }
+          return clock.now() - performance.now() - 1_000_700;
+        }""",
+    )
+
+    assert abs(wrong_by) < 80
+
+
+def test_the_clock_follows_a_server_whose_clock_is_set(page: Tab) -> None:
+    jump = call(
+        page,
+        "clock.js",
+        """{
+          const clock = new module.Clock();
+          clock.learn("Wed, 25 Nov 2026 12:00:00 GMT", 0, 10);
+          clock.learn("nonsense", 0, 10);
+          clock.learn(null, 0, 10);
+          clock.learn("Wed, 25 Nov 2026 13:00:00 GMT", 1000, 1010);
+          return clock.now() - performance.now() + 1005 - Date.parse("2026-11-25T13:00:00.5Z");
+        }""",
+    )
+
+    assert abs(jump) < 20
+
+
+@pytest.mark.parametrize(
+    ("entry", "heard", "kind"),
+    [
+        ({"received_at": "2026-11-25T11:59:31Z", "online": True, "status": None}, 0, "live"),
+        ({"received_at": "2026-11-25T11:59:29Z", "online": False, "status": "online"}, 0, "silent"),
+        ({"received_at": "2026-11-25T11:59:50Z", "online": False, "status": "offline"}, 0, "offline"),
+        ({"received_at": "2026-11-25T11:59:50Z", "online": True, "status": "offline"}, 0, "live"),
+        ({"received_at": "2026-11-25T11:59:50Z", "online": False, "status": "offline"}, 5_000, "live"),
+        ({"received_at": "2026-11-25T11:00:00Z", "online": False, "status": None}, 1_000, "live"),
+        ({"received_at": "2026-11-25T12:01:00Z", "online": True, "status": None}, 0, "live"),
+        ({"received_at": None, "last_batch": None, "online": False, "status": "online"}, 0, "waiting"),
+        ({"received_at": None, "last_batch": "2026-11-25T11:00:00Z", "online": False, "status": None}, 0, "silent"),
+    ],
+)
+def test_the_newest_evidence_says_whether_a_camera_is_heard(
+    entry: dict[str, Any], heard: int, kind: str, page: Tab
+) -> None:
+    """At noon; `heard`: how many milliseconds ago this page saw a batch, 0 for never."""
+    expression = """{
+      const now = Date.parse("2026-11-25T12:00:00Z");
+      const [entry, ago] = given;
+      return module.freshness(entry, { now, heard: ago ? now - ago : 0, silentAfter: 30 }).kind;
+    }"""
+
+    assert call(page, "freshness.js", expression, entry, heard) == kind
