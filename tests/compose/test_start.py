@@ -4,10 +4,12 @@ import json
 import re
 import subprocess
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import pytest
 
+from emotion_api.dashboard import ASSETS
+from emotion_device import Publisher
 from tests.brokers import Broker
 from tests.certificates import make_certificate
 from tests.compose.project import SERVICES, Project, clone, project
@@ -31,6 +33,25 @@ def test_what_a_new_device_is_shown_works_as_it_stands(site: Project) -> None:
     subprocess.run(["bash", "-ec", command], check=True, timeout=30)
 
     wait_until(lambda: site.happy("shown") == 123.5, seconds=30, what="the batch is in the summary")
+
+
+def test_a_camera_is_online_while_it_publishes_and_its_minutes_are_kept(site: Project) -> None:
+    def camera() -> Any:
+        return {each["device_id"]: each for each in site.get("/api/devices")["devices"]}.get("jetson_1", {})
+
+    with Publisher("jetson_1", host=site.host, port=site.port, password=site.passwords["jetson_1"]) as publisher:
+        publisher.publish({"1": {"happy": 1.0}})
+        wait_until(lambda: camera().get("online") is True, seconds=30, what="the camera is online")
+        assert (camera()["status"], camera()["people_now"]) == ("online", 1)
+    wait_until(lambda: camera()["status"] == "offline", seconds=30, what="the camera has said goodbye")
+
+    assert camera()["online"] is False
+    points = site.get("/api/dashboard/history?device_id=jetson_1")["points"]
+    assert max(point["most_people"] for point in points) == 1
+
+
+def test_the_image_has_the_live_page(site: Project) -> None:
+    assert {site.status(path) for path in ("/dashboard", *(f"/dashboard/assets/{name}" for name in ASSETS))} == {200}
 
 
 def test_a_name_counts_at_once(site: Project) -> None:
