@@ -30,7 +30,8 @@ POINTS_A_PIECE = 500
 DEFAULT_SPAN = timedelta(days=1)
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_LATEST = datetime(9999, 1, 1, tzinfo=UTC)
+_LATEST = datetime(9000, 1, 1, tzinfo=UTC)  # a step that is chosen leads at most 16 years beyond
+_END_OF_TIME = datetime(9999, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
 
 _CSV_HEAD = b"start,happy,sad,angry,neutral,most_people\r\n"
@@ -107,7 +108,7 @@ def span_of(wanted: HistoryWanted, now: datetime) -> Span:
     """The span that is answered: `start` rounded down to a step, `end` up. Raises Refused."""
     end = now if wanted.end is None else wanted.end
     if not _EPOCH < end <= _LATEST:
-        raise Refused("end has to lie between the years 1970 and 9998.")
+        raise Refused("end has to lie between the years 1970 and 8999.")
     start = max(end - DEFAULT_SPAN, _EPOCH) if wanted.start is None else wanted.start
     if start < _EPOCH:
         raise Refused("start has to be 1970-01-01T00:00:00Z or later.")
@@ -120,7 +121,7 @@ def span_of(wanted: HistoryWanted, now: datetime) -> Span:
             f"These are {span.points:,} points, more than {MOST_POINTS:,}: ask for a longer step or a shorter time, "
             "or leave step out to have one chosen."
         )
-    if span.end > _seconds(_LATEST):
+    if span.end > _seconds(_END_OF_TIME):
         raise Refused("step is too long: rounded up to a multiple of it, end would lie beyond the year 9998.")
     return span
 

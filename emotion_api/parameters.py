@@ -121,4 +121,4 @@ def _time(given: _Given, name: str) -> datetime | None:
             f"{name} is not ISO 8601, like 2025-11-14T12:30:00Z; in an address the + of an offset is written %2B"
         ) from error
     except OverflowError as error:
-        raise Refused(f"{name} has to lie between the years 1970 and 9998.") from error
+        raise Refused(f"{name} has to lie between the years 1970 and 8999.") from error

@@ -8,6 +8,7 @@ from sqlalchemy import (
     BigInteger,
     ColumnElement,
     Connection,
+    Integer,
     Select,
     String,
     and_,
@@ -84,7 +85,7 @@ _MINUTES = (
         emotion_minute.c.minute < bindparam("end"),
     )
     .order_by(emotion_minute.c.minute)
-    .limit(MINUTES_AT_ONCE)
+    .limit(bindparam("at_once", type_=Integer))
     .subquery()
 )
 
@@ -188,7 +189,9 @@ def buckets(connection: Connection, device_id: str, span: Span) -> Iterator[list
     query = _BUCKETS if connection.dialect.name == "sqlite" else _BUCKETS_POSTGRESQL
     start, end = (datetime.fromtimestamp(seconds, UTC) for seconds in (span.start, span.end))
     while start < end:
-        rows = connection.execute(query, {"device_id": device_id, "start": start, "end": end, "step": span.step}).all()
+        rows = connection.execute(
+            query, {"device_id": device_id, "start": start, "end": end, "step": span.step, "at_once": MINUTES_AT_ONCE}
+        ).all()
         yield [Bucket(*row[:6]) for row in rows]
         if sum(row[6] for row in rows) < MINUTES_AT_ONCE:
             return

@@ -13,11 +13,16 @@ import pytest
 from sqlalchemy import insert
 
 from shared.database import writer_engine
-from shared.schema import device, person_emotion
+from shared.schema import device, device_state, emotion_minute, person_emotion
 from tests.databases import disposing, make_tables
-from tests.web import SUMMARY, Api
+from tests.web import DEVICES, HISTORY, SUMMARY, Api
+
+CONFIGURATION = Path(__file__).with_name("schemathesis.toml")
 
 STAMP = datetime(2025, 11, 14, 12, 0, tzinfo=UTC)
+
+EXAMPLE = datetime(2025, 11, 14, 12, 30, tzinfo=UTC)
+"""A minute within the example of the document's history."""
 
 SHORT_IDS = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz._:-"
 """One device each, beside the default one: short ids are what a fuzzer asks for most."""
@@ -52,11 +57,13 @@ def test_every_answer_to_a_fuzzer_is_documented_and_no_5xx(
     assert max(statuses) < 500
     assert statuses[200] > count / 4
     assert statuses[400] > count / 50
-    assert any(len(json.loads(call.body)["current_people"]) == len(PEOPLE) for call in summaries(calls))
+    assert any(len(json.loads(call.body).get("current_people", ())) == len(PEOPLE) for call in answered(calls, SUMMARY))
+    assert any(max(seconds_of(call)) > 1e308 for call in answered(calls, HISTORY))
+    assert any(len(json.loads(call.body)["devices"]) > len(SHORT_IDS) for call in answered(calls, DEVICES))
     assert "Traceback" not in log
 
 
-def test_without_a_database_every_summary_is_a_documented_503(
+def test_without_a_database_every_answer_about_devices_is_a_documented_503(
     sqlite_url: str, tmp_path: Path, pytestconfig: pytest.Config
 ) -> None:
     with Api(sqlite_url, tmp_path / "api.log") as api:
@@ -68,7 +75,7 @@ def test_without_a_database_every_summary_is_a_documented_503(
     unavailable = [call for call in calls if call.status == 503]
     assert {call.status for call in calls if call.path == "/"} == {200}
     assert {call.status for call in calls} <= {200, 400, 414, 503}
-    assert summaries(calls) == []
+    assert [answered(calls, path) for path in (SUMMARY, HISTORY, DEVICES)] == [[], [], []]
     assert len(unavailable) >= 20
     assert all(int(call.headers["retry-after"]) > 0 for call in unavailable)
     assert "Traceback" not in log
@@ -81,6 +88,9 @@ def fill(database_url: str) -> None:
     make_tables(database_url)
     with disposing(writer_engine(database_url)) as engine, engine.begin() as connection:
         connection.execute(insert(device), [{"device_id": device_id, "updated_at": STAMP} for device_id in ids])
+        minutes = [{"device_id": device_id, "minute": minute} for device_id in ids for minute in (STAMP, EXAMPLE)]
+        connection.execute(insert(emotion_minute), [row | seconds | {"most_people": 7} for row in minutes])
+        connection.execute(insert(device_state), [{"device_id": device_id, "received_at": STAMP} for device_id in ids])
         rows = [{"device_id": device_id, "person_id": person} for device_id in ids for person in PEOPLE]
         connection.execute(insert(person_emotion), [row | seconds | {"last_seen": STAMP} for row in rows])
 
@@ -88,7 +98,16 @@ def fill(database_url: str) -> None:
 def fuzz(api: Api, folder: Path, *options: str, seed: int) -> list[Call]:
     """Let schemathesis check the API against its own document, and tell what it called. Fails where it does."""
     archive = folder / "calls.json"
-    command = [sys.executable, "-m", "schemathesis.cli", "run", f"{api.url}/openapi.json", "--no-color"]
+    command = [
+        sys.executable,
+        "-m",
+        "schemathesis.cli",
+        "--config-file",
+        str(CONFIGURATION),
+        "run",
+        f"{api.url}/openapi.json",
+        "--no-color",
+    ]
     command += ["--seed", str(seed), "--checks", "all", "--suppress-health-check", "all"]
     command += ["--generation-database", "none", "--report", "har", "--report-har-path", str(archive), *options]
     result = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
@@ -105,6 +124,11 @@ def call(request: dict[str, Any], response: dict[str, Any], *, base: str) -> Cal
     return Call(request["method"], path, response["status"], headers, response["content"].get("text", ""))
 
 
-def summaries(calls: list[Call]) -> list[Call]:
-    """The calls that were answered with a summary."""
-    return [call for call in calls if (call.method, call.path, call.status) == ("GET", SUMMARY, 200)]
+def seconds_of(call: Call) -> list[float]:
+    """The happy seconds of a history, and 0 for one that has no points."""
+    return [0.0, *(point["happy"] for point in json.loads(call.body)["points"])]
+
+
+def answered(calls: list[Call], path: str) -> list[Call]:
+    """The calls of that address that were answered with what they asked for."""
+    return [call for call in calls if (call.method, call.path, call.status) == ("GET", path, 200)]

@@ -13,7 +13,9 @@ from sqlalchemy import Engine, delete, event, insert, select, update
 
 from emotion_api import pauses
 from emotion_api.answer import Answer
-from emotion_api.kept import ENTRY_BYTES, TRUSTED_SECONDS, KeptAnswers
+from emotion_api.devices import DevicesWanted
+from emotion_api.history import HistoryWanted
+from emotion_api.kept import ENTRY_BYTES, TRUSTED_SECONDS, KeptAnswers, Question
 from emotion_api.reader import MANY_PEOPLE, SummaryReader
 from emotion_api.source import Source
 from emotion_api.summary import Wanted
@@ -196,6 +198,101 @@ class TestWhatAnotherProgramWrites:
             connection.execute(update(person_emotion).values(time_happy=2.0))
 
         assert happy(reader, "busy") == "2.0"
+
+
+class TestAnswersByTheClock:
+    """They are right for a second, however long nothing is committed."""
+
+    @pytest.fixture
+    def kept(self, store: Store, engine: Engine, sqlite_url: str, clock: list[float]) -> KeptAnswers:
+        file = sqlite_path(sqlite_url)
+        assert file is not None
+        return KeptAnswers(DatabaseWatch(engine, file), monotonic=lambda: clock[0])
+
+    @pytest.fixture
+    def clock(self) -> list[float]:
+        """Monotonic seconds, to be set."""
+        return [100.0]
+
+    def keep(self, kept: KeptAnswers, wanted: Question) -> None:
+        kept.keep(wanted, Answer([b"1"], '"1"'), kept.before(wanted))
+
+    @pytest.mark.parametrize(
+        "wanted",
+        [Wanted("quiet", seen_within=30.0), HistoryWanted("quiet"), HistoryWanted("quiet", NOON), DevicesWanted()],
+    )
+    def test_they_are_kept_for_a_second(self, wanted: Question, kept: KeptAnswers, clock: list[float]) -> None:
+        self.keep(kept, wanted)
+        clock[0] += TRUSTED_SECONDS
+        within = kept.find(wanted)
+        clock[0] += 0.01
+
+        assert within is not None
+        assert kept.find(wanted) is None
+
+    def test_their_second_begins_before_they_are_built(self, kept: KeptAnswers, clock: list[float]) -> None:
+        before = kept.before(DevicesWanted())
+        clock[0] += 0.7
+        kept.keep(DevicesWanted(), Answer([b"1"], '"1"'), before)
+        clock[0] += 0.7
+
+        assert kept.find(DevicesWanted()) is None
+
+    @pytest.mark.parametrize(
+        "wanted", [Wanted("quiet"), Wanted("quiet", limit=5, after="1"), HistoryWanted("quiet", None, NOON)]
+    )
+    def test_all_others_are_kept_while_nothing_is_committed(
+        self, wanted: Question, kept: KeptAnswers, clock: list[float]
+    ) -> None:
+        self.keep(kept, wanted)
+        clock[0] += 1_000_000
+
+        assert kept.find(wanted) is not None
+
+    @pytest.mark.parametrize("wanted", [Wanted("busy", seen_within=30.0), HistoryWanted("busy")])
+    def test_a_batch_of_the_device_ends_them(self, wanted: Question, kept: KeptAnswers, store: Store) -> None:
+        commit(store, "busy", 0)
+        commit(store, "busy", 1)
+        self.keep(kept, wanted)
+        commit(store, "another", 2)
+        meanwhile = kept.find(wanted)
+        commit(store, "busy", 3)
+
+        assert meanwhile is not None
+        assert kept.find(wanted) is None
+
+    def test_the_list_of_devices_may_miss_a_batch_for_its_second(self, kept: KeptAnswers, store: Store) -> None:
+        commit(store, "busy", 0)
+        self.keep(kept, DevicesWanted())
+        commit(store, "busy", 1)
+
+        assert kept.find(DevicesWanted()) is not None
+
+    def test_whatever_else_is_committed_ends_the_list_of_devices(
+        self, kept: KeptAnswers, store: Store, other: Engine
+    ) -> None:
+        commit(store, "busy", 0)
+        self.keep(kept, DevicesWanted())
+        with other.begin() as connection:
+            connection.execute(update(device).values(device_name="Hall"))
+
+        assert kept.find(DevicesWanted()) is None
+
+    def test_whoever_asks_for_something_else_gets_another_answer(self, kept: KeptAnswers) -> None:
+        questions: list[Question] = [
+            Wanted("quiet"),
+            Wanted("quiet", totals_only=True),
+            Wanted("quiet", seen_within=1.0),
+            Wanted("quiet", limit=1),
+            Wanted("quiet", after="1"),
+            HistoryWanted("quiet"),
+            HistoryWanted("quiet", csv=True),
+            DevicesWanted(),
+        ]
+        for wanted in questions:
+            self.keep(kept, wanted)
+
+        assert len({id(kept.find(wanted)) for wanted in questions}) == len(questions)
 
 
 def test_whatever_is_committed_the_answer_is_what_the_database_holds(

@@ -10,7 +10,19 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from emotion_api.summary import About, EmotionTotals, Person, PersonRow, Summary, current_emotion, encode_summary
+from emotion_api.refused import Refused
+from emotion_api.summary import (
+    PEOPLE_A_PIECE,
+    About,
+    EmotionTotals,
+    Part,
+    Person,
+    PersonRow,
+    Summary,
+    current_emotion,
+    encode_summary,
+    listed,
+)
 from shared.batch import EMOTIONS, MAX_PERSON_ID
 
 NOON = datetime(2025, 11, 14, 12, tzinfo=UTC)
@@ -169,3 +181,48 @@ def test_very_many_people_come_in_pieces() -> None:
     assert len(pieces) > 4
     assert ids(summary) == sorted(str(number) for number in range(2_000))
     assert summary.emotion_totals == EmotionTotals(200.0, 0.0, 0.0, 0.0)
+
+
+class TestWhoIsListed:
+    PEOPLE = [row(str(number), last_seen=NOON - timedelta(seconds=number)) for number in range(7)]  # noqa: RUF012
+
+    def ids(self, part: Part, *, piece: int) -> str:
+        """The ids of those who are listed, where people come in pieces of that length."""
+        pieces = [self.PEOPLE[start : start + piece] for start in range(0, len(self.PEOPLE), piece)]
+        return "".join(person[0] for rows in listed(pieces, part) for person in rows)
+
+    @pytest.mark.parametrize("piece", [1, 2, 3, 7, 100])
+    @pytest.mark.parametrize(
+        ("part", "ids"),
+        [
+            (Part(), "0123456"),
+            (Part(limit=1), "0"),
+            (Part(limit=4), "0123"),
+            (Part(limit=100), "0123456"),
+            (Part(after="0"), "123456"),
+            (Part(after="3"), "456"),
+            (Part(after="6"), ""),
+            (Part(after="2", limit=2), "34"),
+            (Part(since=NOON - timedelta(seconds=3)), "0123"),
+            (Part(since=NOON + timedelta(seconds=1)), ""),
+            (Part(since=NOON - timedelta(seconds=3), after="1", limit=1), "2"),
+            (Part(since=NOON - timedelta(seconds=3), after="3", limit=1), ""),
+        ],
+    )
+    def test_they_are_those_of_the_part_in_their_order(self, part: Part, ids: str, piece: int) -> None:
+        assert self.ids(part, piece=piece) == ids
+
+    @pytest.mark.parametrize("piece", [1, 3, 100])
+    @pytest.mark.parametrize("part", [Part(after="7"), Part(after="4", since=NOON - timedelta(seconds=3))])
+    def test_after_somebody_who_is_not_there_is_refused(self, part: Part, piece: int) -> None:
+        with pytest.raises(Refused, match="begin again without it"):
+            self.ids(part, piece=piece)
+
+    def test_the_summary_has_the_totals_of_all(self) -> None:
+        people = [row(f"{number:04}", happy=1.0) for number in range(2 * PEOPLE_A_PIECE)]
+
+        text = b"".join(encode_summary(HALL, [people], part=Part(after=f"{PEOPLE_A_PIECE:04}", limit=2)))
+
+        summary = msgspec.json.decode(text, type=WholeSummary)
+        assert ids(summary) == [f"{PEOPLE_A_PIECE + 1:04}", f"{PEOPLE_A_PIECE + 2:04}"]
+        assert summary.emotion_totals.happy == 2 * PEOPLE_A_PIECE
