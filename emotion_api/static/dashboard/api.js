@@ -78,7 +78,8 @@ function parsed(text) {
 }
 
 function problem(response, body) {
-  const said = typeof body?.detail === "string" ? body.detail : `It answered ${response.status} ${response.statusText}`.trim() + ".";
+  const status = `${response.status} ${response.statusText}`.trim();
+  const said = typeof body?.detail === "string" ? body.detail : `It answered ${status}.`;
   return new ApiError(kind(response.status), said, seconds(response.headers.get("Retry-After")));
 }
 

@@ -6,6 +6,9 @@ import { duration, moment, plural, time } from "./format.js";
 
 export const STEP = 900; // seconds; 96 columns are legible on a phone, too
 
+const NOTHING = "Nothing was shown in the last 24 hours.";
+const EXPLANATION = "Time of each emotion in each quarter of an hour, all people together.";
+
 const HEIGHT = 200;
 const MARGIN = { top: 8, right: 4, bottom: 22, left: 52 };
 const TICKS = [1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 14_400, 21_600, 43_200, 86_400];
@@ -16,9 +19,8 @@ export function chart() {
   let now = 0;
 
   byId("legend").append(...EMOTIONS.map((emotion) => element("span", {}, face(emotion), NAMES[emotion])));
-  byId("table-head").append(
-    ...["Hour", ...EMOTIONS.map((emotion) => NAMES[emotion]), "Most at once"].map((title) => element("th", { scope: "col" }, title)),
-  );
+  const titles = ["Hour", ...EMOTIONS.map((emotion) => NAMES[emotion]), "Most at once"];
+  byId("table-head").append(...titles.map((title) => element("th", { scope: "col" }, title)));
   cursor.addEventListener("input", point);
   cursor.addEventListener("pointermove", (event) => {
     const box = cursor.getBoundingClientRect();
@@ -34,7 +36,7 @@ export function chart() {
     now = milliseconds;
     const empty = points.every((each) => sum(each) === 0);
     byId("chart").hidden = empty;
-    setText(byId("history-note"), empty ? "Nothing was shown in the last 24 hours." : "Time of each emotion in each quarter of an hour, all people together.");
+    setText(byId("history-note"), empty ? NOTHING : EXPLANATION);
     if (empty) return false;
     cursor.max = points.length - 1;
     if (atNewest) cursor.value = cursor.max;
@@ -69,7 +71,8 @@ export function chart() {
     const each = points[place];
     if (!each) return;
     const start = Date.parse(each.start);
-    const some = EMOTIONS.filter((emotion) => each[emotion] > 0).map((emotion) => `${NAMES[emotion].toLowerCase()} ${duration(each[emotion])}`);
+    const shown = EMOTIONS.filter((emotion) => each[emotion] > 0);
+    const some = shown.map((emotion) => `${emotion} ${duration(each[emotion])}`);
     const crowd = each.most_people ? `, ${plural(each.most_people, "person", "people")} at most` : "";
     const text = `${moment(start, now)}–${time(start + STEP * 1000)}: ${some.join(" · ") || "nothing"}${crowd}`;
     setText(byId("readout"), text);
@@ -87,6 +90,7 @@ function drawing(points, width) {
   const { top, tick } = scale(Math.max(...points.map(sum)));
   const y = (seconds) => MARGIN.top + inner.height * (1 - seconds / top);
   const step = inner.width / points.length;
+  const bar = Math.max(step - (step > 5 ? 1.5 : 0.5), 1);
   const picture = svg("svg", { width, height: HEIGHT, "aria-hidden": "true" });
 
   picture.append(svg("rect", { class: "mark", x: MARGIN.left, y: MARGIN.top, width: step, height: inner.height }));
@@ -101,8 +105,8 @@ function drawing(points, width) {
     for (const emotion of EMOTIONS) {
       if (!(each[emotion] > 0)) continue;
       const above = below + each[emotion];
-      const size = { x: MARGIN.left + place * step, y: y(above), width: Math.max(step - (step > 5 ? 1.5 : 0.5), 1), height: y(below) - y(above) };
-      picture.append(svg("rect", { class: emotion, ...size }));
+      const x = MARGIN.left + place * step;
+      picture.append(svg("rect", { class: emotion, x, y: y(above), width: bar, height: y(below) - y(above) }));
       below = above;
     }
   });
@@ -156,5 +160,6 @@ function hours(points) {
 
 function row(hour) {
   const cells = [...EMOTIONS.map((emotion) => duration(hour[emotion])), String(hour.most_people)];
-  return element("tr", {}, element("th", { scope: "row" }, time(hour.start)), ...cells.map((text) => element("td", {}, text)));
+  const head = element("th", { scope: "row" }, time(hour.start));
+  return element("tr", {}, head, ...cells.map((text) => element("td", {}, text)));
 }

@@ -74,7 +74,8 @@ function newRow(id, choose) {
 
 /** A camera's state in a few words; how long it is silent, but not each second that a live one counts. */
 function brief(each, state) {
-  if (state.kind === "live") return `live, ${each.people_now ? plural(each.people_now, "person", "people") : "nobody in view"}`;
+  const people = each.people_now ? plural(each.people_now, "person", "people") : "nobody in view";
+  if (state.kind === "live") return `live, ${people}`;
   if (state.kind === "waiting") return state.detail;
   if (state.kind === "unknown") return state.detail || "not known";
   return state.detail.replace(/, since .*/, "").replace("silent", state.word.toLowerCase());

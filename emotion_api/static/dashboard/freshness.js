@@ -16,7 +16,8 @@ export function freshness(entry, { heard = 0, now, silentAfter }) {
   const seconds = Math.max(0, (now - received) / 1000);
   const said = entry.status === "offline" && !entry.online && heard <= Date.parse(entry.received_at);
   if (seconds <= silentAfter && !said) {
-    return { kind: "live", word: "Live", detail: seconds < 2 ? "updated just now" : `updated ${age(seconds)} ago`, received };
+    const detail = seconds < 2 ? "updated just now" : `updated ${age(seconds)} ago`;
+    return { kind: "live", word: "Live", detail, received };
   }
   const since = `since ${moment(received, now)}`;
   if (said) return { kind: "offline", word: "Offline", detail: `silent for ${age(seconds)}, ${since}`, received };

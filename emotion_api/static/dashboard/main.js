@@ -29,7 +29,7 @@ const parts = {
 };
 
 let devices = null;
-let chosen = new URLSearchParams(location.search).get("device") ?? "";
+let chosen = deviceInAddress();
 let camera = newCamera();
 let problem = null;
 let failures = 0;
@@ -43,7 +43,7 @@ function newCamera() {
 
 const askNow = poll(step);
 setInterval(() => document.hidden || showState(), SECOND);
-addEventListener("popstate", () => choose(new URLSearchParams(location.search).get("device") ?? "", { keepsAddress: true }));
+addEventListener("popstate", () => choose(deviceInAddress(), { keepsAddress: true }));
 byId("forget").addEventListener("click", () => {
   api.token = "";
   location.reload();
@@ -177,7 +177,8 @@ function showState() {
   showHints(state.kind === "unknown" ? [] : hints(entry, state));
   parts.people.show(camera.summary, state, entry.people_now, now);
   document.title = `${entry.device_name}: ${state.word.toLowerCase()}`;
-  if (!problem) say(`${entry.device_name}: ${state.word}${state.kind === "live" ? "" : `, ${state.detail}`}`, `${chosen} ${state.kind}`);
+  const more = state.kind === "live" ? "" : `, ${state.detail}`;
+  if (!problem) say(`${entry.device_name}: ${state.word}${more}`, `${chosen} ${state.kind}`);
 }
 
 function stateOf(entry, now) {
@@ -187,8 +188,9 @@ function stateOf(entry, now) {
 
 function showHints(sentences) {
   const list = byId("hints");
-  const same = sentences.length === list.children.length && sentences.every((each, place) => list.children[place].textContent === each);
-  if (!same) list.replaceChildren(...sentences.map((each) => element("li", {}, each)));
+  const shown = [...list.children].map((each) => each.textContent);
+  if (shown.join("\n") === sentences.join("\n")) return;
+  list.replaceChildren(...sentences.map((each) => element("li", {}, each)));
 }
 
 /** Has a screen reader speak, once for each `what`. */
@@ -215,6 +217,10 @@ function neverSent() {
 function mostInteresting(list) {
   const byReceived = (a, b) => (Date.parse(b.received_at) || 0) - (Date.parse(a.received_at) || 0);
   return (list.find((each) => each.online) ?? [...list].sort(byReceived)[0]).device_id;
+}
+
+function deviceInAddress() {
+  return new URLSearchParams(location.search).get("device") ?? "";
 }
 
 function address(id) {

@@ -5,6 +5,16 @@ import { byId, element, setChildren } from "./dom.js";
 const DEVICE_ID = /^[A-Za-z0-9._:-]{1,64}$/;
 const TOKEN = /^[A-Za-z0-9._~+/-]+=*$/; // RFC 6750; a browser refuses to send some of the others
 const NO_TOKEN = "A token has 16 to 4,096 of A-Z a-z 0-9 - . _ ~ + / and perhaps = at its end: this is none.";
+const NO_ID = "A camera's id has 1 to 64 of A-Z a-z 0-9 . _ : - so no camera can have this one. Pick another above.";
+
+const WRONG_TOKEN = "It does not know the one that was entered.";
+const WHERE_TOKENS_ARE = "Whoever runs it has one: see EMOTION_API_TOKEN, or scripts/token.";
+const IS_IT_RUNNING = "Is it running, and is this device still on the network?";
+const AGAIN = "This page tries again by itself, after 30 s at the latest, or when the API says.";
+const WHERE_TO_RUN_IT =
+  "Run it where the broker runs; beside scripts/run no login is needed. " +
+  "On a server, scripts/device add prints what the camera needs to log in.";
+const IF_NOTHING_SHOWS_UP = "If nothing shows up: does the daemon run, and what does its log say of this camera?";
 
 /** `tryNow` is called by the button, `useToken` with a token that somebody entered. */
 export function notice({ tryNow, useToken }) {
@@ -47,26 +57,26 @@ export function notice({ tryNow, useToken }) {
 export function forError(error, hasToken) {
   switch (error.kind) {
     case "token":
-      return ["This API asks for a token", [text(hasToken ? "It does not know the one that was entered." : "Whoever runs it has one: see EMOTION_API_TOKEN, or scripts/token."), ]];
+      return ["This API asks for a token", [text(hasToken ? WRONG_TOKEN : WHERE_TOKENS_ARE)]];
     case "unavailable":
-      return ["The API cannot answer now", [text(error.message), text("This page tries again by itself.")]];
+      return ["The API cannot answer now", [text(error.message), text(AGAIN)]];
     case "unreachable":
-      return ["The API does not answer", [text(`Is it running, and is this device still on the network? ${error.message}`.trim()), text("This page tries again by itself, at least every 30 s.")]];
+      return ["The API does not answer", [text(`${IS_IT_RUNNING} ${error.message}`.trim()), text(AGAIN)]];
     default:
-      return ["The API answered with an error", [text(error.message), text("This page tries again by itself.")]];
+      return ["The API answered with an error", [text(error.message), text(AGAIN)]];
   }
 }
 
 /** How to send a first batch as the camera `id`, or that no camera can have this id. */
 export function howToPublish(id) {
   if (!DEVICE_ID.test(id)) {
-    return [text("A camera's id has 1 to 64 of A-Z a-z 0-9 . _ : - so no camera can have this one. Pick another above.")];
+    return [text(NO_ID)];
   }
   return [
     text("Send a batch yourself, and it shows up here within two seconds:"),
     element("pre", { tabindex: "0", "aria-label": "Command that sends a batch" }, element("code", {}, command(id))),
-    text("Run it where the broker runs; beside scripts/run no login is needed. On a server, scripts/device add prints what the camera needs to log in."),
-    element("p", {}, "If nothing shows up: does the daemon run, and what does its log say of this camera? ", element("a", { href: "docs" }, "The API's documentation")),
+    text(WHERE_TO_RUN_IT),
+    element("p", {}, `${IF_NOTHING_SHOWS_UP} `, element("a", { href: "docs" }, "The API's documentation")),
   ];
 }
 
