@@ -8,10 +8,10 @@ from datetime import UTC, datetime, timedelta
 from types import TracebackType
 from typing import NamedTuple
 
-from sqlalchemy import select
+from sqlalchemy import func, select
 
 from shared.batch import EMOTIONS, Topics, encode
-from shared.schema import person_emotion
+from shared.schema import emotion_minute, person_emotion
 from tests.background import repeatedly
 from tests.brokers import Broker
 from tests.clients import Client
@@ -21,6 +21,9 @@ from tests.waiting import wait_until
 TOPICS = Topics("emotions")
 START = datetime(2025, 11, 14, 12, 0, tzinfo=UTC)
 ALONE = "only in"
+ALWAYS = "always there"
+"""A person in every batch of every device, neutral all the time, and the only one who ever is."""
+
 DEVICES = ("jetson_1", "jetson_2", "jetson_3")
 
 PersonKey = tuple[str, str]
@@ -64,6 +67,23 @@ def expected_rows(history: Iterable[Acknowledged]) -> dict[PersonKey, Row]:
                 happy, sad, angry, neutral = (person["cumulative"].get(emotion, 0.0) for emotion in EMOTIONS)
                 expected[key] = Row(happy, sad, angry, neutral, stamp)
     return expected
+
+
+def expected_neutral(history: Iterable[Acknowledged]) -> dict[str, float]:
+    """Seconds that each device's history has to have: all of the time since its first batch, each moment of it once."""
+    stamps: dict[str, list[datetime]] = {}
+    for _, payload in history:
+        batch = json.loads(payload)
+        stamps.setdefault(batch["device_id"], []).append(datetime.fromisoformat(batch["timestamp"]))
+    return {device_id: (max(each) - min(each)).total_seconds() for device_id, each in stamps.items()}
+
+
+def stored_neutral(url: str) -> dict[str, float]:
+    """What the database has in the history of each device."""
+    table = emotion_minute.c
+    query = select(table.device_id, func.sum(table.time_neutral)).group_by(table.device_id)
+    with reading(url) as connection:
+        return {device_id: float(seconds) for device_id, seconds in connection.execute(query)}
 
 
 class Fleet:
@@ -167,6 +187,7 @@ class Fleet:
             str(number): {"happy": turn + number / 8, "sad": turn / 2, "angry": float(number)}
             for number in (turn % 7, turn % 7 + 1)
         }
+        people[ALWAYS] = {"neutral": turn / 1000}
         people[f"{ALONE} {turn}"] = {"happy": float(turn), "sad": 0.0, "angry": 0.0}
         self._client.send(
             TOPICS.batch(device_id),

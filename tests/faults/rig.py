@@ -9,6 +9,7 @@ from pathlib import Path
 from time import monotonic
 from typing import NamedTuple
 
+import pytest
 from sqlalchemy import create_engine, func, select, text
 
 from shared.batch import encode
@@ -17,7 +18,17 @@ from shared.schema import person_emotion, rejected_message
 from tests.brokers import Broker
 from tests.clients import Client
 from tests.databases import disposing, reading
-from tests.faults.history import DEVICES, START, TOPICS, Fleet, PersonKey, expected_rows, stored_rows
+from tests.faults.history import (
+    DEVICES,
+    START,
+    TOPICS,
+    Fleet,
+    PersonKey,
+    expected_neutral,
+    expected_rows,
+    stored_neutral,
+    stored_rows,
+)
 from tests.processes import Daemon
 from tests.proxies import Proxy
 from tests.waiting import wait_until
@@ -92,6 +103,12 @@ class Rig:
         assert integrity(self.url) == "ok"
         assert self.daemon.peak_memory() < MAX_RESIDENT_BYTES
         print(difference.summary())
+
+    def check_history(self) -> None:
+        """After `check`: whatever came twice, and whatever was committed and not acknowledged, counts once."""
+        stored = stored_neutral(self.url)
+        stored.pop(PROBE, None)
+        assert stored == pytest.approx(expected_neutral(self.fleet.history))
 
     def settle(self, *, lost_moments: Collection[Moment] = ()) -> Difference:
         """End the publishing, wait until all is stored or nothing more is to be expected, and compare.

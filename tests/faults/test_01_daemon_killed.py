@@ -21,6 +21,8 @@ def test_kill_9_under_load(broker: Broker, database_url: str, tmp_path: Path, ro
 
         rig.check()
 
+        rig.check_history()
+
 
 def test_kill_9_at_each_step(broker: Broker, database_url: str, tmp_path: Path, rounds: Rounds) -> None:
     with running(broker, database_url, tmp_path / "log") as rig:
@@ -32,6 +34,8 @@ def test_kill_9_at_each_step(broker: Broker, database_url: str, tmp_path: Path, 
             rig.check_receiving()
 
         rig.check()
+
+        rig.check_history()
 
 
 def die_at(rig: Rig, step: str, *, group: int) -> None:

@@ -29,6 +29,8 @@ def test_sigterm_under_load(broker: Broker, database_url: str, tmp_path: Path, r
             rig.check_receiving()
 
         rig.check()
+
+        rig.check_history()
         check_answers(rig.fleet)
 
 
@@ -45,6 +47,7 @@ def test_sigterm_with_a_group_in_hand(broker: Broker, database_url: str, tmp_pat
 
         assert "the broker keeps them for the next start" not in rig.daemon.log()
         rig.check()
+        rig.check_history()
         check_answers(rig.fleet)
 
 

@@ -51,6 +51,8 @@ def test_a_device_that_says_it_is_the_daemon_takes_nothing_over(
             rig.check_receiving()
 
         rig.check()
+
+        rig.check_history()
         assert rig.daemon.log().count(SUBSCRIBED) == 1, "its connection did not last"
 
 
@@ -67,6 +69,8 @@ def test_a_client_that_takes_the_session_over_loses_nothing(
 
         rig.check()
 
+        rig.check_history()
+
 
 def test_a_second_daemon_leaves_the_first_alone(
     broker: Broker, sqlite_url: str, tmp_path: Path, rounds: Rounds
@@ -80,6 +84,8 @@ def test_a_second_daemon_leaves_the_first_alone(
             rig.check_receiving()
 
         rig.check()
+
+        rig.check_history()
         assert rig.daemon.log().count(SUBSCRIBED) == 1, "its connection did not last"
 
 

@@ -86,6 +86,7 @@ def fail_in_turn(broker: Broker, folder: Path, name: str, turns: list[tuple[Faul
             took = rig.check_receiving()
             print(f"{name}: {fault.__name__}, receiving again after {took:.1f} s")
         rig.check()
+        rig.check_history()
 
 
 @contextmanager

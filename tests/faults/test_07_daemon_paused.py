@@ -42,5 +42,6 @@ def stop_in_turn(broker: Broker, folder: Path, name: str, chances: list[random.R
             rig.daemon.signal(signal.SIGCONT)
             rig.check_receiving()
         rig.check()
+        rig.check_history()
 
         assert rig.daemon.log().count(SUBSCRIBED) == 1 + len(chances), "the broker had given it up each time"

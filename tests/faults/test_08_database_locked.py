@@ -36,6 +36,7 @@ def test_a_locked_database_holds_everything_up_and_loses_nothing(
                 rig.daemon.wait_for_log("committing again after", times=turn)
                 rig.check_receiving()
             rig.check()
+            rig.check_history()
             log = rig.daemon.log()
         assert log.count(SUBSCRIBED) == 1, "the connection was kept"
         assert log.count("cannot commit") == log.count("committing again after") == len(hands[hand])

@@ -83,6 +83,7 @@ def test_a_call_that_fails_in_the_daemon_stops_nothing(
             rig.daemon.wait_for_log("FAILED", times=turn)
             rig.check_receiving()
         rig.check()
+        rig.check_history()
 
 
 def drain(url: str, payloads: list[bytes], failure: Failure) -> Witness:
