@@ -92,7 +92,7 @@ class Transaction:
         self._rows = rows
         self._latest = latest
         self._stamped = True
-        self._known = False
+        self._has_read = False
         self._written: list[Folded] = []
 
     def known(self, batches: Collection[Batch]) -> Known:
@@ -100,7 +100,7 @@ class Transaction:
 
         Of others something may be there too, and all of it changes with the next transaction.
         """
-        self._known = True
+        self._has_read = True
         return self._rows.read(self._connection, batches, latest=self._latest)
 
     def write(self, folded: Folded, *, between: Callable[[], None] = lambda: None) -> None:
@@ -129,12 +129,13 @@ class Transaction:
             self._write_rows(statement, rows, between)
         # A stored stamp that is later than `latest` is not known, and so is not the one that is written.
         believed = all(batch.timestamp <= self._latest for batch in folded.devices.values())
-        self._stamped &= self._known and folded.stamped and believed
+        self._stamped &= self._has_read and folded.stamped and believed
         self._written.append(folded)
 
     def write_statuses(self, statuses: Iterable[Status]) -> None:
         """Keep what was said last on each device's status topic."""
-        rows = [(each.device_id, each.status, self._statements.stamp(each.received_at)) for each in statuses]
+        newest = sorted({each.device_id: each for each in statuses}.items())
+        rows = [(device_id, each.status, self._statements.stamp(each.received_at)) for device_id, each in newest]
         self._write_rows(self._statements.upsert_status, rows, lambda: None)
 
     def _write_rows(self, statement: str, rows: Iterable[tuple[Any, ...]], between: Callable[[], None]) -> None:
@@ -193,7 +194,7 @@ class Transaction:
     def committed(self) -> None:
         """To be called after the commit: what was written is known now, if it was folded over what was."""
         for folded in self._written:
-            if self._known:
+            if self._has_read:
                 self._rows.committed(folded)
             else:
                 self._rows.forget()
