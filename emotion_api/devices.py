@@ -3,7 +3,9 @@
 The structs are also the schema in the OpenAPI document.
 """
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 from itertools import islice
@@ -12,7 +14,7 @@ from typing import Annotated, Literal, NamedTuple
 
 import msgspec
 
-from shared.batch import Topics
+from shared.batch import DecodeError, Topics
 
 DEVICES_A_PIECE = 500
 
@@ -57,6 +59,7 @@ class Device(msgspec.Struct, frozen=True):
     device_name: str
     online: Annotated[bool, msgspec.Meta(description="whether a batch came lately, and it has not said goodbye since")]
     status: Annotated[Literal["online", "offline"] | None, msgspec.Meta(description="what its status topic said last")]
+    status_at: Annotated[Time | None, msgspec.Meta(description="UTC, when that was heard")]
     last_batch: Annotated[Time | None, msgspec.Meta(description="UTC, timestamp of its newest batch")]
     received_at: Annotated[Time | None, msgspec.Meta(description="UTC, when that batch arrived")]
     people_now: Annotated[int, msgspec.Meta(ge=0, description="people in its newest batch; 0 where it is not online")]
@@ -86,13 +89,21 @@ class Circumstances:
 def encode_devices(
     rows: Iterable[DeviceRow], circumstances: Circumstances, name_of: Callable[[str, str | None], str]
 ) -> Iterator[bytes]:
-    """Devices as JSON, in pieces. `name_of` an id, and of the name in the database if there is one, gives the name."""
-    ordered = iter(sorted(rows, key=attrgetter("device_id")))
+    """Devices as JSON, in pieces. `name_of` an id, and of the name in the database if there is one, gives the name.
+
+    Who sends nothing that is valid is a device, too: somebody is looking for what is wrong with it.
+    """
+    rows, rejected = list(rows), _rejected_of(circumstances)
+    unheard = rejected.keys() - {row.device_id for row in rows}
+    ordered = iter(sorted([*rows, *map(DeviceRow, unheard)], key=attrgetter("device_id")))
     yield _encode(Devices(circumstances.silent_after, []))[:-2]
     comma = b""
     while piece := list(islice(ordered, DEVICES_A_PIECE)):
         names = [name_of(row.device_id, row.device_name) for row in piece]
-        devices = [_device(row, name, circumstances) for row, name in zip(piece, names, strict=True)]
+        devices = [
+            _device(row, name, circumstances, rejected.get(row.device_id, 0))
+            for row, name in zip(piece, names, strict=True)
+        ]
         yield comma + _encode(devices)[1:-1]
         comma = b","
     yield b"]}"
@@ -108,19 +119,31 @@ def is_online(row: DeviceRow, *, now: datetime, silent_after: float) -> bool:
     return row.status != "offline" or row.status_at is None or row.status_at < row.received_at
 
 
-def _device(row: DeviceRow, name: str, circumstances: Circumstances) -> Device:
+def _rejected_of(circumstances: Circumstances) -> Mapping[str, int]:
+    """How many messages of each device were rejected, on both of its topics; others' topics are nobody's."""
+    counts: Counter[str] = Counter()
+    for topic, count in circumstances.rejected.items():
+        device_id_of = (
+            circumstances.topics.status_device_id if topic.endswith("/status") else circumstances.topics.device_id
+        )
+        with suppress(DecodeError):
+            counts[device_id_of(topic)] += count
+    return counts
+
+
+def _device(row: DeviceRow, name: str, circumstances: Circumstances, rejected: int) -> Device:
     online = is_online(row, now=circumstances.now, silent_after=circumstances.silent_after)
-    topics, rejected = circumstances.topics, circumstances.rejected
     return Device(
         row.device_id,
         name,
         online,
         _status(row.status),
+        row.status_at,
         row.updated_at,
         row.received_at,
         (row.people or 0) if online else 0,
         row.clock_skew,
-        rejected.get(topics.batch(row.device_id), 0) + rejected.get(topics.status(row.device_id), 0),
+        rejected,
     )
 
 

@@ -71,6 +71,7 @@ DEVICES_EXAMPLE = {
             "device_name": "Entrance Camera",
             "online": True,
             "status": "online",
+            "status_at": "2025-11-14T08:00:00Z",
             "last_batch": "2025-11-14T15:30:00Z",
             "received_at": "2025-11-14T15:30:00.100000Z",
             "people_now": 3,

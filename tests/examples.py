@@ -1,10 +1,12 @@
 """The README's batch, the summary that follows from it, and batches that differ from a valid one in some values."""
 
+from typing import Any
+
 README_PAYLOAD = (
     '{"device_id": "jetson_1", "timestamp": "2025-11-14T12:34:56Z",\n'
     ' "people": [{"person_id": "1", "cumulative": {"happy": 123.5, "sad": 20.0, "angry": 10.0}}]}'
 )
-README_SUMMARY = {
+README_SUMMARY: dict[str, Any] = {
     "device_id": "jetson_1",
     "device_name": "Entrance Camera",
     "updated_at": "2025-11-14T12:34:56Z",

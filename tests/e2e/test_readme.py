@@ -6,6 +6,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -70,7 +71,11 @@ def test_the_first_batch_that_is_published_is_in_the_answer_that_is_read_back(sy
     run_shell(publish, system)
 
     wait_until(lambda: system.summary()["current_people"], what="the batch is in the summary")
-    assert json.loads(run_shell(f"curl -s {curl}", system)) == README_SUMMARY
+    read_back = json.loads(run_shell(f"curl -s {curl}", system))
+    stamp = read_back["updated_at"]
+    assert abs((datetime.now(UTC) - datetime.fromisoformat(stamp)).total_seconds()) < 60
+    person = {**README_SUMMARY["current_people"][0], "last_seen": stamp}
+    assert read_back == {**README_SUMMARY, "updated_at": stamp, "current_people": [person]}
 
 
 def test_the_device_snippet_without_our_package_publishes_a_batch(system: System) -> None:

@@ -85,7 +85,7 @@ def test_the_devices_are_the_agreed_json(writer: Engine, client: FlaskClient) ->
     assert answer.content_type == "application/json"
     assert answer.text == (
         '{"silent_after":10.0,"devices":[{"device_id":"jetson_1","device_name":"Entrance Camera","online":true,'
-        '"status":"online","last_batch":"2025-11-14T11:59:55Z","received_at":"2025-11-14T11:59:55.100000Z",'
+        '"status":"online","status_at":"2025-11-14T11:58:20Z","last_batch":"2025-11-14T11:59:55Z","received_at":"2025-11-14T11:59:55.100000Z",'
         '"people_now":3,"clock_skew":-0.1,"rejected_last_hour":0}]}'
     )
 
@@ -118,9 +118,10 @@ def test_messages_that_were_rejected_in_the_last_hour_are_counted(writer: Engine
     reject(writer, "emotions/jetson_1/status", ago(0))
     reject(writer, "emotions/jetson_2/batch", ago(0))
 
-    (found,) = devices(client)
+    found, other = devices(client)
 
     assert found["rejected_last_hour"] == 3
+    assert (other["device_id"], other["rejected_last_hour"], other["last_batch"]) == ("jetson_2", 1, None)
 
 
 def test_the_topics_have_the_prefix_of_the_settings(sqlite_url: str) -> None:

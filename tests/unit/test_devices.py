@@ -62,6 +62,7 @@ def test_a_device_is_listed_with_all_that_is_known_of_it() -> None:
             "device_name": "Hall",
             "online": True,
             "status": "online",
+            "status_at": "2025-11-14T11:58:20Z",
             "last_batch": "2025-11-14T11:59:50Z",
             "received_at": "2025-11-14T11:59:50.100000Z",
             "people_now": 3,
@@ -79,6 +80,7 @@ def test_a_device_of_which_nothing_is_known_is_listed_too() -> None:
         "device_name": "a's",
         "online": False,
         "status": None,
+        "status_at": None,
         "last_batch": None,
         "received_at": None,
         "people_now": 0,
@@ -102,9 +104,17 @@ def test_a_status_that_is_none_is_not_told() -> None:
 def test_rejected_messages_are_those_of_both_its_topics() -> None:
     rejected = {"site/a/a/batch": 2, "site/a/a/status": 3, "site/a/b/batch": 100, "emotions/a/batch": 100}
 
-    (device,) = listed(DeviceRow("a"), rejected=rejected)
+    devices = listed(DeviceRow("a"), DeviceRow("b"), rejected=rejected)
 
-    assert device["rejected_last_hour"] == 5
+    assert [device["rejected_last_hour"] for device in devices] == [5, 100]
+
+
+def test_who_sent_nothing_valid_is_listed_for_as_long_as_that_is_counted() -> None:
+    rejected = {"site/a/new/batch": 2, "site/a/no device/batch": 1, "other": 1}
+
+    devices = listed(DeviceRow("a"), rejected=rejected)
+
+    assert [(device["device_id"], device["rejected_last_hour"]) for device in devices] == [("a", 0), ("new", 2)]
 
 
 def test_devices_are_in_order_of_their_ids_by_code_points() -> None:
