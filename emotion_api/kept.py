@@ -90,17 +90,14 @@ class KeptAnswers:
 
     def keep(self, wanted: Question, answer: Answer, before: Before) -> None:
         """Keep what was built since `before`, unless it alone is too long."""
-        by_the_clock = wanted.by_the_clock
-        kept = _Kept(answer, before, self._trusted_until(before, by_the_clock), by_the_clock=by_the_clock)
+        by_the_clock, now = wanted.by_the_clock, self._monotonic()
+        took = now - before.at
+        # By the clock it is as old as its beginning; who waited for one that took long shall find it all the same.
+        until = before.at + max(TRUSTED_SECONDS, 1.5 * took) if by_the_clock else now + _trusted_seconds(took)
+        kept = _Kept(answer, before, until, by_the_clock=by_the_clock)
         if _bytes_of(kept) <= self._max_bytes:
             with self._lock:
                 self._kept[wanted] = kept
-
-    def _trusted_until(self, before: Before, by_the_clock: bool) -> float:
-        if by_the_clock:
-            return before.at + TRUSTED_SECONDS
-        now = self._monotonic()
-        return now + _trusted_seconds(now - before.at)
 
     def _is_still_right(self, kept: _Kept, device_id: str | None, look: Look) -> bool:
         if kept.look.epoch != look.epoch or self._monotonic() > kept.trusted_until:

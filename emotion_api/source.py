@@ -36,6 +36,7 @@ class Source:
         self._kept = None if file is None else KeptAnswers(DatabaseWatch(engine, file))
         self._unavailable_since: float | None = None  # monotonic seconds
         self._available_since = 0.0  # the end of the last outage
+        self._said_too_old = False
 
     def answer(self, wanted: _QuestionT, build: Callable[[_QuestionT], Answer], *, gzip: bool) -> Answer:
         """The answer that was kept, else what `build` makes; with `gzip` compressed where it is long.
@@ -46,6 +47,8 @@ class Source:
         try:
             answer = self.find(wanted) or build(wanted)
         except _TROUBLE as error:
+            if _lacks_a_table(error) and self._can_be_read():
+                raise self._too_old(error) from error
             raise self._unavailable(error, began) from error
         self._note_success()
         return answer.compressed(pause=Pauses()) if gzip else answer
@@ -54,8 +57,7 @@ class Source:
         """Read from the table of devices, kept answers or not. Raises DatabaseUnavailable."""
         began = time.monotonic()
         try:
-            with self._engine.connect() as connection:
-                queries.any_device(connection)
+            self._read_a_device()
         except _TROUBLE as error:
             raise self._unavailable(error, began) from error
         self._note_success()
@@ -80,9 +82,31 @@ class Source:
             self._kept.keep(wanted, answer, before)
         return answer
 
+    def _read_a_device(self) -> None:
+        with self._engine.connect() as connection:
+            queries.any_device(connection)
+
+    def _can_be_read(self) -> bool:
+        try:
+            self._read_a_device()
+        except _TROUBLE:
+            return False
+        return True
+
+    def _too_old(self, error: Exception) -> DatabaseUnavailable:
+        """The daemon has not upgraded the schema yet: what older versions answer, too, can be answered meanwhile."""
+        if not self._said_too_old:
+            self._said_too_old = True
+            logger.warning(
+                "the database is from an older version, some addresses answer 503 until the daemon has upgraded it "
+                "at its next start: %s",
+                _reason(error),
+            )
+        return DatabaseUnavailable(_reason(error))
+
     def _unavailable(self, error: Exception, began: float) -> DatabaseUnavailable:
         """Note what went wrong with a request that came at `began`, and have it raised as DatabaseUnavailable."""
-        reason = " ".join(str(getattr(error, "orig", None) or error).split())
+        reason = _reason(error)
         self._note_failure(began, reason)
         self._engine.dispose()  # whoever keeps SQLite's -shm open after its -wal was cut keeps others out as well
         return DatabaseUnavailable(reason)
@@ -99,3 +123,13 @@ class Source:
             lasted = self._available_since - self._unavailable_since
             self._unavailable_since = None
             logger.warning("the database can be read again after %.1f s", lasted)
+
+
+def _reason(error: Exception) -> str:
+    return " ".join(str(getattr(error, "orig", None) or error).split())
+
+
+def _lacks_a_table(error: Exception) -> bool:
+    """SQLite has no code of its own for it."""
+    driver: object = getattr(error, "orig", None)
+    return "no such table" in str(driver) or getattr(driver, "sqlstate", None) == "42P01"

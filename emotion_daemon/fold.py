@@ -35,6 +35,7 @@ class Known(NamedTuple):
 class Folded(NamedTuple):
     """`people`, `devices` (each one's newest batch) and `minutes` are what to write.
 
+    `heard` has the last batch that arrived of each device, late or not, but for those that are stored already.
     `updated_counts` has, a batch, how many people it changed. `stamped` says that every device in the group has another
     newest stamp now. `cut` are the seconds, a device, that cannot have been shown; those of a device of which nothing
     was known before are not counted.
@@ -42,6 +43,7 @@ class Folded(NamedTuple):
 
     people: dict[PersonKey, Report]
     devices: dict[str, Batch]
+    heard: dict[str, Batch]
     minutes: Minutes
     updated_counts: list[int]
     stamped: bool
@@ -60,6 +62,7 @@ def fold(batches: Iterable[Batch], known: Known = _NOTHING_KNOWN) -> Folded:
     """
     people: dict[PersonKey, Report] = {}
     devices: dict[str, Batch] = {}
+    heard: dict[str, Batch] = {}
     minutes = Minutes()
     updated_counts = []
     late = False
@@ -69,6 +72,8 @@ def fold(batches: Iterable[Batch], known: Known = _NOTHING_KNOWN) -> Folded:
         device_id, stamp = batch.device_id, batch.timestamp
         newest = devices.get(device_id)
         previous = known.devices.get(device_id) if newest is None else newest.timestamp
+        if batch.received_at is not None and known.devices.get(device_id) != stamp:
+            heard[device_id] = batch
         since, gap = stamp, 0.0
         if previous is not None and previous > stamp:
             late = True
@@ -109,4 +114,4 @@ def fold(batches: Iterable[Batch], known: Known = _NOTHING_KNOWN) -> Folded:
         if beyond and previous is not None:
             cut[device_id] = cut.get(device_id, 0.0) + beyond
     stamped = not late and all(batch.timestamp != known.devices.get(each) for each, batch in devices.items())
-    return Folded(people, devices, minutes, updated_counts, stamped, cut)
+    return Folded(people, devices, heard, minutes, updated_counts, stamped, cut)

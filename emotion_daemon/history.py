@@ -73,7 +73,7 @@ class Minutes:
         row = self._row(device_id, minute)
         if row[4] < people:
             row[4] = people
-        if since >= minute:
+        if since >= minute or not any(seconds):
             _add(row, seconds, 1.0)
         elif (until - since).total_seconds() <= _MINUTE:
             before = (minute - since).total_seconds() / (until - since).total_seconds()

@@ -136,6 +136,8 @@ class Ingest:
             if message.retain and batch.clock_skew is not None:
                 raise DecodeError("a retained batch whose timestamp cannot be right: nobody knows how old it is")
             batch = self._order.settle(batch, received_at=received_at)
+            if message.dup:
+                batch = msgspec.structs.replace(batch, received_at=None)
         except DecodeError as error:
             return self._reject(message, str(error), received_at)
         self._notices.accepted(batch)

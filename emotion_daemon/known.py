@@ -63,8 +63,10 @@ class KnownRows:
             people -= self._people.keys()
         else:
             self._devices.clear()
-            _lock_devices(connection, sorted(devices))
+            if connection.dialect.name == "postgresql":
+                _lock_devices(connection, sorted(devices))
         new = devices - self._read_devices(connection, sorted(devices), latest)
+        new -= _with_people(connection, sorted(new))
         for key in people if new else ():
             if key[0] in new:
                 self._people.pop(key, None)
@@ -96,7 +98,7 @@ class KnownRows:
             self._version = version
 
     def _read_devices(self, connection: Connection, wanted: Sequence[str], latest: datetime) -> set[str]:
-        """Returns those that ever sent a batch: of the others nobody is stored."""
+        """Returns those that ever sent a batch."""
         found = set()
         for part in _parts(wanted):
             query = select(device.c.device_id, device.c.updated_at).where(
@@ -134,6 +136,15 @@ _Row = TypeVar("_Row")
 def _parts(rows: Sequence[_Row]) -> Iterator[Sequence[_Row]]:
     for start in range(0, len(rows), _ROWS_A_SELECT):
         yield rows[start : start + _ROWS_A_SELECT]
+
+
+def _with_people(connection: Connection, devices: Sequence[str]) -> set[str]:
+    """Those of whom somebody is stored although they have no row: an operator may have deleted it."""
+    found: set[str] = set()
+    for part in _parts(devices):
+        query = select(person_emotion.c.device_id).where(person_emotion.c.device_id.in_(part)).distinct()
+        found.update(connection.scalars(query))
+    return found
 
 
 def _lock_devices(connection: Connection, devices: Sequence[str]) -> None:

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from datetime import datetime
 from typing import NamedTuple
 
+from msgspec.structs import replace
 from sqlalchemy import Engine, select, update
 
 from emotion_daemon.fold import fold
@@ -59,11 +60,14 @@ def _replay_one(engine: Engine, store: Store, topics: Topics, row_id: int) -> Re
     if found is None:  # the daemon dropped it meanwhile, to make room
         return None
     row = RejectedRow(**found._mapping)
+    if row.topic.endswith("/status"):  # what a device said of itself then says nothing of how it is now
+        return Replayed(row_id, row.topic, row.reason)
     if row.payload_size > len(row.payload):
         return Replayed(row_id, row.topic, f"only {len(row.payload)} of its {row.payload_size} bytes were kept")
     try:
         device_id = topics.device_id(row.topic)
         batch = decode(row.payload, device_id=device_id, received_at=row.received_at)
+        batch = replace(batch, received_at=None)  # it says nothing of how the device is doing now
         with store.transaction() as transaction:
             transaction.write(fold([batch], transaction.known([batch])))
             transaction.forget_rejected(row_id)

@@ -93,6 +93,7 @@ class Transaction:
         self._latest = latest
         self._stamped = True
         self._has_read = False
+        self._sure = True
         self._written: list[Folded] = []
 
     def known(self, batches: Collection[Batch]) -> Known:
@@ -117,7 +118,9 @@ class Transaction:
         batches = sorted(folded.devices.items())
         devices = ((device_id, stamp(batch.timestamp), latest) for device_id, batch in batches)
         states = (
-            (device_id, stamp(batch.received_at), len(batch.people), _skew(batch)) for device_id, batch in batches
+            (device_id, stamp(received_at), len(batch.people), _skew(batch, received_at))
+            for device_id, batch in sorted(folded.heard.items())
+            if (received_at := batch.received_at) is not None
         )
         minutes = ((device_id, stamp(minute), *shown) for device_id, minute, *shown in folded.minutes.rows())
         for statement, rows in (
@@ -127,9 +130,10 @@ class Transaction:
             (statements.add_minute, minutes),
         ):
             self._write_rows(statement, rows, between)
-        # A stored stamp that is later than `latest` is not known, and so is not the one that is written.
+        # A clock that was set back since: what is stored with a stamp later than `latest` is not known.
         believed = all(batch.timestamp <= self._latest for batch in folded.devices.values())
-        self._stamped &= self._has_read and folded.stamped and believed
+        self._sure &= self._has_read and believed
+        self._stamped &= folded.stamped and self._sure
         self._written.append(folded)
 
     def write_statuses(self, statuses: Iterable[Status]) -> None:
@@ -193,11 +197,10 @@ class Transaction:
 
     def committed(self) -> None:
         """To be called after the commit: what was written is known now, if it was folded over what was."""
-        for folded in self._written:
-            if self._has_read:
-                self._rows.committed(folded)
-            else:
-                self._rows.forget()
+        for folded in self._written if self._sure else ():
+            self._rows.committed(folded)
+        if not self._sure:
+            self._rows.forget()
 
     def count(self) -> None:
         """Say in `daemon_commit` what kind of change this was; the API does not ask it of another database than SQLite.
@@ -287,9 +290,9 @@ def refusal(error: Exception) -> str:
     return f"the database refused it: {type(error).__name__}"
 
 
-def _skew(batch: Batch) -> float:
-    """Seconds that the device's clock was ahead of the arrival."""
-    return (batch.timestamp - batch.received_at if batch.clock_skew is None else batch.clock_skew).total_seconds()
+def _skew(batch: Batch, received_at: datetime) -> float:
+    """Seconds that the device's clock was ahead of the arrival; below 0 this may be how long the message has waited."""
+    return (batch.timestamp - received_at if batch.clock_skew is None else batch.clock_skew).total_seconds()
 
 
 class _Statements:

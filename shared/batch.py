@@ -58,12 +58,13 @@ class Batch(msgspec.Struct, frozen=True, gc=False):
     `timestamp` is aware UTC, already replaced by `received_at` where the device's clock cannot be right
     (`clock_skew` then holds device time less receive time, else None). `people` maps person id to cumulative
     seconds; a person named twice has the last entry. `ignored` names the first unknown field or emotion, if any.
+    `received_at` is None where the broker has sent the message before: nobody knows when it arrived first.
     """
 
     device_id: str
     timestamp: datetime
     people: dict[str, Cumulative]
-    received_at: datetime
+    received_at: datetime | None
     clock_skew: timedelta | None = None
     ignored: str | None = None
 

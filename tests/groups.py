@@ -11,4 +11,4 @@ from shared.batch import Batch
 def group(people: dict[PersonKey, Report], devices: Mapping[str, datetime] | None = None) -> Folded:
     """A group that changes `people`, and gives `devices` these stamps; it adds nothing to the history."""
     batches = {device_id: Batch(device_id, stamp, {}, stamp) for device_id, stamp in (devices or {}).items()}
-    return Folded(people, batches, Minutes(), [], stamped=True, cut={})
+    return Folded(people, batches, batches, Minutes(), [], stamped=True, cut={})

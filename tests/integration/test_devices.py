@@ -162,8 +162,16 @@ def test_very_many_devices_are_listed_and_compressed(writer: Engine, client: Fla
     assert gzip.decompress(answer.data).count(b'"device_id"') == 1_200
 
 
-def test_without_its_table_it_is_a_503_and_the_summary_is_answered(writer: Engine, client: FlaskClient) -> None:
+def test_without_its_table_it_is_a_503_and_the_summary_is_answered(
+    writer: Engine, client: FlaskClient, caplog: pytest.LogCaptureFixture
+) -> None:
     with writer.begin() as connection:
         device_state.drop(connection)
 
-    assert (client.get(DEVICES).status_code, client.get(SUMMARY).status_code) == (503, 200)
+    statuses = [client.get(path).status_code for path in (DEVICES, SUMMARY) * 3]
+
+    assert statuses == [503, 200] * 3
+    assert [message.partition(":")[0] for message in caplog.messages] == [
+        "the database is from an older version, some addresses answer 503 until the daemon has upgraded it at its next "
+        "start"
+    ]

@@ -236,7 +236,9 @@ def test_a_long_history_is_compressed(sqlite_client: FlaskClient) -> None:
     assert gzip.decompress(answer.data) == plain.data
 
 
-def test_without_its_table_it_is_a_503_and_the_summary_is_answered(writer: Engine, client: FlaskClient) -> None:
+def test_without_its_table_it_is_a_503_and_the_summary_is_answered(
+    writer: Engine, client: FlaskClient, caplog: pytest.LogCaptureFixture
+) -> None:
     with writer.begin() as connection:
         emotion_minute.drop(connection)
 
@@ -244,3 +246,4 @@ def test_without_its_table_it_is_a_503_and_the_summary_is_answered(writer: Engin
 
     assert (history.status_code, summary.status_code) == (503, 200)
     assert int(history.headers["Retry-After"]) > 0
+    assert "can be read again" not in caplog.text

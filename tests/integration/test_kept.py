@@ -231,6 +231,19 @@ class TestAnswersByTheClock:
         assert within is not None
         assert kept.find(wanted) is None
 
+    def test_one_that_took_long_is_found_by_those_who_waited_for_it(
+        self, kept: KeptAnswers, clock: list[float]
+    ) -> None:
+        before = kept.before(DevicesWanted())
+        clock[0] += 2
+        kept.keep(DevicesWanted(), Answer([b"1"], '"1"'), before)
+        clock[0] += 0.9
+        found = kept.find(DevicesWanted())
+        clock[0] += 0.2
+
+        assert found is not None
+        assert kept.find(DevicesWanted()) is None
+
     def test_their_second_begins_before_they_are_built(self, kept: KeptAnswers, clock: list[float]) -> None:
         before = kept.before(DevicesWanted())
         clock[0] += 0.7

@@ -15,7 +15,7 @@ from emotion_daemon.fold import fold
 from emotion_daemon.store import KEPT_PAYLOAD, Rejected, Store
 from shared.batch import Batch, Cumulative, encode
 from shared.database import sqlite_path
-from shared.schema import person_emotion, rejected_message
+from shared.schema import device_state, person_emotion, rejected_message
 from tests.databases import migrated
 
 TOPIC = "emotions/jetson_1/batch"
@@ -193,6 +193,19 @@ class TestReplay:
 
         assert happy(engine) == {}
         assert len(left(engine)) == 1
+
+    def test_a_status_stays_with_its_reason(self, run: Run, engine: Engine) -> None:
+        record(engine, b"fine", topic="emotions/jetson_1/status")
+
+        assert run("--replay")[0] == "1  emotions/jetson_1/status  still rejected: a reason"
+        assert left(engine) == [(b"fine", "a reason")]
+
+    def test_what_is_replayed_does_not_say_that_its_camera_is_there(self, run: Run, engine: Engine) -> None:
+        record(engine, VALID)
+        run("--replay")
+
+        with engine.connect() as connection:
+            assert connection.execute(select(device_state)).all() == []
 
     def test_a_second_replay_finds_nothing_more(self, run: Run, engine: Engine) -> None:
         record(engine, VALID)

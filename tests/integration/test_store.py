@@ -8,6 +8,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import closing
 from datetime import UTC, datetime, timedelta, timezone
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -318,11 +319,24 @@ class TestStates:
 
         assert states(engine) == [("jetson_1", at(1.5), 1, -0.5, None, None)]
 
-    def test_a_late_batch_does_not(self, store: Store, engine: Engine) -> None:
-        commit(store, [Batch("jetson_1", at(5), {}, at(5))])
-        commit(store, [Batch("jetson_1", at(1), {"anna": Cumulative()}, at(9))])
+    def test_a_camera_whose_clock_fell_back_is_heard(self, store: Store, engine: Engine) -> None:
+        commit(store, [Batch("jetson_1", at(3_600), {}, at(3_600))])
+        commit(store, [Batch("jetson_1", at(1), {"anna": Cumulative()}, at(3_601))])
 
-        assert states(engine) == [("jetson_1", at(5), 0, 0, None, None)]
+        assert states(engine) == [("jetson_1", at(3_601), 1, -3_600, None, None)]
+
+    def test_what_is_stored_already_is_nothing_new(self, store: Store, engine: Engine) -> None:
+        commit(store, [Batch("jetson_1", at(1), {}, at(1))])
+        commit(store, [Batch("jetson_1", at(1), {}, at(7_200))])
+
+        assert states(engine) == [("jetson_1", at(1), 0, 0, None, None)]
+
+    def test_nobody_knows_when_something_that_is_sent_again_arrived(self, store: Store, engine: Engine) -> None:
+        commit(store, [Batch("jetson_1", at(1), {}, at(1))])
+        commit(store, [Batch("jetson_1", at(0), {}, None), Batch("jetson_1", at(2), {}, None)])
+
+        assert states(engine) == [("jetson_1", at(1), 0, 0, None, None)]
+        assert devices(engine) == {"jetson_1": (None, at(2))}
 
     def test_a_clock_that_cannot_be_right_is_told_by_how_much(self, store: Store, engine: Engine) -> None:
         commit(store, [Batch("jetson_1", at(1), {}, at(1), clock_skew=timedelta(days=-1))])
@@ -414,6 +428,71 @@ class TestKnown:
 
         assert self.commit(store, [batch(1, "anna")]) == Known({}, {})
         assert people(engine) == {ANNA: report(1)}
+
+    def test_a_group_that_waited_while_the_clock_was_set_back_holds_up_nothing(self, engine: Engine) -> None:
+        now = at(500)
+        store = Store(engine, now=lambda: now)
+        self.commit(store, [batch(1_000, "anna")])
+        with store.transaction() as transaction:
+            group = [batch(501, "anna")]
+            folded = fold(group, transaction.known(group))
+            transaction.write(folded)
+
+        assert folded.updated_counts == [1]
+        assert people(engine) == {ANNA: report(501)}
+
+    def test_people_of_a_device_whose_row_was_deleted_are_known(
+        self, store: Store, database_url: str, batches: list[Batch]
+    ) -> None:
+        self.commit(store, batches)
+        with disposing(writer_engine(database_url)) as other, other.begin() as connection:
+            connection.execute(device.delete())
+
+        assert self.commit(store, [batch(2, "anna")]) == Known({ANNA: report(1)}, {})
+
+    def test_what_was_written_unread_is_read_the_next_time(self, store: Store) -> None:
+        self.commit(store, [batch(5, "anna")])
+        write(store, {ANNA: report(4, 4)}, {"jetson_1": at(4)})
+
+        assert self.commit(store, [batch(6, "anna")]) == Known({ANNA: report(5)}, {"jetson_1": at(5)})
+
+    def test_only_so_many_devices_are_remembered(
+        self, store: Store, monkeypatch: pytest.MonkeyPatch, selects: list[str]
+    ) -> None:
+        monkeypatch.setattr(known_module, "MAX_REMEMBERED", 3)
+        for number in range(8):
+            self.commit(store, [Batch(f"jetson_{number}", at(0), {}, at(0))])
+        with store.transaction() as transaction:
+            known = transaction.known([])
+
+        assert len(known.devices) <= 3
+
+    def test_time_that_somebody_else_has_given_is_not_given_again(self, engine: Engine) -> None:
+        """Of two processes neither is alone: what one of them has spared is gone when the other has written since."""
+        one, other = Store(engine, guarded=False), Store(engine, guarded=False)
+        commit(one, [showing(0), showing(10)])
+        commit(other, [showing(10), showing(12, happy=2)])
+        commit(one, [showing(12, happy=2), showing(13, happy=9)])
+
+        assert minutes(engine) == {("jetson_1", at(0)): (3, 0, 0, 0, 1)}
+
+    def test_a_file_that_a_copy_was_put_into_is_read_anew(self, sqlite_url: str, tmp_path: Path) -> None:
+        file = sqlite_path(sqlite_url)
+        assert file is not None
+        with migrated(sqlite_url) as engine:
+            store = Store(engine)
+            self.commit(store, [batch(1, "anna")])
+            with sqlite3.connect(file) as connection, closing(sqlite3.connect(tmp_path / "copy.db")) as copy:
+                connection.backup(copy)
+            connection.close()
+            self.commit(store, [batch(2, "anna")])
+            with closing(sqlite3.connect(file)) as connection:
+                connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+            file.write_bytes((tmp_path / "copy.db").read_bytes())
+
+            known = self.commit(store, [batch(3, "anna")])
+
+        assert known == Known({ANNA: report(1)}, {"jetson_1": at(1)})
 
     def test_of_very_many_people_those_in_view_are_remembered(
         self, store: Store, monkeypatch: pytest.MonkeyPatch, engine: Engine, selects: list[str]

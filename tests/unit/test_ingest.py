@@ -296,6 +296,18 @@ class TestStatus:
 
         assert (states(), source.held) == ({}, [])
 
+    def test_a_batch_that_is_sent_again_does_not_say_that_its_camera_is_there(
+        self, source: FakeSource, engine: Engine
+    ) -> None:
+        source.publish(TOPIC, batch(1, anna=1))
+        source.receive(timeout=0)
+        source.cut()
+        loop(source, Store(engine)).step()
+
+        assert happy(engine) == {("jetson_1", "anna"): 1.0}
+        with engine.connect() as connection:
+            assert connection.execute(select(device_state)).all() == []
+
     def test_batches_beside_it_are_stored(self, ingest: Ingest, source: FakeSource, engine: Engine) -> None:
         source.publish(TOPICS.status("jetson_1"), b"online")
         source.publish(TOPIC, batch(anna=1))

@@ -175,6 +175,9 @@ class TestWhichMinute:
         assert len(daemon.happy()) == 1_440
         assert daemon.shown == pytest.approx(LONGEST_GAP)
 
+    def test_a_silence_in_which_nothing_was_shown_adds_one_row(self) -> None:
+        assert list(history(batch(0, anna=1), batch(7_200, anna=1)).minutes) == [at(0), at(7_200)]
+
     def test_the_most_people_are_those_of_one_batch(self) -> None:
         daemon = history(batch(0, anna=0, bert=0), batch(1, carl=0), batch(61, carl=0))
 
