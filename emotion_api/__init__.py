@@ -58,7 +58,7 @@ def create_app(settings: Settings | None = None, *, now: Callable[[], datetime] 
     app.ensure_sync = _as_it_is  # type: ignore[method-assign]
     views.register(app, readers, specification)
     app.register_blueprint(docs.blueprint(specification, with_tokens=bool(settings.api_tokens)))
-    app.register_blueprint(dashboard.blueprint(topics))
+    app.register_blueprint(dashboard.blueprint(topics, settings.mqtt_port))
     access.register(app, settings.api_tokens)
     errors.register(app, topics)
     headers.register(app, settings.cors_origins, private=bool(settings.api_tokens))

@@ -11,7 +11,7 @@ OPEN_VIEWS = frozenset(
     (
         *("health", "ready"),
         *("docs.openapi_json", "docs.swagger", "docs.redoc", "docs.asset"),
-        *("dashboard.live", "dashboard.asset"),
+        *("dashboard.live", "dashboard.with_slash", "dashboard.asset"),
     ),
 )
 """Flask's names of the views that ask for no token.

@@ -6,7 +6,8 @@ The page and its modules are files; all data come from the addresses of the API,
 from functools import cache
 from html import escape
 
-from flask import Blueprint, Response
+from flask import Blueprint, Response, redirect, request
+from werkzeug.wrappers import Response as WerkzeugResponse
 
 from emotion_api.files import content, file, media_type, page
 from shared.batch import Topics
@@ -28,21 +29,27 @@ _POLICY = (
     "frame-ancestors 'none'; base-uri 'none'; form-action 'none'"
 )
 
-_TOPIC = b"{{batch topic}}"
+_TOPIC, _PORT = b"{{batch topic}}", b"{{mqtt port}}"
 
 
-def blueprint(topics: Topics) -> Blueprint:
-    """`/dashboard` and what it loads. `topics` say where the page tells people to publish."""
+def blueprint(topics: Topics, mqtt_port: int) -> Blueprint:
+    """`/dashboard` and what it loads. `topics` and `mqtt_port` say where the page tells people to publish."""
     pages = Blueprint("dashboard", __name__)
 
     @cache
     def html() -> bytes:
         topic = escape(topics.batch("{device_id}")).encode()
-        return content("emotion_api", "static/dashboard.html").replace(_TOPIC, topic)
+        text = content("emotion_api", "static/dashboard.html").replace(_PORT, str(mqtt_port).encode())
+        return text.replace(_TOPIC, topic)
 
     @pages.get("/dashboard")
     def live() -> Response:
         return page(html(), _POLICY)
+
+    @pages.get("/dashboard/")
+    def with_slash() -> WerkzeugResponse:
+        query = request.query_string.decode("latin-1")
+        return redirect(f"../dashboard?{query}" if query else "../dashboard", 308)
 
     @pages.get(f"/dashboard/assets/<any({','.join(ASSETS)}):name>")
     def asset(name: str) -> Response:

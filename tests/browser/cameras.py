@@ -4,8 +4,9 @@ from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from types import TracebackType
 
+from shared.batch import Topics
 from shared.database import writer_engine
-from shared.schema import device, device_state, emotion_minute, metadata, person_emotion
+from shared.schema import device, device_state, emotion_minute, metadata, person_emotion, rejected_message
 
 Seconds = tuple[float, float, float, float]
 """Of happy, sad, angry and neutral."""
@@ -29,7 +30,7 @@ class Cameras:
     def forget(self) -> None:
         """Everything that was written so far."""
         with self._engine.begin() as connection:
-            for table in (person_emotion, device, device_state, emotion_minute):
+            for table in (person_emotion, device, device_state, emotion_minute, rejected_message):
                 connection.execute(table.delete())
 
     def hear(
@@ -62,13 +63,26 @@ class Cameras:
             if rows:
                 connection.execute(person_emotion.insert(), rows)
 
-    def say(self, device_id: str, status: str) -> None:
-        """Its status topic says `status` now."""
-        row = {"device_id": device_id, "status": status, "status_at": datetime.now(UTC)}
+    def say(self, device_id: str, status: str, *, ago: float = 0) -> None:
+        """Its status topic said `status`, `ago` seconds ago."""
+        row = {"device_id": device_id, "status": status, "status_at": datetime.now(UTC) - timedelta(seconds=ago)}
         with self._engine.begin() as connection:
             changed = connection.execute(device_state.update().where(device_state.c.device_id == device_id).values(row))
             if not changed.rowcount:
                 connection.execute(device_state.insert().values(row))
+
+    def reject(self, device_id: str, *, times: int = 1) -> None:
+        """So many of its messages were no valid batch."""
+        topic = Topics("emotions").batch(device_id)
+        row = {
+            "topic": topic,
+            "reason": "no JSON",
+            "payload": b"?",
+            "payload_size": 1,
+            "received_at": datetime.now(UTC),
+        }
+        with self._engine.begin() as connection:
+            connection.execute(rejected_message.insert(), [row] * times)
 
     def remember(self, device_id: str, seconds: Seconds, *, ago: timedelta, people: int = 1) -> datetime:
         """What it has seen in a minute `ago`. Returns when that began."""

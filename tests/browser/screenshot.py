@@ -30,8 +30,9 @@ def write(cameras: Cameras) -> None:
         busy = max(0.0, sin(pi * (quarter + 3) / 44)) if quarter < 41 else 0.0
         happy, sad, angry, neutral = (busy * chance.uniform(0.3, 1) * most for most in (1_100, 260, 130, 700))
         if busy:
-            then = timedelta(minutes=15 * quarter + 1)
-            cameras.remember("jetson_1", (happy, sad, angry, neutral), ago=then, people=1 + round(busy * 5))
+            people = 1 + round(busy * 5) if quarter else len(IN_VIEW)
+            then = timedelta(minutes=15 * quarter)
+            cameras.remember("jetson_1", (happy, sad, angry, neutral), ago=then, people=people)
     cameras.hear("jetson_2", people={"3": (5.0, 0.0, 0.0, 2.0)}, name="Lobby")
     cameras.hear("jetson_3", people={}, name="Staircase")
     cameras.hear("jetson_7", ago=14 * 60 + 20, name="Back Door")

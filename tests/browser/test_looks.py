@@ -11,6 +11,7 @@ from selenium.webdriver.common.keys import Keys
 from tests.browser.cameras import Cameras
 from tests.browser.chromium import DESKTOP, PHONE, Tab
 from tests.browser.serving import Server
+from tests.waiting import wait_until
 
 PAGE = "/dashboard"
 LONG = "A very long name of a camera that somebody typed without ever thinking of a phone " * 2
@@ -180,6 +181,47 @@ def test_a_keyboard_reaches_everything_and_shows_where_it_is(
 
     assert sorted({name for name, _ in reached}) == sorted(set(expected))
     assert [name for name, seen in reached if not seen] == []
+
+
+SKIP = """
+document.querySelector(".skip").focus();
+window.states = [];
+const content = document.querySelector("#content");
+new MutationObserver(() => states.push(content.dataset.camera)).observe(content, { attributeFilter: ["data-camera"] });
+"""
+SKIPPED = """
+const { activeElement: node } = document;
+return [node.closest("main") !== null, node.checkVisibility(), states.filter((each) => each === "loading")];
+"""
+
+
+@pytest.mark.parametrize("state", STATES)
+def test_the_skip_link_leads_to_what_is_shown_and_nothing_starts_again(
+    state: str, api: Server, cameras: Cameras, tab: Tab
+) -> None:
+    STATES[state](cameras)
+    opened(tab, api, state)
+    tab.ask(SKIP)
+    asked = len(tab.asked("/api/devices"))
+
+    tab.press(Keys.ENTER)
+    wait_until(lambda: len(tab.asked("/api/devices")) >= asked + 2, pause=0.1, what="it goes on")
+
+    assert tab.driver.current_url.endswith(tab.ask("return document.querySelector('.skip').hash"))
+    assert tab.ask(SKIPPED) == [True, True, []]
+
+
+@pytest.mark.requests_fail
+def test_the_skip_link_leads_to_the_token_form(cameras: Cameras, shown_url: str, tmp_path: Path, tab: Tab) -> None:
+    with Server(shown_url, tmp_path / "api.log", EMOTION_API_TOKEN="0123456789abcdef") as api:
+        tab.open(api.url + PAGE)
+        tab.sees("Token", "#token-form")
+        tab.ask(SKIP)
+
+        tab.press(Keys.ENTER)
+        assert tab.ask(SKIPPED) == [True, True, []]
+        tab.press(Keys.TAB)
+        assert tab.ask("return document.activeElement.id") == "token"
 
 
 def walk(tab: Tab, steps: int) -> list[tuple[str, bool] | None]:

@@ -8,6 +8,7 @@ from tests.browser.chromium import Tab
 from tests.browser.serving import Server
 
 HOUR, DAY = 3_600, 86_400
+AT_20, AT_50 = "2026-11-25T11:59:20Z", "2026-11-25T11:59:50Z"
 
 CASES = {
     ("format.js", "duration"): {
@@ -112,9 +113,14 @@ def test_the_clock_follows_a_server_whose_clock_is_set(page: Tab) -> None:
     [
         ({"received_at": "2026-11-25T11:59:31Z", "online": True, "status": None}, 0, "live"),
         ({"received_at": "2026-11-25T11:59:29Z", "online": False, "status": "online"}, 0, "silent"),
-        ({"received_at": "2026-11-25T11:59:50Z", "online": False, "status": "offline"}, 0, "offline"),
-        ({"received_at": "2026-11-25T11:59:50Z", "online": True, "status": "offline"}, 0, "live"),
-        ({"received_at": "2026-11-25T11:59:50Z", "online": False, "status": "offline"}, 5_000, "live"),
+        ({"received_at": AT_50, "status": "offline", "status_at": "2026-11-25T11:59:51Z"}, 0, "offline"),
+        ({"received_at": AT_50, "status": "offline", "status_at": AT_50}, 0, "offline"),
+        ({"received_at": AT_50, "status": "offline", "status_at": "2026-11-25T11:59:49Z"}, 0, "live"),
+        ({"received_at": AT_50, "status": "offline", "status_at": None}, 0, "live"),
+        ({"received_at": AT_50, "status": "offline"}, 0, "live"),
+        ({"received_at": AT_50, "status": "offline", "status_at": "2026-11-25T11:59:51Z"}, 5_000, "live"),
+        ({"received_at": AT_20, "status": "offline", "status_at": "2026-11-25T11:59:19Z"}, 0, "silent"),
+        ({"received_at": AT_20, "status": "offline", "status_at": "2026-11-25T11:59:21Z"}, 0, "offline"),
         ({"received_at": "2026-11-25T11:00:00Z", "online": False, "status": None}, 1_000, "live"),
         ({"received_at": "2026-11-25T12:01:00Z", "online": True, "status": None}, 0, "live"),
         ({"received_at": None, "last_batch": None, "online": False, "status": "online"}, 0, "waiting"),
@@ -132,3 +138,21 @@ def test_the_newest_evidence_says_whether_a_camera_is_heard(
     }"""
 
     assert call(page, "freshness.js", expression, entry, heard) == kind
+
+
+@pytest.mark.parametrize(
+    ("skew", "says"),
+    [
+        (0, "Nothing was shown in the last 24 hours."),
+        (-60, "Nothing was shown in the last 24 hours."),
+        (-3 * DAY, "Nothing was shown in the last 24 hours by this camera's clock, which is 3 days behind."),
+        (2 * HOUR, "Nothing was shown in the last 24 hours by this camera's clock, which is 2 h ahead."),
+    ],
+)
+def test_an_empty_day_says_by_which_clock(skew: float, says: str, page: Tab) -> None:
+    expression = """{
+      module.chart().show({ points: [] }, Date.now(), given[0]);
+      return document.querySelector("#history-note").textContent;
+    }"""
+
+    assert call(page, "chart.js", expression, skew) == says

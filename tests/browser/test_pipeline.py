@@ -14,8 +14,8 @@ SILENT_AFTER = "3"
 
 
 def run(command: str, broker: Broker, folder: Path) -> None:
-    """A command line as the page shows it; where the broker is stands in a file, as it may for mosquitto_pub."""
-    (folder / "mosquitto_pub").write_text(f"-h {broker.host}\n-p {broker.port}\n")
+    """A command line as the page shows it; the broker's name stands in a file, as it may for mosquitto_pub."""
+    (folder / "mosquitto_pub").write_text(f"-h {broker.host}\n")
     environment = os.environ | {"XDG_CONFIG_HOME": str(folder)}
     subprocess.run(["sh", "-c", command], env=environment, check=True, timeout=30)
 
@@ -25,7 +25,9 @@ def test_the_line_that_the_page_shows_makes_a_camera_appear_change_fall_silent_a
 ) -> None:
     with (
         Daemon(broker, sqlite_url, tmp_path / "daemon.log") as daemon,
-        Server(sqlite_url, tmp_path / "api.log", EMOTION_SILENT_AFTER=SILENT_AFTER) as api,
+        Server(
+            sqlite_url, tmp_path / "api.log", EMOTION_SILENT_AFTER=SILENT_AFTER, EMOTION_MQTT_PORT=str(broker.port)
+        ) as api,
     ):
         daemon.wait_for_log("subscribed to")
         tab.open(api.url + PAGE)

@@ -23,6 +23,12 @@ window.fetch = (address, options) => {
   return original(address, options);
 };
 """
+FIELD = """
+const { activeElement: field } = document;
+const said = document.querySelector("#token-wrong");
+return [field.id, field.getAttribute("aria-invalid"), said.role];
+"""
+REFUSED = "The API does not know the one that was entered."
 TOKEN = "a-token-of-the-tests-0123"
 
 
@@ -50,7 +56,39 @@ def test_an_id_that_no_camera_can_have_is_not_asked_for(device: str, api: Server
 
     tab.sees("no camera can have this one", "#notice")
     assert f"“{device}”" in tab.text("#notice-title")
+    assert "Pick another above." in tab.text("#notice")
     assert tab.asked(SUMMARY) == []
+
+
+def test_without_another_camera_none_is_to_be_picked(api: Server, cameras: Cameras, tab: Tab) -> None:
+    tab.open(f"{api.url}{PAGE}?device=a b")
+
+    tab.sees("no camera can have this one.", "#notice")
+    assert "Pick another" not in tab.text("#notice")
+
+
+def test_a_camera_that_sends_only_rubbish_is_told_so(api: Server, cameras: Cameras, tab: Tab) -> None:
+    cameras.reject("jetson_5", times=3)
+    tab.open(api.url + PAGE)
+
+    tab.sees("Messages of this camera arrive, and are no valid batches", "#notice-title")
+    assert tab.text("#state-detail") == "its messages arrive, and are no valid batches"
+    assert "heard" not in tab.text("#notice-title")
+    assert "3 messages were no valid batch in the last hour." in tab.text("#hints")
+    assert "“Messages that were no valid batch” in the README" in tab.text("#hints")
+    assert "python -m emotion_daemon rejected" in tab.text("#hints")
+
+
+def test_where_no_camera_is_live_daemon_and_broker_are_asked_for(api: Server, cameras: Cameras, tab: Tab) -> None:
+    cameras.hear("jetson_1", ago=100)
+    cameras.hear("jetson_2", ago=200)
+    tab.open(f"{api.url}{PAGE}?device=jetson_1")
+    tab.sees("do the daemon and the broker run?", "#hints")
+    assert "docker compose ps" in tab.text("#hints")
+
+    cameras.hear("jetson_2")
+    wait_until(lambda: "docker compose ps" not in tab.text("#hints"), seconds=2, what="the hint goes")
+    assert tab.text("#state") == "Silent"
 
 
 def test_a_camera_that_is_connected_and_has_sent_nothing_is_told_what_to_send(
@@ -80,6 +118,9 @@ def test_an_api_that_stops_and_starts_again_is_told_and_found_again(
     assert tab.text("#state-detail").startswith("last heard ")
     assert tab.text("h1") == "Front Door"
     assert "live" not in tab.text("#all").lower()
+    assert "The API does not answer" in tab.text("#now")
+    assert sorted(tab.texts("#now-list .id")) == ["Person 1", "Person 2"]
+    assert tab.text("#before") == ""
 
     cameras.hear(name="Front Door", people={"7": (1.0, 0.0, 0.0, 0.0)})
     again = Server(shown_url, tmp_path / "again.log")
@@ -131,9 +172,13 @@ def test_a_token_is_asked_for_and_kept_for_this_tab(cameras: Cameras, shown_url:
         assert "Front Door" not in tab.ask("return document.documentElement.outerHTML")
 
         tab.press("not-the-right-one-0123\n")  # the field has the focus
-        tab.sees("It does not know the one that was entered.", "#notice-body")
+        tab.sees(REFUSED, "#token-wrong")
+        assert tab.ask(FIELD) == ["token", "true", "alert"]
+        tab.press("wrong-for-a-second-time\n")
+        wait_until(lambda: tab.text("#token-wrong") == REFUSED and len(tab.asked(DEVICES)) >= 3, what="it is refused")
         tab.press(f" {TOKEN} \n")
         tab.sees("Live", "#state")
+        assert tab.ask("return document.activeElement.id") == "camera-name"
         assert tab.text("h1") == "Front Door"
         assert tab.text("#notice") == ""
 

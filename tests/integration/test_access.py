@@ -43,7 +43,6 @@ CLOSED = (
     "//docs",
     "/docs/assets/nothing.js",
     "/docs/assets/../../views.py",
-    "/dashboard/",
     "/dashboard/assets/nothing.js",
     "/dashboard/assets/../../../views.py",
 )

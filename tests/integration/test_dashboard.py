@@ -74,6 +74,22 @@ def test_what_the_browser_has_is_not_sent_again(path: str, client: FlaskClient) 
     assert second.data == b""
 
 
+@pytest.mark.parametrize("query", ["", "?device=a%20b&x=%C3%A9"])
+def test_with_a_slash_it_leads_to_the_page(query: str, sqlite_url: str) -> None:
+    """By a relative address, below the prefix of a proxy, too; and without a token, as the page itself."""
+    with served(Settings(database_url=sqlite_url, api_tokens=("0123456789abcdef",))) as client:
+        answer = client.get(f"{PAGE}/{query}")
+
+    assert answer.status_code == 308
+    assert answer.headers["Location"] == f"../dashboard{query}"
+
+
+@pytest.mark.parametrize("port", [1883, 8884])
+def test_the_page_knows_the_port_of_the_broker(port: int, sqlite_url: str) -> None:
+    with served(Settings(database_url=sqlite_url, mqtt_port=port)) as client:
+        assert f'<meta name="mqtt-port" content="{port}">' in client.get(PAGE).text
+
+
 @pytest.mark.parametrize("prefix", ["emotions", "site/a", 'odd "<b>&'])
 def test_the_page_knows_where_batches_go(prefix: str, sqlite_url: str) -> None:
     with served(Settings(database_url=sqlite_url, mqtt_topic_prefix=prefix)) as client:

@@ -3,10 +3,11 @@
 import { byId, element, setText, svg } from "./dom.js";
 import { EMOTIONS, NAMES, face } from "./emotions.js";
 import { duration, moment, plural, time } from "./format.js";
+import { offBy } from "./freshness.js";
 
 export const STEP = 900; // seconds; 96 columns are legible on a phone, too
 
-const NOTHING = "Nothing was shown in the last 24 hours.";
+const FAR_OFF = 3600; // seconds
 const EXPLANATION = "Time of each emotion in each quarter of an hour, all people together.";
 
 const HEIGHT = 200;
@@ -29,20 +30,19 @@ export function chart() {
   });
   new ResizeObserver(draw).observe(byId("plot"));
 
-  /** Shows what /api/dashboard/history answered. Returns whether there is something to see. */
-  function show(history, milliseconds) {
+  /** Shows what /api/dashboard/history answered. `skew`: by how many seconds the camera's clock is ahead. */
+  function show(history, milliseconds, skew) {
     const atNewest = Number(cursor.value) === Number(cursor.max);
     points = history.points;
     now = milliseconds;
     const empty = points.every((each) => sum(each) === 0);
     byId("chart").hidden = empty;
-    setText(byId("history-note"), empty ? NOTHING : EXPLANATION);
-    if (empty) return false;
+    setText(byId("history-note"), empty ? nothing(skew) : EXPLANATION);
+    if (empty) return;
     cursor.max = points.length - 1;
     if (atNewest) cursor.value = cursor.max;
     draw();
-    byId("table-body").replaceChildren(...hours(points).map(row));
-    return true;
+    byId("table-body").replaceChildren(...hours(points).map((hour) => row(hour, now)));
   }
 
   /** Says why there is nothing to show. */
@@ -83,6 +83,11 @@ export function chart() {
   }
 
   return { show, fail, clear };
+}
+
+function nothing(skew) {
+  const whose = Math.abs(skew) > FAR_OFF ? ` by this camera's clock, which is ${offBy(skew)}` : "";
+  return `Nothing was shown in the last 24 hours${whose}.`;
 }
 
 function drawing(points, width) {
@@ -158,8 +163,8 @@ function hours(points) {
   return [...found.values()].reverse();
 }
 
-function row(hour) {
+function row(hour, now) {
   const cells = [...EMOTIONS.map((emotion) => duration(hour[emotion])), String(hour.most_people)];
-  const head = element("th", { scope: "row" }, time(hour.start));
+  const head = element("th", { scope: "row" }, moment(hour.start, now));
   return element("tr", {}, head, ...cells.map((text) => element("td", {}, text)));
 }

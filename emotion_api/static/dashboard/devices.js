@@ -4,18 +4,27 @@ import { byId, element, setChildren, setText } from "./dom.js";
 import { freshness, notKnown } from "./freshness.js";
 import { plural } from "./format.js";
 
+const natural = new Intl.Collator("en", { numeric: true }).compare;
+
+/** For sorting: by name, then by id, and what ends in 2 before what ends in 10. */
+export function byName(a, b) {
+  return natural(a.device_name, b.device_name) || natural(a.device_id, b.device_id);
+}
+
 /** `choose` is called with the id of the camera that somebody picks. */
 export function deviceList(choose) {
   const picker = byId("picker");
   const options = new Map();
   const rows = new Map();
+  let scrolledTo;
   picker.addEventListener("change", () => choose(picker.value));
 
   /**
-   * `chosen` may be a camera that nobody has heard of; `heard`: when this page saw something new of it. `now` by the
-   * server's clock; `isOutdated` while the API does not answer.
+   * `chosen` may be a camera that nobody has heard of; `heard`: when this page saw something new of it. `now`, and
+   * `answered`, when the API last did, by the server's clock; `isOutdated` while it does not. Returns how many are live.
    */
-  function show({ devices, silent_after: silentAfter }, chosen, { heard, now, isOutdated }) {
+  function show({ devices: unsorted, silent_after: silentAfter }, chosen, { heard, now, answered, isOutdated }) {
+    const devices = [...unsorted].sort(byName);
     const isKnown = devices.some((each) => each.device_id === chosen);
     const unknown = chosen && !isKnown ? [{ device_id: chosen, device_name: `${chosen} (never heard)` }] : [];
     setChildren(picker, [...unknown, ...devices].map(option));
@@ -23,14 +32,19 @@ export function deviceList(choose) {
     if (chosen) picker.value = chosen;
 
     const states = devices.map((each) => {
-      const state = freshness(each, { heard: each.device_id === chosen ? heard : 0, now, silentAfter });
+      const state = freshness(each, { heard: each.device_id === chosen ? heard : 0, now: answered, silentAfter });
       return isOutdated ? notKnown(state, now) : state;
     });
     byId("all").hidden = devices.length + unknown.length < 2;
-    const live = states.filter((state) => state.kind === "live").length;
+    const isLive = states.map((state) => (state.was ?? state.kind) === "live");
+    const live = isLive.filter(Boolean).length;
     const count = `${live.toLocaleString("en")} of ${plural(devices.length, "camera", "cameras")} live`;
     setText(byId("all-count"), isOutdated ? "Not known while the API does not answer" : count);
-    setChildren(byId("all-list"), devices.map((each, place) => row(each, states[place], chosen)));
+    const nodes = devices.map((each, place) => row(each, states[place], chosen));
+    const first = nodes.filter((_, place) => !isLive[place]);
+    setChildren(byId("all-list"), [...first, ...nodes.filter((_, place) => isLive[place])]);
+    if (isKnown && chosen !== scrolledTo && scrollTo(rows.get(chosen).node)) scrolledTo = chosen;
+    return live;
   }
 
   function option(each) {
@@ -48,6 +62,15 @@ export function deviceList(choose) {
   }
 
   return { show };
+}
+
+/** Scrolls its list until `row` is seen, but not the page. Returns whether it could. */
+function scrollTo(row) {
+  const list = row.parentElement;
+  if (!list.clientHeight) return false;
+  const [seen, box] = [list, row].map((each) => each.getBoundingClientRect());
+  list.scrollTop += Math.min(0, box.top - seen.top) + Math.max(0, box.bottom - seen.bottom);
+  return true;
 }
 
 function newRow(id, choose) {

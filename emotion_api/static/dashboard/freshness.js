@@ -3,6 +3,11 @@
 import { age, moment, plural } from "./format.js";
 
 const NOTABLE_SKEW = 3; // seconds
+const NONE_IS_LIVE =
+  "No camera is live: do the daemon and the broker run? On their machine: docker compose ps, or the window of scripts/run";
+const WHERE_REJECTED_ARE =
+  "The daemon keeps them with the reason: see “Messages that were no valid batch” in the README. " +
+  "Where it runs: python -m emotion_daemon rejected";
 
 /**
  * The state of a camera.
@@ -14,7 +19,7 @@ export function freshness(entry, { heard = 0, now, silentAfter }) {
   const received = Math.max(Date.parse(entry.received_at ?? "") || 0, heard);
   if (!received) return neverHeard(entry, now);
   const seconds = Math.max(0, (now - received) / 1000);
-  const said = entry.status === "offline" && !entry.online && heard <= Date.parse(entry.received_at);
+  const said = saidGoodbye(entry, received);
   if (seconds <= silentAfter && !said) {
     const detail = seconds < 2 ? "updated just now" : `updated ${age(seconds)} ago`;
     return { kind: "live", word: "Live", detail, received };
@@ -24,10 +29,15 @@ export function freshness(entry, { heard = 0, now, silentAfter }) {
   return { kind: "silent", word: "Silent", detail: `silent for ${age(seconds)}, ${since}`, received };
 }
 
-/** What is left of a state while the API does not answer. */
+/** What is left of a state while the API does not answer; `was`: which kind it had. */
 export function notKnown(state, now) {
   const detail = state.received ? `last heard ${age(Math.max(0, (now - state.received) / 1000))} ago` : "";
-  return { ...state, kind: "unknown", word: "Not known", detail };
+  return { ...state, was: state.kind, kind: "unknown", word: "Not known", detail };
+}
+
+/** Whether it went offline after what was heard last. That is no reason for a silence that began before. */
+function saidGoodbye(entry, received) {
+  return entry.status === "offline" && Date.parse(entry.status_at ?? "") >= received;
 }
 
 function neverHeard(entry, now) {
@@ -35,27 +45,40 @@ function neverHeard(entry, now) {
     const detail = `its last batch is of ${moment(Date.parse(entry.last_batch), now)}`;
     return { kind: "silent", word: "Silent", detail, received: 0 };
   }
-  const connected = entry.status === "online";
-  const detail = connected ? "connected, but no batch has come yet" : "no batch has come yet";
-  return { kind: "waiting", word: "Waiting", detail, received: 0 };
+  return { kind: "waiting", word: "Waiting", detail: waitingFor(entry), received: 0 };
 }
 
-/** What its installer should do something about, a sentence each. */
-export function hints(entry, state) {
+function waitingFor(entry) {
+  if (sendsOnlyRubbish(entry)) return "its messages arrive, and are no valid batches";
+  return entry.status === "online" ? "connected, but no batch has come yet" : "no batch has come yet";
+}
+
+/** Whether all that came of it in the last hour was rejected, and no batch ever came. */
+export function sendsOnlyRubbish(entry) {
+  return !entry.received_at && !entry.last_batch && entry.rejected_last_hour > 0;
+}
+
+/** What its installer should do something about, a sentence each. `live`: how many of all cameras are. */
+export function hints(entry, state, live) {
   const sentences = [];
   if (state.kind === "silent") {
     sentences.push("Is its program running, and does it reach the broker?");
   } else if (state.kind === "offline") {
     sentences.push("It said goodbye, or the broker lost the connection: is it switched on, and on the network?");
   }
+  if (live === 0 && !sendsOnlyRubbish(entry)) sentences.push(NONE_IS_LIVE);
   const skew = entry.clock_skew ?? 0;
   if (Math.abs(skew) > NOTABLE_SKEW) {
-    const direction = skew > 0 ? "ahead" : "behind";
-    sentences.push(`Its clock is ${age(Math.abs(skew))} ${direction}. On the camera: sudo timedatectl set-ntp true`);
+    sentences.push(`Its clock is ${offBy(skew)}. On the camera: sudo timedatectl set-ntp true`);
   }
   if (entry.rejected_last_hour > 0) {
     const count = plural(entry.rejected_last_hour, "message was", "messages were");
-    sentences.push(`${count} no valid batch in the last hour. Why: python -m emotion_daemon rejected`);
+    sentences.push(`${count} no valid batch in the last hour. ${WHERE_REJECTED_ARE}`);
   }
   return sentences;
+}
+
+/** How wrong a clock is that is `skew` seconds ahead. */
+export function offBy(skew) {
+  return `${age(Math.abs(skew))} ${skew > 0 ? "ahead" : "behind"}`;
 }

@@ -3,18 +3,18 @@
 import { Api, ApiError } from "./api.js";
 import { STEP, chart } from "./chart.js";
 import { Clock } from "./clock.js";
-import { deviceList } from "./devices.js";
+import { byName, deviceList } from "./devices.js";
 import { byId, element, setText } from "./dom.js";
-import { freshness, hints, notKnown } from "./freshness.js";
-import { forError, howToPublish, notice } from "./notice.js";
+import { freshness, hints, notKnown, sendsOnlyRubbish } from "./freshness.js";
+import { WRONG_TOKEN, forError, howToPublish, notice } from "./notice.js";
 import { SHOWN, people } from "./people.js";
 import { poll } from "./poll.js";
 import { totals } from "./totals.js";
 
 const SECOND = 1000;
-const DEVICES_EVERY = 4 * SECOND;
-const HISTORY_EVERY = 60 * SECOND;
-const EMPTY_HISTORY_EVERY = 10 * SECOND; // whoever has just installed a camera waits for it
+const MANY_DEVICES = 100; // of more than these, the list is asked for less often
+const MANY_DEVICES_EVERY = 4 * SECOND;
+const HISTORY_EVERY = 10 * SECOND;
 const A_GAP = 3 * SECOND;
 const LONGEST_PAUSE = 30 * SECOND;
 
@@ -35,6 +35,10 @@ let problem = null;
 let failures = 0;
 let devicesDue = 0;
 let said = "";
+let answered = 0;
+let tokensEntered = 0;
+let movesFocus = false;
+let redraw;
 
 /** What is known of the chosen camera. */
 function newCamera() {
@@ -42,7 +46,6 @@ function newCamera() {
 }
 
 const askNow = poll(step);
-setInterval(() => document.hidden || showState(), SECOND);
 addEventListener("popstate", () => choose(deviceInAddress(), { keepsAddress: true }));
 byId("forget").addEventListener("click", () => {
   api.token = "";
@@ -57,6 +60,7 @@ async function step() {
     if (asked === camera && isKnown(chosen)) await Promise.all([readSummary(asked), readHistory(asked)]);
     problem = null;
     failures = 0;
+    answered = clock.now();
   } catch (error) {
     if (asked !== camera) return { pause: 0, early: true };
     if (!(error instanceof ApiError)) throw error;
@@ -77,7 +81,8 @@ async function readDevices(asked) {
     history.replaceState(null, "", address(chosen));
   }
   asked.heard = 0; // what was heard until now is in received_at
-  devicesDue = performance.now() + (isKnown(chosen) ? DEVICES_EVERY : SECOND) - SECOND / 2;
+  const isSlow = isKnown(chosen) && devices.devices.length > MANY_DEVICES;
+  devicesDue = performance.now() + (isSlow ? MANY_DEVICES_EVERY : SECOND) - SECOND / 2;
 }
 
 async function readSummary(asked) {
@@ -89,23 +94,22 @@ async function readSummary(asked) {
   asked.read = performance.now();
 }
 
-/** Each minute, and when a quarter of an hour has ended. That it cannot be read holds up nothing else. */
+/** Every ten seconds, and when a quarter of an hour has ended. That it cannot be read holds up nothing else. */
 async function readHistory(asked) {
   if (performance.now() < asked.historyDue && clock.now() < asked.nextBucket) return;
-  let every = HISTORY_EVERY;
   try {
     const answer = await api.get("api/dashboard/history", { device_id: chosen, step: STEP }, asked.gone.signal);
-    if (!parts.chart.show(answer, clock.now())) every = EMPTY_HISTORY_EVERY;
+    parts.chart.show(answer, clock.now(), entryOf(chosen)?.clock_skew ?? 0);
   } catch (error) {
     if (!(error instanceof ApiError) || error.kind !== "failed") throw error;
     parts.chart.fail(error.message);
   }
-  asked.historyDue = performance.now() + every;
+  asked.historyDue = performance.now() + HISTORY_EVERY - SECOND / 2;
   asked.nextBucket = (Math.floor(clock.now() / SECOND / STEP) + 1) * STEP * SECOND + SECOND;
 }
 
 function choose(id, { keepsAddress = false } = {}) {
-  if (id === chosen && !keepsAddress) return;
+  if (id === chosen) return; // a popstate may also be that of the skip link
   if (!keepsAddress) history.pushState(null, "", address(id));
   chosen = id;
   startAgain();
@@ -113,6 +117,8 @@ function choose(id, { keepsAddress = false } = {}) {
 
 function useToken(token) {
   api.token = token;
+  tokensEntered += 1;
+  movesFocus = true;
   startAgain();
 }
 
@@ -135,21 +141,40 @@ function show() {
   byId("content").dataset.camera = camera.summary ? "shown" : "none";
   if (camera.summary) parts.totals.show(camera.summary.emotion_totals);
   showState();
+  showAgainIn(problem ? SECOND : 1.5 * SECOND); // the next answer is there before
+  if (movesFocus && !problem) {
+    movesFocus = false;
+    byId(camera.summary ? "camera-name" : "notice-title").focus(); // the form is gone that had it
+  }
+}
+
+function showAgainIn(milliseconds) {
+  clearTimeout(redraw);
+  redraw = setTimeout(() => {
+    if (!document.hidden) showState();
+    showAgainIn(SECOND);
+  }, milliseconds);
 }
 
 function showNotice() {
+  const hasOthers = devices?.devices.some((each) => each.device_id !== chosen);
   if (problem) {
-    const [title, body] = forError(problem, Boolean(api.token));
+    const [title, body] = forError(problem);
     const asksForToken = problem.kind === "token";
-    const key = `${problem.kind} ${problem.message} ${Boolean(api.token)}`;
-    parts.notice.show(key, title, body, { asksForToken, canTry: !asksForToken });
+    const refused = asksForToken && api.token ? WRONG_TOKEN : "";
+    const key = `${problem.kind} ${problem.message} ${Boolean(api.token)} ${tokensEntered}`;
+    parts.notice.show(key, title, body, { asksForToken, refused, canTry: !asksForToken });
     say(title);
   } else if (!chosen) {
     parts.notice.show("none", "No camera has sent anything yet", howToPublish("jetson_1"));
     say("No camera has sent anything yet");
   } else if (!isKnown(chosen)) {
-    parts.notice.show(`unknown ${chosen}`, `No camera “${chosen}” has been heard yet`, howToPublish(chosen));
+    const body = howToPublish(chosen, { hasOthers });
+    parts.notice.show(`unknown ${chosen} ${hasOthers}`, `No camera “${chosen}” has been heard yet`, body);
     say(`No camera ${chosen} has been heard yet`);
+  } else if (sendsOnlyRubbish(entryOf(chosen)) && !camera.heard) {
+    const title = "Messages of this camera arrive, and are no valid batches";
+    parts.notice.show(`rubbish ${chosen}`, title, howToPublish(chosen));
   } else if (neverSent()) {
     parts.notice.show(`waiting ${chosen}`, "This camera has not sent a batch yet", howToPublish(chosen));
   } else {
@@ -165,25 +190,26 @@ function showState() {
     return;
   }
   const now = clock.now();
-  parts.devices.show(devices, chosen, { heard: camera.heard, now, isOutdated: problem !== null });
+  const at = { heard: camera.heard, now, answered: problem ? answered : now, isOutdated: problem !== null };
+  const live = parts.devices.show(devices, chosen, at);
   const entry = entryOf(chosen);
   if (!entry || !camera.summary) return;
-  const state = stateOf(entry, now);
+  const state = stateOf(entry, at);
   setText(byId("camera-name"), entry.device_name);
   setText(byId("camera-id"), entry.device_name === chosen ? "" : chosen);
   byId("state").dataset.state = state.kind;
   setText(byId("state-word"), state.word);
   setText(byId("state-detail"), state.detail);
-  showHints(state.kind === "unknown" ? [] : hints(entry, state));
+  showHints(state.kind === "unknown" ? [] : hints(entry, state, live));
   parts.people.show(camera.summary, state, entry.people_now, now);
   document.title = `${entry.device_name}: ${state.word.toLowerCase()}`;
   const more = state.kind === "live" ? "" : `, ${state.detail}`;
   if (!problem) say(`${entry.device_name}: ${state.word}${more}`, `${chosen} ${state.kind}`);
 }
 
-function stateOf(entry, now) {
-  const state = freshness(entry, { heard: camera.heard, now, silentAfter: devices.silent_after });
-  return problem ? notKnown(state, now) : state;
+function stateOf(entry, { heard, now, answered, isOutdated }) {
+  const state = freshness(entry, { heard, now: answered, silentAfter: devices.silent_after });
+  return isOutdated ? notKnown(state, now) : state;
 }
 
 function showHints(sentences) {
@@ -216,7 +242,8 @@ function neverSent() {
 /** A camera that is heard now, else the one that was heard last. */
 function mostInteresting(list) {
   const byReceived = (a, b) => (Date.parse(b.received_at) || 0) - (Date.parse(a.received_at) || 0);
-  return (list.find((each) => each.online) ?? [...list].sort(byReceived)[0]).device_id;
+  const sorted = [...list].sort(byName);
+  return (sorted.find((each) => each.online) ?? sorted.sort(byReceived)[0]).device_id;
 }
 
 function deviceInAddress() {

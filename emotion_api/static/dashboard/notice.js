@@ -5,9 +5,9 @@ import { byId, element, setChildren } from "./dom.js";
 const DEVICE_ID = /^[A-Za-z0-9._:-]{1,64}$/;
 const TOKEN = /^[A-Za-z0-9._~+/-]+=*$/; // RFC 6750; a browser refuses to send some of the others
 const NO_TOKEN = "A token has 16 to 4,096 of A-Z a-z 0-9 - . _ ~ + / and perhaps = at its end: this is none.";
-const NO_ID = "A camera's id has 1 to 64 of A-Z a-z 0-9 . _ : - so no camera can have this one. Pick another above.";
+const NO_ID = "A camera's id has 1 to 64 of A-Z a-z 0-9 . _ : - so no camera can have this one.";
 
-const WRONG_TOKEN = "It does not know the one that was entered.";
+export const WRONG_TOKEN = "The API does not know the one that was entered.";
 const WHERE_TOKENS_ARE = "Whoever runs it has one: see EMOTION_API_TOKEN, or scripts/token.";
 const IS_IT_RUNNING = "Is it running, and is this device still on the network?";
 const AGAIN = "This page tries again by itself, after 30 s at the latest, or when the API says.";
@@ -27,14 +27,20 @@ export function notice({ tryNow, useToken }) {
     event.preventDefault();
     const token = input.value.trim();
     const isToken = TOKEN.test(token) && token.length >= 16 && token.length <= 4096;
-    byId("token-wrong").textContent = isToken ? "" : NO_TOKEN;
+    refuse(isToken ? "" : NO_TOKEN);
     if (!isToken) return;
     input.value = "";
     useToken(token);
   });
 
+  function refuse(reason) {
+    byId("token-wrong").textContent = reason;
+    input.setAttribute("aria-invalid", reason !== "");
+    if (reason && form.contains(document.activeElement)) input.focus();
+  }
+
   /** Nothing is done where the same is shown already: what somebody types or selects stays. */
-  function show(key, title, body, { asksForToken = false, canTry = false } = {}) {
+  function show(key, title, body, { asksForToken = false, refused = "", canTry = false } = {}) {
     if (shown === key) return;
     shown = key;
     byId("notice-title").textContent = title;
@@ -42,6 +48,7 @@ export function notice({ tryNow, useToken }) {
     form.hidden = !asksForToken;
     byId("try-now").hidden = !canTry;
     byId("notice").hidden = false;
+    refuse(refused);
     if (asksForToken && document.activeElement === document.body) input.focus();
   }
 
@@ -54,10 +61,10 @@ export function notice({ tryNow, useToken }) {
 }
 
 /** What to show for an ApiError. */
-export function forError(error, hasToken) {
+export function forError(error) {
   switch (error.kind) {
     case "token":
-      return ["This API asks for a token", [text(hasToken ? WRONG_TOKEN : WHERE_TOKENS_ARE)]];
+      return ["This API asks for a token", [text(WHERE_TOKENS_ARE)]];
     case "unavailable":
       return ["The API cannot answer now", [text(error.message), text(AGAIN)]];
     case "unreachable":
@@ -68,9 +75,9 @@ export function forError(error, hasToken) {
 }
 
 /** How to send a first batch as the camera `id`, or that no camera can have this id. */
-export function howToPublish(id) {
+export function howToPublish(id, { hasOthers = false } = {}) {
   if (!DEVICE_ID.test(id)) {
-    return [text(NO_ID)];
+    return [text(hasOthers ? `${NO_ID} Pick another above.` : NO_ID)];
   }
   return [
     text("Send a batch yourself, and it shows up here within two seconds:"),
@@ -81,10 +88,15 @@ export function howToPublish(id) {
 }
 
 function command(id) {
-  const topic = document.querySelector("meta[name=batch-topic]").content.replace("{device_id}", id);
+  const topic = meta("batch-topic").replace("{device_id}", id);
+  const port = meta("mqtt-port") === "1883" ? "" : ` -p ${meta("mqtt-port")}`;
   const people = [{ person_id: "1", cumulative: { happy: 12.5, sad: 3, angry: 0.5 } }];
   const head = `{"device_id": "${id}", "timestamp": "'$(date -u +%Y-%m-%dT%H:%M:%SZ)'"`;
-  return `mosquitto_pub -V 5 -q 1 -t ${quoted(topic)} -m '${head}, "people": ${JSON.stringify(people)}}'`;
+  return `mosquitto_pub${port} -V 5 -q 1 -t ${quoted(topic)} -m '${head}, "people": ${JSON.stringify(people)}}'`;
+}
+
+function meta(name) {
+  return document.querySelector(`meta[name=${name}]`).content;
 }
 
 /** For the shell; as it is where that is the same. */

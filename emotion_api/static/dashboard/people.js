@@ -15,7 +15,7 @@ export function people() {
   function show(summary, state, peopleNow, now) {
     const listed = summary.current_people.slice(0, SHOWN);
     const newest = Date.parse(summary.updated_at ?? "");
-    const live = state.kind === "live";
+    const live = (state.was ?? state.kind) === "live";
     const isInView = (person) => live && Date.parse(person.last_seen) === newest;
     const inView = listed.filter(isInView);
     const before = listed.filter((person) => !isInView(person));
@@ -27,7 +27,8 @@ export function people() {
 
     const all = summary.current_people.length <= SHOWN;
     const count = Math.max(inView.length, all ? 0 : peopleNow);
-    setText(byId("now-title"), inView.length ? `In view now: ${plural(count, "person", "people")}` : "In view now");
+    const title = state.kind === "unknown" ? "In view when the API last answered" : "In view now";
+    setText(byId("now-title"), inView.length ? `${title}: ${plural(count, "person", "people")}` : title);
     setText(byId("now-more"), nobody(inView, state) || more(peopleNow - inView.length, all));
     byId("before").hidden = before.length === 0;
     setText(byId("before-more"), all ? "" : `Only the ${SHOWN} people seen last are shown.`);
@@ -51,6 +52,7 @@ function seen(person, newest, state, now) {
 }
 
 function nobody(inView, state) {
+  if (state.kind === "unknown") return "The API does not answer: who is in view now is not known.";
   if (inView.length) return "";
   if (state.kind === "live") return "Nobody. The camera works and sees no one.";
   return state.kind === "waiting" ? "Nobody yet." : "Not known while the camera is not heard.";
