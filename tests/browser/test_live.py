@@ -237,6 +237,16 @@ def test_a_wrong_clock_of_the_camera_is_told_and_does_no_harm(api: Server, camer
     assert len(tab.texts("#now-list li")) == 2
 
 
+def test_of_a_silent_camera_nobody_knows_whether_its_last_batch_had_waited(
+    api: Server, cameras: Cameras, tab: Tab
+) -> None:
+    cameras.hear(ago=14 * 60, skew=-312)
+    tab.open(api.url + PAGE)
+
+    tab.sees("Silent", "#state")
+    assert "Its clock" not in tab.text("#hints")
+
+
 def test_a_wrong_clock_of_the_phone_does_no_harm(api: Server, cameras: Cameras, tab: Tab) -> None:
     cameras.hear(ago=20)
     tab.run_first(WRONG_CLOCK)

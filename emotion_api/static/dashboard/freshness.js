@@ -68,7 +68,8 @@ export function hints(entry, state, live) {
   }
   if (live === 0 && !sendsOnlyRubbish(entry)) sentences.push(NONE_IS_LIVE);
   const skew = entry.clock_skew ?? 0;
-  if (Math.abs(skew) > NOTABLE_SKEW) {
+  // A message that has waited looks like a clock that is behind; with the first batch of now one can tell.
+  if (skew > NOTABLE_SKEW || (skew < -NOTABLE_SKEW && state.kind === "live")) {
     sentences.push(`Its clock is ${offBy(skew)}. On the camera: sudo timedatectl set-ntp true`);
   }
   if (entry.rejected_last_hour > 0) {
