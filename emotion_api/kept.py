@@ -59,7 +59,8 @@ class KeptAnswers:
     """The answers of one process, of which the longest unused go first.
 
     While nothing was committed all are right but those by the clock, which are for a second. What the daemon commits
-    leaves those of other devices right. Those about all devices may be a second behind its batches.
+    leaves those of other devices right. Those about all devices end with any commit: of two workers one would show a
+    camera that the other does not know yet.
     """
 
     def __init__(
@@ -103,7 +104,7 @@ class KeptAnswers:
         if kept.look.epoch != look.epoch or self._monotonic() > kept.trusted_until:
             return False
         if kept.look is not look:
-            if kept.stamp != self._stamp(device_id):
+            if device_id is None or kept.stamp != self._stamp(device_id):
                 return False
             kept.look = look
         return True
