@@ -5,6 +5,7 @@ The page and its modules are files; all data come from the addresses of the API,
 
 from functools import cache
 from html import escape
+from importlib import resources
 
 from flask import Blueprint, Response, redirect, request
 from werkzeug.wrappers import Response as WerkzeugResponse
@@ -12,10 +13,7 @@ from werkzeug.wrappers import Response as WerkzeugResponse
 from emotion_api.files import content, file, media_type, page
 from shared.batch import Topics
 
-_MODULES = (
-    *("main.js", "api.js", "chart.js", "clock.js", "devices.js", "dom.js", "emotions.js"),
-    *("format.js", "freshness.js", "notice.js", "people.js", "poll.js", "totals.js"),
-)
+_MODULES = sorted(each.name for each in resources.files("emotion_api").joinpath("static/dashboard").iterdir())
 
 ASSETS = {
     "dashboard.css": "static/dashboard.css",

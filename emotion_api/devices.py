@@ -121,13 +121,12 @@ def is_online(row: DeviceRow, *, now: datetime, silent_after: float) -> bool:
 
 def _rejected_of(circumstances: Circumstances) -> Mapping[str, int]:
     """How many messages of each device were rejected, on both of its topics; others' topics are nobody's."""
+    topics = circumstances.topics
     counts: Counter[str] = Counter()
     for topic, count in circumstances.rejected.items():
-        device_id_of = (
-            circumstances.topics.status_device_id if topic.endswith("/status") else circumstances.topics.device_id
-        )
         with suppress(DecodeError):
-            counts[device_id_of(topic)] += count
+            device_id = topics.status_device_id(topic) if topics.is_status(topic) else topics.device_id(topic)
+            counts[device_id] += count
     return counts
 
 

@@ -3,7 +3,7 @@
 import math
 import re
 from collections.abc import Mapping
-from datetime import UTC, datetime
+from datetime import datetime
 from functools import lru_cache
 from typing import TypeAlias
 from urllib.parse import parse_qs
@@ -11,7 +11,7 @@ from urllib.parse import parse_qs
 from emotion_api.history import HistoryWanted
 from emotion_api.refused import Refused
 from emotion_api.summary import Wanted, nobody_is
-from shared.batch import DEVICE_ID, MAX_PERSON_ID
+from shared.batch import DEVICE_ID, MAX_PERSON_ID, utc
 
 DEFAULT_DEVICE_ID = "jetson_1"
 
@@ -23,7 +23,6 @@ _Given: TypeAlias = Mapping[str, list[str]]
 _NUMBER = re.compile(r"[0-9]*\.?[0-9]+([eE][+-]?[0-9]+)?|[0-9]+\.")
 _WHOLE = re.compile(r"[0-9]{1,15}")
 _PERSON_ID = re.compile(rf"[^\x00-\x1f\x7f-\x9f]{{1,{MAX_PERSON_ID}}}")
-_ISO_8601 = re.compile(r"[0-9W-]+([Tt ][0-9:.,]+([Zz]|[+-][0-9:.,]+)?)?")  # fromisoformat takes any character for the T
 
 
 @lru_cache(maxsize=1_000)  # a dashboard asks the same again and again
@@ -112,10 +111,7 @@ def _time(given: _Given, name: str) -> datetime | None:
     if text is None:
         return None
     try:
-        if not _ISO_8601.fullmatch(text):
-            raise ValueError(text)
-        time = datetime.fromisoformat(text)
-        return time.replace(tzinfo=UTC) if time.tzinfo is None else time.astimezone(UTC)
+        return utc(text)
     except ValueError as error:
         raise Refused(
             f"{name} is not ISO 8601, like 2025-11-14T12:30:00Z; in an address the + of an offset is written %2B"

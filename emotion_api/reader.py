@@ -42,8 +42,8 @@ def utc_now() -> datetime:
     return datetime.now(UTC)
 
 
-class SummaryReader:
-    """Reads summaries. `device_names` name the devices that the database gives no name."""
+class _Reader:
+    """What all of them read with. `device_names` name the devices that the database gives no name."""
 
     def __init__(
         self, source: Source, *, device_names: Mapping[str, str], now: Callable[[], datetime] = utc_now
@@ -51,7 +51,19 @@ class SummaryReader:
         self._source = source
         self._device_names = device_names
         self._now = now
-        self._many_people = Lock()
+        self._long_answer = Lock()  # one is built at a time
+
+    def _about(self, connection: Connection, device_id: str) -> About:
+        name, updated_at = queries.device_row(connection, device_id)
+        return About(device_id, self._name(device_id, name), updated_at)
+
+    def _name(self, device_id: str, name: str | None) -> str:
+        """The name in the database, else in the settings, else the id."""
+        return self._device_names.get(device_id, device_id) if name is None else name
+
+
+class SummaryReader(_Reader):
+    """Reads summaries."""
 
     def read(self, wanted: Wanted, *, gzip: bool = False) -> Answer:
         """The summary of a device; with `gzip` compressed where it is long. Raises DatabaseUnavailable and Refused."""
@@ -61,14 +73,14 @@ class SummaryReader:
         device_id, source = wanted.device_id, self._source
         before, part = source.before(wanted), self._part(wanted)
         with source.connect() as connection:
-            about = _about(connection, device_id, self._device_names)
+            about = self._about(connection, device_id)
             short = None if part is EVERYBODY and not wanted.totals_only else _few_of_many(connection, wanted, part)
             # Not asked beforehand how many they are: that would cost everybody what only the rare long list costs now.
             people = [] if short else next(queries.people(connection, device_id, at_once=MANY_PEOPLE + 1), [])
         if short is not None:
             return source.keep(wanted, Answer.of(short.encode(about), pause=Pauses()), before)
         if len(people) > MANY_PEOPLE:
-            with self._many_people:  # one at a time; who waited may find that it was built meanwhile
+            with self._long_answer:  # who waited may find that it was built meanwhile
                 return source.find(wanted) or self._build_in_pieces(wanted)
         pieces = encode_summary(about, [people], totals_only=wanted.totals_only, part=part)
         return source.keep(wanted, Answer.of(pieces), before)
@@ -76,7 +88,7 @@ class SummaryReader:
     def _build_in_pieces(self, wanted: Wanted) -> Answer:
         before, part, pause, people = self._source.before(wanted), self._part(wanted), Pauses(), []
         with self._source.connect() as connection:
-            about = _about(connection, wanted.device_id, self._device_names)
+            about = self._about(connection, wanted.device_id)
             for rows in queries.people(connection, wanted.device_id, at_once=PEOPLE_A_PIECE):
                 people.append(rows)
                 pause()
@@ -89,16 +101,8 @@ class SummaryReader:
         return Part(since, wanted.after, wanted.limit)
 
 
-class HistoryReader:
-    """Reads histories. `device_names` name the devices that the database gives no name."""
-
-    def __init__(
-        self, source: Source, *, device_names: Mapping[str, str], now: Callable[[], datetime] = utc_now
-    ) -> None:
-        self._source = source
-        self._device_names = device_names
-        self._now = now
-        self._long = Lock()
+class HistoryReader(_Reader):
+    """Reads histories."""
 
     def read(self, wanted: HistoryWanted, *, gzip: bool = False) -> Answer:
         """The history of a device; with `gzip` compressed where it is long. Raises DatabaseUnavailable and Refused."""
@@ -108,13 +112,13 @@ class HistoryReader:
         span = span_of(wanted, self._now())
         if span.end - span.start <= LONG_SECONDS:
             return self._add_up(wanted, span)
-        with self._long:  # one at a time; who waited may find that it was built meanwhile
+        with self._long_answer:  # who waited may find that it was built meanwhile
             return self._source.find(wanted) or self._add_up(wanted, span)
 
     def _add_up(self, wanted: HistoryWanted, span: Span) -> Answer:
         before, pause, found = self._source.before(wanted), Pauses(), dict[int, Bucket]()
         with self._source.connect() as connection:
-            about = _about(connection, wanted.device_id, self._device_names)
+            about = self._about(connection, wanted.device_id)
             for buckets in queries.buckets(connection, wanted.device_id, span):
                 add(found, buckets)
                 pause()
@@ -122,7 +126,7 @@ class HistoryReader:
         return self._source.keep(wanted, Answer.of(pieces, pause=pause), before)
 
 
-class DevicesReader:
+class DevicesReader(_Reader):
     """Reads how all devices are doing. One is silent after `silent_after` seconds without a batch."""
 
     def __init__(
@@ -134,11 +138,9 @@ class DevicesReader:
         topics: Topics,
         now: Callable[[], datetime] = utc_now,
     ) -> None:
-        self._source = source
-        self._device_names = device_names
+        super().__init__(source, device_names=device_names, now=now)
         self._silent_after = silent_after
         self._topics = topics
-        self._now = now
 
     def read(self, *, gzip: bool = False) -> Answer:
         """All devices; with `gzip` compressed where they are many. Raises DatabaseUnavailable."""
@@ -155,19 +157,6 @@ class DevicesReader:
         circumstances = Circumstances(now=now, silent_after=self._silent_after, topics=self._topics, rejected=rejected)
         pieces = encode_devices(rows, circumstances, self._name)
         return self._source.keep(wanted, Answer.of(pieces, pause=pause), before)
-
-    def _name(self, device_id: str, name: str | None) -> str:
-        return _name(device_id, name, self._device_names)
-
-
-def _about(connection: Connection, device_id: str, device_names: Mapping[str, str]) -> About:
-    name, updated_at = queries.device_row(connection, device_id)
-    return About(device_id, _name(device_id, name, device_names), updated_at)
-
-
-def _name(device_id: str, name: str | None, device_names: Mapping[str, str]) -> str:
-    """The name in the database, else in the settings, else the id."""
-    return device_names.get(device_id, device_id) if name is None else name
 
 
 class _Few(NamedTuple):

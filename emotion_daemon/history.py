@@ -76,9 +76,8 @@ class Minutes:
         if since >= minute or not any(seconds):
             _add(row, seconds, 1.0)
         elif (until - since).total_seconds() <= _MINUTE:
-            before = (minute - since).total_seconds() / (until - since).total_seconds()
-            _add(self._row(device_id, minute - timedelta(minutes=1)), seconds, before)
-            _add(row, seconds, 1.0 - before)
+            for each, share in _spread(since, until):
+                _add(self._row(device_id, each), seconds, share)
         else:
             self._long.append((device_id, max(since, until - timedelta(seconds=LONGEST_GAP)), until, seconds))
 

@@ -129,7 +129,7 @@ class Ingest:
 
     def _decode(self, message: Message, received_at: datetime) -> _Entry:
         try:
-            if message.topic.endswith("/status"):
+            if self._topics.is_status(message.topic):
                 return _Entry(message, self._status(message, received_at))
             device_id = self._topics.device_id(message.topic)
             batch = decode(message.payload, device_id=device_id, received_at=received_at)

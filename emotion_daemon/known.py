@@ -6,7 +6,7 @@ PostgreSQL several daemons may write, and get the same batches: there the device
 """
 
 import json
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from datetime import datetime
 from itertools import repeat
 from typing import Any, TypeVar
@@ -67,10 +67,8 @@ class KnownRows:
                 _lock_devices(connection, sorted(devices))
         new = devices - self._read_devices(connection, sorted(devices), latest)
         new -= _with_people(connection, sorted(new))
-        for key in people if new else ():
-            if key[0] in new:
-                self._people.pop(key, None)
-        self._read_people(connection, sorted(key for key in people if key[0] not in new), latest)
+        before = {key: self._people.pop(key) for key in people & self._people.keys()}
+        self._read_people(connection, sorted(key for key in people if key[0] not in new), before, latest)
         return Known(self._people, self._devices)
 
     def committed(self, folded: Folded) -> None:
@@ -110,13 +108,19 @@ class KnownRows:
                     self._devices[device_id] = stamp
         return found
 
-    def _read_people(self, connection: Connection, wanted: Sequence[PersonKey], latest: datetime) -> None:
+    def _read_people(
+        self,
+        connection: Connection,
+        wanted: Sequence[PersonKey],
+        before: Mapping[PersonKey, Report],
+        latest: datetime,
+    ) -> None:
+        """`before` is what was remembered of them: who was not written since has the same spare time."""
         row = person_emotion.c
         for part in _parts(wanted):
             keys, values = _keys(connection, part)
             same = (keys.c.device_id == row.device_id) & (keys.c.person_id == row.person_id)
             query = select(*_REPORT).select_from(keys).join(person_emotion, same).where(row.last_seen <= latest)
-            before = {key: self._people.pop(key) for key in part if key in self._people}
             for device_id, person_id, happy, sad, angry, neutral, last_seen in connection.execute(query, values):
                 key = (device_id, person_id)
                 remembered = before.get(key)

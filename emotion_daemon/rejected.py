@@ -60,7 +60,7 @@ def _replay_one(engine: Engine, store: Store, topics: Topics, row_id: int) -> Re
     if found is None:  # the daemon dropped it meanwhile, to make room
         return None
     row = RejectedRow(**found._mapping)
-    if row.topic.endswith("/status"):  # what a device said of itself then says nothing of how it is now
+    if topics.is_status(row.topic):  # what a device said of itself then says nothing of how it is now
         return Replayed(row_id, row.topic, row.reason)
     if row.payload_size > len(row.payload):
         return Replayed(row_id, row.topic, f"only {len(row.payload)} of its {row.payload_size} bytes were kept")

@@ -92,8 +92,7 @@ class Transaction:
         self._rows = rows
         self._latest = latest
         self._stamped = True
-        self._has_read = False
-        self._sure = True
+        self._sure = False  # that what is folded here is what will be stored
         self._written: list[Folded] = []
 
     def known(self, batches: Collection[Batch]) -> Known:
@@ -101,7 +100,7 @@ class Transaction:
 
         Of others something may be there too, and all of it changes with the next transaction.
         """
-        self._has_read = True
+        self._sure = True
         return self._rows.read(self._connection, batches, latest=self._latest)
 
     def write(self, folded: Folded, *, between: Callable[[], None] = lambda: None) -> None:
@@ -132,7 +131,7 @@ class Transaction:
             self._write_rows(statement, rows, between)
         # A clock that was set back since: what is stored with a stamp later than `latest` is not known.
         believed = all(batch.timestamp <= self._latest for batch in folded.devices.values())
-        self._sure &= self._has_read and believed
+        self._sure &= believed
         self._stamped &= folded.stamped and self._sure
         self._written.append(folded)
 

@@ -136,6 +136,17 @@ def encode(device_id: str, timestamp: datetime, people: Mapping[str, Mapping[str
     return _encoder.encode({"device_id": device_id, "timestamp": stamp, "people": listed})
 
 
+def utc(text: str) -> datetime:
+    """A time in ISO 8601, without an offset UTC, as aware UTC.
+
+    Raises ValueError for what is none, OverflowError where the offset leads out of the calendar.
+    """
+    if not _ISO_8601.fullmatch(text):
+        raise ValueError(text)
+    time = datetime.fromisoformat(text)
+    return time.replace(tzinfo=UTC) if time.tzinfo is None else time.astimezone(UTC)
+
+
 def _decode_lenient(payload: bytes) -> _Payload:
     try:
         payload.decode()  # what msgspec skips it does not look at, and the payload is UTF-8 as a whole
@@ -149,10 +160,7 @@ def _decode_lenient(payload: bytes) -> _Payload:
 def _timestamp(text: str, received_at: datetime) -> tuple[datetime, timedelta | None]:
     """The batch's stamp in UTC, and by how much the device's clock is off if it cannot be believed."""
     try:
-        if not _ISO_8601.fullmatch(text):
-            raise ValueError(text)
-        stamp = datetime.fromisoformat(text)
-        stamp = stamp.replace(tzinfo=UTC) if stamp.tzinfo is None else stamp.astimezone(UTC)
+        stamp = utc(text)
     except ValueError as error:
         raise DecodeError(f"timestamp {text!r:.60} is not ISO 8601, like 2025-11-14T12:34:56Z") from error
     except OverflowError:  # the year 1 or 9999, with an offset that leads out of the calendar
@@ -204,6 +212,11 @@ class Topics:
     def status_device_id(self, topic: str) -> str:
         """The device that a status topic belongs to. Raises DecodeError if the level is not a device id."""
         return _device_id(topic, self.prefix, "status")
+
+    @staticmethod
+    def is_status(topic: str) -> bool:
+        """Whether a topic of one of the two filters is a status topic."""
+        return topic.endswith("/status")
 
     def may_reply_to(self, topic: str, device_id: str) -> bool:
         """Whether a Response Topic is the device's own reply topic or lies below it, and can be published to."""

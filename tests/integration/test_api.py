@@ -55,15 +55,6 @@ NOT_ALLOWED_ORIGINS = (
 
 
 @pytest.fixture
-def writer(database_url: str) -> Iterator[Engine]:
-    """The daemon's side of a database that has its tables."""
-    engine = writer_engine(database_url)
-    metadata.create_all(engine)
-    yield engine
-    engine.dispose()
-
-
-@pytest.fixture
 def client(database_url: str) -> Iterator[FlaskClient]:
     with served(Settings(database_url=database_url)) as client:
         yield client

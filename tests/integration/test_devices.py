@@ -10,9 +10,9 @@ from flask.testing import FlaskClient
 from sqlalchemy import Engine, insert, update
 
 from shared.database import writer_engine
-from shared.schema import device, device_state, metadata, rejected_message
+from shared.schema import device, device_state, rejected_message
 from shared.settings import Settings
-from tests.databases import disposing
+from tests.databases import disposing, make_tables
 from tests.web import DEVICES, SUMMARY, served
 
 NOON = datetime(2025, 11, 14, 12, 0, tzinfo=UTC)
@@ -31,13 +31,6 @@ class Clock:
 @pytest.fixture
 def clock() -> Clock:
     return Clock()
-
-
-@pytest.fixture
-def writer(database_url: str) -> Iterator[Engine]:
-    with disposing(writer_engine(database_url)) as engine:
-        metadata.create_all(engine)
-        yield engine
 
 
 @pytest.fixture
@@ -125,8 +118,8 @@ def test_messages_that_were_rejected_in_the_last_hour_are_counted(writer: Engine
 
 
 def test_the_topics_have_the_prefix_of_the_settings(sqlite_url: str) -> None:
+    make_tables(sqlite_url)
     with disposing(writer_engine(sqlite_url)) as writer:
-        metadata.create_all(writer)
         store(writer, device, device_id="jetson_1")
         reject(writer, "site/a/jetson_1/batch", ago(0))
     with served(Settings(database_url=sqlite_url, mqtt_topic_prefix="site/a"), now=lambda: NOON) as client:

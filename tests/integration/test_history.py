@@ -11,10 +11,9 @@ from sqlalchemy import Engine, insert
 
 from emotion_api import queries
 from shared.batch import EMOTIONS
-from shared.database import writer_engine
-from shared.schema import device, emotion_minute, metadata
+from shared.schema import device, emotion_minute
 from shared.settings import Settings
-from tests.databases import disposing
+from tests.databases import make_tables
 from tests.web import HISTORY, SUMMARY, served
 
 NOON = datetime(2025, 11, 14, 12, 0, tzinfo=UTC)
@@ -25,13 +24,6 @@ JSON = "application/json"
 
 
 @pytest.fixture
-def writer(database_url: str) -> Iterator[Engine]:
-    with disposing(writer_engine(database_url)) as engine:
-        metadata.create_all(engine)
-        yield engine
-
-
-@pytest.fixture
 def client(database_url: str) -> Iterator[FlaskClient]:
     with served(Settings(database_url=database_url), now=lambda: NOON + timedelta(hours=1)) as client:
         yield client
@@ -39,8 +31,7 @@ def client(database_url: str) -> Iterator[FlaskClient]:
 
 @pytest.fixture
 def sqlite_client(sqlite_url: str) -> Iterator[FlaskClient]:
-    with disposing(writer_engine(sqlite_url)) as engine:
-        metadata.create_all(engine)
+    make_tables(sqlite_url)
     with served(Settings(database_url=sqlite_url)) as client:
         yield client
 

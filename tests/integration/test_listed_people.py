@@ -9,22 +9,13 @@ from flask.testing import FlaskClient
 from sqlalchemy import Engine, insert
 
 from emotion_api import reader
-from shared.database import writer_engine
-from shared.schema import metadata, person_emotion
+from shared.schema import person_emotion
 from shared.settings import Settings
-from tests.databases import disposing
 from tests.web import SUMMARY, served
 
 NOON = datetime(2025, 11, 14, 12, 0, tzinfo=UTC)
 
 ODD_IDS = ("é", "b", "a", "10", "B", "9", "_", "-a", "😀", "\ufffd", "\uff41")
-
-
-@pytest.fixture
-def writer(database_url: str) -> Iterator[Engine]:
-    with disposing(writer_engine(database_url)) as engine:
-        metadata.create_all(engine)
-        yield engine
 
 
 @pytest.fixture
