@@ -109,6 +109,28 @@ rejected_message = Table(
 )
 """The newest messages that were no valid batch, kept so that they can be looked at and replayed."""
 
+forgotten_person = Table(
+    "forgotten_person",
+    metadata,
+    Column("device_id", Text, primary_key=True),
+    Column("digest", LargeBinary, primary_key=True, comment="BLAKE2b of the person_id, keyed with salt"),
+    Column("salt", LargeBinary, nullable=False, comment="16 random bytes"),
+    Column("forgotten_at", UtcDateTime, nullable=False, comment="when the operator had the person erased"),
+    Column("until", UtcDateTime, nullable=False, comment="what is stamped up to then is left out"),
+)
+"""Who was erased, without the id: what is still queued, or reported by a camera that sees them, must not bring them back."""
+
+device_total = Table(
+    "device_total",
+    metadata,
+    Column("device_id", Text, primary_key=True),
+    Column("time_happy", Float, nullable=False, comment="seconds"),
+    Column("time_sad", Float, nullable=False, comment="seconds"),
+    Column("time_angry", Float, nullable=False, comment="seconds"),
+    Column("time_neutral", Float, nullable=False, comment="seconds"),
+)
+"""What was shown before a device by people of whom there is no row: all of them, where only totals are stored."""
+
 daemon_commit = Table(
     "daemon_commit",
     metadata,

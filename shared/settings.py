@@ -19,6 +19,7 @@ _BACKENDS = ("sqlite", "postgresql+psycopg")
 _LOG_LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR")
 _TRUE, _FALSE = ("1", "true", "yes", "on"), ("0", "false", "no", "off")
 _MAX_DEVICE_NAME = 200
+_MAX_DAYS = 36_500
 _TOKEN = re.compile(r"[A-Za-z0-9\-._~+/]+=*")  # RFC 6750, section 2.1: b64token
 _MIN_TOKEN, _MAX_TOKEN = 16, 4_096  # characters; gunicorn takes no header beyond 8,190 bytes
 
@@ -50,6 +51,11 @@ class Settings:
     log_level: str = "INFO"
     sql_echo: bool = False
     health_file: Path | None = None
+    metrics_address: tuple[str, int] | None = None
+    """Where the daemon answers /metrics, /healthz and /readyz: host and port."""
+    totals_only: bool = False
+    people_retention_days: float | None = None
+    history_retention_days: float | None = None
     unknown: tuple[str, ...] = ()
     """Sentences about variables that start with EMOTION_ and are no setting, for a warning in the log."""
 
@@ -74,6 +80,10 @@ class Settings:
             log_level=read.text("LOG_LEVEL", default.log_level).upper(),
             sql_echo=read.flag("SQL_ECHO", default.sql_echo),
             health_file=read.path("HEALTH_FILE"),
+            metrics_address=read.address("METRICS_ADDRESS"),
+            totals_only=read.flag("TOTALS_ONLY", default.totals_only),
+            people_retention_days=read.days("PEOPLE_RETENTION_DAYS"),
+            history_retention_days=read.days("HISTORY_RETENTION_DAYS"),
             unknown=read.unknown(),
         )
         _check(settings)
@@ -105,6 +115,35 @@ class _Reader:
         if not 0 < seconds < math.inf:
             raise SettingsError(PREFIX + name, f"is {value!r}, but it is a number of seconds greater than 0")
         return seconds
+
+    def days(self, name: str) -> float | None:
+        """None where it is not set: for ever."""
+        value = self.text(name, "")
+        if not value:
+            return None
+        try:
+            days = float(value)
+        except ValueError:
+            days = math.nan
+        if not 0 < days <= _MAX_DAYS:
+            raise SettingsError(
+                PREFIX + name,
+                f"is {value!r}, but it is a number of days greater than 0, up to {_MAX_DAYS:,}; leave it empty to keep "
+                "for ever",
+            )
+        return days
+
+    def address(self, name: str) -> tuple[str, int] | None:
+        """HOST:PORT; an IPv6 address stands in brackets."""
+        value = self.text(name, "")
+        if not value:
+            return None
+        host, colon, port = value.rpartition(":")
+        host = host[1:-1] if host.startswith("[") and host.endswith("]") else host
+        is_port = port.isdecimal() and len(port) <= 5 and 1 <= int(port) <= 65535
+        if not colon or not host or not is_port or any(c in "/@?#[]" or c.isspace() for c in host):
+            raise SettingsError(PREFIX + name, f"is {value!r}, but it is an address and a port, like 127.0.0.1:9464")
+        return host, int(port)
 
     def flag(self, name: str, default: bool) -> bool:
         value = self.text(name, str(default)).lower()

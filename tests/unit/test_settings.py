@@ -32,6 +32,10 @@ class TestDefaults:
             log_level="INFO",
             sql_echo=False,
             health_file=None,
+            metrics_address=None,
+            totals_only=False,
+            people_retention_days=None,
+            history_retention_days=None,
             unknown=(),
         )
 
@@ -66,6 +70,10 @@ class TestValues:
             EMOTION_LOG_LEVEL="debug",
             EMOTION_SQL_ECHO="Yes",
             EMOTION_HEALTH_FILE="/run/emotion/health",
+            EMOTION_METRICS_ADDRESS="127.0.0.1:9464",
+            EMOTION_TOTALS_ONLY="on",
+            EMOTION_PEOPLE_RETENTION_DAYS="30",
+            EMOTION_HISTORY_RETENTION_DAYS="0.5",
         )
 
         assert settings == Settings(
@@ -83,7 +91,14 @@ class TestValues:
             log_level="DEBUG",
             sql_echo=True,
             health_file=Path("/run/emotion/health"),
+            metrics_address=("127.0.0.1", 9464),
+            totals_only=True,
+            people_retention_days=30.0,
+            history_retention_days=0.5,
         )
+
+    def test_a_metrics_address_may_be_of_ipv6(self) -> None:
+        assert read(EMOTION_METRICS_ADDRESS="[::1]:9464").metrics_address == ("::1", 9464)
 
     @pytest.mark.parametrize("value", ["1", "true", "TRUE", "yes", "on"])
     def test_a_flag_is_on(self, value: str) -> None:
@@ -99,6 +114,13 @@ class TestValues:
 
 
 WRONG = [
+    *(
+        ("EMOTION_METRICS_ADDRESS", value)
+        for value in ("9464", "localhost", ":9464", "a b:1", "http://a:1", "a:0", "a:x")
+    ),
+    *(("EMOTION_PEOPLE_RETENTION_DAYS", value) for value in ("0", "-1", "nan", "inf", "36501", "a month")),
+    ("EMOTION_HISTORY_RETENTION_DAYS", "0"),
+    ("EMOTION_TOTALS_ONLY", "maybe"),
     ("EMOTION_DATABASE_URL", "emotion.db"),
     ("EMOTION_DATABASE_URL", "mysql://localhost/emotion"),
     ("EMOTION_DATABASE_URL", "postgresql://localhost/emotion"),
