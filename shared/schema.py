@@ -118,7 +118,7 @@ forgotten_person = Table(
     Column("forgotten_at", UtcDateTime, nullable=False, comment="when the operator had the person erased"),
     Column("until", UtcDateTime, nullable=False, comment="what is stamped up to then is left out"),
 )
-"""Who was erased, without the id: what is still queued, or reported by a camera that sees them, must not bring them back."""
+"""Who was erased, without the id: neither what is still queued nor a camera that sees them may bring them back."""
 
 device_total = Table(
     "device_total",
