@@ -134,7 +134,9 @@ class Ingest:
             device_id = self._topics.device_id(message.topic)
             batch = decode(message.payload, device_id=device_id, received_at=received_at)
             if message.retain and batch.clock_skew is not None:
-                raise DecodeError("a retained batch whose timestamp cannot be right: nobody knows how old it is")
+                raise DecodeError(
+                    "a retained batch whose timestamp cannot be right: nobody knows how old it is", "retained"
+                )
             batch = self._order.settle(batch, received_at=received_at)
             if message.dup:
                 batch = msgspec.structs.replace(batch, received_at=None)
@@ -146,7 +148,7 @@ class Ingest:
     def _status(self, message: Message, received_at: datetime) -> Status:
         device_id = self._topics.status_device_id(message.topic)
         if message.payload not in _STATUSES:
-            raise DecodeError("a status is online or offline, or empty to take it back")
+            raise DecodeError("a status is online or offline, or empty to take it back", "status")
         self._notices.status()
         return Status(device_id, _STATUSES[message.payload], received_at)
 

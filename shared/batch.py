@@ -40,7 +40,15 @@ Seconds = Annotated[float, msgspec.Meta(ge=0)]
 
 
 class DecodeError(ValueError):
-    """Raised when a message is not a valid batch. Its text says what is wrong, for whoever writes the device."""
+    """Raised when a message is not a valid batch. Its text says what is wrong, for whoever writes the device.
+
+    It is logged, answered and stored, and may not name a person: it quotes no value of the payload. `kind` is what
+    part of the message is wrong: json, batch, device_id, topic, timestamp, person_id, status, retained or database.
+    """
+
+    def __init__(self, text: str, kind: str = "batch") -> None:
+        super().__init__(text)
+        self.kind = kind
 
 
 class Cumulative(msgspec.Struct, frozen=True, gc=False):
@@ -105,20 +113,20 @@ def decode(payload: bytes, *, device_id: str, received_at: datetime) -> Batch:
     Raises DecodeError, and nothing else, for whatever is not a valid batch.
     """
     if not payload:
-        raise DecodeError("the payload is empty: a batch is a JSON object")
+        raise DecodeError("the payload is empty: a batch is a JSON object", "json")
     ignored = None
     try:
         wire: _Payload = _strict.decode(payload)
     except msgspec.ValidationError as error:
         if "unknown field" not in str(error):
-            raise DecodeError(str(error)) from error
+            raise _invalid(error) from error
         ignored = str(error)
         wire = _decode_lenient(payload)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise DecodeError(f"not UTF-8 JSON: {error}") from error
+        raise DecodeError(f"not UTF-8 JSON: {error}", "json") from error
 
     if wire.device_id != device_id:
-        raise DecodeError(f"device_id {wire.device_id!r:.80} is not the topic's {device_id!r}")
+        raise DecodeError(f"device_id is not the topic's {device_id!r}", "device_id")
     timestamp, skew = _timestamp(wire.timestamp, received_at)
     people = {_person_id(person.person_id): person.cumulative for person in wire.people}
     return Batch(device_id, timestamp, people, received_at, skew, ignored)
@@ -152,9 +160,15 @@ def _decode_lenient(payload: bytes) -> _Payload:
         payload.decode()  # what msgspec skips it does not look at, and the payload is UTF-8 as a whole
         return _lenient.decode(payload)
     except msgspec.ValidationError as error:
-        raise DecodeError(str(error)) from error
+        raise _invalid(error) from error
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise DecodeError(f"not UTF-8 JSON: {error}") from error
+        raise DecodeError(f"not UTF-8 JSON: {error}", "json") from error
+
+
+def _invalid(error: msgspec.ValidationError) -> DecodeError:
+    """What msgspec says names fields and types, no values; it ends with where: "… - at `$.people[...].person_id`"."""
+    field = str(error).rpartition(".")[2].rstrip("`")
+    return DecodeError(str(error), field if field in ("device_id", "timestamp", "person_id") else "batch")
 
 
 def _timestamp(text: str, received_at: datetime) -> tuple[datetime, timedelta | None]:
@@ -162,7 +176,7 @@ def _timestamp(text: str, received_at: datetime) -> tuple[datetime, timedelta | 
     try:
         stamp = utc(text)
     except ValueError as error:
-        raise DecodeError(f"timestamp {text!r:.60} is not ISO 8601, like 2025-11-14T12:34:56Z") from error
+        raise DecodeError("timestamp is not ISO 8601, like 2025-11-14T12:34:56Z", "timestamp") from error
     except OverflowError:  # the year 1 or 9999, with an offset that leads out of the calendar
         stamp = _END_OF_TIME if text.startswith("9") else _BEGINNING_OF_TIME
     if EARLIEST_TIMESTAMP <= stamp <= received_at + MAX_CLOCK_SKEW:
@@ -174,9 +188,9 @@ def _person_id(value: str | int) -> str:
     if isinstance(value, int):
         value = str(value)
         if len(value) > MAX_PERSON_ID:
-            raise DecodeError(f"person_id has {len(value)} digits, more than {MAX_PERSON_ID}")
+            raise DecodeError(f"person_id has {len(value)} digits, more than {MAX_PERSON_ID}", "person_id")
     elif not value.isprintable() and _CONTROL_CHARACTER.search(value):
-        raise DecodeError(f"person_id {value!r:.80} has a control character")
+        raise DecodeError("person_id has a control character", "person_id")
     return value
 
 
@@ -234,5 +248,5 @@ _NOT_A_TOPIC_NAME = re.compile(r"[+#\x00-\x1f\x7f-\x9f]")
 def _device_id(topic: str, prefix: str, last: str) -> str:
     level = topic.removeprefix(f"{prefix}/").removesuffix(f"/{last}")
     if topic != f"{prefix}/{level}/{last}" or not DEVICE_ID.fullmatch(level):
-        raise DecodeError(f"topic level {level!r:.80} is not a device id: 1 to 64 of A-Z a-z 0-9 . _ : -")
+        raise DecodeError(f"topic level {level!r:.80} is not a device id: 1 to 64 of A-Z a-z 0-9 . _ : -", "topic")
     return level

@@ -225,6 +225,47 @@ def test_poison_is_refused_with_a_short_sentence(poison: bytes) -> None:
     assert reason.isprintable()
 
 
+NAME = "anna-4711"
+"""A person's id, put where it does not belong."""
+
+NAMING = {
+    "a control character behind it": (payload(person_id=f'"{NAME}\\u0007"'), "person_id"),
+    "too long an id": (payload(person_id=f'"{NAME * 15}"'), "person_id"),
+    "too many digits": (payload(person_id="4711" * 33), "person_id"),
+    "half a surrogate pair": (payload(person_id=f'"{NAME}\\ud800"'), "json"),
+    "bad UTF-8": (payload(person_id=f'"{NAME}?"').replace(b"?", b"\xff"), "json"),
+    "bad UTF-8 where nobody looks": (payload(more=f', "x": "{NAME}?"').replace(b"?", b"\xff"), "json"),
+    "cut off behind it": (payload(person_id=f'"{NAME}').partition(NAME.encode())[0] + NAME.encode(), "json"),
+    "bare": (NAME.encode(), "json"),
+    "a name as device": (payload(device_id=f'"{NAME}"'), "device_id"),
+    "a list as device": (payload(device_id=f'["{NAME}"]'), "device_id"),
+    "a name as timestamp": (payload(timestamp=f'"{NAME}"'), "timestamp"),
+    "a list as timestamp": (payload(timestamp=f'["{NAME}"]'), "timestamp"),
+    "a list as person_id": (payload(person_id=f'["{NAME}"]'), "person_id"),
+    "a name as seconds": (payload(cumulative=f'{{"happy": "{NAME}"}}'), "batch"),
+    "a name as emotions": (payload(cumulative=f'"{NAME}"'), "batch"),
+    "a map of people": (payload().replace(b'"people": [', f'"people": {{"{NAME}": '.encode())[:-2] + b"}}", "batch"),
+    "a name as a person's only field": (
+        payload().replace(b'{"person_id": "1", ', f'{{"{NAME}": 1, '.encode()),
+        "batch",
+    ),
+    "an unknown field in front of what is wrong": (
+        payload(more=f', "{NAME}": 1', cumulative='{"happy": -1}'),
+        "batch",
+    ),
+}
+
+
+@pytest.mark.parametrize(("poison", "kind"), NAMING.values(), ids=NAMING.keys())
+def test_the_sentence_names_nobody_and_the_kind_says_what_is_wrong(poison: bytes, kind: str) -> None:
+    with pytest.raises(DecodeError) as caught:
+        read(poison)
+
+    assert caught.value.kind == kind
+    assert "anna" not in str(caught.value)
+    assert "4711" not in str(caught.value)
+
+
 class TestTimestamp:
     @pytest.mark.parametrize(
         "text",
@@ -363,8 +404,10 @@ class TestTopics:
         "level", ["", " ", "x" * 65, "jetson 1", "jetson_1\n", "é", "a/b", "+", "#", "$share", "j\x00", "x" * 65_000]
     )
     def test_a_level_that_is_no_device_id_is_refused(self, level: str) -> None:
-        with pytest.raises(DecodeError, match="is not a device id"):
+        with pytest.raises(DecodeError, match="is not a device id") as caught:
             self.topics.device_id(f"emotions/{level}/batch")
+
+        assert caught.value.kind == "topic"
 
     @pytest.mark.parametrize(
         "topic", ["emotions/jetson_1/status", "other/jetson_1/batch", "", "\ufffd", "emotions/batch", "jetson_1"]
