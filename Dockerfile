@@ -8,7 +8,7 @@ RUN python3 -m venv --without-pip /opt/venv \
 FROM python:3.13-slim
 # One user for daemon and API: they share the database's -shm file. It needs no name of its own, only its number.
 # The broker (group 1883 in its image) reads its secrets; the API's are for this user alone.
-RUN install -d -o 10001 -g 10001 /data /run/emotion \
+RUN install -d -o 10001 -g 10001 /data \
  && install -d -o 10001 -g 1883 -m 2750 /secrets/broker \
  && install -d -o 10001 -g 10001 -m 750 /secrets/daemon /secrets/api
 COPY --from=packages /opt/venv /opt/venv

@@ -24,9 +24,11 @@ from emotion_daemon.database_file import DatabaseFileError, drop_index_of_a_cut_
 from emotion_daemon.heartbeat import Heartbeat
 from emotion_daemon.ingest import Ingest, LeftWithBrokerError
 from emotion_daemon.log_handler import DroppingHandler
+from emotion_daemon.metrics import MOST_DEVICES, Metrics
 from emotion_daemon.migrations import upgrade
 from emotion_daemon.notices import Notices
-from emotion_daemon.store import Store, is_temporary, reason
+from emotion_daemon.status_server import StatusServer
+from emotion_daemon.store import Store, is_temporary, reason, trouble_kind
 from emotion_daemon.subscriber import SessionTakenOverError, Subscriber
 from emotion_daemon.trouble import Trouble
 from shared.batch import Topics
@@ -43,9 +45,7 @@ def main(arguments: list[str] | None = None) -> int:
     options = _parse(arguments)
     try:
         settings = Settings.from_environ(os.environ)
-        _check_folder("EMOTION_DATABASE_URL", sqlite_path(settings.database_url))
-        if options.command is None:
-            _check_folder("EMOTION_HEALTH_FILE", settings.health_file)
+        _check_folder(sqlite_path(settings.database_url))
     except SettingsError as error:
         print(f"emotion_daemon: {error}", file=sys.stderr)
         return 2
@@ -60,8 +60,15 @@ def main(arguments: list[str] | None = None) -> int:
     signal.signal(signal.SIGTERM, stop)
     signal.signal(signal.SIGINT, stop)
     try:
-        with _alone(settings), Heartbeat(settings.health_file, os.environ) as heartbeat:
-            return _run(engine, settings, stop, heartbeat) if _upgrade(engine, stop, heartbeat) else 0
+        with _alone(settings), Heartbeat(os.environ) as heartbeat:
+            metrics = Metrics(heartbeat, database=sqlite_path(settings.database_url))
+            with _status_server(settings, heartbeat, metrics):
+                if not _upgrade(engine, stop, heartbeat, metrics):
+                    return 0
+                return _run(engine, settings, stop, heartbeat, metrics)
+    except SettingsError as error:
+        print(f"emotion_daemon: {error}", file=sys.stderr)
+        return 2
     except (DatabaseFileError, DatabaseUnusableError, SessionTakenOverError) as error:
         log.error("%s; leaving", error)
         return 1
@@ -85,7 +92,7 @@ class Stop:
         self.requested = True
 
 
-def _run(engine: Engine, settings: Settings, stop: Stop, heartbeat: Heartbeat) -> int:
+def _run(engine: Engine, settings: Settings, stop: Stop, heartbeat: Heartbeat, metrics: Metrics) -> int:
     topics = Topics(settings.mqtt_topic_prefix)
     subscriber = Subscriber(
         host=settings.mqtt_host,
@@ -97,15 +104,19 @@ def _run(engine: Engine, settings: Settings, stop: Stop, heartbeat: Heartbeat) -
         tls_ca=settings.mqtt_tls_ca,
         heartbeat=heartbeat,
     )
+    store = Store(engine)
     ingest = Ingest(
         source=subscriber,
-        store=Store(engine),
+        store=store,
         topics=topics,
         notices=Notices(now=time.monotonic()),
         own_id=settings.mqtt_client_id,
         heartbeat=heartbeat,
+        metrics=metrics,
         stopping=lambda: stop.requested,
     )
+    metrics.waiting = lambda: subscriber.waiting
+    _recall_devices(store, metrics)
     # What was imported stays for good: looking through it for garbage stopped the loop for 40 ms now and then.
     gc.freeze()
     heartbeat.ready()
@@ -126,7 +137,30 @@ def _alone(settings: Settings) -> AbstractContextManager[None]:
     return nullcontext() if path is None else only_one(path.resolve())  # one lock, whichever link leads to it
 
 
-def _upgrade(engine: Engine, stop: Stop, heartbeat: Heartbeat) -> bool:
+def _status_server(
+    settings: Settings, heartbeat: Heartbeat, metrics: Metrics
+) -> "AbstractContextManager[StatusServer | None]":
+    """Where a setting asks for it. Raises SettingsError."""
+    if settings.metrics_address is None:
+        return nullcontext()
+    try:
+        return StatusServer(settings.metrics_address, heartbeat, metrics.registry)
+    except OSError as error:
+        host, port = settings.metrics_address
+        raise SettingsError(
+            "EMOTION_METRICS_ADDRESS", f"is {host}:{port}, but nothing can be answered there: {error.strerror}"
+        ) from error
+
+
+def _recall_devices(store: Store, metrics: Metrics) -> None:
+    """When each device was heard before this start: one that is silent since then is silent, too."""
+    try:
+        metrics.heard_before(store.heard(most=MOST_DEVICES))
+    except DBAPIError as error:
+        log.warning("cannot read when devices were heard last, the metrics do not know it: %s", reason(error))
+
+
+def _upgrade(engine: Engine, stop: Stop, heartbeat: Heartbeat, metrics: Metrics) -> bool:
     """Bring the schema up to date, waiting for a database that does not answer yet; False if stopped meanwhile."""
     trouble = Trouble(log, then=f"trying again every {_RETRY_SECONDS:.0f} s")
     while not stop.requested:
@@ -143,6 +177,7 @@ def _upgrade(engine: Engine, stop: Stop, heartbeat: Heartbeat) -> bool:
             trouble.failed(why, now=time.monotonic())
             heartbeat.database(why)
             heartbeat.beat(now=time.monotonic())
+            metrics.commit_failed(trouble_kind(error))
             engine.dispose()
             path = sqlite_path(engine.url)
             if path is not None:
@@ -151,6 +186,7 @@ def _upgrade(engine: Engine, stop: Stop, heartbeat: Heartbeat) -> bool:
         else:
             if trouble.began is not None:
                 log.warning("the database answers after %.1f s", trouble.over(now=time.monotonic()))
+            metrics.database_answers()
             return True
     return False
 
@@ -228,17 +264,15 @@ def _count(text: str) -> int:
     return int(text)
 
 
-def _check_folder(name: str, path: Path | None) -> None:
-    """The daemon creates its files, but not the folders: a missing one is a volume that was not mounted."""
-    if path is None:
+def _check_folder(database: Path | None) -> None:
+    """The daemon creates its file, but not the folder: a missing one is a volume that was not mounted."""
+    if database is None:
         return
-    folder = path.absolute().parent
+    folder = database.absolute().parent
     if not folder.is_dir():
-        raise SettingsError(name, f"names a file in {folder}, but there is no such folder: create it")
+        raise SettingsError("EMOTION_DATABASE_URL", f"names a file in {folder}, but there is no such folder: create it")
     if not os.access(folder, os.W_OK | os.X_OK):
-        raise SettingsError(name, f"names a file in {folder}, but this user may not write there")
-    if path.is_dir():
-        raise SettingsError(name, f"names {str(path)!r}, which is a folder: name a file in it")
+        raise SettingsError("EMOTION_DATABASE_URL", f"names a file in {folder}, but this user may not write there")
 
 
 def _configure_logging(settings: Settings) -> None:

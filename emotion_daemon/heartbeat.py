@@ -1,39 +1,46 @@
-"""What those who watch the daemon are told: a file of one line for a health check, and sd_notify for systemd."""
+"""What those who watch the daemon are told: whether its loop turns, and what is in the way. sd_notify for systemd."""
 
-import logging
 import os
 import socket
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Mapping
 from contextlib import suppress
-from pathlib import Path
 from types import TracebackType
 
-from emotion_daemon.health import OK, STALE_SECONDS
+OK = "ok"
+"""What is said while the daemon is subscribed and its last commit succeeded."""
 
-log = logging.getLogger(__name__)
+STALE_SECONDS = 15.0
+"""A loop that has not turned for so long hangs."""
 
 BEAT_SECONDS = STALE_SECONDS / 3
-"""How often the watchers hear that nothing has changed."""
+"""How often systemd's watchdog hears that the loop turns."""
 
 SEND_SECONDS = 1.0
 """How long a systemd that does not read its socket may hold up the loop."""
 
 
 class Heartbeat:
-    """Passes on what it is told: a trouble that begins or ends at once, and every BEAT_SECONDS that the loop turns.
+    """Knows how the daemon is doing, and passes it on to systemd: a trouble that begins or ends at once, and the beats.
 
-    The file is removed at the end of the block. A file that cannot be written stops nothing: the health check notices
-    that it is old.
+    The daemon's thread tells it; any other may ask `alive`, `ready_line`, `subscribed` and `reconnects`. `monotonic`
+    is the clock of `beat`.
     """
 
-    def __init__(self, path: Path | None = None, environ: Mapping[str, str] | None = None) -> None:
-        self._path = path
+    def __init__(
+        self, environ: Mapping[str, str] | None = None, *, monotonic: Callable[[], float] = time.monotonic
+    ) -> None:
         self._systemd = _Systemd(environ or {})
+        self._monotonic = monotonic
         self._interval = min(BEAT_SECONDS, self._systemd.watchdog_seconds / 4)
         self._next_beat = float("-inf")
-        self._cannot_write = False
         self._database: str | None = "the database is not open yet"
         self._broker: str | None = "not subscribed to the broker yet"
+        self._subscriptions = 0
+        self.beaten_at = monotonic()
+        """When the loop turned last, monotonic seconds."""
+        self.subscribed: bool | None = None
+        """Whether the broker has confirmed the subscription on the present connection; None before it was asked."""
 
     def __enter__(self) -> "Heartbeat":
         self._pass_on()
@@ -42,15 +49,28 @@ class Heartbeat:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         self._systemd.send("STOPPING=1", f"STATUS={_one_line(str(error)) if error else 'stopped'}")
         self._systemd.close()
-        if self._path is not None:
-            for path in (self._path, _unfinished(self._path)):
-                with suppress(OSError):
-                    path.unlink()
 
     @property
     def line(self) -> str:
         """OK while the daemon is subscribed and its last commit did not fail, else what is in the way."""
         return _one_line("; ".join(trouble for trouble in (self._database, self._broker) if trouble)) or OK
+
+    @property
+    def alive(self) -> str:
+        """OK while the loop turns, in trouble, too; else a sentence."""
+        since = self._monotonic() - self.beaten_at
+        return OK if since < STALE_SECONDS else f"the daemon's loop has not turned for {since:.0f} s: it hangs"
+
+    @property
+    def ready_line(self) -> str:
+        """`line`, as long as the loop turns; else what `alive` says: nobody knows whether the line is still right."""
+        alive = self.alive
+        return self.line if alive == OK else alive
+
+    @property
+    def reconnects(self) -> int:
+        """How many times the daemon has subscribed anew."""
+        return max(0, self._subscriptions - 1)
 
     def ready(self) -> None:
         """The schema is in place and the loop begins: who needs the database may start."""
@@ -66,6 +86,8 @@ class Heartbeat:
     def broker(self, trouble: str | None) -> None:
         """Why there is no subscription, or None: the broker has confirmed it on the present connection."""
         before, self._broker = self.line, trouble
+        self.subscribed = trouble is None
+        self._subscriptions += self.subscribed
         if self.line != before:
             self._pass_on()
 
@@ -74,31 +96,15 @@ class Heartbeat:
 
         Also in trouble: that is in the line, and a restart by the watchdog would not end it.
         """
+        self.beaten_at = now
         if now < self._next_beat and not early:
             return
         self._next_beat = now + self._interval
-        self._write()
         if self._systemd.watches:
             self._systemd.send("WATCHDOG=1")
 
     def _pass_on(self) -> None:
-        self._write()
         self._systemd.send(f"STATUS={self.line}")
-
-    def _write(self) -> None:
-        """In one step: who reads meanwhile gets all of the old line or all of the new one."""
-        if self._path is None:
-            return
-        unfinished = _unfinished(self._path)
-        try:
-            unfinished.write_text(f"{self.line}\n", encoding="utf-8", errors="backslashreplace")
-            unfinished.replace(self._path)
-        except OSError as error:
-            if not self._cannot_write:
-                log.warning("cannot write %s: %s; a health check will take us for dead", self._path, error.strerror)
-            self._cannot_write = True
-        else:
-            self._cannot_write = False
 
 
 class _Systemd:
@@ -123,10 +129,6 @@ class _Systemd:
     def close(self) -> None:
         if self._socket is not None:
             self._socket.close()
-
-
-def _unfinished(path: Path) -> Path:
-    return path.with_name(f"{path.name}.new")
 
 
 def _one_line(text: str) -> str:

@@ -14,8 +14,9 @@ from emotion_daemon.arrival import ArrivalOrder
 from emotion_daemon.database_file import DatabaseWrittenError
 from emotion_daemon.fold import fold
 from emotion_daemon.heartbeat import Heartbeat
+from emotion_daemon.metrics import Metrics
 from emotion_daemon.notices import Notices
-from emotion_daemon.store import LASTING, Rejected, Status, Store, is_temporary, reason, refusal
+from emotion_daemon.store import LASTING, Rejected, Status, Store, is_temporary, reason, refusal, trouble_kind
 from emotion_daemon.subscriber import Message
 from emotion_daemon.trouble import Trouble
 from shared.batch import Batch, DecodeError, Topics, decode
@@ -88,6 +89,7 @@ class Ingest:
         notices: Notices,
         own_id: str = "",
         heartbeat: Heartbeat | None = None,
+        metrics: Metrics | None = None,
         stopping: Callable[[], bool] = lambda: False,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
         monotonic: Callable[[], float] = time.monotonic,
@@ -98,6 +100,7 @@ class Ingest:
         self._notices = notices
         self._own_id = own_id
         self._heartbeat = heartbeat or Heartbeat()
+        self._metrics = metrics or Metrics(self._heartbeat)
         self._now = now
         self._monotonic = monotonic
         self._stopping = stopping
@@ -141,7 +144,7 @@ class Ingest:
             if message.dup:
                 batch = msgspec.structs.replace(batch, received_at=None)
         except DecodeError as error:
-            return self._reject(message, str(error), received_at)
+            return self._reject(message, str(error), received_at, error.kind)
         self._notices.accepted(batch)
         return _Entry(message, batch)
 
@@ -152,9 +155,9 @@ class Ingest:
         self._notices.status()
         return Status(device_id, _STATUSES[message.payload], received_at)
 
-    def _reject(self, message: Message, why: str, received_at: datetime) -> _Entry:
+    def _reject(self, message: Message, why: str, received_at: datetime, kind: str) -> _Entry:
         self._notices.rejected(message.topic, why)
-        return _Entry(message, Rejected(message.topic, why, message.payload, received_at, message.dup))
+        return _Entry(message, Rejected(message.topic, why, message.payload, received_at, message.dup, kind))
 
     def _commit_or_halve(self, entries: list[_Entry]) -> None:
         """Commit the group; if the database will never take it, halve it until the one bad message stands alone."""
@@ -169,7 +172,7 @@ class Ingest:
             (entry,) = entries
             if isinstance(entry.outcome, Rejected):
                 raise  # recording it failed too: nothing is left to try
-            entry.outcome = self._reject(entry.message, refusal(error), self._now()).outcome
+            entry.outcome = self._reject(entry.message, refusal(error), self._now(), "database").outcome
             self._commit_patiently(entries)
 
     def _commit_patiently(self, entries: list[_Entry]) -> None:
@@ -179,13 +182,14 @@ class Ingest:
                 self._commit(entries)
                 break
             except DatabaseWrittenError as error:
-                why = str(error)
+                why, kind = str(error), "other"
             except DBAPIError as error:
                 if not is_temporary(error):
                     raise
-                why = reason(error)
+                why, kind = reason(error), trouble_kind(error)
             lasted = self._trouble.failed(f"cannot commit: {why}", now=self._monotonic())
             self._heartbeat.database(f"cannot commit: {why}")
+            self._metrics.commit_failed(kind)
             if self._stopping() and lasted > STOP_PATIENCE_SECONDS:
                 raise LeftWithBrokerError(len(entries))
             self._source.wait(delay, until=self._stopping)
@@ -200,20 +204,36 @@ class Ingest:
             )
 
     def _commit(self, entries: list[_Entry]) -> None:
+        began = self._monotonic()
         batches = [(entry, entry.outcome) for entry in entries if isinstance(entry.outcome, Batch)]
-        others = [entry.outcome for entry in entries if not isinstance(entry.outcome, Batch)]
+        statuses = [entry.outcome for entry in entries if isinstance(entry.outcome, Status)]
+        rejected = [entry.outcome for entry in entries if isinstance(entry.outcome, Rejected)]
         with self._store.transaction() as transaction:
             known = transaction.known([batch for _, batch in batches])
             folded = fold((batch for _, batch in batches), known)
             transaction.write(folded, between=self._stay_connected)
-            transaction.write_statuses(
-                each for each in others if isinstance(each, Status) and each.device_id != self._own_id
-            )
-            transaction.reject([each for each in others if isinstance(each, Rejected)], between=self._stay_connected)
+            transaction.write_statuses(each for each in statuses if each.device_id != self._own_id)
+            transaction.reject(rejected, between=self._stay_connected)
+        self._metrics.committed(
+            [batch for _, batch in batches],
+            statuses=len(statuses),
+            heard=folded.heard.values(),
+            seconds=self._monotonic() - began,
+        )
+        for each in rejected:
+            self._metrics.rejected(each.kind, self._device_of(each.topic))
         for (entry, _), updated_count in zip(batches, folded.updated_counts, strict=True):
             entry.updated_count = updated_count
         for device_id, seconds in folded.cut.items():
             self._notices.cut(device_id, seconds)
+            self._metrics.implausible(seconds)
+
+    def _device_of(self, topic: str) -> str | None:
+        topics = self._topics
+        try:
+            return topics.status_device_id(topic) if topics.is_status(topic) else topics.device_id(topic)
+        except DecodeError:
+            return None
 
     def _stay_connected(self) -> None:
         self._source.wait(0)

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from functools import cache
 from itertools import islice
 from sqlite3 import (
@@ -56,6 +56,12 @@ _TEMPORARY_SQLITE = (
     *(SQLITE_BUSY, SQLITE_LOCKED, SQLITE_FULL, SQLITE_IOERR),
     *(SQLITE_CANTOPEN, SQLITE_READONLY, SQLITE_PROTOCOL),
 )
+_SQLITE_TROUBLES = {
+    **dict.fromkeys((SQLITE_BUSY, SQLITE_LOCKED), "locked"),
+    SQLITE_FULL: "full",
+    **dict.fromkeys((SQLITE_IOERR, SQLITE_CANTOPEN, SQLITE_READONLY, SQLITE_PROTOCOL), "unreadable"),
+}
+_SQLSTATE_TROUBLES = {"55P03": "locked", "40P01": "locked", "53100": "full"}  # lock not available, deadlock, disk full
 _LASTING_SQLSTATES = ("22", "23", "28", "3D", "3F", "42")  # data, constraint, login, no database, no schema, syntax
 
 
@@ -70,6 +76,8 @@ class Rejected(NamedTuple):
     payload: bytes
     received_at: datetime
     sent_again: bool = False
+    kind: str = "batch"
+    """One of `metrics.REJECTED`."""
 
 
 class Status(NamedTuple):
@@ -227,6 +235,17 @@ class Store:
         self._rows = KnownRows(alone=guarded and engine.dialect.name == "sqlite")
         self._connect = FileGuard(engine, written=self._rows.forget).connect if guarded else engine.connect
 
+    def heard(self, *, most: int) -> dict[str, tuple[datetime, timedelta]]:
+        """When each device's last batch arrived, and how far its clock was ahead, of the `most` that were heard last.
+
+        Raises what SQLAlchemy raises.
+        """
+        state = device_state.c
+        query = select(state.device_id, state.received_at, state.clock_skew).where(state.received_at.is_not(None))
+        with self._engine.connect() as connection:
+            rows = connection.execute(query.order_by(state.received_at.desc()).limit(most)).all()
+        return {device_id: (at, timedelta(seconds=skew or 0)) for device_id, at, skew in rows}
+
     @contextmanager
     def transaction(self) -> Iterator[Transaction]:
         """Commits at the end of the block, durably; rolls back where the block raises.
@@ -271,6 +290,17 @@ def is_temporary(error: DBAPIError) -> bool:
     if sqlstate is not None:
         return not sqlstate.startswith(_LASTING_SQLSTATES)
     return isinstance(error, (OperationalError, InterfaceError))  # no answer from the server at all
+
+
+def trouble_kind(error: DBAPIError) -> str:
+    """What kind of trouble a transaction has had: one of `metrics.TROUBLES`."""
+    code = _sqlite_code(error)
+    if code is not None:
+        return _SQLITE_TROUBLES.get(code, "other")
+    sqlstate: str | None = getattr(error.orig, "sqlstate", None)
+    if error.connection_invalidated or sqlstate is None:
+        return "unreachable"
+    return _SQLSTATE_TROUBLES.get(sqlstate, "other")
 
 
 def _sqlite_code(error: DBAPIError) -> int | None:

@@ -50,7 +50,6 @@ class Settings:
     silent_after: float = 30.0
     log_level: str = "INFO"
     sql_echo: bool = False
-    health_file: Path | None = None
     metrics_address: tuple[str, int] | None = None
     """Where the daemon answers /metrics, /healthz and /readyz: host and port."""
     totals_only: bool = False
@@ -79,7 +78,6 @@ class Settings:
             silent_after=read.seconds("SILENT_AFTER", default.silent_after),
             log_level=read.text("LOG_LEVEL", default.log_level).upper(),
             sql_echo=read.flag("SQL_ECHO", default.sql_echo),
-            health_file=read.path("HEALTH_FILE"),
             metrics_address=read.address("METRICS_ADDRESS"),
             totals_only=read.flag("TOTALS_ONLY", default.totals_only),
             people_retention_days=read.days("PEOPLE_RETENTION_DAYS"),
@@ -150,10 +148,6 @@ class _Reader:
         if value not in _TRUE + _FALSE:
             raise SettingsError(PREFIX + name, f"is {value!r}, but it is either true or false")
         return value in _TRUE
-
-    def path(self, name: str) -> Path | None:
-        value = self.text(name, "")
-        return Path(value) if value else None
 
     def file(self, name: str) -> Path | None:
         value = self.text(name, "")

@@ -1,4 +1,4 @@
-"""What Docker's health check and systemd are told by the real process: the truth, also when it hangs or is gone."""
+"""What /readyz, /healthz and systemd are told by the real process: the truth, also when it hangs or is gone."""
 
 import os
 import signal
@@ -9,68 +9,71 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import timedelta
+from http.client import HTTPConnection
 from itertools import count, pairwise
 from pathlib import Path
 
 import pytest
 
-from emotion_daemon.health import STALE_SECONDS
+from emotion_daemon.heartbeat import STALE_SECONDS
 from shared.batch import encode
 from tests.brokers import Broker
 from tests.clients import Client
 from tests.faults.history import START, TOPICS
 from tests.faults.rig import locked
 from tests.postgresql import PostgreSQL
-from tests.processes import ROOT, Daemon, environment, without_settings
+from tests.processes import ROOT, Daemon, environment
 from tests.systemd import NotifySocket
-from tests.waiting import wait_until
+from tests.waiting import free_port, wait_until
 
 NOTICED_SECONDS = 15.0
 """How long after it began or ended a trouble may stay unseen."""
 
 TOO_LONG_SECONDS = STALE_SECONDS + 2
-"""A file that was not written for so long cannot look fresh."""
+"""A loop that has not turned for so long is seen to hang."""
 
 
 @pytest.fixture
-def file(tmp_path: Path) -> Path:
-    return tmp_path / "health"
+def port() -> int:
+    return free_port()
 
 
 @pytest.fixture
-def daemon(broker: Broker, sqlite_url: str, file: Path, tmp_path: Path) -> Iterator[Daemon]:
+def daemon(broker: Broker, sqlite_url: str, port: int, tmp_path: Path) -> Iterator[Daemon]:
     """Running and healthy."""
-    with Daemon(broker, sqlite_url, tmp_path / "daemon.log", EMOTION_HEALTH_FILE=str(file)) as started:
-        wait_for_line(file, "ok", seconds=30)
+    with Daemon(broker, sqlite_url, tmp_path / "daemon.log", **answering_at(port)) as started:
+        wait_for_line(port, "ok", seconds=30)
         yield started
 
 
-def health(file: Path) -> tuple[int, str]:
-    """What the command says, run as Docker runs it."""
-    run = subprocess.run(
-        [sys.executable, "-m", "emotion_daemon.health"],
-        cwd=ROOT,
-        env=without_settings() | {"EMOTION_HEALTH_FILE": str(file)},
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
-    assert run.stderr == ""
-    return run.returncode, run.stdout.rstrip("\n")
+def answering_at(port: int) -> dict[str, str]:
+    return {"EMOTION_METRICS_ADDRESS": f"127.0.0.1:{port}"}
 
 
-def wait_for_line(file: Path, *starts: str, seconds: float = NOTICED_SECONDS) -> str:
-    """Until the command says a line that starts so; returns that line."""
+def ask(port: int, path: str = "/readyz") -> tuple[int, str]:
+    """Status and line of the answer; 0 and why, where there is none."""
+    connection = HTTPConnection("127.0.0.1", port, timeout=4)
+    try:
+        connection.request("GET", path)
+        answer = connection.getresponse()
+        return answer.status, answer.read().decode().rstrip("\n")
+    except OSError as error:
+        return 0, str(error)
+    finally:
+        connection.close()
+
+
+def wait_for_line(port: int, *starts: str, seconds: float = NOTICED_SECONDS) -> str:
+    """Until /readyz says a line that starts so; returns that line."""
     said: list[tuple[int, str]] = []
 
     def is_said() -> bool:
-        said.append(health(file))
+        said.append(ask(port))
         return said[-1][1].startswith(starts)
 
-    wait_until(is_said, seconds=seconds, pause=0.5, what=f"a line that starts with {starts}, of {said}")
-    code, line = said[-1]
-    assert code == (0 if line == "ok" else 1)
+    wait_until(is_said, seconds=seconds, pause=0.1, what=f"a line that starts with {starts}, of {said}")
+    status, line = said[-1]
+    assert status in (200 if line == "ok" else 503, 0)
     return line
 
 
@@ -83,100 +86,92 @@ def publish(broker: Broker) -> None:
         device.publish(TOPICS.batch("jetson_1"), encode("jetson_1", stamp, {"anna": {"happy": 1.0}}))
 
 
-def test_it_is_ok_once_the_daemon_is_subscribed(broker: Broker, sqlite_url: str, file: Path, tmp_path: Path) -> None:
+def test_it_is_ok_once_the_daemon_is_subscribed(broker: Broker, sqlite_url: str, port: int, tmp_path: Path) -> None:
     broker.stop()
-    with Daemon(broker, sqlite_url, tmp_path / "daemon.log", EMOTION_HEALTH_FILE=str(file)):
-        wait_for_line(file, "cannot reach the broker at ", seconds=30)
+    with Daemon(broker, sqlite_url, tmp_path / "daemon.log", **answering_at(port)):
+        wait_for_line(port, "cannot reach the broker at ", seconds=30)
         broker.start()
-        wait_for_line(file, "ok")
+        wait_for_line(port, "ok")
 
 
-def test_a_broker_that_goes_away_and_comes_back_is_seen(daemon: Daemon, broker: Broker, file: Path) -> None:
+def test_a_broker_that_goes_away_and_comes_back_is_seen(daemon: Daemon, broker: Broker, port: int) -> None:
     broker.stop()
-    wait_for_line(file, "lost the broker at ", "cannot reach the broker at ")
+    wait_for_line(port, "lost the broker at ", "cannot reach the broker at ")
     broker.start()
-    wait_for_line(file, "ok")
+    wait_for_line(port, "ok")
 
 
-def test_a_broker_that_stops_without_a_word_is_seen(daemon: Daemon, broker: Broker, file: Path) -> None:
+def test_a_broker_that_stops_without_a_word_is_seen(daemon: Daemon, broker: Broker, port: int) -> None:
     with paused(broker.pid):
-        wait_for_line(file, "the broker at ")
-    wait_for_line(file, "ok")
+        wait_for_line(port, "the broker at ")
+    wait_for_line(port, "ok")
 
 
 def test_a_commit_that_fails_is_seen_until_one_succeeds(
-    daemon: Daemon, broker: Broker, file: Path, sqlite_url: str
+    daemon: Daemon, broker: Broker, port: int, sqlite_url: str
 ) -> None:
     with locked(sqlite_url):
         publish(broker)
-        line = wait_for_line(file, "cannot commit: ")
-    wait_for_line(file, "ok")
+        line = wait_for_line(port, "cannot commit: ")
+    wait_for_line(port, "ok")
 
     assert line == "cannot commit: database is locked"
 
 
 def test_trouble_that_lasts_does_not_look_like_a_daemon_that_hangs(
-    daemon: Daemon, broker: Broker, file: Path, sqlite_url: str
+    daemon: Daemon, broker: Broker, port: int, sqlite_url: str
 ) -> None:
     with locked(sqlite_url):
         publish(broker)
-        wait_for_line(file, "cannot commit: ")
+        wait_for_line(port, "cannot commit: ")
         broker.stop()
-        both = wait_for_line(file, "cannot commit: database is locked; ")
-        lines = lines_for(TOO_LONG_SECONDS, file)
+        both = wait_for_line(port, "cannot commit: database is locked; ")
+        lines = lines_for(TOO_LONG_SECONDS, port)
 
     assert "the broker at " in both
     assert [line for line in lines if "cannot commit: database is locked; " not in line] == []
 
 
-def test_a_daemon_that_is_paused_is_seen_and_is_ok_when_it_goes_on(daemon: Daemon, file: Path) -> None:
+def test_a_daemon_that_is_paused_does_not_answer_and_is_ok_when_it_goes_on(daemon: Daemon, port: int) -> None:
     with paused(daemon.pid):
-        wait_for_line(file, f"the daemon has not written {file} for ", seconds=STALE_SECONDS + 10)
-    wait_for_line(file, "ok")
+        wait_for_line(port, "timed out")
+    wait_for_line(port, "ok")
 
 
-def test_a_daemon_that_was_killed_is_seen(daemon: Daemon, file: Path) -> None:
-    daemon.kill()
-    wait_for_line(file, f"the daemon has not written {file} for ", seconds=STALE_SECONDS + 10)
-
-
-def test_after_an_orderly_stop_there_is_no_file(daemon: Daemon, file: Path) -> None:
+def test_nobody_answers_for_a_daemon_that_has_ended(daemon: Daemon, port: int) -> None:
     assert daemon.stop() == 0
-    assert health(file)[1].startswith(f"there is no {file}: ")
+    assert ask(port) == (0, "[Errno 111] Connection refused")
 
 
-def test_after_an_end_with_a_sentence_there_is_no_file(
-    daemon: Daemon, broker: Broker, file: Path, tmp_path: Path
+def test_a_second_daemon_that_is_refused_leaves_the_first_alone(
+    daemon: Daemon, broker: Broker, port: int, sqlite_url: str, tmp_path: Path
 ) -> None:
-    (tmp_path / "emotion.db").unlink()
-    publish(broker)
-
-    assert daemon.wait() == 1
-    assert health(file)[1].startswith(f"there is no {file}: ")
-
-
-def test_a_second_daemon_that_is_refused_leaves_the_file_of_the_first(
-    daemon: Daemon, broker: Broker, file: Path, sqlite_url: str, tmp_path: Path
-) -> None:
-    with Daemon(broker, sqlite_url, tmp_path / "2.log", EMOTION_HEALTH_FILE=str(file)) as second:
+    with Daemon(broker, sqlite_url, tmp_path / "2.log", **answering_at(port)) as second:
         assert second.wait() == 1
-    assert health(file) == (0, "ok")
+    assert ask(port) == (200, "ok")
+
+
+def test_trouble_is_no_reason_for_a_restart(daemon: Daemon, broker: Broker, port: int) -> None:
+    broker.stop()
+    wait_for_line(port, "lost the broker at ", "cannot reach the broker at ")
+
+    assert ask(port, "/healthz") == (200, "ok")
 
 
 def test_a_database_that_does_not_answer_at_the_start_is_seen(
-    broker: Broker, postgresql: PostgreSQL, file: Path, tmp_path: Path
+    broker: Broker, postgresql: PostgreSQL, port: int, tmp_path: Path
 ) -> None:
     url = postgresql.new_database()
-    with silent_port() as port, NotifySocket(str(tmp_path / "notify")) as systemd:
-        nowhere = f"postgresql+psycopg://nobody@127.0.0.1:{port}/emotion"
+    with silent_port() as silent, NotifySocket(str(tmp_path / "notify")) as systemd:
+        nowhere = f"postgresql+psycopg://nobody@127.0.0.1:{silent}/emotion"
         log = tmp_path / "daemon.log"
-        with Daemon(broker, nowhere, log, EMOTION_HEALTH_FILE=str(file), NOTIFY_SOCKET=systemd.address) as daemon:
-            wait_for_line(file, "the database does not answer: ", seconds=30)
-            lines = lines_for(TOO_LONG_SECONDS, file)
+        with Daemon(broker, nowhere, log, **answering_at(port), NOTIFY_SOCKET=systemd.address) as daemon:
+            wait_for_line(port, "the database does not answer: ", seconds=30)
+            lines = lines_for(TOO_LONG_SECONDS, port)
             before = systemd.heard()
             daemon.stop()
             daemon.start(EMOTION_DATABASE_URL=url)
-            wait_for_line(file, "ok", seconds=30)
+            wait_for_line(port, "ok", seconds=30)
 
             assert "READY=1" not in before
             assert systemd.heard().count("READY=1") == 1
@@ -245,48 +240,32 @@ class TestSystemd:
             assert "was deleted or replaced while it was written" in systemd.heard()[-1]
 
 
-class TestWrongSettings:
-    def start(self, broker: Broker, sqlite_url: str, file: Path | str, *command: str) -> tuple[int, str]:
+def test_an_address_that_is_taken_ends_it_with_a_sentence(broker: Broker, sqlite_url: str) -> None:
+    with silent_port() as taken:
         run = subprocess.run(
-            [sys.executable, "-m", "emotion_daemon", *command],
+            [sys.executable, "-m", "emotion_daemon"],
             cwd=ROOT,
-            env=environment(broker, sqlite_url) | {"EMOTION_HEALTH_FILE": str(file)},
+            env=environment(broker, sqlite_url) | answering_at(taken),
             capture_output=True,
             text=True,
             timeout=60,
             check=False,
         )
-        return run.returncode, run.stderr
 
-    @pytest.mark.parametrize(
-        ("file", "problem"),
-        [
-            ("/no/such/folder/health", "names a file in /no/such/folder, but there is no such folder: create it"),
-            ("/proc/self/health", "names a file in /proc/self, but this user may not write there"),
-        ],
+    assert run.returncode == 2
+    assert run.stderr.endswith(
+        f"emotion_daemon: EMOTION_METRICS_ADDRESS is 127.0.0.1:{taken}, but nothing can be answered there: "
+        "Address already in use\n"
     )
-    def test_one_ends_it_with_a_sentence(self, broker: Broker, sqlite_url: str, file: str, problem: str) -> None:
-        assert self.start(broker, sqlite_url, file) == (2, f"emotion_daemon: EMOTION_HEALTH_FILE {problem}\n")
-
-    def test_so_does_a_folder(self, broker: Broker, sqlite_url: str, tmp_path: Path) -> None:
-        code, said = self.start(broker, sqlite_url, tmp_path)
-
-        assert (code, said) == (
-            2,
-            f"emotion_daemon: EMOTION_HEALTH_FILE names '{tmp_path}', which is a folder: name a file in it\n",
-        )
-
-    def test_the_other_commands_do_not_mind(self, broker: Broker, sqlite_url: str, daemon: Daemon) -> None:
-        assert self.start(broker, sqlite_url, "/no/such/folder/health", "rejected") == (0, "")
 
 
-def lines_for(seconds: float, file: Path) -> list[str]:
-    """What the command says during so many seconds."""
+def lines_for(seconds: float, port: int) -> list[str]:
+    """What /readyz says during so many seconds."""
     lines: list[str] = []
     end = time.monotonic() + seconds
 
     def over() -> bool:
-        lines.append(health(file)[1])
+        lines.append(ask(port)[1])
         return time.monotonic() > end
 
     wait_until(over, seconds=seconds + 60, pause=0.5)

@@ -1,29 +1,36 @@
-"""What a health check and systemd are told: real files and a real socket, only the time is the test's own."""
+"""What /healthz, /readyz and systemd are told: a real socket, only the time is the test's own."""
 
-import logging
 import os
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from emotion_daemon import heartbeat
-from emotion_daemon.heartbeat import BEAT_SECONDS, Heartbeat
+from emotion_daemon.heartbeat import STALE_SECONDS, Heartbeat
 from tests.systemd import NotifySocket
 
 LOCKED = "cannot commit: database is locked"
 GONE = "lost the broker at localhost:1883: timed out"
 
 
-@pytest.fixture
-def path(tmp_path: Path) -> Path:
-    return tmp_path / "health"
+class Clock:
+    """Monotonic seconds that pass when the test says so."""
+
+    seconds = 0.0
+
+    def __call__(self) -> float:
+        return self.seconds
 
 
 @pytest.fixture
-def beating(path: Path) -> Iterator[Heartbeat]:
-    with Heartbeat(path) as beating:
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def beating(clock: Clock) -> Iterator[Heartbeat]:
+    with Heartbeat(monotonic=clock) as beating:
         yield beating
 
 
@@ -40,14 +47,6 @@ def systemd(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[NotifySo
     address = str(tmp_path / "notify") if request.param == "path" else f"@emotion/{os.getpid()}"
     with NotifySocket(address) as listening:
         yield listening
-
-
-def make_old(path: Path) -> None:
-    os.utime(path, (0, 0))
-
-
-def is_fresh(path: Path) -> bool:
-    return time.time() - path.stat().st_mtime < 60
 
 
 class TestLine:
@@ -89,114 +88,52 @@ class TestLine:
         assert healthy.line == "cannot commit: WATCHDOG=1 READY=1"
 
 
-class TestFile:
-    def test_it_is_there_from_the_start(self, beating: Heartbeat, path: Path) -> None:
-        assert path.read_text() == f"{beating.line}\n"
+class TestAlive:
+    def test_it_is_while_the_loop_turns(self, healthy: Heartbeat, clock: Clock) -> None:
+        clock.seconds = STALE_SECONDS - 0.1
+        before = healthy.alive
+        healthy.beat(now=clock.seconds)
+        clock.seconds += STALE_SECONDS - 0.1
 
-    def test_a_change_is_written_at_once(self, healthy: Heartbeat, path: Path) -> None:
-        seen = [path.read_text()]
-        healthy.database(LOCKED)
-        seen.append(path.read_text())
-        healthy.database(None)
-        seen.append(path.read_text())
+        assert (before, healthy.alive) == ("ok", "ok")
 
-        assert seen == ["ok\n", f"{LOCKED}\n", "ok\n"]
+    def test_a_loop_that_stands_still_is_told(self, healthy: Heartbeat, clock: Clock) -> None:
+        clock.seconds = STALE_SECONDS
 
-    def test_a_beat_makes_it_new_when_it_is_time(self, healthy: Heartbeat, path: Path) -> None:
-        make_old(path)
-        healthy.beat(now=BEAT_SECONDS - 0.1)
-        before = is_fresh(path)
-        healthy.beat(now=BEAT_SECONDS)
+        assert healthy.alive == "the daemon's loop has not turned for 15 s: it hangs"
 
-        assert (before, is_fresh(path)) == (False, True)
-
-    def test_a_beat_makes_it_new_in_trouble_too(self, healthy: Heartbeat, path: Path) -> None:
+    def test_it_is_in_trouble_too(self, healthy: Heartbeat) -> None:
         healthy.database(LOCKED)
         healthy.broker(GONE)
-        make_old(path)
-        healthy.beat(now=BEAT_SECONDS)
 
-        assert is_fresh(path)
+        assert healthy.alive == "ok"
 
-    def test_an_early_beat_makes_it_new_and_the_next_one_comes_later(self, healthy: Heartbeat, path: Path) -> None:
-        make_old(path)
-        healthy.beat(now=1, early=True)
-        early = is_fresh(path)
-        make_old(path)
-        healthy.beat(now=BEAT_SECONDS)
+    def test_it_counts_from_the_start(self, beating: Heartbeat, clock: Clock) -> None:
+        before = beating.alive
+        clock.seconds = 40
 
-        assert (early, is_fresh(path)) == (True, False)
+        assert (before, beating.alive) == ("ok", "the daemon's loop has not turned for 40 s: it hangs")
 
-    def test_one_that_somebody_deleted_comes_back(self, healthy: Heartbeat, path: Path) -> None:
-        path.unlink()
-        healthy.beat(now=BEAT_SECONDS)
-
-        assert path.read_text() == "ok\n"
-
-    def test_who_has_it_open_reads_the_whole_old_line(self, healthy: Heartbeat, path: Path) -> None:
-        with path.open() as reader:
-            healthy.database(LOCKED)
-
-            assert reader.read() == "ok\n"
-
-    def test_it_is_gone_at_the_end_and_so_is_what_was_not_finished(self, path: Path) -> None:
-        with Heartbeat(path):
-            (path.parent / "health.new").touch()
-
-        assert list(path.parent.iterdir()) == []
-
-    def test_it_is_gone_after_an_error_too(self, path: Path) -> None:
-        with pytest.raises(RuntimeError), Heartbeat(path):
-            raise RuntimeError
-
-        assert not path.exists()
-
-    def test_none_is_written_where_none_is_asked_for(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.chdir(tmp_path)
-        with Heartbeat() as silent:
-            silent.ready()
-            silent.beat(now=0)
-
-        assert list(tmp_path.iterdir()) == []
-
-
-class TestFileThatCannotBeWritten:
-    @pytest.fixture(autouse=True)
-    def _gone(self, healthy: Heartbeat, path: Path, caplog: pytest.LogCaptureFixture) -> None:
-        """The folder is gone, as with a tmpfs that was unmounted."""
-        caplog.set_level(logging.INFO)
-        path.unlink()
-        path.parent.rmdir()
-
-    def test_it_is_logged_once_and_stops_nothing(
-        self, healthy: Heartbeat, path: Path, caplog: pytest.LogCaptureFixture
-    ) -> None:
-        for second in range(100):
-            healthy.beat(now=second)
+    def test_it_is_ready_with_its_line_while_it_turns(self, healthy: Heartbeat, clock: Clock) -> None:
+        ready = healthy.ready_line
         healthy.database(LOCKED)
+        trouble = healthy.ready_line
+        clock.seconds = 100
 
-        assert caplog.messages == [
-            f"cannot write {path}: No such file or directory; a health check will take us for dead"
-        ]
+        assert (ready, trouble, healthy.ready_line) == ("ok", LOCKED, healthy.alive)
 
-    def test_it_is_written_again_as_soon_as_it_can_be(self, healthy: Heartbeat, path: Path) -> None:
-        healthy.database(LOCKED)
-        path.parent.mkdir()
-        healthy.beat(now=BEAT_SECONDS)
 
-        assert path.read_text() == f"{LOCKED}\n"
+class TestSubscription:
+    def test_nobody_knows_before_the_broker_was_asked(self, beating: Heartbeat) -> None:
+        assert (beating.subscribed, beating.reconnects) == (None, 0)
 
-    def test_the_next_time_is_logged_again(
-        self, healthy: Heartbeat, path: Path, caplog: pytest.LogCaptureFixture
-    ) -> None:
-        healthy.database(LOCKED)
-        path.parent.mkdir()
-        healthy.database(None)
-        path.unlink()
-        path.parent.rmdir()
-        healthy.database(LOCKED)
+    def test_a_broker_that_is_lost_and_found_is_a_reconnect(self, healthy: Heartbeat) -> None:
+        seen = [(healthy.subscribed, healthy.reconnects)]
+        for trouble in (GONE, "cannot reach the broker", None):
+            healthy.broker(trouble)
+            seen.append((healthy.subscribed, healthy.reconnects))
 
-        assert len(caplog.messages) == 2
+        assert seen == [(True, 0), (False, 0), (False, 0), (True, 1)]
 
 
 class TestSystemd:
@@ -274,11 +211,11 @@ class TestSystemd:
             assert "WATCHDOG=1" not in systemd.heard()
 
     @pytest.mark.parametrize("address", ["/no/such/socket", "@nobody listens here", "/" + "x" * 200, "\udcff"])
-    def test_nobody_who_listens_is_no_trouble(self, path: Path, address: str) -> None:
-        with Heartbeat(path, {"NOTIFY_SOCKET": address}) as beating:
+    def test_nobody_who_listens_is_no_trouble(self, address: str) -> None:
+        with Heartbeat({"NOTIFY_SOCKET": address}) as beating:
             beating.ready()
 
-            assert path.read_text() == f"{beating.line}\n"
+            assert beating.line == "not subscribed to the broker yet"
 
     def test_one_that_does_not_read_does_not_stop_us(
         self, systemd: NotifySocket, monkeypatch: pytest.MonkeyPatch

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from prometheus_client import generate_latest
 from sqlalchemy import Engine, select
 from sqlalchemy.exc import IntegrityError, OperationalError
 
@@ -18,6 +19,7 @@ from emotion_daemon.database_file import DatabaseWrittenError
 from emotion_daemon.fold import Folded
 from emotion_daemon.heartbeat import Heartbeat
 from emotion_daemon.ingest import STOP_PATIENCE_SECONDS, Ingest, LeftWithBrokerError
+from emotion_daemon.metrics import Metrics
 from emotion_daemon.notices import Notices
 from emotion_daemon.store import Store, Transaction
 from shared.batch import Topics, encode
@@ -74,6 +76,7 @@ def loop(
     store: Store,
     *,
     heartbeat: Heartbeat | None = None,
+    metrics: Metrics | None = None,
     own_id: str = "",
     stopping: Callable[[], bool] = lambda: False,
     monotonic: Callable[[], float] = lambda: 0.0,
@@ -84,6 +87,7 @@ def loop(
         topics=TOPICS,
         notices=Notices(now=0),
         heartbeat=heartbeat,
+        metrics=metrics,
         own_id=own_id,
         stopping=stopping,
         now=lambda: NOW,
@@ -497,20 +501,6 @@ class TestHeartbeat:
         assert lines == ["cannot commit: database is locked"] * 2
         assert heartbeat.line == "ok"
 
-    def test_it_is_told_before_the_wait_until_the_next_attempt(
-        self, source: FakeSource, engine: Engine, tmp_path: Path
-    ) -> None:
-        file, lines = tmp_path / "health", []
-        source.on_wait = lambda seconds: lines.append(file.read_text())
-        source.publish(TOPIC, batch(anna=1))
-        with Heartbeat(file) as heartbeat:
-            heartbeat.ready()
-            heartbeat.broker(None)
-            loop(source, FailingStore(engine, [locked()]), heartbeat=heartbeat).step()
-
-            assert lines == ["cannot commit: database is locked\n"]
-            assert file.read_text() == "ok\n"
-
     def test_trouble_before_the_one_bad_message_was_found_is_over_too(
         self, source: FakeSource, engine: Engine, heartbeat: Heartbeat
     ) -> None:
@@ -736,11 +726,11 @@ def test_the_sums_are_reported_while_nothing_arrives(
     source: FakeSource, engine: Engine, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO)
-    seconds = iter([30.0, 61.0])
-    ingest = loop(source, Store(engine), monotonic=lambda: next(seconds))
+    clock = Clock(source)
+    ingest = loop(source, Store(engine), monotonic=clock)
     source.publish(TOPIC, batch(anna=1))
-    ingest.step()
-    ingest.step()
+    for clock.seconds in (30.0, 61.0):
+        ingest.step()
 
     assert "in the last 61 s: 1 messages, 1 people" in caplog.messages
 
@@ -847,3 +837,125 @@ class Witness(FakeSource):
 
 def answers(source: FakeSource) -> list[dict[str, Any]]:
     return [json.loads(reply.payload) for reply in source.replies]
+
+
+def figures(metrics: Metrics) -> dict[str, float]:
+    """What there is beside zeros, as Prometheus would read it, without what the process itself costs."""
+    lines = generate_latest(metrics.registry).decode().splitlines()
+    samples = (line.rsplit(" ", 1) for line in lines if line.startswith("emotion_") and "_created" not in line)
+    return {name: float(value) for name, value in samples if float(value) and "_bucket" not in name}
+
+
+class TestMetrics:
+    @pytest.fixture
+    def metrics(self) -> Metrics:
+        return Metrics(Heartbeat())
+
+    def count(self, metrics: Metrics, name: str) -> float:
+        return figures(metrics).get(f"emotion_{name}", 0)
+
+    def test_a_group_is_counted_by_what_became_of_its_messages(
+        self, source: FakeSource, engine: Engine, metrics: Metrics
+    ) -> None:
+        source.publish(TOPIC, batch(1, anna=1, ben=1))
+        source.publish(TOPIC, batch(2, anna=2))
+        source.publish(TOPIC, b"bad")
+        source.publish(TOPICS.status("jetson_1"), b"online")
+        loop(source, Store(engine), metrics=metrics).step()
+
+        assert self.count(metrics, 'messages_total{result="batch"}') == 2
+        assert self.count(metrics, 'messages_total{result="rejected"}') == 1
+        assert self.count(metrics, 'messages_total{result="status"}') == 1
+        assert self.count(metrics, "people_total") == 3
+        assert self.count(metrics, "groups_total") == self.count(metrics, "commit_seconds_count") == 1
+        assert self.count(metrics, 'device_last_batch_timestamp_seconds{device_id="jetson_1"}') == NOW.timestamp()
+        assert self.count(metrics, 'device_clock_skew_seconds{device_id="jetson_1"}') == -3598
+
+    @pytest.mark.parametrize(
+        ("topic", "payload", "reason", "device_id"),
+        [
+            (TOPIC, b"{", "json", "jetson_1"),
+            (TOPIC, b"\xff", "json", "jetson_1"),
+            (TOPIC, b"{}", "batch", "jetson_1"),
+            (TOPIC, batch(0, "jetson_2"), "device_id", "jetson_1"),
+            (TOPIC, batch().replace(b"2025", b"soon"), "timestamp", "jetson_1"),
+            (TOPIC, batch_of({"a\0b": 1}), "person_id", "jetson_1"),
+            (TOPICS.status("jetson_1"), b"perhaps", "status", "jetson_1"),
+            ("emotions/not a device/batch", batch(), "topic", None),
+        ],
+    )
+    def test_what_is_rejected_is_counted_by_reason_and_device(
+        self,
+        source: FakeSource,
+        engine: Engine,
+        metrics: Metrics,
+        topic: str,
+        payload: bytes,
+        reason: str,
+        device_id: str,
+    ) -> None:
+        source.publish(topic, payload)
+        loop(source, Store(engine), metrics=metrics).step()
+
+        told = {name: value for name, value in figures(metrics).items() if "rejected_messages" in name}
+        wanted = {f'emotion_rejected_messages_total{{reason="{reason}"}}': 1.0}
+        if device_id:
+            wanted[f'emotion_device_rejected_messages_total{{device_id="{device_id}"}}'] = 1.0
+        assert told == wanted
+
+    def test_what_the_database_refuses_is_a_reason_of_its_own(
+        self, source: FakeSource, engine: Engine, metrics: Metrics
+    ) -> None:
+        source.publish(TOPIC, batch(cursed=1))
+        loop(source, CursedStore(engine, OverflowError("too large")), metrics=metrics).step()
+
+        assert self.count(metrics, 'rejected_messages_total{reason="database"}') == 1
+
+    def test_a_retained_batch_of_unknown_age_is_a_reason_of_its_own(
+        self, source: FakeSource, engine: Engine, metrics: Metrics
+    ) -> None:
+        source.publish(TOPIC, batch().replace(b"2025", b"1970"), retain=True)
+        loop(source, Store(engine), metrics=metrics).step()
+
+        assert self.count(metrics, 'rejected_messages_total{reason="retained"}') == 1
+
+    def test_while_commits_fail_it_says_why_and_afterwards_how_often(
+        self, source: FakeSource, engine: Engine, metrics: Metrics
+    ) -> None:
+        failing: list[float] = []
+        name = 'database_failing{reason="locked"}'
+        source.on_wait = lambda seconds: failing.append(self.count(metrics, name))
+        source.publish(TOPIC, batch(anna=1))
+        loop(source, FailingStore(engine, [locked()] * 2), metrics=metrics).step()
+
+        assert failing == [1, 1]
+        assert self.count(metrics, name) == 0
+        assert self.count(metrics, 'commit_failures_total{reason="locked"}') == 2
+        assert self.count(metrics, 'messages_total{result="batch"}') == 1
+
+    def test_seconds_that_cannot_have_been_shown_are_added_up(
+        self, source: FakeSource, engine: Engine, metrics: Metrics
+    ) -> None:
+        ingest = loop(source, Store(engine), metrics=metrics)
+        for second, happy_seconds in ((0, 0.0), (1, 101.0)):
+            source.publish(TOPIC, batch(second, anna=happy_seconds))
+            ingest.step()
+
+        assert self.count(metrics, "implausible_seconds_total") == pytest.approx(100.0)
+
+    def test_a_clock_that_cannot_be_right_is_counted_and_its_skew_told(
+        self, source: FakeSource, engine: Engine, metrics: Metrics
+    ) -> None:
+        source.publish(TOPIC, batch().replace(b"2025", b"1970"))
+        loop(source, Store(engine), metrics=metrics).step()
+
+        assert self.count(metrics, "restamped_batches_total") == 1
+        assert self.count(metrics, 'device_clock_skew_seconds{device_id="jetson_1"}') < -1e9
+
+    def test_no_person_is_in_it(self, source: FakeSource, engine: Engine, metrics: Metrics) -> None:
+        source.publish(TOPIC, batch(unmistakable=1))
+        source.publish(TOPIC, batch(1, cursed_unmistakable=1).replace(b"1.0", b"-1"))
+        source.publish(TOPIC, batch_of({"unmistakable\0": 1}))
+        loop(source, Store(engine), metrics=metrics).step()
+
+        assert b"unmistakable" not in generate_latest(metrics.registry)

@@ -1,0 +1,166 @@
+"""What Prometheus reads of the daemon: what is looked at in the moment, and what bounds it."""
+
+import os
+import time
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+from prometheus_client import generate_latest
+
+from emotion_daemon import metrics as module
+from emotion_daemon.heartbeat import Heartbeat
+from emotion_daemon.metrics import Metrics
+from shared.batch import Batch, Cumulative
+
+NOON = datetime(2025, 11, 14, 12, tzinfo=UTC)
+
+
+def samples(metrics: Metrics) -> dict[str, float]:
+    """Each series with its value, and without emotion_ before its name."""
+    lines = generate_latest(metrics.registry).decode().splitlines()
+    pairs = (line.removeprefix("emotion_").rsplit(" ", 1) for line in lines if line.startswith("emotion_"))
+    return {name: float(value) for name, value in pairs}
+
+
+def batch(device_id: str, *, late: float = 0.5) -> Batch:
+    return Batch(device_id, NOON, {"anna": Cumulative()}, NOON + timedelta(seconds=late))
+
+
+def told(metrics: Metrics, batches: list[Batch]) -> dict[str, float]:
+    metrics.committed(batches, statuses=0, heard=batches, seconds=0.001)
+    return samples(metrics)
+
+
+class TestBroker:
+    def test_nothing_is_said_before_the_broker_was_asked(self) -> None:
+        assert "broker_connected" not in samples(Metrics(Heartbeat()))
+
+    @pytest.mark.parametrize(("trouble", "connected"), [(None, 1), ("lost the broker", 0)])
+    def test_then_whether_it_is_connected(self, trouble: str | None, connected: int) -> None:
+        heartbeat = Heartbeat()
+        heartbeat.broker(trouble)
+
+        assert samples(Metrics(heartbeat))["broker_connected"] == connected
+
+    def test_and_how_often_it_was_lost_and_found(self) -> None:
+        heartbeat = Heartbeat()
+        for trouble in (None, "lost", None, "lost", "lost", None):
+            heartbeat.broker(trouble)
+
+        assert samples(Metrics(heartbeat))["broker_reconnects_total"] == 2
+
+
+class TestLoop:
+    def test_its_last_turn_is_a_time(self) -> None:
+        heartbeat = Heartbeat()
+        heartbeat.beat(now=time.monotonic() - 100)
+
+        assert samples(Metrics(heartbeat))["loop_timestamp_seconds"] == pytest.approx(time.time() - 100, abs=5)
+
+    def test_what_waits_is_asked_for(self) -> None:
+        assert samples(Metrics(Heartbeat(), waiting=lambda: 7))["waiting_messages"] == 7
+
+
+class TestDatabase:
+    @pytest.fixture
+    def file(self, tmp_path: Path) -> Path:
+        return tmp_path / "emotion.db"
+
+    def test_sizes_are_those_of_the_files(self, file: Path) -> None:
+        file.write_bytes(bytes(4096))
+        Path(f"{file}-wal").write_bytes(bytes(32))
+        found = samples(Metrics(Heartbeat(), database=file))
+
+        assert (found["database_bytes"], found["database_wal_bytes"]) == (4096, 32)
+
+    def test_a_link_is_followed_as_sqlite_does(self, file: Path, tmp_path: Path) -> None:
+        (tmp_path / "there").mkdir()
+        real = tmp_path / "there" / "real.db"
+        real.write_bytes(bytes(4096))
+        Path(f"{real}-wal").write_bytes(bytes(32))
+        file.symlink_to(real)
+
+        assert samples(Metrics(Heartbeat(), database=file))["database_wal_bytes"] == 32
+
+    def test_a_file_that_is_not_there_has_no_size_and_its_disk_is_there(self, file: Path) -> None:
+        found = samples(Metrics(Heartbeat(), database=file))
+
+        assert "database_bytes" not in found
+        assert found["database_disk_free_bytes"] > 0
+
+    def test_the_disk_is_as_df_shows_it(self, file: Path) -> None:
+        disk = os.statvfs(file.parent)
+        found = samples(Metrics(Heartbeat(), database=file))
+
+        assert found["database_disk_free_bytes"] == pytest.approx(disk.f_bavail * disk.f_frsize, rel=0.1)
+        assert found["database_disk_free_bytes"] < found["database_disk_bytes"] <= disk.f_blocks * disk.f_frsize
+
+    def test_a_folder_that_is_gone_is_no_error(self, tmp_path: Path) -> None:
+        found = samples(Metrics(Heartbeat(), database=tmp_path / "gone" / "emotion.db"))
+
+        assert not [name for name in found if name.startswith("database_disk")]
+
+    def test_a_database_elsewhere_has_none_of_these(self) -> None:
+        assert not [name for name in samples(Metrics(Heartbeat())) if "bytes" in name]
+
+    def test_only_one_trouble_is_in_the_way_at_a_time(self) -> None:
+        metrics = Metrics(Heartbeat())
+        metrics.commit_failed("locked")
+        metrics.commit_failed("full")
+        failing = {name for name, value in samples(metrics).items() if name.startswith("database_failing") and value}
+        metrics.database_answers()
+
+        assert failing == {'database_failing{reason="full"}'}
+        assert samples(metrics)['database_failing{reason="full"}'] == 0
+
+
+class TestDevices:
+    def test_a_device_has_the_time_of_its_arrival_and_its_skew(self) -> None:
+        found = told(Metrics(Heartbeat()), [batch("jetson_1", late=0.5)])
+
+        assert found['device_last_batch_timestamp_seconds{device_id="jetson_1"}'] == NOON.timestamp() + 0.5
+        assert found['device_clock_skew_seconds{device_id="jetson_1"}'] == -0.5
+
+    def test_what_was_known_before_counts_until_something_newer_comes(self) -> None:
+        metrics = Metrics(Heartbeat())
+        metrics.heard_before({"old": (NOON, timedelta(0)), "jetson_1": (NOON, timedelta(0))})
+        told(metrics, [batch("jetson_1", late=9)])
+        metrics.heard_before({"jetson_1": (NOON, timedelta(0))})
+        found = samples(metrics)
+
+        assert found['device_last_batch_timestamp_seconds{device_id="old"}'] == NOON.timestamp()
+        assert found['device_last_batch_timestamp_seconds{device_id="jetson_1"}'] == NOON.timestamp() + 9
+
+    def test_there_are_only_so_many(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(module, "MOST_DEVICES", 3)
+        metrics = Metrics(Heartbeat())
+        metrics.heard_before({f"before_{number}": (NOON, timedelta(0)) for number in range(2)})
+        found = told(metrics, [batch(f"jetson_{number}") for number in range(4)])
+        for number in range(5):
+            metrics.rejected("json", f"jetson_{number}")
+        found = told(metrics, [batch("jetson_0", late=7)]) | samples(metrics)
+
+        assert sum("device_last_batch" in name for name in found) == 3
+        assert sum("device_rejected" in name for name in found) == 3
+        assert found['device_last_batch_timestamp_seconds{device_id="jetson_0"}'] == NOON.timestamp() + 7
+        assert found['rejected_messages_total{reason="json"}'] == 5
+
+
+def test_what_can_be_counted_is_there_from_the_start() -> None:
+    found = samples(Metrics(Heartbeat()))
+
+    assert {name for name in found if name.startswith(("messages_total", "pruned_rows_total", "database_failing"))} == {
+        *(f'messages_total{{result="{result}"}}' for result in ("batch", "status", "rejected")),
+        *(f'pruned_rows_total{{table="{table}"}}' for table in module.PRUNED),
+        *(f'database_failing{{reason="{reason}"}}' for reason in module.TROUBLES),
+    }
+
+
+def test_what_the_retention_and_erasure_did_is_counted() -> None:
+    metrics = Metrics(Heartbeat())
+    metrics.pruned("person_emotion", 3)
+    metrics.left_out(2)
+    found = samples(metrics)
+
+    assert (found['pruned_rows_total{table="person_emotion"}'], found["left_out_people_total"]) == (3, 2)
