@@ -240,6 +240,27 @@ class TestSystemd:
             assert "was deleted or replaced while it was written" in systemd.heard()[-1]
 
 
+def last_batch(port: int) -> float | None:
+    """When jetson_1 was heard last, as /metrics tells it."""
+    name = 'emotion_device_last_batch_timestamp_seconds{device_id="jetson_1"} '
+    found = [line for line in ask(port, "/metrics")[1].splitlines() if line.startswith(name)]
+    return float(found[0].removeprefix(name)) if found else None
+
+
+def test_a_restart_forgets_no_silence(daemon: Daemon, broker: Broker, port: int) -> None:
+    began = time.time()
+    publish(broker)
+    wait_until(lambda: last_batch(port) is not None, what="the batch is told")
+    before = last_batch(port)
+    daemon.stop()
+    daemon.start()
+    wait_for_line(port, "ok")
+
+    assert before is not None
+    assert began <= before <= time.time()
+    assert last_batch(port) == pytest.approx(before, abs=1e-3)
+
+
 def test_an_address_that_is_taken_ends_it_with_a_sentence(broker: Broker, sqlite_url: str) -> None:
     with silent_port() as taken:
         run = subprocess.run(
