@@ -162,7 +162,6 @@ def _upgrade(engine: Engine, stop: Stop, heartbeat: Heartbeat) -> bool:
 
 def _doctor(settings: Settings, options: argparse.Namespace) -> int:
     """Raises SettingsError."""
-    signal.signal(signal.SIGPIPE, signal.SIG_DFL)
     path = sqlite_path(settings.database_url)
     if path is not None:
         _check_folder_is_there("EMOTION_DATABASE_URL", path)

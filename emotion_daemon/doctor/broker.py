@@ -12,7 +12,7 @@ from pathlib import Path
 from emotion_daemon.doctor import connack, mqtt_probe
 from emotion_daemon.doctor.connack import LOGIN
 from emotion_daemon.doctor.finding import Finding, ok, problem, warning
-from emotion_daemon.doctor.running import Running
+from emotion_daemon.doctor.running import Running, ask
 from emotion_daemon.subscriber import KEEPALIVE_SECONDS
 from shared.batch import Topics
 from shared.settings import Settings
@@ -159,7 +159,7 @@ def _connect_anonymously(settings: Settings) -> connack.Answer:
 
 def _login(settings: Settings, running: Running, *, log_in: bool, presence: bytes | None) -> Iterator[Finding]:
     """The shipped brokers take a login for the client id: it takes the daemon's session over, and the daemon ends."""
-    if running.here:
+    if running.here or (running := ask(settings)).here:  # it may have started only just now
         yield _asked(running)
     elif presence == b"online" and not log_in:
         yield warning(
@@ -182,6 +182,9 @@ def _login(settings: Settings, running: Running, *, log_in: bool, presence: byte
             resume=True,
             seconds=CLASH_SECONDS,
         )
+        if answer.lost and ask(settings).here:
+            yield ok(LOGIN, "let in, until a daemon of ours started meanwhile")
+            return
         yield from connack.judge(
             answer,
             client_id=settings.mqtt_client_id,

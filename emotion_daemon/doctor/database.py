@@ -84,9 +84,12 @@ def _file(path: Path, settings: Settings, running: Running, *, thorough: bool) -
     # Nobody has it open, and all is in the file itself: it can be read without making -wal and -shm.
     immutable = not with_companions and not holds_more
     with _reading(reader_engine(settings.database_url, immutable=immutable)) as engine:
+        subject = SUBJECT
         try:
             with engine.connect() as connection:
+                connection.exec_driver_sql("SELECT count(*) FROM sqlite_master").scalar_one()
                 yield ok(SUBJECT, f"{path} can be read")
+                subject = CONTENT
                 if not immutable:
                     yield _journal(connection)
                 if thorough:
@@ -94,7 +97,7 @@ def _file(path: Path, settings: Settings, running: Running, *, thorough: bool) -
                 yield from _rows(connection, settings, database_ahead=None)
         except DBAPIError as error:
             yield problem(
-                SUBJECT,
+                subject,
                 f"{path} cannot be read: {reason(error)}",
                 "If it is no rights that are missing (see above): stop the daemon, move the file, -wal and "
                 "-shm away, put a "
