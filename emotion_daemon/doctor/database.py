@@ -145,14 +145,14 @@ def _judge_server(connection: Connection) -> Iterator[Finding]:
     version = int(connection.scalar(text("SELECT current_setting('server_version_num')")) or 0) // 10_000
     if version < OLDEST_SERVER:
         yield warning(SERVER, f"PostgreSQL {version}", f"Upgrade it: {OLDEST_SERVER} is the oldest that is kept up.")
-    elif connection.scalar(text("SELECT pg_is_in_recovery()")):
+    else:
+        yield ok(SERVER, f"PostgreSQL {version} answers")
+    if connection.scalar(text("SELECT pg_is_in_recovery()")):
         yield problem(
-            SERVER,
+            RIGHTS,
             "it is a standby, which cannot be written",
             "EMOTION_DATABASE_URL has to lead to the primary; or promote this one.",
         )
-    else:
-        yield ok(SERVER, f"PostgreSQL {version} answers")
 
 
 def judge_privileges(connection: Connection) -> Finding:

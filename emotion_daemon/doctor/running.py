@@ -106,7 +106,7 @@ def parse_metrics(text: str) -> dict[str, float]:
 
 def judge(running: Running, settings: Settings, *, now: float) -> Iterator[Finding]:
     """Whether it runs, and does its work. `now` is unix time."""
-    address = "" if settings.metrics_address is None else "http://{}:{}".format(*settings.metrics_address)
+    address = "" if settings.metrics_address is None else _url(*settings.metrics_address)
     if running.here is None:
         yield warning(
             SUBJECT,
@@ -135,6 +135,10 @@ def judge(running: Running, settings: Settings, *, now: float) -> Iterator[Findi
         yield ok(
             SUBJECT, "one runs and holds the database; EMOTION_METRICS_ADDRESS is not set, so it was not asked more"
         )
+
+
+def _url(host: str, port: int) -> str:
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
 
 def _own_word(running: Running, now: float) -> Iterator[Finding]:

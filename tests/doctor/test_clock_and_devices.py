@@ -75,9 +75,6 @@ class TestClock:
         assert clock.judge(NOW, "no").level == "warning"
         assert clock.judge(NOW, "yes").level == "ok"
 
-    def test_this_kernel_can_be_asked_and_nothing_is_set(self) -> None:
-        assert clock.synchronised() in ("yes", "no", "cannot tell")
-
     @pytest.mark.parametrize(("ahead", "level"), [(4.9, "ok"), (-5.1, "warning"), (3600, "warning")])
     def test_a_server_whose_clock_is_another(self, ahead: float, level: str) -> None:
         (found,) = clock.judge_against_the_database(NOW, newest_arrival=None, database_ahead=ahead)

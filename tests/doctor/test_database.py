@@ -3,7 +3,6 @@
 import os
 import sqlite3
 import sys
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -271,28 +270,23 @@ class TestPostgreSQL:
 
         assert look(None, url).level("clock, database") == "ok"
 
-    def test_a_standby_cannot_be_written(
-        self, postgresql: PostgreSQL, monkeypatch: pytest.MonkeyPatch, new_function: Callable[[str], None]
-    ) -> None:
+    def test_a_standby_cannot_be_written(self, postgresql: PostgreSQL) -> None:
         url = postgresql.new_database()
-        new_function(url)
+        say_it_is_a_standby(url)
 
-        assert "standby" in look(None, url)[SERVER].found
+        found = next(one for one in look(None, url).findings if one.subject == rights.SUBJECT)
+
+        assert found.level == "problem"
+        assert "standby" in found.found
 
 
-@pytest.fixture
-def new_function() -> Callable[[str], None]:
-    """Makes a server say that it is a standby: a second server would take ten seconds to copy."""
-
-    def make(url: str) -> None:
-        with disposing(writer_engine(url)) as engine, engine.begin() as connection:
-            connection.execute(
-                text("CREATE FUNCTION public.pg_is_in_recovery() RETURNS bool LANGUAGE sql AS 'SELECT true'")
-            )
-            name = engine.url.database
-            connection.execute(text(f"ALTER DATABASE {name} SET search_path = public, pg_catalog"))
-
-    return make
+def say_it_is_a_standby(url: str) -> None:
+    """Put a function before PostgreSQL's own: a second server would take ten seconds to copy."""
+    with disposing(writer_engine(url)) as engine, engine.begin() as connection:
+        connection.execute(
+            text("CREATE FUNCTION public.pg_is_in_recovery() RETURNS bool LANGUAGE sql AS 'SELECT true'")
+        )
+        connection.execute(text(f"ALTER DATABASE {engine.url.database} SET search_path = public, pg_catalog"))
 
 
 def look_at_a_full_disk(folder: Path) -> None:
