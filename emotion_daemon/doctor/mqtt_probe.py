@@ -5,6 +5,7 @@ QoS 1, which the broker sends again on the next connection. A session that it ha
 """
 
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -82,7 +83,7 @@ class _Seen:
         client.on_disconnect = self._on_disconnect
         client.on_message = self._on_message
 
-    def loop(self, seconds: float, until: Any) -> None:
+    def loop(self, seconds: float, until: Callable[[], bool]) -> None:
         end = time.monotonic() + seconds
         while not until() and not self.ended and (left := end - time.monotonic()) > 0:
             if self._client.loop(min(left, 0.1)) != mqtt.MQTT_ERR_SUCCESS:
