@@ -1,7 +1,7 @@
 """Receives cumulative batches over MQTT and keeps each person's newest one: receive -> decode -> fold -> commit -> ack.
 
 __main__     composition root: settings, logging, signals, run, exit code
-subscriber   1. receive and 5. ack: the MQTT session; the only file that imports paho
+subscriber   1. receive and 5. ack: the MQTT session; imports paho, as doctor's probe does
              publish_packet: what a PUBLISH has, as far as it is needed. Pure
 ingest       the loop: owns the order of the five steps, retry and shutdown
              2. decode is shared/batch.py, what a device and the daemon agree on
@@ -15,5 +15,6 @@ log_handler  drops lines that nobody reads, instead of waiting
 heartbeat    what those who watch the daemon are told: the health file, systemd
 health       `python -m emotion_daemon.health`: reads that file; imports next to nothing, as this file has to
 rejected     `python -m emotion_daemon rejected`: list and replay what was no valid batch
+doctor       `python -m emotion_daemon doctor`: what is wrong, and what to do about it
 migrations   the schema by Alembic, upgraded at the start
 """

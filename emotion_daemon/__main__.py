@@ -1,7 +1,7 @@
-"""The daemon's composition root: `python -m emotion_daemon`, and `python -m emotion_daemon rejected`.
+"""The daemon's composition root: `python -m emotion_daemon`, and its commands `rejected` and `doctor`.
 
-Exit codes: 0 after a stop by signal, 1 for what went wrong while running, 2 for a setting or an argument that
-cannot work.
+Exit codes: 0 after a stop by signal, 1 for what went wrong while running or what doctor calls a problem, 2 for a
+setting or an argument that cannot work.
 """
 
 import argparse
@@ -19,8 +19,11 @@ from alembic.util import CommandError
 from sqlalchemy import Engine, make_url
 from sqlalchemy.exc import DBAPIError
 
-from emotion_daemon import rejected
+from emotion_daemon import doctor, rejected
 from emotion_daemon.database_file import DatabaseFileError, drop_index_of_a_cut_log, only_one
+from emotion_daemon.doctor import finding
+from emotion_daemon.doctor.rights import User
+from emotion_daemon.doctor.sqlite_files import UnknownUserError, user
 from emotion_daemon.heartbeat import Heartbeat
 from emotion_daemon.ingest import Ingest, LeftWithBrokerError
 from emotion_daemon.log_handler import DroppingHandler
@@ -45,6 +48,8 @@ def main(arguments: list[str] | None = None) -> int:
     options = _parse(arguments)
     try:
         settings = Settings.from_environ(os.environ)
+        if options.command == "doctor":
+            return _doctor(settings, options)
         _check_folder(sqlite_path(settings.database_url))
     except SettingsError as error:
         print(f"emotion_daemon: {error}", file=sys.stderr)
@@ -191,6 +196,20 @@ def _upgrade(engine: Engine, stop: Stop, heartbeat: Heartbeat, metrics: Metrics)
     return False
 
 
+def _doctor(settings: Settings, options: argparse.Namespace) -> int:
+    """Raises SettingsError."""
+    path = sqlite_path(settings.database_url)
+    if path is not None:
+        _check_folder_is_there(path)
+    findings = []
+    for found in doctor.examine(settings, api_user=options.api_user, thorough=options.thorough, log_in=options.log_in):
+        findings.append(found)
+        if not options.json:
+            print(finding.as_text(found), flush=True)
+    print(finding.as_json(findings) if options.json else finding.count(findings))
+    return finding.exit_code(findings)
+
+
 def _list(settings: Settings, options: argparse.Namespace) -> int:
     """Only reads: it works beside a daemon, and beside a database that somebody has locked."""
     signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # so that `| head` ends it in silence
@@ -248,14 +267,37 @@ def _parse(arguments: list[str] | None) -> argparse.Namespace:
         description="Store the batches that devices publish; this is what it does without a command. "
         "Settings come from EMOTION_… variables; see README.md.",
     )
-    commands = parser.add_subparsers(dest="command", metavar="[rejected]")
+    commands = parser.add_subparsers(dest="command", metavar="[rejected | doctor]")
     command = commands.add_parser(
         "rejected", help="list the messages that were no valid batch, newest first, or replay them"
     )
     command.add_argument("--replay", action="store_true", help="decode them all again and store what is valid now")
     command.add_argument("--limit", type=_count, default=20, help="how many to list (default 20)")
     command.add_argument("--bytes", type=_count, default=120, help="how much of each payload to show (default 120)")
+    _add_doctor(commands.add_parser("doctor", help="say what is wrong, and what to do about it; changes nothing"))
     return parser.parse_args(arguments)
+
+
+def _add_doctor(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--json", action="store_true", help="print the findings as JSON")
+    command.add_argument(
+        "--thorough", action="store_true", help="also read all of an SQLite file, to see that it is whole"
+    )
+    command.add_argument(
+        "--api-user", type=_user, metavar="USER", help="whom the API runs as, name or number (default: as the daemon)"
+    )
+    command.add_argument(
+        "--log-in",
+        action="store_true",
+        help="no daemon runs: log in to the broker as it would, where that cannot be told",
+    )
+
+
+def _user(text: str) -> User:
+    try:
+        return user(text)
+    except UnknownUserError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
 
 
 def _count(text: str) -> int:
@@ -268,11 +310,16 @@ def _check_folder(database: Path | None) -> None:
     """The daemon creates its file, but not the folder: a missing one is a volume that was not mounted."""
     if database is None:
         return
+    folder = _check_folder_is_there(database)
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise SettingsError("EMOTION_DATABASE_URL", f"names a file in {folder}, but this user may not write there")
+
+
+def _check_folder_is_there(database: Path) -> Path:
     folder = database.absolute().parent
     if not folder.is_dir():
         raise SettingsError("EMOTION_DATABASE_URL", f"names a file in {folder}, but there is no such folder: create it")
-    if not os.access(folder, os.W_OK | os.X_OK):
-        raise SettingsError("EMOTION_DATABASE_URL", f"names a file in {folder}, but this user may not write there")
+    return folder
 
 
 def _configure_logging(settings: Settings) -> None:

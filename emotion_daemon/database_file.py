@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from sqlite3 import SQLITE_CORRUPT, SQLITE_FULL, SQLITE_IOERR, SQLITE_IOERR_SHORT_READ, SQLITE_NOTADB
+from typing import TextIO
 
 from sqlalchemy import Connection, Engine, event
 from sqlalchemy.exc import DBAPIError, OperationalError
@@ -18,6 +19,9 @@ MAX_WAL_BYTES = 16 * 2**20
 """A -wal file longer than this is worth waiting for its readers, every PATIENT_EVERY_SECONDS."""
 
 PATIENT_EVERY_SECONDS = 30.0
+
+PROBE_SECONDS = 0.2
+"""How long the lock beside the database is waited for, before another daemon is taken to hold it."""
 
 QUIET_SECONDS = 0.02
 """Two of the longest ticks that Linux has (CONFIG_HZ=100)."""
@@ -86,11 +90,21 @@ def only_one(path: Path) -> Iterator[None]:
     except OSError as error:
         raise LockFileError(lock_path, error.strerror) from error
     with lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise DatabaseInUseError(path) from error
+        if not _lock(lock):
+            raise DatabaseInUseError(path)
         yield
+
+
+def _lock(lock: TextIO) -> bool:
+    """Whether nobody else holds it; who only asks whether it is held (`doctor`) does so for less than PROBE_SECONDS."""
+    end = time.monotonic() + PROBE_SECONDS
+    while True:
+        with suppress(BlockingIOError):
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return True
+        if time.monotonic() > end:
+            return False
+        time.sleep(0.01)
 
 
 def check_sound(connection: Connection) -> None:

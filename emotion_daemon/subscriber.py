@@ -1,4 +1,4 @@
-"""The daemon's MQTT session: receives messages, acknowledges them, replies. The only file here that imports paho.
+"""The daemon's MQTT session: receives messages, acknowledges them, replies. Imports paho.
 
 One thread drives paho through `loop_read`, `loop_write` and `loop_misc` behind a `select`: there is no other thread
 to hand over to, and nothing to lock. paho's `ack` remembers nothing, so what this file adds is the connection number

@@ -63,10 +63,11 @@ def writer_engine(url: str, *, echo: bool = False) -> Engine:
     return engine
 
 
-def reader_engine(url: str, *, echo: bool = False) -> Engine:
+def reader_engine(url: str, *, echo: bool = False, immutable: bool = False) -> Engine:
     """An engine that can neither write, nor checkpoint, nor create the database.
 
-    The SQLite file need not exist yet: using the engine then raises sqlalchemy.exc.OperationalError.
+    The SQLite file need not exist yet: using the engine then raises sqlalchemy.exc.OperationalError. With `immutable`,
+    which is right only while nobody has it open and no -wal file holds more, reading it makes no -wal and no -shm file.
     """
     path = sqlite_path(url)
     if path is None:
@@ -75,7 +76,8 @@ def reader_engine(url: str, *, echo: bool = False) -> Engine:
         )
         event.listen(engine, "begin", _begin_read_only)
         return engine
-    engine = create_engine(f"sqlite:///file:{quote(str(path))}?mode=ro&uri=true", echo=echo)
+    options = "mode=ro&immutable=1" if immutable else "mode=ro"
+    engine = create_engine(f"sqlite:///file:{quote(str(path))}?{options}&uri=true", echo=echo)
     event.listen(engine, "connect", _prepare_reader)
     event.listen(engine, "begin", _begin_deferred)
     return engine

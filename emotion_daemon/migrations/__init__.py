@@ -7,6 +7,7 @@ from pathlib import Path
 
 from alembic import command
 from alembic.config import Config
+from alembic.script import ScriptDirectory
 from sqlalchemy import Engine
 
 from emotion_daemon.database_file import check_sound
@@ -27,6 +28,11 @@ def upgrade(engine: Engine) -> None:
             check_sound(connection)
         config.attributes["connection"] = connection
         command.upgrade(config, "head")
+
+
+def revisions() -> list[str]:
+    """The steps that this program knows, oldest first; the last is the newest schema."""
+    return [step.revision for step in ScriptDirectory.from_config(_config()).walk_revisions()][::-1]
 
 
 def _config() -> Config:

@@ -283,3 +283,31 @@ def test_a_clone_needs_nothing_but_docker(tmp_path: Path) -> None:
         configured = fresh.compose("config", "--services").split()
 
     assert set(configured) == {"secrets", *SERVICES}
+
+
+def test_doctor_finds_nothing_beside_the_daemon_and_while_it_is_stopped(site: Project) -> None:
+    """The daemon's login is its client id here: one more would end it."""
+    beside = doctor(site)
+    subscriptions = site.compose("logs", "daemon").count("subscribed to emotions/+/batch")
+    started = site.inspect("daemon")["State"]["StartedAt"]
+    site.compose("stop", "daemon")
+    while_stopped = doctor(site)
+    site.up()
+
+    assert "not tried" in beside["broker login"]["found"] or "asked" in beside["broker login"]["found"]
+    assert amiss(beside) == set()
+    assert (site.compose("logs", "daemon").count("lost the broker"), subscriptions) == (0, 1), started
+    assert while_stopped["broker login"]["found"] == "let in as emotion-daemon"
+    assert while_stopped["broker session"]["found"] == "kept"
+    assert amiss(while_stopped) == {"daemon"}
+
+
+def doctor(site: Project) -> dict[str, Any]:
+    """The findings by subject; exit code 0 says that none is a problem."""
+    return {found["subject"]: found for found in json.loads(site.run("scripts/doctor", "--json"))["findings"]}
+
+
+def amiss(findings: dict[str, Any]) -> set[str]:
+    """What is not ok, and is neither this machine's own nor other tests' devices."""
+    others = {"clock", "database disk", "devices silent", "devices rejected"}
+    return {subject for subject, found in findings.items() if found["level"] != "ok"} - others

@@ -1,0 +1,43 @@
+"""`python -m emotion_daemon doctor`: what is wrong, and what to do about it. It only looks.
+
+finding        what a check found, and how it is shown. Pure
+running        does a daemon run here, and what does it say of itself?
+broker         name, connection, TLS, who gets in; the daemon's own login only where no daemon runs
+               mqtt_probe: one connection, imports paho; connack: what its answer means. Pure
+sqlite_files   rights, disk, file system, -wal; rights and mounts: the pure parts of it
+database       what is in it: schema, journal, a server's version and rights
+clock          synchronised, plausible, and as stored times and the server have it
+devices        silent ones, and those whose messages are rejected
+"""
+
+import time
+from collections.abc import Iterator
+from datetime import UTC, datetime
+
+from emotion_daemon.doctor import broker, clock, database, running
+from emotion_daemon.doctor.finding import Finding, ok, warning
+from emotion_daemon.doctor.rights import User
+from shared.settings import Settings
+
+
+def examine(
+    settings: Settings, *, api_user: User | None = None, thorough: bool = False, log_in: bool = False
+) -> Iterator[Finding]:
+    """Every check, in the order in which one thing rests on the other; each finding as soon as it is there.
+
+    `api_user` is whom the API runs as, None for the daemon's user; `thorough` reads an SQLite file from end to end;
+    `log_in` says that no daemon runs, where that cannot be told.
+    """
+    yield from _settings(settings)
+    yield clock.judge(datetime.now(UTC), clock.synchronised())
+    daemon = running.ask(settings)
+    yield from running.judge(daemon, settings, now=time.time())
+    yield from broker.examine(settings, daemon, log_in=log_in)
+    yield from database.examine(settings, daemon, api_user=api_user, thorough=thorough)
+
+
+def _settings(settings: Settings) -> Iterator[Finding]:
+    for sentence in settings.unknown:
+        yield warning("settings", sentence, "Correct its name, or take it away.")
+    if not settings.unknown:
+        yield ok("settings", "all of them can work")

@@ -1,0 +1,152 @@
+"""What a broker's answer to the daemon's CONNECT means. Pure; mqtt_probe gets the answer."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from emotion_daemon.doctor.finding import Finding, ok, problem, warning
+
+LOGIN = "broker login"
+SESSION = "broker session"
+LIMITS = "broker limits"
+
+FOREVER = 0xFFFFFFFF
+SMALLEST_PACKET_BYTES = 256 * 2**10
+
+_UNSUPPORTED_PROTOCOL, _INVALID_ID, _BAD_LOGIN, _NOT_AUTHORIZED, _BUSY = 0x84, 0x85, 0x86, 0x87, 0x89
+_UNAVAILABLE, _BANNED = 0x88, 0x8A
+_SESSION_TAKEN_OVER = 0x8E
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Answer:
+    """What came back on one connection.
+
+    `reason_code` is the CONNACK's, None where none came: then `error` says why, where that is known. `lost` says that
+    the broker ended an accepted connection before we did, with `lost_code` if it said why. A limit that the broker did
+    not name is as MQTT 5 has it then.
+    """
+
+    reason_code: int | None = None
+    reason: str = ""
+    error: str = ""
+    lost: bool = False
+    lost_code: int | None = None
+    session_present: bool = False
+    session_expiry: int = FOREVER
+    maximum_packet_size: int | None = None
+    maximum_qos: int = 2
+    retain_available: bool = True
+    receive_maximum: int = 65_535
+    server_keep_alive: int | None = None
+    retained: bytes | None = None
+
+    @property
+    def let_in(self) -> bool:
+        return self.reason_code is not None and self.reason_code < 0x80
+
+
+def judge(answer: Answer, *, client_id: str, username: str | None, keep_alive: int) -> Iterator[Finding]:
+    """Everything that is to be said of the daemon's own login."""
+    who = "without a login" if username is None else f"as {username}"
+    if not answer.let_in:
+        yield problem(LOGIN, f"{who}: {_what_came(answer)}", _advice(answer, username))
+        return
+    yield ok(LOGIN, f"let in {who}")
+    yield from _session(answer, client_id)
+    yield from _limits(answer, keep_alive)
+
+
+def _what_came(answer: Answer) -> str:
+    if answer.reason_code is not None:
+        return f"the broker refused it: {answer.reason}"
+    return answer.error or "the broker ended the connection and did not answer"
+
+
+def _advice(answer: Answer, username: str | None) -> str:
+    code = answer.reason_code
+    if code is None:
+        return (
+            "Does this port speak MQTT, and without TLS? With TLS, set EMOTION_MQTT_TLS_CA; MQTT over WebSockets is "
+            "another port. The broker's log has its side."
+        )
+    if code == _UNSUPPORTED_PROTOCOL:
+        return "The daemon needs MQTT 5: upgrade the broker (Mosquitto 1.6 or newer), or allow MQTT 5 there."
+    if code == _INVALID_ID:
+        return "The broker does not take this client id: see its rules for ids, and EMOTION_MQTT_CLIENT_ID."
+    if code in (_BAD_LOGIN, _NOT_AUTHORIZED):
+        if username is None:
+            return "This broker wants a login: set EMOTION_MQTT_USERNAME and EMOTION_MQTT_PASSWORD (or ..._FILE)."
+        return (
+            "Name or password is wrong, or the broker has not read its logins since they changed: compare "
+            "EMOTION_MQTT_USERNAME and EMOTION_MQTT_PASSWORD with its password file, then reload the broker."
+        )
+    if code == _BANNED:
+        return "The broker has banned this client: lift that there."
+    if code in (_UNAVAILABLE, _BUSY):
+        return "Try again in a minute; see the broker's log and its limit of connections."
+    return "See the broker's log."
+
+
+def _session(answer: Answer, client_id: str) -> Iterator[Finding]:
+    if answer.lost and answer.lost_code in (None, _SESSION_TAKEN_OVER):
+        told = "another client connected" if answer.lost_code is not None else "the broker ended our connection"
+        yield problem(
+            SESSION,
+            f"{told} within seconds: another client uses the daemon's client id {client_id!r}, or its login",
+            "Find it in the broker's log and stop it: a second daemon, or a program with the daemon's "
+            "login. Or give each "
+            "its own login and EMOTION_MQTT_CLIENT_ID.",
+        )
+    elif answer.lost:
+        yield problem(
+            SESSION, f"the broker ended our connection: code 0x{answer.lost_code:02X}", "See the broker's log."
+        )
+    elif answer.session_expiry != FOREVER:
+        yield warning(
+            SESSION,
+            f"the broker ends the daemon's session {answer.session_expiry} s after a connection",
+            "What waits for the daemon for longer is lost: let sessions last (Mosquitto: no "
+            "persistent_client_expiration).",
+        )
+    else:
+        yield ok(SESSION, "kept" if answer.session_present else "none yet: nothing waits for the daemon")
+
+
+def _limits(answer: Answer, keep_alive: int) -> Iterator[Finding]:
+    fine = True
+    size = answer.maximum_packet_size
+    if size is not None and size < SMALLEST_PACKET_BYTES:
+        fine = False
+        yield warning(
+            LIMITS,
+            f"the broker takes no packet above {size:,} bytes, and a batch of many people is larger",
+            f"Raise its Maximum Packet Size to {SMALLEST_PACKET_BYTES:,} at least (Mosquitto: max_packet_size).",
+        )
+    if answer.maximum_qos < 1:
+        fine = False
+        yield problem(
+            LIMITS,
+            "the broker has no QoS 1: it would forget batches that nobody has stored",
+            "Allow QoS 1 there (Mosquitto: max_qos).",
+        )
+    if not answer.retain_available:
+        fine = False
+        yield warning(
+            LIMITS,
+            "the broker keeps no retained messages: who subscribes later does not learn which device is online",
+            "Allow them there (Mosquitto: retain_available).",
+        )
+    if answer.server_keep_alive is not None and answer.server_keep_alive < keep_alive:
+        fine = False
+        yield warning(
+            LIMITS,
+            f"the broker wants to hear of the daemon every {answer.server_keep_alive} s, which a slow "
+            "commit may exceed",
+            f"Raise its keep alive to {keep_alive} s at least (Mosquitto: max_keepalive).",
+        )
+    if fine:
+        yield ok(
+            LIMITS,
+            f"packets up to {'any size' if size is None else f'{size:,} bytes'}, QoS {answer.maximum_qos}, "
+            f"Receive Maximum {answer.receive_maximum:,}",
+        )

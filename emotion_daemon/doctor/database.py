@@ -1,0 +1,229 @@
+"""What is in the database, as far as it can be read: schema, health, devices; and what only a server has."""
+
+import os
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+
+from sqlalchemy import Connection, Engine, inspect, text
+from sqlalchemy.exc import DBAPIError
+
+from emotion_daemon.doctor import clock, devices, sqlite_files
+from emotion_daemon.doctor.finding import Finding, ok, problem, warning
+from emotion_daemon.doctor.rights import User
+from emotion_daemon.doctor.running import Running
+from emotion_daemon.migrations import revisions
+from emotion_daemon.store import reason
+from shared.batch import Topics
+from shared.database import reader_engine, sqlite_path
+from shared.schema import metadata
+from shared.settings import Settings
+
+SUBJECT = "database"
+SCHEMA = "database schema"
+JOURNAL = "database journal"
+CONTENT = "database content"
+SERVER = "database server"
+RIGHTS = "database rights"
+OLDEST_SERVER = 14
+
+_MOUNTINFO = Path("/proc/self/mountinfo")
+
+
+def examine(settings: Settings, running: Running, *, api_user: User | None, thorough: bool) -> Iterator[Finding]:
+    """All of it; nothing is written, and no file is made."""
+    path = sqlite_path(settings.database_url)
+    if path is None:
+        yield from _server(settings)
+        return
+    try:
+        is_there = path.exists()
+        if is_there:
+            yield from sqlite_files.examine(path, _mountinfo(), api_user=api_user)
+    except OSError as error:
+        yield problem(SUBJECT, f"{error.filename}: {error.strerror}", "Run doctor as the database's owner, or as root.")
+        return
+    if not is_there:
+        yield _not_there(path, running)
+        return
+    yield from _file(path, settings, running, thorough=thorough)
+
+
+def _not_there(path: Path, running: Running) -> Finding:
+    if running.here:
+        return problem(
+            SUBJECT,
+            f"a daemon runs, but there is no {path}",
+            "If EMOTION_DATABASE_URL is the daemon's, the file was deleted: the daemon ends at its next "
+            "batch; start it again.",
+        )
+    return warning(SUBJECT, f"there is no {path} yet", "The daemon makes it when it starts: start it.")
+
+
+def _mountinfo() -> str:
+    try:
+        return _MOUNTINFO.read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return ""
+
+
+def _file(path: Path, settings: Settings, running: Running, *, thorough: bool) -> Iterator[Finding]:
+    real = os.path.realpath(path)
+    wal, shm = Path(f"{real}-wal"), Path(f"{real}-shm")
+    with_companions = wal.exists() and shm.exists()
+    holds_more = wal.exists() and wal.stat().st_size > 0
+    if not with_companions and holds_more and os.geteuid() not in (0, os.stat(real).st_uid):
+        yield warning(
+            SUBJECT,
+            f"not opened: {shm} is not there, and this user would make one that the daemon may not write",
+            "Run doctor as the database's owner.",
+        )
+        return
+    # Nobody has it open, and all is in the file itself: it can be read without making -wal and -shm.
+    immutable = not with_companions and not holds_more
+    with _reading(reader_engine(settings.database_url, immutable=immutable)) as engine:
+        subject = SUBJECT
+        try:
+            with engine.connect() as connection:
+                connection.exec_driver_sql("SELECT count(*) FROM sqlite_master").scalar_one()
+                yield ok(SUBJECT, f"{path} can be read")
+                subject = CONTENT
+                if not immutable:
+                    yield _journal(connection)
+                if thorough:
+                    yield _content(connection)
+                yield from _rows(connection, settings, database_ahead=None)
+        except DBAPIError as error:
+            yield problem(
+                subject,
+                f"{path} cannot be read: {reason(error)}",
+                "If it is no rights that are missing (see above): stop the daemon, move the file, -wal and "
+                "-shm away, put a "
+                "copy or nothing in their place.",
+            )
+
+
+def _journal(connection: Connection) -> Finding:
+    mode = str(connection.exec_driver_sql("PRAGMA journal_mode").scalar_one())
+    if mode != "wal":
+        return warning(
+            JOURNAL,
+            f"it is {mode} and not wal: somebody has switched it, and readers and the daemon lock one another out",
+            "Start the daemon again: it switches back.",
+        )
+    return ok(JOURNAL, mode)
+
+
+def _content(connection: Connection) -> Finding:
+    found = str(connection.exec_driver_sql("PRAGMA quick_check(1)").scalar_one())
+    if found != "ok":
+        return problem(
+            CONTENT,
+            f"it is damaged: {found}",
+            "Stop the daemon, move the file, -wal and -shm away, put a copy or nothing in their place, start again.",
+        )
+    return ok(CONTENT, "looked through, and whole")
+
+
+def _server(settings: Settings) -> Iterator[Finding]:
+    with _reading(reader_engine(settings.database_url)) as engine:
+        try:
+            with engine.connect() as connection:
+                yield from _judge_server(connection)
+                yield from _rows(connection, settings, database_ahead=_ahead(connection))
+        except DBAPIError as error:
+            yield problem(
+                SERVER,
+                f"cannot be used: {reason(error)}",
+                "Does the server run, and are host, name, user and password in EMOTION_DATABASE_URL right?",
+            )
+
+
+def _judge_server(connection: Connection) -> Iterator[Finding]:
+    version = int(connection.scalar(text("SELECT current_setting('server_version_num')")) or 0) // 10_000
+    if version < OLDEST_SERVER:
+        yield warning(SERVER, f"PostgreSQL {version}", f"Upgrade it: {OLDEST_SERVER} is the oldest that is kept up.")
+    else:
+        yield ok(SERVER, f"PostgreSQL {version} answers")
+    if connection.scalar(text("SELECT pg_is_in_recovery()")):
+        yield problem(
+            RIGHTS,
+            "it is a standby, which cannot be written",
+            "EMOTION_DATABASE_URL has to lead to the primary; or promote this one.",
+        )
+
+
+def judge_privileges(connection: Connection) -> Finding:
+    """Whether this login may do on PostgreSQL what the daemon does. Raises DBAPIError."""
+    there = set(inspect(connection).get_table_names())
+    # A list of privileges asks whether one of them is held.
+    query = text(
+        "SELECT has_table_privilege(:t, 'SELECT') AND has_table_privilege(:t, 'INSERT') "
+        "AND has_table_privilege(:t, 'UPDATE') AND has_table_privilege(:t, 'DELETE')"
+    )
+    missing = [name for name in sorted(metadata.tables) if name in there and not connection.scalar(query, {"t": name})]
+    if missing:
+        return problem(
+            RIGHTS,
+            f"this login may not read and write: {', '.join(missing)}",
+            "Let the daemon use the login that made the tables, or GRANT SELECT, INSERT, UPDATE, DELETE on them.",
+        )
+    if not there and not connection.scalar(text("SELECT has_schema_privilege(current_schema(), 'CREATE')")):
+        return problem(
+            RIGHTS,
+            "this login may make no tables here",
+            "As the database's owner: GRANT CREATE ON SCHEMA public TO the daemon's login.",
+        )
+    return ok(RIGHTS, "this login may write")
+
+
+def _ahead(connection: Connection) -> float:
+    before = time.time()
+    theirs = connection.scalar(text("SELECT extract(epoch FROM clock_timestamp())"))
+    return float(theirs or 0) - (before + time.time()) / 2
+
+
+def _rows(connection: Connection, settings: Settings, *, database_ahead: float | None) -> Iterator[Finding]:
+    schema = judge_schema(connection)
+    yield schema
+    if connection.dialect.name == "postgresql":
+        yield judge_privileges(connection)
+    now = datetime.now(UTC)
+    if schema.level != "ok":
+        yield from clock.judge_against_the_database(now, newest_arrival=None, database_ahead=database_ahead)
+        return
+    heard = devices.read(connection, now=now)
+    yield from clock.judge_against_the_database(now, newest_arrival=heard.newest, database_ahead=database_ahead)
+    topics = Topics(settings.mqtt_topic_prefix)
+    yield from devices.judge(heard, now=now, silent_after=settings.silent_after, topics=topics)
+
+
+def judge_schema(connection: Connection) -> Finding:
+    """Which step of the migrations the database has. Raises DBAPIError."""
+    known = revisions()
+    found = None
+    if inspect(connection).has_table("alembic_version"):
+        found = connection.scalar(text("SELECT version_num FROM alembic_version"))
+    if found == known[-1]:
+        return ok(SCHEMA, f"{found}, the newest")
+    if found is None:
+        return warning(SCHEMA, "there are no tables yet", "The daemon makes them when it starts: start it.")
+    if found in known:
+        return warning(
+            SCHEMA, f"{found}, and this program has {known[-1]}", "The daemon upgrades it when it starts again."
+        )
+    return problem(
+        SCHEMA,
+        f"{found} is from a newer version of this program, which knows {known[-1]}",
+        "Start the newer version, or put back a copy from before the upgrade.",
+    )
+
+
+@contextmanager
+def _reading(engine: Engine) -> Iterator[Engine]:
+    try:
+        yield engine
+    finally:
+        engine.dispose()

@@ -1,0 +1,47 @@
+"""On which file system a file lies, from the text of /proc/self/mountinfo. Pure."""
+
+import re
+from typing import NamedTuple
+
+_NETWORK = frozenset(
+    ("nfs", "nfs4", "cifs", "smb3", "smbfs", "9p", "afs", "ceph", "glusterfs", "lustre", "ocfs2", "gfs2", "beegfs")
+)
+_NETWORK_IN_USERSPACE = frozenset(
+    ("fuse.sshfs", "fuse.glusterfs", "fuse.ceph", "fuse.ceph-fuse", "fuse.s3fs", "fuse.rclone", "fuse.juicefs")
+)
+
+
+class Mount(NamedTuple):
+    """A mount: where, and the kernel's name of the file system."""
+
+    point: str
+    kind: str
+
+    @property
+    def is_network(self) -> bool:
+        """Whether other machines may write there: they do not share the memory that SQLite's -shm file is."""
+        return self.kind in _NETWORK or self.kind in _NETWORK_IN_USERSPACE
+
+
+def mount_of(path: str, mountinfo: str) -> Mount | None:
+    """The mount that holds the absolute `path`, in which there is no symbolic link; None where the text has none."""
+    found = None
+    for mount in map(_mount, mountinfo.splitlines()):
+        if mount is None or not _holds(mount.point, path):
+            continue
+        if found is None or len(mount.point) >= len(found.point):  # of two on one point, the later covers the earlier
+            found = mount
+    return found
+
+
+def _holds(point: str, path: str) -> bool:
+    return point == "/" or path == point or path.startswith(point + "/")
+
+
+def _mount(line: str) -> Mount | None:
+    """Fields as in proc(5): the fifth is the mount point, the first behind the lone hyphen the type."""
+    before, hyphen, behind = line.partition(" - ")
+    fields, types = before.split(" "), behind.split(" ")
+    if not hyphen or len(fields) < 5:
+        return None
+    return Mount(re.sub(r"\\([0-7]{3})", lambda octal: chr(int(octal[1], 8)), fields[4]), types[0])

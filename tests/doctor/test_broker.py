@@ -1,0 +1,260 @@
+"""What is wrong between daemon and broker, really done to a broker."""
+
+import ssl
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from paho.mqtt import client as mqtt
+from paho.mqtt.enums import CallbackAPIVersion
+
+from emotion_admin.logins import DAEMON, Logins
+from emotion_daemon.doctor import broker as broker_checks
+from emotion_daemon.doctor.broker import ADDRESS, ANONYMOUS, TLS, judge_anonymous, judge_certificate
+from emotion_daemon.doctor.connack import LIMITS, LOGIN, SESSION, Answer, judge
+from emotion_daemon.doctor.finding import Finding
+from tests.brokers import HANG_UP, Broker, ScriptedBroker, shipped_rules
+from tests.certificates import make_certificate
+from tests.doctor.looking import answering, look
+from tests.faults.intruders import Intruder
+from tests.waiting import free_port, wait_until
+
+StartBroker = Callable[[str], Broker]
+DAY = 86_400
+
+
+@pytest.fixture
+def closed(tmp_path: Path) -> Iterator[tuple[Broker, dict[str, str]]]:
+    """A broker as shipped, and the daemon's login."""
+    password = Logins(tmp_path / "passwords").renew(DAEMON)
+    broker = Broker(tmp_path, shipped_rules(tmp_path))
+    broker.start()
+    yield broker, {"EMOTION_MQTT_USERNAME": DAEMON, "EMOTION_MQTT_PASSWORD": password}
+    broker.kill()
+
+
+@contextmanager
+def rival(broker: Broker, client_id: str) -> Iterator[None]:
+    """A program that comes back a second after it was pushed out."""
+    connected = threading.Event()
+    client = mqtt.Client(CallbackAPIVersion.VERSION2, client_id, protocol=mqtt.MQTTv5)
+    client.on_connect = lambda *_: connected.set()
+    client.reconnect_delay_set(1, 1)
+    client.connect(broker.host, broker.port)
+    client.loop_start()
+    wait_until(connected.is_set, what="the rival is connected")
+    try:
+        yield
+    finally:
+        client.disconnect()
+        client.loop_stop()
+
+
+class TestAddress:
+    def test_a_name_that_nobody_knows(self, sqlite_url: str) -> None:
+        found = look(None, sqlite_url, {"EMOTION_MQTT_HOST": "broker.invalid"})[ADDRESS]
+
+        assert found.level == "problem"
+        assert "no address for the name broker.invalid" in found.found
+
+    def test_a_port_where_nothing_listens(self, sqlite_url: str) -> None:
+        assert look(None, sqlite_url)[ADDRESS].found == "nothing listens at 127.0.0.1:1"
+
+
+class TestLogin:
+    def test_the_right_password(self, closed: tuple[Broker, dict[str, str]], sqlite_url: str) -> None:
+        found = look(closed[0], sqlite_url, closed[1])
+
+        assert [found.level(subject) for subject in (ANONYMOUS, LOGIN, SESSION, LIMITS)] == ["ok"] * 4
+        assert "packets up to 1,048,576 bytes" in found[LIMITS].found
+
+    def test_a_wrong_password(self, closed: tuple[Broker, dict[str, str]], sqlite_url: str) -> None:
+        found = look(closed[0], sqlite_url, closed[1] | {"EMOTION_MQTT_PASSWORD": "wrong"})[LOGIN]
+
+        assert found.level == "problem"
+        assert found.found == "as emotion-daemon: the broker refused it: Not authorized"
+        assert "EMOTION_MQTT_PASSWORD" in found.advice
+
+    def test_no_login_where_one_is_wanted(self, closed: tuple[Broker, dict[str, str]], sqlite_url: str) -> None:
+        found = look(closed[0], sqlite_url)[LOGIN]
+
+        assert found.level == "problem"
+        assert "This broker wants a login" in found.advice
+
+    def test_a_broker_without_mqtt_5(self, sqlite_url: str) -> None:
+        with ScriptedBroker(b"\x20\x02\x00\x01") as broker:
+            found = look(broker, sqlite_url)[LOGIN]  # type: ignore[arg-type]
+
+        assert found.level == "problem"
+        assert "needs MQTT 5" in found.advice
+
+    def test_a_port_that_speaks_something_else(self, sqlite_url: str) -> None:
+        with ScriptedBroker(HANG_UP) as broker:
+            found = look(broker, sqlite_url)[LOGIN]  # type: ignore[arg-type]
+
+        assert found.level == "problem"
+        assert "EMOTION_MQTT_TLS_CA" in found.advice
+
+    @pytest.mark.parametrize(
+        ("code", "advice"),
+        [(0x85, "client id"), (0x86, "password"), (0x8A, "banned"), (0x89, "a minute"), (0x80, "log")],
+    )
+    def test_each_refusal_has_its_advice(self, code: int, advice: str) -> None:
+        (found,) = judge(Answer(reason_code=code), client_id="x", username="x", keep_alive=10)
+
+        assert found.level == "problem"
+        assert advice in found.advice
+
+    def test_a_daemon_that_runs_is_asked_instead(self, broker: Broker, sqlite_url: str) -> None:
+        metrics = "emotion_broker_connected 1\nemotion_broker_reconnects_total 7\n"
+        with answering(200, "ok", metrics) as address:
+            found = look(broker, sqlite_url, {"EMOTION_METRICS_ADDRESS": address})[LOGIN]
+
+        assert found.level == "ok"
+        assert "asked the running daemon instead: it is subscribed; reconnects since its start: 7" in found.found
+        assert "as emotion-daemon" not in broker.log()
+
+    def test_a_daemon_that_runs_and_is_not_connected(self, broker: Broker, sqlite_url: str) -> None:
+        with answering(503, "lost the broker", "emotion_broker_connected 0\n") as address:
+            found = look(broker, sqlite_url, {"EMOTION_METRICS_ADDRESS": address})
+
+        assert found.level(LOGIN) == "problem"
+
+    def test_somebody_who_is_online_as_the_daemon_is_not_pushed_out(self, broker: Broker, sqlite_url: str) -> None:
+        with Intruder(broker, client_id="emotion-daemon") as elsewhere:
+            elsewhere.publish("emotions/emotion-daemon/status", b"online", retain=True)
+            found = look(broker, sqlite_url)[LOGIN]
+
+            assert found.level == "warning"
+            assert "one is online at this broker as 'emotion-daemon'" in found.found
+            assert not elsewhere.ended
+            assert look(broker, sqlite_url, log_in=True)[LOGIN].level == "ok"
+            wait_until(lambda: elsewhere.ended, what="told to log in, doctor does")
+
+
+class TestSession:
+    def test_another_client_with_the_daemons_id(
+        self, broker: Broker, sqlite_url: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(broker_checks, "CLASH_SECONDS", 4.0)
+        with rival(broker, "emotion-daemon"):
+            found = look(broker, sqlite_url)[SESSION]
+
+        assert found.level == "problem"
+        assert "another client uses the daemon's client id 'emotion-daemon'" in found.found
+
+    def test_a_broker_that_ends_sessions(self) -> None:
+        found = {one.subject: one for one in judged(session_expiry=3600)}
+
+        assert found[SESSION].level == "warning"
+        assert "3600 s" in found[SESSION].found
+
+    def test_another_end_of_the_connection_is_named(self) -> None:
+        found = {one.subject: one for one in judged(lost=True, lost_code=0x8B)}
+
+        assert found[SESSION].found == "the broker ended our connection: code 0x8B"
+
+
+def judged(**answer: object) -> list[Finding]:
+    return list(judge(Answer(reason_code=0, **answer), client_id="x", username=None, keep_alive=10))  # type: ignore[arg-type]
+
+
+class TestLimits:
+    def test_a_small_maximum_packet_size(self, start_broker: StartBroker, sqlite_url: str) -> None:
+        found = look(start_broker("max_packet_size 20000"), sqlite_url)[LIMITS]
+
+        assert found.level == "warning"
+        assert "no packet above 20,000 bytes" in found.found
+
+    def test_no_qos_1(self, start_broker: StartBroker, sqlite_url: str) -> None:
+        assert look(start_broker("max_qos 0"), sqlite_url).level(LIMITS) == "problem"
+
+    def test_no_retained_messages(self, start_broker: StartBroker, sqlite_url: str) -> None:
+        assert look(start_broker("retain_available false"), sqlite_url).level(LIMITS) == "warning"
+
+    def test_a_short_keep_alive(self) -> None:
+        (found,) = [one for one in judged(server_keep_alive=5) if one.subject == LIMITS]
+
+        assert found.level == "warning"
+
+
+class TestAnonymous:
+    def test_an_open_broker_on_this_machine_is_ok(
+        self, start_broker: StartBroker, sqlite_url: str, tmp_path: Path
+    ) -> None:
+        passwords = tmp_path / "passwords"
+        login = {"EMOTION_MQTT_USERNAME": DAEMON, "EMOTION_MQTT_PASSWORD": Logins(passwords).renew(DAEMON)}
+        found = look(start_broker(f"password_file {passwords}"), sqlite_url, login)[ANONYMOUS]
+
+        assert found.level == "ok"
+        assert "on this machine" in found.found
+
+    def test_an_open_broker_elsewhere_is_a_warning(
+        self, broker: Broker, sqlite_url: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Tests stay on loopback: this one is taken for another address."""
+        monkeypatch.setattr(broker_checks, "_is_loopback", lambda address: False)
+        found = look(broker, sqlite_url)[ANONYMOUS]
+
+        assert found.level == "warning"
+        assert "allow_anonymous false" in found.advice
+
+    def test_a_closed_one_is_ok_anywhere(self) -> None:
+        assert judge_anonymous(let_in=False, is_local=False).level == "ok"
+
+
+class TestTls:
+    @pytest.fixture
+    def secured(self, start_broker: StartBroker, tmp_path: Path) -> Callable[[str], dict[str, str]]:
+        def start(host: str) -> dict[str, str]:
+            made = make_certificate(tmp_path, host)
+            port = free_port()
+            start_broker(f"listener {port} 127.0.0.1\ncertfile {made.certificate}\nkeyfile {made.key}\n")
+            return {
+                "EMOTION_MQTT_HOST": "localhost",
+                "EMOTION_MQTT_PORT": str(port),
+                "EMOTION_MQTT_TLS_CA": str(made.ca),
+            }
+
+        return start
+
+    def test_a_certificate_that_ends_soon(self, secured: Callable[[str], dict[str, str]], sqlite_url: str) -> None:
+        found = look(None, sqlite_url, secured("localhost"))
+
+        assert found.level(TLS) == "warning"
+        assert "ends in 1 days" in found[TLS].found
+        assert found.level(LOGIN) == "ok"
+
+    def test_a_certificate_for_another_name(self, secured: Callable[[str], dict[str, str]], sqlite_url: str) -> None:
+        found = look(None, sqlite_url, secured("other.example.com"))
+
+        assert found.level(TLS) == "problem"
+        assert "ostname mismatch" in found[TLS].found
+        assert "EMOTION_MQTT_HOST" in found[TLS].advice
+        assert LOGIN not in found
+
+    def test_a_certificate_of_somebody_else(
+        self, secured: Callable[[str], dict[str, str]], sqlite_url: str, tmp_path: Path
+    ) -> None:
+        other = tmp_path / "other"
+        other.mkdir()
+        settings = secured("localhost") | {"EMOTION_MQTT_TLS_CA": str(make_certificate(other).ca)}
+        found = look(None, sqlite_url, settings)[TLS]
+
+        assert found.level == "problem"
+        assert "the CA that signed it" in found.advice
+
+    def test_a_port_without_tls(self, broker: Broker, sqlite_url: str, tmp_path: Path) -> None:
+        found = look(broker, sqlite_url, {"EMOTION_MQTT_TLS_CA": str(make_certificate(tmp_path).ca)})[TLS]
+
+        assert found.level == "problem"
+        assert "8883" in found.advice
+
+    def test_a_certificate_that_lasts_is_ok(self) -> None:
+        ends = "Jan  1 00:00:00 2027 GMT"
+        now = ssl.cert_time_to_seconds(ends) - 31 * DAY
+
+        assert judge_certificate(ends, now=now).level == "ok"
+        assert judge_certificate(ends, now=now + 2 * DAY).level == "warning"

@@ -1,0 +1,127 @@
+"""A clock that is wrong, devices that are silent, messages that are rejected."""
+
+import json
+import subprocess
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+from sqlalchemy import Engine, insert
+
+from emotion_daemon.doctor import clock, devices
+from emotion_daemon.doctor.devices import Heard
+from emotion_daemon.doctor.finding import Finding
+from emotion_daemon.store import Rejected, Store
+from shared.batch import Topics
+from shared.schema import device_state
+from tests.databases import migrated
+from tests.doctor.looking import look
+from tests.faults.clocks import Clock
+from tests.processes import DAEMON, ROOT, without_settings
+
+NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
+STORED = "clock, stored times"
+
+
+def heard(engine: Engine, device_id: str, at: datetime) -> None:
+    with engine.begin() as connection:
+        connection.execute(insert(device_state).values(device_id=device_id, received_at=at, people=1, clock_skew=0))
+
+
+class TestClock:
+    def test_a_clock_without_a_battery(self, sqlite_url: str, tmp_path: Path) -> None:
+        faketime = Clock(tmp_path)
+        faketime.set(datetime(2019, 1, 1, tzinfo=UTC) - datetime.now(UTC))
+        result = subprocess.run(
+            [*DAEMON, "doctor", "--json"],
+            cwd=ROOT,
+            env=without_settings()
+            | faketime.settings
+            | {"EMOTION_DATABASE_URL": sqlite_url, "EMOTION_MQTT_HOST": "127.0.0.1", "EMOTION_MQTT_PORT": "1"},
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=60,
+        )
+        (found,) = [one for one in json.loads(result.stdout)["findings"] if one["subject"] == clock.SUBJECT]
+
+        assert result.returncode == 1
+        assert found["level"] == "problem"
+        assert "2019-01-01" in found["found"]
+
+    def test_a_clock_that_was_set_back(self, database_url: str) -> None:
+        with migrated(database_url) as engine:
+            heard(engine, "jetson_1", datetime.now(UTC) + timedelta(hours=1))
+
+            assert look(None, database_url)[STORED].level == "warning"
+
+    def test_a_batch_of_just_now_is_ok(self, sqlite_url: str) -> None:
+        with migrated(sqlite_url) as engine:
+            heard(engine, "jetson_1", datetime.now(UTC) + timedelta(seconds=30))
+
+            assert look(None, sqlite_url)[STORED].level == "ok"
+
+    @pytest.mark.parametrize(
+        ("state", "status", "is_synchronised"), [(0, 0x2001, "yes"), (5, 0x40, "no"), (0, 0x40, "no")]
+    )
+    def test_the_kernel_says_whether_it_is_synchronised(self, state: int, status: int, is_synchronised: str) -> None:
+        assert clock.read_state(state, status) == is_synchronised
+
+    def test_where_the_kernel_may_not_be_asked_nobody_can_tell(self) -> None:
+        assert clock.read_state(-1, 0) == "cannot tell"
+        assert clock.judge(NOW, "cannot tell").level == "ok"
+
+    def test_a_clock_that_nothing_sets_is_a_warning(self) -> None:
+        assert clock.judge(NOW, "no").level == "warning"
+        assert clock.judge(NOW, "yes").level == "ok"
+
+    @pytest.mark.parametrize(("ahead", "level"), [(4.9, "ok"), (-5.1, "warning"), (3600, "warning")])
+    def test_a_server_whose_clock_is_another(self, ahead: float, level: str) -> None:
+        (found,) = clock.judge_against_the_database(NOW, newest_arrival=None, database_ahead=ahead)
+
+        assert found.level == level
+
+
+class TestDevices:
+    def test_rejected_messages_are_counted_by_device(self, database_url: str) -> None:
+        now = datetime.now(UTC)
+        with migrated(database_url) as engine:
+            with Store(engine).transaction() as transaction:
+                transaction.reject(
+                    [
+                        Rejected("emotions/jetson_1/batch", "a reason", b"{", now),
+                        Rejected("emotions/jetson_1/status", "a reason", b"fine", now),
+                        Rejected("emotions/no device\x1b[2J/batch", "a reason", b"{", now),
+                        Rejected("emotions/jetson_2/batch", "a reason", b"{", now - timedelta(hours=2)),
+                    ]
+                )
+            found = look(None, database_url)[devices.REJECTED]
+
+        assert found.level == "warning"
+        assert found.found.endswith("in the last hour: jetson_1 2, no valid device id 1")
+
+    def test_silent_devices_are_named(self, database_url: str) -> None:
+        now = datetime.now(UTC)
+        with migrated(database_url) as engine:
+            heard(engine, "jetson_1", now)
+            heard(engine, "jetson_2", now - timedelta(minutes=5))
+            heard(engine, "jetson_3", now - timedelta(days=8))
+            found = look(None, database_url)[devices.SILENT]
+            patient = look(None, database_url, {"EMOTION_SILENT_AFTER": "600"})[devices.SILENT]
+
+        assert found.level == "warning"
+        assert found.found == "1 of 3 for more than 30 s: jetson_2; silent for more than 7 days: 1"
+        assert patient.level == "ok"
+
+    def test_only_ten_are_named(self) -> None:
+        many = {f"jetson_{number:02}": NOW - timedelta(hours=1) for number in range(12)}
+        silent, _ = judged(Heard(many, {}))
+
+        assert silent.found.endswith("jetson_08, jetson_09 and 2 more")
+
+    def test_nobody_yet_is_ok(self) -> None:
+        assert [found.level for found in judged(Heard({}, {}))] == ["ok", "ok"]
+
+
+def judged(what: Heard) -> list[Finding]:
+    return list(devices.judge(what, now=NOW, silent_after=30, topics=Topics("emotions")))

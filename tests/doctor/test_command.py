@@ -1,0 +1,169 @@
+"""`python -m emotion_daemon doctor` as an operator runs it, with a daemon at work and without."""
+
+import json
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from emotion_admin.logins import DAEMON, Logins
+from emotion_daemon.__main__ import main
+from emotion_daemon.doctor import connack, finding
+from shared.batch import Topics
+from tests.brokers import Broker, shipped_rules
+from tests.databases import migrated
+from tests.doctor.looking import look
+from tests.faults.intruders import Intruder
+from tests.processes import DAEMON as COMMAND
+from tests.processes import ROOT, Daemon, environment
+from tests.waiting import wait_until
+
+SUBSCRIBED = "subscribed to emotions/+/batch"
+TOPICS = Topics("emotions")
+
+
+def run(broker: Broker, url: str, *arguments: str, **settings: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [*COMMAND, "doctor", *arguments],
+        cwd=ROOT,
+        env=environment(broker, url) | settings,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+
+
+def test_beside_a_daemon_all_is_ok_and_the_daemon_is_not_disturbed(tmp_path: Path, sqlite_url: str) -> None:
+    """With the shipped rules a login is its own client id: a second one would end the daemon."""
+    password = Logins(tmp_path / "passwords").renew(DAEMON)
+    broker = Broker(tmp_path, shipped_rules(tmp_path))
+    broker.start()
+    login = {"EMOTION_MQTT_USERNAME": DAEMON, "EMOTION_MQTT_PASSWORD": password}
+    try:
+        with Daemon(broker, sqlite_url, tmp_path / "log", **login) as daemon:
+            daemon.wait_for_log(SUBSCRIBED)
+            findings = look(broker, sqlite_url, login)
+
+            assert findings.amiss == []
+            assert "not tried" in findings[connack.LOGIN].found
+            assert findings["broker anonymous"].found == "the broker lets nobody in without a login"
+            assert daemon.stop() == 0
+            log = daemon.log()
+    finally:
+        broker.kill()
+    assert log.count(SUBSCRIBED) == 1
+    assert "WARNING" not in log
+    assert "ERROR" not in log
+
+
+def test_without_a_daemon_only_that_is_a_warning(broker: Broker, sqlite_url: str) -> None:
+    with migrated(sqlite_url):
+        pass
+    result = run(broker, sqlite_url, "--json")
+    findings = json.loads(result.stdout)["findings"]
+    amiss = [found for found in findings if found["level"] != "ok"]
+
+    assert result.stderr == ""
+    assert {found["subject"] for found in amiss} - {"clock", "database disk", "database file system"} == {"daemon"}
+    assert all(found["advice"] for found in amiss)
+    assert {"broker login", "broker session", "database schema"} <= {found["subject"] for found in findings}
+
+
+def test_a_problem_is_a_line_with_advice_below_it_and_exit_code_1(
+    sqlite_url: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("EMOTION_DATABASE_URL", sqlite_url)
+    monkeypatch.setenv("EMOTION_MQTT_PORT", "1")
+
+    assert main(["doctor"]) == 1
+    lines = capsys.readouterr().out.splitlines()
+    at = next(number for number, line in enumerate(lines) if line.startswith("problem  broker address"))
+    assert lines[at].endswith("nothing listens at localhost:1")
+    assert lines[at + 1].strip().startswith("-> Start the broker")
+    assert lines[-1].startswith("problems: 1, warnings: ")
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "sentence"),
+    [
+        ("EMOTION_MQTT_PORT", "0", "EMOTION_MQTT_PORT is '0', but"),
+        ("EMOTION_DATABASE_URL", "sqlite:////no/such/folder/emotion.db", "there is no such folder: create it"),
+    ],
+)
+def test_a_setting_that_cannot_work_is_its_sentence_and_exit_code_2(
+    name: str, value: str, sentence: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv(name, value)
+
+    assert main(["doctor"]) == 2
+    assert sentence in capsys.readouterr().err
+
+
+def test_an_unknown_user_is_exit_code_2(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as caught:
+        main(["doctor", "--api-user", "no such user"])
+
+    assert caught.value.code == 2
+    assert "there is no user 'no such user' here" in capsys.readouterr().err
+
+
+def test_an_unknown_variable_is_a_warning(sqlite_url: str) -> None:
+    found = look(None, sqlite_url, {"EMOTION_MQTT_HOTS": "x"})["settings"]
+
+    assert found.level == "warning"
+    assert "did you mean EMOTION_MQTT_HOST?" in found.found
+
+
+def test_what_a_broker_says_cannot_write_to_the_terminal() -> None:
+    assert finding.as_text(finding.ok("x", "a\x1b[2Jb")).endswith("a?[2Jb")
+
+
+def test_looking_makes_no_file_beside_a_database_that_nobody_has_open(
+    broker: Broker, sqlite_url: str, tmp_path: Path
+) -> None:
+    with migrated(sqlite_url):
+        pass
+    before = sorted(path.name for path in tmp_path.iterdir())
+
+    assert look(broker, sqlite_url, thorough=True)["database content"].level == "ok"
+    assert sorted(path.name for path in tmp_path.iterdir()) == before
+
+
+def test_a_session_that_waits_keeps_its_messages_and_the_presence_stays(
+    broker: Broker, sqlite_url: str, tmp_path: Path
+) -> None:
+    with Daemon(broker, sqlite_url, tmp_path / "log") as daemon:
+        daemon.wait_for_log(SUBSCRIBED)
+        assert daemon.stop() == 0
+        with Intruder(broker, client_id="jetson_1") as device:
+            for number in range(3):
+                device.publish(TOPICS.batch("jetson_1"), b"no batch %d" % number)
+        session = look(broker, sqlite_url)[connack.SESSION]
+        with Intruder(broker) as onlooker:
+            onlooker.subscribe(TOPICS.status("emotion-daemon"))
+            wait_until(lambda: onlooker.seen, what="the daemon's presence")
+            seen = list(onlooker.seen)
+        daemon.start()
+        daemon.wait_for_log("the broker kept our session")
+
+        wait_until(lambda: _rejected(sqlite_url) == 3, what="all that waited is on record")
+        assert session == finding.ok(connack.SESSION, "kept")
+        assert seen == [(TOPICS.status("emotion-daemon"), b"offline")]
+
+
+def _rejected(url: str) -> int:
+    found = look(None, url)["devices rejected"].found
+    return int(found.rpartition(" ")[2]) if found.startswith("messages") else 0
+
+
+def test_a_session_that_doctor_had_to_make_is_gone_with_it(
+    start_broker: Callable[[str], Broker], sqlite_url: str, tmp_path: Path
+) -> None:
+    broker = start_broker("")
+    session = look(broker, sqlite_url)[connack.SESSION]
+
+    assert session.found == "none yet: nothing waits for the daemon"
+    with Daemon(broker, sqlite_url, tmp_path / "log") as daemon:
+        daemon.wait_for_log("the broker had no session of ours")
