@@ -180,7 +180,7 @@ def test_schema_and_decode_agree_about_edited_batches(request: pytest.FixtureReq
     accepted = refused = 0
 
     @seed(request.config.getoption("--seed"))
-    @settings(max_examples=500, database=None, deadline=None, suppress_health_check=list(HealthCheck), print_blob=False)
+    @settings(max_examples=300, database=None, deadline=None, suppress_health_check=list(HealthCheck), print_blob=False)
     @given(cut_up() | restructured())
     def run(payload: bytes) -> None:
         nonlocal accepted, refused
@@ -220,7 +220,7 @@ PEOPLE = st.dictionaries(
 )
 
 
-@settings(max_examples=200, database=None, deadline=None)
+@settings(max_examples=100, database=None, deadline=None)
 @given(st.from_regex(DEVICE_ID, fullmatch=True), stamps, PEOPLE, st.booleans())
 def test_a_batch_by_the_rules_is_accepted_by_both(
     device_id: str, timestamp: str, people: dict[str | int, dict[str, float]], more: bool
@@ -247,7 +247,7 @@ def test_schema_and_decode_agree_about_the_form_of_a_time(text: str) -> None:
     assert TIMESTAMP.is_valid(text) == is_time(text)
 
 
-@settings(max_examples=500, database=None, deadline=None)
+@settings(max_examples=150, database=None, deadline=None)
 @given(
     st.from_regex(SCHEMA["properties"]["timestamp"]["pattern"], fullmatch=True, alphabet=st.characters(codec="ascii"))
 )
