@@ -19,6 +19,7 @@ errors     every error as RFC 9457 problem details
 access     who may read at all: bearer tokens
 headers    who may read the answers from a browser, and what a browser may do with them
 docs       the OpenAPI document, Swagger UI and ReDoc, without the internet
+contract   what devices publish: AsyncAPI and JSON Schema
 dashboard  the live page, for whoever has no front end
 files      what these pages are made of, as answers
 """
@@ -30,7 +31,7 @@ from typing import Any
 
 from flask import Flask
 
-from emotion_api import access, dashboard, docs, errors, headers, views
+from emotion_api import access, contract, dashboard, docs, errors, headers, views
 from emotion_api.reader import DevicesReader, HistoryReader, SummaryReader, utc_now
 from emotion_api.source import Source
 from shared.batch import Topics
@@ -58,6 +59,7 @@ def create_app(settings: Settings | None = None, *, now: Callable[[], datetime] 
     app.ensure_sync = _as_it_is  # type: ignore[method-assign]
     views.register(app, readers, specification)
     app.register_blueprint(docs.blueprint(specification, with_tokens=bool(settings.api_tokens)))
+    app.register_blueprint(contract.blueprint(topics, settings.mqtt_port, tls=settings.mqtt_tls_ca is not None))
     app.register_blueprint(dashboard.blueprint(topics, settings.mqtt_port))
     access.register(app, settings.api_tokens)
     errors.register(app, topics)

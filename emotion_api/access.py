@@ -10,13 +10,14 @@ from emotion_api.errors import problem
 OPEN_VIEWS = frozenset(
     (
         *("health", "ready"),
-        *("docs.openapi_json", "docs.swagger", "docs.redoc", "docs.asset"),
+        *("docs.openapi_json", "docs.swagger", "docs.redoc", "docs.asset", "contract.asyncapi_json", "contract.batch"),
         *("dashboard.live", "dashboard.with_slash", "dashboard.asset"),
     ),
 )
 """Flask's names of the views that ask for no token.
 
-They tell whether the API runs and can read, describe it, and are the live page, which holds no data of its own.
+They tell whether the API runs and can read, describe it and what devices publish, and are the live page, which holds
+no data of its own.
 """
 
 CHALLENGE = 'Bearer realm="emotion-analytics"'

@@ -175,7 +175,10 @@ def new_specification() -> SpecTree:
         annotations=False,
         title="Emotion analytics",
         version="1.0.0",
-        description="How long the people in view of each camera have shown each emotion. Read-only.",
+        description=(
+            "How long the people in view of each camera have shown each emotion. Read-only. What cameras publish is "
+            "described in [asyncapi.json](asyncapi.json) and [schemas/batch.json](schemas/batch.json)."
+        ),
         model_adapter=get_msgspec_model_adapter(),
         naming_strategy=lambda model: model.__name__,
         nested_naming_strategy=lambda parent, child: child,

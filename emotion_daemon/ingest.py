@@ -20,6 +20,7 @@ from emotion_daemon.store import LASTING, Rejected, Status, Store, is_temporary,
 from emotion_daemon.subscriber import Message
 from emotion_daemon.trouble import Trouble
 from shared.batch import Batch, DecodeError, Topics, decode
+from shared.messages import STATUSES, ReplyError, ReplyOk
 
 log = logging.getLogger(__name__)
 
@@ -31,7 +32,7 @@ LONGEST_RETRY_SECONDS = 5.0
 STOP_PATIENCE_SECONDS = 6.0
 """How long a stopping daemon goes on trying to commit its last group."""
 
-_STATUSES = {b"online": "online", b"offline": "offline", b"": None}
+_STATUSES = {status.encode(): status for status in STATUSES} | {b"": None}
 
 _encode = msgspec.json.Encoder().encode
 
@@ -70,8 +71,8 @@ class _Entry:
 
     def answer(self) -> bytes:
         if isinstance(self.outcome, Rejected):
-            return _encode({"status": "error", "error": self.outcome.reason})
-        return _encode({"status": "ok", "updated_count": self.updated_count})
+            return _encode(ReplyError(self.outcome.reason))
+        return _encode(ReplyOk(self.updated_count))
 
 
 class Ingest:

@@ -6,7 +6,9 @@ publisher   Publisher, Network, Reply: connection, presence, acknowledgements. T
 outbox      what is still to be sent, checked and cut to what the broker takes. Pure
 errors      InvalidBatch, BatchTooLarge, PublisherClosed, all of them PublisherError
 simulator   people who come, change their mood and leave, before devices that do not exist. Pure
-__main__    python -m emotion_device simulate
+simulation  python -m emotion_device simulate
+validate    python -m emotion_device validate: what the daemon would say to a file
+__main__    picks the command; command_line has what both share
 """
 
 from emotion_device.errors import BatchTooLarge, InvalidBatch, PublisherClosed, PublisherError

@@ -31,6 +31,7 @@ from paho.mqtt.reasoncodes import ReasonCode
 from emotion_device import outbox
 from emotion_device.errors import BatchTooLarge, PublisherClosed
 from emotion_device.outbox import MAX_MQTT_PACKET, Message, Outbox, Pending
+from shared import messages
 from shared.batch import DEVICE_ID, Topics
 
 KEEPALIVE_SECONDS = 30
@@ -67,13 +68,7 @@ class Reply:
     error: str | None = None
 
 
-class _ReplyPayload(msgspec.Struct):
-    status: Literal["ok", "error"]
-    updated_count: int = 0
-    error: str | None = None
-
-
-_reply_decoder = msgspec.json.Decoder(_ReplyPayload)
+_reply_decoder: msgspec.json.Decoder[messages.Reply] = msgspec.json.Decoder(messages.Reply)
 
 
 class Network:
@@ -428,11 +423,14 @@ class Publisher:
         correlation = getattr(message.properties, "CorrelationData", b"")
         try:
             timestamp = datetime.fromisoformat(correlation.decode())
-            payload = _reply_decoder.decode(message.payload)
+            reply = _reply_decoder.decode(message.payload)
         except (ValueError, msgspec.DecodeError) as error:
             self._remark("reply", f"a reply cannot be read and is ignored ({error})")
             return
-        self._call_back(Reply(payload.status, timestamp, payload.updated_count, payload.error))
+        if isinstance(reply, messages.ReplyOk):
+            self._call_back(Reply("ok", timestamp, reply.updated_count))
+        else:
+            self._call_back(Reply("error", timestamp, error=reply.error))
 
     def _call_back(self, reply: Reply) -> None:
         if self._on_reply is None:

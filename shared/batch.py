@@ -8,11 +8,12 @@ back from the broker for ever and take its neighbours with it.
 """
 
 import re
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
-from typing import Annotated
+from typing import Annotated, Any
 
 import msgspec
 
@@ -36,7 +37,16 @@ _END_OF_TIME = datetime.max.replace(tzinfo=UTC)
 _ISO_8601 = re.compile(r"[0-9W-]+([Tt ][0-9:.,]+([Zz]|[+-][0-9:.,]+)?)?")  # fromisoformat takes any character for the T
 _CONTROL_CHARACTER = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 
-Seconds = Annotated[float, msgspec.Meta(ge=0)]
+_MONTH_DAY, _WEEK = r"(0[1-9]|1[0-2]){0}(0[1-9]|[12][0-9]|3[01])", r"W(0[1-9]|[1-4][0-9]|5[0-3])"
+_DATE = rf"[0-9]{{4}}(-{_MONTH_DAY.format('-')}|{_MONTH_DAY.format('')}|-{_WEEK}(-[1-7])?|{_WEEK}[1-7]?)"
+_TIME = r"([01][0-9]|2[0-3])(:[0-5][0-9](:[0-5][0-9]([.,][0-9]+)?)?|[0-5][0-9]([0-5][0-9]([.,][0-9]+)?)?)?"
+_TIMESTAMP_PATTERN = rf"^{_DATE}([Tt ]{_TIME}(Z|[+-]{_TIME})?)?$"
+"""For the schema alone. All that it takes `utc` takes, save for days that are in no calendar, like 2025-02-30."""
+
+# extra_json_schema goes into the schema and nowhere else: what it says is checked in `decode`.
+Seconds = Annotated[
+    float, msgspec.Meta(ge=0, description="seconds so far", extra_json_schema={"maximum": sys.float_info.max})
+]
 
 
 class DecodeError(ValueError):
@@ -78,14 +88,62 @@ class Batch(msgspec.Struct, frozen=True, gc=False):
 
 
 class _Person(msgspec.Struct, frozen=True, gc=False):
-    person_id: Annotated[str, msgspec.Meta(min_length=1, max_length=MAX_PERSON_ID)] | int
+    """One person in view. Where a person is named twice, as text and as a number too, the last entry counts."""
+
+    person_id: Annotated[
+        Annotated[
+            str,
+            msgspec.Meta(
+                min_length=1,
+                max_length=MAX_PERSON_ID,
+                description="text without control characters",
+                extra_json_schema={"not": {"pattern": _CONTROL_CHARACTER.pattern}},
+            ),
+        ]
+        | Annotated[
+            int,
+            msgspec.Meta(
+                description=f"stored as text, which has at most {MAX_PERSON_ID} characters",
+                extra_json_schema={
+                    "exclusiveMinimum": -(10.0 ** (MAX_PERSON_ID - 1)),
+                    "exclusiveMaximum": 10.0**MAX_PERSON_ID,
+                },
+            ),
+        ],
+        msgspec.Meta(description="who it is, as the device tells people apart", examples=["1", 17]),
+    ]
     cumulative: Cumulative
 
 
 class _Payload(msgspec.Struct, frozen=True, gc=False):
-    device_id: str
-    timestamp: str
-    people: Annotated[list[_Person], msgspec.Meta(max_length=MAX_PEOPLE)]
+    """Who is in view of one device, and for how many seconds each of them has shown each emotion so far.
+
+    JSON in UTF-8, without a byte order mark. Fields that are not named here are ignored, at every level.
+    """
+
+    device_id: Annotated[
+        str,
+        msgspec.Meta(
+            description="the device, as in the topic that the batch is published on",
+            examples=["jetson_1"],
+            extra_json_schema={"pattern": f"^{DEVICE_ID.pattern}$"},
+        ),
+    ]
+    timestamp: Annotated[
+        str,
+        msgspec.Meta(
+            description=(
+                "when the people were seen: ISO 8601, without an offset UTC. A stamp more than "
+                f"{MAX_CLOCK_SKEW.total_seconds():.0f} s ahead of the receiver's clock, or before "
+                f"{EARLIEST_TIMESTAMP.year}, is replaced by the time at which the batch arrives"
+            ),
+            examples=["2025-11-14T12:34:56Z", "2025-11-14T18:04:56.250+05:30"],
+            extra_json_schema={"pattern": _TIMESTAMP_PATTERN},
+        ),
+    ]
+    people: Annotated[
+        list[_Person], msgspec.Meta(max_length=MAX_PEOPLE, description="everyone in view; empty where nobody is")
+    ]
 
 
 # The same without room for anything else. Tried first: what a newer device adds can be named that way, and a payload
@@ -130,6 +188,11 @@ def decode(payload: bytes, *, device_id: str, received_at: datetime) -> Batch:
     timestamp, skew = _timestamp(wire.timestamp, received_at)
     people = {_person_id(person.person_id): person.cumulative for person in wire.people}
     return Batch(device_id, timestamp, people, received_at, skew, ignored)
+
+
+def payload_schema() -> dict[str, Any]:
+    """JSON Schema of what `decode` reads, as msgspec makes it of the structs that `decode` uses."""
+    return msgspec.json.schema(_Payload)
 
 
 def encode(device_id: str, timestamp: datetime, people: Mapping[str, Mapping[str, float]]) -> bytes:

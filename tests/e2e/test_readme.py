@@ -100,6 +100,16 @@ def test_the_request_from_the_command_line_gets_the_reason_why_it_was_rejected(s
     assert answer == {"status": "error", "error": "Expected `float` >= 0.0 - at `$.people[0].cumulative.happy`"}
 
 
+def test_the_line_that_validates_a_batch_says_what_is_wrong() -> None:
+    block = code("sh", "emotion_device validate").replace("python -m", f"{sys.executable} -m")
+
+    said = run(["bash", "-c", f"{block}\nexit $(($? - 1))"])
+
+    reason = re.search(r"^says ``(.*?) ``", README, re.MULTILINE)
+    assert reason is not None
+    assert said == f"standard input: {reason[1]}\n"
+
+
 def test_the_dashboard_module_fetches_the_summary(system: System, tmp_path: Path) -> None:
     (tmp_path / "emotions.mjs").write_text(code("js", "export async function getSummary"))
     script = "import { getSummary } from './emotions.mjs'; console.log(JSON.stringify(await getSummary('jetson_1')))"

@@ -29,6 +29,7 @@ REFUSED = 'Bearer realm="emotion-analytics", error="invalid_token"'
 OPEN = (
     *("/", "/readyz"),
     *("/docs", "/redoc", "/openapi.json", "/docs/assets/docs.js", "/docs/assets/swagger_bundle.js"),
+    *("/asyncapi.json", "/schemas/batch.json"),
     *("/dashboard", "/dashboard/assets/main.js", "/dashboard/assets/dashboard.css"),
 )
 CLOSED = (

@@ -365,7 +365,7 @@ def test_close_called_from_on_reply_does_not_lock_up(broker: Broker, topic_prefi
         closing.close()
         closed.set()
 
-    with Listener(broker, topic_prefix, lambda payload: b'{"status":"ok"}') as listener:
+    with Listener(broker, topic_prefix, lambda payload: b'{"status":"ok","updated_count":1}') as listener:
         closing = Publisher("jetson_1", host=broker.host, port=broker.port, topic_prefix=topic_prefix, on_reply=close)
         closing.publish(people(1.0))
 

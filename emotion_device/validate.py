@@ -1,0 +1,178 @@
+"""python -m emotion_device validate: what the daemon would say to a file, before it is published.
+
+Whether a batch is valid is for `shared.batch.decode` to say, as in the daemon; what is said beyond it are warnings.
+"""
+
+import argparse
+import json
+import re
+import sys
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from emotion_device.command_line import PROGRAM, Parser
+from emotion_device.outbox import payload_limit
+from shared.batch import DEVICE_ID, MAX_CLOCK_SKEW, Batch, DecodeError, Topics, decode
+from shared.contract import batch_schema
+
+BROKER_PACKET_BYTES = 1_048_576
+"""The largest packet that the brokers which come with this project take."""
+
+STANDARD_INPUT = "-"
+
+_MOST_NAMED = 5
+_DEFAULT_TOPICS = Topics("emotions")
+_BYTE = re.compile(r"\(byte (\d+)\)$")
+
+
+class _Named(msgspec.Struct):
+    device_id: str
+
+
+def main(argv: Sequence[str]) -> int:
+    """Validate files. Returns the exit code: 0 if all are valid batches, 1 if one is not, 2 if one cannot be read."""
+    arguments = _parser().parse_args(argv)
+    valid = readable = True
+    for file in arguments.files:
+        name = "standard input" if file == STANDARD_INPUT else file
+        try:
+            payload = sys.stdin.buffer.read() if file == STANDARD_INPUT else Path(file).read_bytes()
+        except OSError as error:
+            print(f"{PROGRAM} validate: {name} cannot be read: {error.strerror}", file=sys.stderr)
+            readable = False
+            continue
+        try:
+            for line in examine(payload, topic=arguments.topic, now=datetime.now(UTC)):
+                print(f"{name}: {line}")
+        except DecodeError as error:
+            print(f"{name}: not a valid batch: {_place(payload, error)}{error}")
+            valid = False
+    if not readable:
+        return 2
+    return 0 if valid else 1
+
+
+def examine(payload: bytes, *, topic: str | None, now: datetime) -> list[str]:
+    """What there is to say of a valid batch: that it is one, then the warnings.
+
+    `topic` is the one that it is for; None: the default one of the device that it names. `now` is aware UTC. Raises
+    DecodeError where the daemon would reject it.
+    """
+    if topic is not None:
+        device_id = _device_id(topic)
+    elif (own := _own_device_id(payload)) is not None:
+        topic = _DEFAULT_TOPICS.batch(own)
+        device_id = _DEFAULT_TOPICS.device_id(topic)
+    else:
+        topic = device_id = ""  # nothing that decode takes
+    batch = decode(payload, device_id=device_id, received_at=now)
+    people = "1 person" if len(batch.people) == 1 else f"{len(batch.people):,} people"
+    lines = [f"ok: {people}, {len(payload):,} bytes"]
+    lines += [f"warning: {text}" for text in _warnings(payload, batch, topic)]
+    return lines
+
+
+def _own_device_id(payload: bytes) -> str | None:
+    """The device that the payload names; None where it names none, and so is no batch."""
+    try:
+        return msgspec.json.decode(payload, type=_Named).device_id
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return None
+
+
+def _device_id(topic: str) -> str:
+    return Topics(topic.rsplit("/", 2)[0]).device_id(topic)
+
+
+def _place(payload: bytes, error: DecodeError) -> str:
+    """Where the JSON is broken, for an editor; nothing where it is not, or where nobody knows."""
+    at = None
+    if isinstance(error.__cause__, UnicodeDecodeError):  # its position may count from the beginning of a text within
+        try:
+            payload.decode()
+        except UnicodeDecodeError as whole:
+            at = whole.start
+    elif found := _BYTE.search(str(error)):
+        at = int(found[1])
+    if at is None:
+        return ""
+    before = payload[:at].decode(errors="replace")
+    return f"line {before.count(chr(10)) + 1}, column {len(before) - before.rfind(chr(10))}: "
+
+
+def _warnings(payload: bytes, batch: Batch, topic: str) -> Iterator[str]:
+    if batch.clock_skew is not None:
+        seconds = batch.clock_skew.total_seconds()
+        why = f"more than {MAX_CLOCK_SKEW.total_seconds():.0f} s ahead of this clock" if seconds > 0 else "too long ago"
+        yield f"the timestamp is {why}: the daemon would take the time of arrival instead"
+    try:
+        written = json.loads(payload, parse_int=str)
+    except RecursionError:  # deeper than Python follows, but decode looks into no field that it does not know
+        yield f"what the daemon does not know is ignored: {batch.ignored}"
+    else:
+        unknown = list(dict.fromkeys(_unknown(written, batch_schema(), "$")))
+        if unknown:
+            yield f"the daemon does not know, and ignores, {_listed(unknown)}"
+        named = Counter(person["person_id"] for person in written["people"])
+        twice = [repr(person_id)[:80] for person_id, times in named.items() if times > 1]
+        if twice:
+            yield f"more than one entry for person {_listed(twice)}: the last one counts"
+    limit = payload_limit(BROKER_PACKET_BYTES, topic=topic, response_topic=None)
+    if len(payload) > limit:
+        yield f"larger than the {limit:,} bytes that fit into a packet of 1 MiB, which is what our brokers take"
+
+
+def _unknown(value: object, schema: Mapping[str, Any], at: str) -> Iterator[str]:
+    """Where `value` has fields that are not in `schema`, like $.people[].age."""
+    if isinstance(value, list) and "items" in schema:
+        for entry in value:
+            yield from _unknown(entry, schema["items"], f"{at}[]")
+    if isinstance(value, dict) and "properties" in schema:
+        for name, inner in value.items():
+            if name in schema["properties"]:
+                yield from _unknown(inner, schema["properties"][name], f"{at}.{name}")
+            else:
+                yield f"{at}.{name if name.isprintable() else repr(name)}"[:80]
+
+
+def _listed(names: Sequence[str]) -> str:
+    more = f" and {len(names) - _MOST_NAMED:,} more" if len(names) > _MOST_NAMED else ""
+    return ", ".join(names[:_MOST_NAMED]) + more
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = Parser(
+        prog=f"{PROGRAM} validate",
+        description="Say of each file whether the daemon would take it as a batch, and what is wrong if it would not.",
+        epilog="Exit code: 0 if all are valid, 1 if one is not, 2 if one cannot be read. Warnings change nothing.",
+    )
+    parser.add_argument("files", nargs="+", metavar="FILE", help="a payload; - is standard input")
+    target = parser.add_mutually_exclusive_group()
+    target.add_argument(
+        "--topic",
+        type=_topic,
+        help="the topic that it is for, like emotions/jetson_1/batch; by default its own device's",
+    )
+    target.add_argument("--device", type=_topic_of, dest="topic", metavar="ID", help="the device that it is for")
+    return parser
+
+
+def _topic(text: str) -> str:
+    try:
+        _device_id(text)
+    except DecodeError as error:
+        raise argparse.ArgumentTypeError(
+            f"is {text!r}, but a batch is published on <prefix>/<device_id>/batch"
+        ) from error
+    return text
+
+
+def _topic_of(device_id: str) -> str:
+    if not DEVICE_ID.fullmatch(device_id):
+        raise argparse.ArgumentTypeError(f"is {device_id!r}, but a device id is 1 to 64 of A-Z a-z 0-9 . _ : -")
+    return _DEFAULT_TOPICS.batch(device_id)

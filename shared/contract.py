@@ -1,0 +1,272 @@
+"""The contract as documents: JSON Schema of a batch, and AsyncAPI of all that travels over MQTT. No I/O, no clock.
+
+Both are made from what daemon and device decode and encode with; what only words can say is said here.
+"""
+
+import inspect
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Any
+
+import msgspec
+
+from shared.batch import Topics, encode, payload_schema
+from shared.messages import STATUSES, ReplyError, ReplyOk
+
+SCHEMA_ID = "urn:emotion-analytics:batch"
+"""Names the schema wherever it lies: the API does not know under which address it is reached."""
+
+VERSION = "1.0.0"
+"""The contract's own: a payload that was valid stays valid while the first number is the same."""
+
+_BINDING = {"bindingVersion": "0.2.0"}
+_SECURITY = {"$ref": "#/components/securitySchemes/login"}
+_EXAMPLE: dict[str, Any] = msgspec.json.decode(
+    encode("jetson_1", datetime(2025, 11, 14, 12, 34, 56, tzinfo=UTC), {"1": {"happy": 123.5, "sad": 20, "angry": 10}})
+)
+
+_WHAT_NO_SCHEMA_SAYS = """\
+A schema cannot say all of it. `device_id` has to be that of the topic. A timestamp has to be a day of the calendar. An
+integer as `person_id` is written without a fraction. Where a field stands twice in an object, both values have to be
+valid, and the last one counts. Some timestamps that are no ISO 8601 to the letter are accepted beyond this schema."""
+
+
+def batch_schema() -> dict[str, Any]:
+    """JSON Schema 2020-12 of a batch: what it accepts `shared.batch.decode` accepts, save for what its text names."""
+    schema = _inlined(payload_schema())
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "$id": SCHEMA_ID,
+        "title": "Batch",
+        **schema,
+        "description": f"{schema['description']}\n\n{_WHAT_NO_SCHEMA_SAYS}",
+        "examples": [_EXAMPLE, {**_EXAMPLE, "people": []}],
+    }
+
+
+def asyncapi(topics: Topics, *, port: int, tls: bool) -> dict[str, Any]:
+    """AsyncAPI 3.0 of the daemon, which receives batches and sends replies, for whoever writes a device.
+
+    `port` is the broker's, and `tls` says whether it takes TLS there.
+    """
+    return {
+        "asyncapi": "3.0.0",
+        "id": "urn:emotion-analytics:mqtt",
+        "info": {
+            "title": "Emotion analytics over MQTT",
+            "version": VERSION,
+            "description": (
+                "Cameras publish how many seconds each person in view has shown each emotion so far. The application "
+                "that is described is the daemon: what it receives, a device publishes, and the other way round."
+            ),
+            "tags": [
+                {"name": "batches", "description": "what devices report, and what becomes of it"},
+                {"name": "presence", "description": "who is connected"},
+            ],
+        },
+        "defaultContentType": "application/json",
+        "servers": {"broker": _server(topics, port=port, tls=tls)},
+        "channels": _channels(topics),
+        "operations": _operations(),
+        "components": {
+            "messages": _messages(topics),
+            "securitySchemes": {
+                "login": {
+                    "type": "userPassword",
+                    "description": (
+                        "A login of its own for each device, with the device id as its name. A broker on the machine "
+                        "of a developer may do without."
+                    ),
+                }
+            },
+        },
+    }
+
+
+def _server(topics: Topics, *, port: int, tls: bool) -> dict[str, Any]:
+    status = topics.status("{device_id}")
+    return {
+        "host": "{host}:{port}",
+        "protocol": "secure-mqtt" if tls else "mqtt",
+        "protocolVersion": "5",
+        "description": (
+            "The broker that devices and the daemon connect to. A device connects with its device id as client id, and "
+            f"with a last will: offline, retained, QoS 1, on {status}."
+        ),
+        "variables": {
+            "host": {"default": "localhost", "description": "name or address of the broker, as devices reach it"},
+            "port": {"default": str(port), "description": "usually 1883, and with TLS 8883"},
+        },
+        "security": [_SECURITY],
+        "bindings": {
+            "mqtt": {"lastWill": {"topic": status, "qos": 1, "message": "offline", "retain": True}, **_BINDING}
+        },
+    }
+
+
+def _channels(topics: Topics) -> dict[str, Any]:
+    parameter = {"device_id": {"description": "1 to 64 of A-Z a-z 0-9 . _ : -", "examples": ["jetson_1"]}}
+    in_payload = {"device_id": {**parameter["device_id"], "location": "$message.payload#/device_id"}}
+    return {
+        "batch": {
+            "address": topics.batch("{device_id}"),
+            "title": "Batches of one device",
+            "parameters": in_payload,
+            "messages": {"batch": _component("batch")},
+        },
+        "reply": {
+            "address": topics.reply("{device_id}"),
+            "title": "Replies to one device",
+            "description": (
+                "Where a device listens that wants to know what became of its batches. A Response Topic may also lie "
+                "below this topic; to any other no reply is sent."
+            ),
+            "parameters": parameter,
+            "messages": {"ok": _component("replyOk"), "error": _component("replyError")},
+        },
+        "status": {
+            "address": topics.status("{device_id}"),
+            "title": "Presence of one device, or of the daemon",
+            "description": "Retained: whoever subscribes hears at once who is connected.",
+            "parameters": parameter,
+            "messages": {"status": _component("status"), "takenBack": _component("statusTakenBack")},
+        },
+    }
+
+
+def _operations() -> dict[str, Any]:
+    return {
+        "receiveBatch": {
+            "action": "receive",
+            "channel": {"$ref": "#/channels/batch"},
+            "title": "Take a batch",
+            "summary": "A device publishes who is in view, every second or so, at QoS 1.",
+            "description": (
+                "The daemon acknowledges a batch when it is committed. Values are cumulative, so a batch that is lost "
+                "heals with the next, and one that comes twice or late changes nothing. A batch with a Response Topic "
+                "is answered."
+            ),
+            "tags": [{"name": "batches"}],
+            "messages": [{"$ref": "#/channels/batch/messages/batch"}],
+            "bindings": {"mqtt": {"qos": 1, "retain": False, **_BINDING}},
+            "reply": {
+                "channel": {"$ref": "#/channels/reply"},
+                "messages": [{"$ref": f"#/channels/reply/messages/{name}"} for name in ("ok", "error")],
+            },
+        },
+        "sendReply": {
+            "action": "send",
+            "channel": {"$ref": "#/channels/reply"},
+            "title": "Say what became of a batch",
+            "summary": "Published to the batch's Response Topic, with its Correlation Data.",
+            "description": "At QoS 0 and at most once: no reply says nothing of the batch, its PUBACK does.",
+            "tags": [{"name": "batches"}],
+            "messages": [{"$ref": f"#/channels/reply/messages/{name}"} for name in ("ok", "error")],
+            "bindings": {"mqtt": {"qos": 0, "retain": False, **_BINDING}},
+        },
+        "receiveStatus": {
+            "action": "receive",
+            "channel": {"$ref": "#/channels/status"},
+            "title": "Hear that a device comes or goes",
+            "summary": "A device says online when it has connected; its last will says offline.",
+            "tags": [{"name": "presence"}],
+            "messages": [{"$ref": f"#/channels/status/messages/{name}"} for name in ("status", "takenBack")],
+            "bindings": {"mqtt": {"qos": 1, "retain": True, **_BINDING}},
+        },
+        "sendStatus": {
+            "action": "send",
+            "channel": {"$ref": "#/channels/status"},
+            "title": "Say that the daemon comes or goes",
+            "summary": "The daemon does the same, with its own client id in place of a device id.",
+            "tags": [{"name": "presence"}],
+            "messages": [{"$ref": "#/channels/status/messages/status"}],
+            "bindings": {"mqtt": {"qos": 1, "retain": True, **_BINDING}},
+        },
+    }
+
+
+def _messages(topics: Topics) -> dict[str, Any]:
+    batch = {name: value for name, value in batch_schema().items() if name not in ("$schema", "$id")}
+    correlation = {"type": "string", "description": "whatever was sent with the batch; Publisher sends its timestamp"}
+    return {
+        "batch": {
+            "name": "batch",
+            "title": "Batch",
+            "summary": "Who is in view, and for how many seconds each of them has shown each emotion so far.",
+            "contentType": "application/json",
+            "payload": batch,
+            "tags": [{"name": "batches"}],
+            "bindings": {
+                "mqtt": {"responseTopic": topics.reply("{device_id}"), "correlationData": correlation, **_BINDING}
+            },
+            "examples": [
+                {"name": "one-person", "summary": "One person in view", "payload": _EXAMPLE},
+                {"name": "nobody", "summary": "Nobody in view", "payload": {**_EXAMPLE, "people": []}},
+            ],
+        },
+        "replyOk": _reply(ReplyOk, "replyOk", ReplyOk(updated_count=2), correlation),
+        "replyError": _reply(
+            ReplyError,
+            "replyError",
+            ReplyError(error="Expected `float` >= 0.0 - at `$.people[0].cumulative.happy`"),
+            correlation,
+        ),
+        "status": {
+            "name": "status",
+            "title": "Status",
+            "summary": "online, or offline as the last will or before a disconnect.",
+            "contentType": "text/plain",
+            "payload": {"type": "string", "enum": list(STATUSES)},
+            "tags": [{"name": "presence"}],
+            "examples": [{"name": status, "payload": status} for status in STATUSES],
+        },
+        "statusTakenBack": {
+            "name": "statusTakenBack",
+            "title": "No status",
+            "summary": "An empty message: broker and daemon forget what was said last.",
+            "contentType": "text/plain",
+            "payload": {"type": "string", "const": ""},
+            "tags": [{"name": "presence"}],
+        },
+    }
+
+
+def _reply(
+    kind: type[ReplyOk | ReplyError], name: str, example: ReplyOk | ReplyError, correlation: Mapping[str, Any]
+) -> dict[str, Any]:
+    payload = _inlined(msgspec.json.schema(kind))
+    return {
+        "name": name,
+        "title": kind.__name__,
+        "summary": payload["description"],
+        "contentType": "application/json",
+        "payload": payload,
+        "tags": [{"name": "batches"}],
+        "bindings": {"mqtt": {"correlationData": correlation, **_BINDING}},
+        "examples": [{"name": name, "payload": msgspec.to_builtins(example)}],
+    }
+
+
+def _component(message: str) -> dict[str, str]:
+    return {"$ref": f"#/components/messages/{message}"}
+
+
+def _inlined(schema: Mapping[str, Any]) -> dict[str, Any]:
+    """msgspec's schema as one whole: no $ref to follow, no names of Python classes."""
+    definitions = schema["$defs"]
+
+    def resolved(part: Any) -> Any:
+        if isinstance(part, list):
+            return [resolved(each) for each in part]
+        if not isinstance(part, dict):
+            return part
+        if "$ref" in part:
+            part = definitions[part["$ref"].rpartition("/")[2]]
+        whole = {name: resolved(value) for name, value in part.items()}
+        if "properties" in whole:
+            del whole["title"]
+            whole["description"] = inspect.cleandoc(whole["description"])
+        return whole
+
+    result: dict[str, Any] = resolved({"$ref": schema["$ref"]})
+    return result
