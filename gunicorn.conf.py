@@ -3,7 +3,10 @@
 import gc
 import logging
 import os
+import shutil
 import sys
+import tempfile
+from itertools import count
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -43,8 +46,22 @@ def on_starting(server: "Arbiter") -> None:
     )
     for sentence in settings.unknown:
         server.log.warning("%s", sentence)
+    # For emotion_api/metrics.py; in memory, where the workers have a folder that is.
+    server.metrics_folder = tempfile.mkdtemp(prefix="emotion-api-metrics-", dir=server.cfg.worker_tmp_dir)
+
+
+def pre_fork(server: "Arbiter", worker: "Worker") -> None:
+    """Name the file in which the worker counts its requests: one that no other uses, new or of a worker that ended."""
+    used = {other.metrics_file for other in server.WORKERS.values()}
+    files = (os.path.join(server.metrics_folder, f"{number}.tally") for number in count())
+    worker.metrics_file = os.environ["API_METRICS_FILE"] = next(file for file in files if file not in used)
 
 
 def post_worker_init(worker: "Worker") -> None:
     """What the application has imported stays for good: looking through it for garbage stops every request."""
     gc.freeze()
+
+
+def on_exit(server: "Arbiter") -> None:
+    """Remove what on_starting made."""
+    shutil.rmtree(server.metrics_folder, ignore_errors=True)

@@ -22,6 +22,8 @@ docs       the OpenAPI document, Swagger UI and ReDoc, without the internet
 contract   what devices publish: AsyncAPI and JSON Schema
 dashboard  the live page, for whoever has no front end
 files      what these pages are made of, as answers
+metrics    what Prometheus is told of the API itself, and nothing of the data
+tally      counts in memory that the workers share
 """
 
 import os
@@ -32,6 +34,7 @@ from typing import Any
 from flask import Flask
 
 from emotion_api import access, contract, dashboard, docs, errors, headers, views
+from emotion_api.metrics import RequestTimes
 from emotion_api.reader import DevicesReader, HistoryReader, SummaryReader, utc_now
 from emotion_api.source import Source
 from shared.batch import Topics
@@ -53,17 +56,18 @@ def create_app(settings: Settings | None = None, *, now: Callable[[], datetime] 
     readers = _readers(Source(engine, file=sqlite_path(settings.database_url)), settings, now)
     specification = docs.new_specification()
     topics = Topics(settings.mqtt_topic_prefix)
+    times = RequestTimes()
 
     app = Flask(__name__, static_folder=None)
     app.extensions["engine"] = engine
     app.ensure_sync = _as_it_is  # type: ignore[method-assign]
-    views.register(app, readers, specification)
+    views.register(app, readers, times, specification)
     app.register_blueprint(docs.blueprint(specification, with_tokens=bool(settings.api_tokens)))
     app.register_blueprint(contract.blueprint(topics, settings.mqtt_port, tls=settings.mqtt_tls_ca is not None))
     app.register_blueprint(dashboard.blueprint(topics, settings.mqtt_port))
     access.register(app, settings.api_tokens)
     errors.register(app, topics)
-    headers.register(app, settings.cors_origins, private=bool(settings.api_tokens))
+    headers.register(app, settings.cors_origins, private=bool(settings.api_tokens), note=times.add)
     return app
 
 

@@ -9,15 +9,15 @@ from emotion_api.errors import problem
 
 OPEN_VIEWS = frozenset(
     (
-        *("health", "ready"),
+        *("health", "healthz", "ready", "metrics"),
         *("docs.openapi_json", "docs.swagger", "docs.redoc", "docs.asset", "contract.asyncapi_json", "contract.batch"),
         *("dashboard.live", "dashboard.with_slash", "dashboard.asset"),
     ),
 )
 """Flask's names of the views that ask for no token.
 
-They tell whether the API runs and can read, describe it and what devices publish, and are the live page, which holds
-no data of its own.
+They tell whether the API runs and can read and how fast, describe it and what devices publish, and are the live page,
+which holds no data of its own.
 """
 
 CHALLENGE = 'Bearer realm="emotion-analytics"'

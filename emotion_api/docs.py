@@ -81,6 +81,12 @@ DEVICES_EXAMPLE = {
     ],
 }
 
+METRICS_EXAMPLE = (
+    "# HELP emotion_api_database_up 1 while the database can be read\n"
+    "# TYPE emotion_api_database_up gauge\n"
+    "emotion_api_database_up 1.0\n"
+)
+
 _EXAMPLES = {"summary": SUMMARY_EXAMPLE, "history": HISTORY_EXAMPLE, "devices": DEVICES_EXAMPLE}
 """By the name of the view."""
 
@@ -187,8 +193,8 @@ def new_specification() -> SpecTree:
     )
 
 
-def describe_health(specification: SpecTree) -> Callable[[View], View]:
-    """Describe a view that answers with Health."""
+def describe_health(specification: SpecTree, operation_id: str) -> Callable[[View], View]:
+    """Describe a view that answers with Health; `operation_id` is its name."""
     decorator: Callable[[View], View] = specification.validate(
         resp=Responses(
             HTTP_200=(Health, "The API runs"),
@@ -196,7 +202,7 @@ def describe_health(specification: SpecTree) -> Callable[[View], View]:
             HTTP_405=(Problem, "A method that is not GET, HEAD or OPTIONS"),
             HTTP_414=(None, _TOO_LONG),
         ),
-        operation_id="health",
+        operation_id=operation_id,
     )
     return decorator
 
@@ -213,6 +219,21 @@ def describe_ready(specification: SpecTree) -> Callable[[View], View]:
             HTTP_503=(Problem, _UNAVAILABLE),
         ),
         operation_id="ready",
+    )
+    return decorator
+
+
+def describe_metrics(specification: SpecTree) -> Callable[[View], View]:
+    """Describe a view that answers with metrics as text."""
+    decorator: Callable[[View], View] = specification.validate(
+        resp=Responses(
+            HTTP_200=(None, "The metrics, as Prometheus reads them"),
+            HTTP_400=(Problem, "Not a valid request"),
+            HTTP_405=(Problem, "A method that is not GET, HEAD or OPTIONS"),
+            HTTP_414=(None, _TOO_LONG),
+            HTTP_500=(Problem, "The server failed"),
+        ),
+        operation_id="metrics",
     )
     return decorator
 
@@ -324,6 +345,11 @@ def openapi(specification: SpecTree, *, with_tokens: bool) -> dict[str, Any]:
 
 def _show_example(operation: dict[str, Any]) -> None:
     """An operation's id is its view's name."""
+    if operation["operationId"] == "metrics":
+        operation["responses"]["200"]["content"] = {
+            "text/plain": {"schema": {"type": "string"}, "example": METRICS_EXAMPLE}
+        }
+        return
     content = operation["responses"]["200"]["content"]
     if operation["operationId"] in _EXAMPLES:
         content["application/json"]["example"] = _EXAMPLES[operation["operationId"]]

@@ -2,7 +2,8 @@
 
 import re
 from collections.abc import Callable, Iterable, Sequence
-from typing import TYPE_CHECKING, Any
+from time import perf_counter
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from flask import Flask, request
 from flask.typing import AfterRequestCallable
@@ -10,6 +11,8 @@ from flask_cors import CORS
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
+
+Note: TypeAlias = Callable[["WSGIEnvironment", str, float], None]
 
 _ALWAYS = [
     ("Cross-Origin-Resource-Policy", "same-origin"),  # does not count for what CORS allows
@@ -27,10 +30,12 @@ _PRIVATE = [
 ]
 
 
-def register(app: Flask, cors_origins: Sequence[str], *, private: bool) -> None:
+def register(app: Flask, cors_origins: Sequence[str], *, private: bool, note: Note) -> None:
     """Put the headers on every answer of `app`, errors too. A view's own Content-Security-Policy and Vary stay.
 
-    `private` answers are for whoever asked for them: no shared cache may give them to somebody else.
+    `private` answers are for whoever asked for them: no shared cache may give them to somebody else. `note` is told of
+    each request, with its status and the seconds until its answer began: another layer around the application, only for
+    that, would cost as much again.
     """
     CORS(
         app,
@@ -45,7 +50,7 @@ def register(app: Flask, cors_origins: Sequence[str], *, private: bool) -> None:
     )
     (cors,) = app.after_request_funcs[None]  # its only hook so far
     app.after_request_funcs[None] = [_where_there_is_an_origin(cors)]
-    app.wsgi_app = _with_headers(app.wsgi_app, _ALWAYS + (_PRIVATE if private else _PUBLIC))  # type: ignore[assignment, method-assign]
+    app.wsgi_app = _with_headers(app.wsgi_app, _ALWAYS + (_PRIVATE if private else _PUBLIC), note)  # type: ignore[assignment, method-assign]
 
 
 def _where_there_is_an_origin(hook: AfterRequestCallable[Any]) -> AfterRequestCallable[Any]:
@@ -57,11 +62,14 @@ def _where_there_is_an_origin(hook: AfterRequestCallable[Any]) -> AfterRequestCa
     return for_origin
 
 
-def _with_headers(application: "WSGIApplication", always: Sequence[tuple[str, str]]) -> "WSGIApplication":
+def _with_headers(application: "WSGIApplication", always: Sequence[tuple[str, str]], note: Note) -> "WSGIApplication":
     """Around the application and not in it: there each header is looked through once more for each answer."""
 
     def wrapped(environ: "WSGIEnvironment", start_response: "StartResponse") -> Iterable[bytes]:
+        began = perf_counter()
+
         def start(status: str, headers: list[tuple[str, str]], *exc_info: Any) -> Callable[[bytes], object]:
+            note(environ, status, perf_counter() - began)
             names = [name for name, _ in headers]
             if "Content-Security-Policy" not in names:
                 headers.append(("Content-Security-Policy", "default-src 'none'; frame-ancestors 'none'"))

@@ -12,8 +12,9 @@ from werkzeug.http import parse_accept_header
 
 from emotion_api import docs, parameters
 from emotion_api.answer import Answer
+from emotion_api.metrics import CONTENT_TYPE_LATEST, RequestTimes
 from emotion_api.reader import DevicesReader, HistoryReader, SummaryReader
-from emotion_api.source import Source
+from emotion_api.source import DatabaseUnavailable, Source
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIEnvironment
@@ -30,15 +31,24 @@ class Readers(NamedTuple):
     devices: DevicesReader
 
 
-def register(app: Flask, readers: Readers, specification: SpecTree) -> None:
+def register(app: Flask, readers: Readers, times: RequestTimes, specification: SpecTree) -> None:
     """Have `app` answer at the addresses of the API, and describe them to `specification`."""
 
     @app.get("/")
-    @docs.describe_health(specification)
+    @docs.describe_health(specification, "health")
     def health() -> Response:
         """Health
 
         Answers as soon as the API runs, also while its database cannot be read, and asks for no token.
+        """
+        return Response(_OK, content_type="application/json")
+
+    @app.get("/healthz")
+    @docs.describe_health(specification, "healthz")
+    def healthz() -> Response:
+        """Health
+
+        The same as /, under the name that the daemon has for it, too.
         """
         return Response(_OK, content_type="application/json")
 
@@ -51,6 +61,16 @@ def register(app: Flask, readers: Readers, specification: SpecTree) -> None:
         """
         readers.source.check()
         return Response(_OK, content_type="application/json")
+
+    @app.get("/metrics")
+    @docs.describe_metrics(specification)
+    def metrics() -> Response:
+        """Metrics
+
+        For Prometheus: how long the requests of all workers took, and whether this worker can read its database. Asks
+        for no token, and has nothing of the data in it.
+        """
+        return Response(times.exposition(database_is_up=_can_be_read(readers.source)), content_type=CONTENT_TYPE_LATEST)
 
     @app.get("/api/dashboard/summary")
     @docs.describe_summary(specification)
@@ -87,6 +107,14 @@ def register(app: Flask, readers: Readers, specification: SpecTree) -> None:
         Whether each is online, when it was last heard of, and what of it was rejected.
         """
         return _whole(readers.devices.read(gzip=_takes_gzip(request.environ)), "application/json")
+
+
+def _can_be_read(source: Source) -> bool:
+    try:
+        source.check()
+    except DatabaseUnavailable:
+        return False
+    return True
 
 
 def _whole(answer: Answer, content_type: str) -> Response:

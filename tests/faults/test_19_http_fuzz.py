@@ -43,7 +43,7 @@ class Call(NamedTuple):
 def test_every_answer_to_a_fuzzer_is_documented_and_no_5xx(
     sqlite_url: str, tmp_path: Path, pytestconfig: pytest.Config, record_property: Callable[[str, object], None]
 ) -> None:
-    count = 10_000 if pytestconfig.getoption("--full") else 200
+    count = 10_000 if pytestconfig.getoption("--full") else 150
     fill(sqlite_url)
 
     with Api(sqlite_url, tmp_path / "api.log") as api:

@@ -27,7 +27,7 @@ ASKED = 'Bearer realm="emotion-analytics"'
 REFUSED = 'Bearer realm="emotion-analytics", error="invalid_token"'
 
 OPEN = (
-    *("/", "/readyz"),
+    *("/", "/healthz", "/readyz", "/metrics"),
     *("/docs", "/redoc", "/openapi.json", "/docs/assets/docs.js", "/docs/assets/swagger_bundle.js"),
     *("/asyncapi.json", "/schemas/batch.json"),
     *("/dashboard", "/dashboard/assets/main.js", "/dashboard/assets/dashboard.css"),
@@ -41,6 +41,7 @@ CLOSED = (
     f"{SUMMARY}/",
     "/nothing",
     "/readyz/",
+    "/metrics/",
     "//docs",
     "/docs/assets/nothing.js",
     "/docs/assets/../../views.py",
@@ -356,6 +357,8 @@ def test_the_openapi_document_asks_for_a_token_where_the_api_does(client: FlaskC
     operations = {path: methods["get"] for path, methods in document["paths"].items()}
     assert {path: operation.get("security") for path, operation in operations.items()} == {
         "/": None,
+        "/healthz": None,
+        "/metrics": None,
         "/readyz": None,
         SUMMARY: [{name: []}],
         HISTORY: [{name: []}],

@@ -723,7 +723,7 @@ def test_the_openapi_document_describes_every_address(sqlite_client: FlaskClient
     assert document is not None
     assert document["openapi"].startswith("3.1")
     described = {path: list(methods) for path, methods in document["paths"].items()}
-    assert described == {path: ["get"] for path in ("/", "/readyz", SUMMARY, HISTORY, DEVICES)}
+    assert described == {path: ["get"] for path in ("/", "/healthz", "/readyz", "/metrics", SUMMARY, HISTORY, DEVICES)}
 
 
 def test_the_openapi_document_has_the_rule_of_the_device_id(sqlite_client: FlaskClient) -> None:
