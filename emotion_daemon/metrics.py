@@ -10,12 +10,15 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import datetime, timedelta
 from pathlib import Path
 
-from prometheus_client import CollectorRegistry, Counter, Histogram, ProcessCollector
+from prometheus_client import CollectorRegistry, Counter, Histogram, ProcessCollector, disable_created_metrics
 from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 from emotion_daemon.heartbeat import Heartbeat
+from emotion_daemon.history import ROUNDING
 from shared.batch import Batch
+
+disable_created_metrics()  # each counter would be told twice, once with the time of the process's start
 
 MOST_DEVICES = 5_000
 """How many devices have figures of their own: more would make a page of a megabyte, and Prometheus slow."""
@@ -125,7 +128,8 @@ class Metrics:
 
     def implausible(self, seconds: float) -> None:
         """So many seconds were reported that cannot have been shown."""
-        self._implausible.inc(seconds)
+        if seconds > ROUNDING:
+            self._implausible.inc(seconds)
 
     def left_out(self, people: int) -> None:
         """So many people were left out of a group, because an operator had them erased."""

@@ -157,6 +157,18 @@ def test_what_can_be_counted_is_there_from_the_start() -> None:
     }
 
 
+def test_what_rounding_leaves_is_no_implausible_second() -> None:
+    metrics = Metrics(Heartbeat())
+    for seconds in (5e-15, 2.5):
+        metrics.implausible(seconds)
+
+    assert samples(metrics)["implausible_seconds_total"] == 2.5
+
+
+def test_every_series_is_told_once() -> None:
+    assert not [name for name in samples(Metrics(Heartbeat())) if "_created" in name]
+
+
 def test_what_the_retention_and_erasure_did_is_counted() -> None:
     metrics = Metrics(Heartbeat())
     metrics.pruned("person_emotion", 3)
