@@ -18,7 +18,7 @@ from emotion_daemon.heartbeat import Heartbeat
 from emotion_daemon.history import ROUNDING
 from shared.batch import Batch
 
-disable_created_metrics()  # each counter would be told twice, once with the time of the process's start
+disable_created_metrics()  # type: ignore[no-untyped-call] # each counter would be told twice, once with the time of the process's start
 
 MOST_DEVICES = 5_000
 """How many devices have figures of their own: more would make a page of a megabyte, and Prometheus slow."""
