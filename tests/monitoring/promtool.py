@@ -107,9 +107,10 @@ class Timeline:
         self.daemon("emotion_device_last_batch_timestamp_seconds", heard, device_id=device_id)
         self.daemon("emotion_device_clock_skew_seconds", skew, device_id=device_id)
 
-    def daemon_is_away(self, start: float, end: float) -> None:
-        """Killed, and started again at the end."""
-        self.daemon("process_start_time_seconds", during(-DAY, end, -DAY, otherwise=end))
+    def daemon_is_away(self, start: float, end: float, *, frozen: bool = False) -> None:
+        """Killed, and started again at the end; or only frozen, as in a paused virtual machine."""
+        if not frozen:
+            self.daemon("process_start_time_seconds", during(-DAY, end, -DAY, otherwise=end))
         for series, figure in self.figures.items():
             if _DAEMON in series:
                 away = 0.0 if series.startswith("up") else None

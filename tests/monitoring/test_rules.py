@@ -1,8 +1,10 @@
 """The shipped rules over hours and days, among them the moments in which a rule is most likely to be wrong."""
 
+import re
 from pathlib import Path
 
 import pytest
+import yaml
 
 from tests.monitoring.promtool import (
     CONFIGURATIONS,
@@ -17,6 +19,7 @@ from tests.monitoring.promtool import (
     during,
     promtool,
 )
+from tests.processes import ROOT
 
 BEGIN, END = 30 * MINUTE, 45 * MINUTE
 """Of an outage."""
@@ -48,6 +51,17 @@ def test_rules_and_configurations_are_valid() -> None:
     assert "SUCCESS: 14 rules found" in promtool("check", "rules", str(RULES))
     for name in ("prometheus.yml", "host.yml"):
         assert "SUCCESS: 1 rule files found" in promtool("check", "config", str(CONFIGURATIONS / name))
+
+
+def test_whoever_gets_an_alert_is_told_what_it_is_and_what_to_do_first() -> None:
+    alerts = [rule for rule in yaml.safe_load(RULES.read_text())["groups"][0]["rules"] if "alert" in rule]
+    table = (ROOT / "README.md").read_text().split("### Alerts")[1].split("###")[0]
+
+    assert re.findall(r"^\| `(\w+)` \|", table, re.MULTILINE) == [rule["alert"] for rule in alerts]
+    for rule in alerts:
+        assert rule["labels"]["severity"] in ("critical", "warning"), rule["alert"]
+        assert rule["annotations"]["summary"], rule["alert"]
+        assert "First: " in rule["annotations"]["description"], rule["alert"]
 
 
 def test_nothing_fires_while_all_is_well(line: Timeline, tmp_path: Path) -> None:
@@ -144,7 +158,7 @@ def test_a_camera_is_silent_after_five_minutes_and_not_before(line: Timeline, tm
     assert fired.between(END + 15) == set()
 
 
-@pytest.mark.parametrize("outage", ["broker", "database", "daemon", "loop"])
+@pytest.mark.parametrize("outage", ["broker", "database", "daemon", "frozen", "loop"])
 def test_a_camera_that_does_not_come_back_after_an_outage_is_silent(
     outage: str, line: Timeline, tmp_path: Path
 ) -> None:
@@ -158,7 +172,7 @@ def test_a_camera_that_does_not_come_back_after_an_outage_is_silent(
     elif outage == "loop":
         line.daemon("emotion_loop_timestamp_seconds", lambda at: BEGIN if BEGIN <= at < END else at)
     else:
-        line.daemon_is_away(BEGIN, END)
+        line.daemon_is_away(BEGIN, END, frozen=outage == "frozen")
 
     fired = line.run(tmp_path)
     assert SILENT not in fired.between(0, END + 10 * MINUTE)
