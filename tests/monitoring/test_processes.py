@@ -1,5 +1,6 @@
 """Broker, daemon or API away: the alert that names the part fires, and no other until all is well again."""
 
+import signal
 import time
 
 from tests.monitoring.prometheus import seconds
@@ -28,8 +29,8 @@ def test_a_daemon_that_was_killed_is_named_alone(system: System) -> None:
         system.daemon.start()
 
 
-def test_an_api_that_is_away_is_named_alone(system: System) -> None:
+def test_an_api_that_was_killed_is_named_alone(system: System) -> None:
     with system.names_alone(alert("EmotionApiDown")):
-        system.api.stop()
+        system.api.signal(signal.SIGKILL)
         system.last(alert("EmotionApiDown"), lasting=seconds(3))
         system.start_api()
