@@ -89,12 +89,11 @@ class System:
 
     def wait_for(self, *alerts: Labels) -> None:
         """Until these fire, and no other."""
-        wait_until(
-            lambda: self.prometheus.firing() == set(alerts),
-            seconds=60,
-            pause=0.2,
-            what=f"{alerts} fire alone and not {self.prometheus.firing()}",
-        )
+        try:
+            wait_until(lambda: self.prometheus.firing() == set(alerts), seconds=60, pause=0.2, what=f"{alerts} fire")
+        except AssertionError as error:
+            error.add_note(f"but there fire {self.prometheus.firing()}")
+            raise
 
     @contextmanager
     def names_alone(self, *alerts: Labels) -> Iterator[None]:
