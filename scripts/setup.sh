@@ -16,8 +16,8 @@ need_packages() {
 apt_install() {
     local as_root=()
     if [ "$(id -u)" -ne 0 ]; then
-        sudo -n true 2>/dev/null || die "needs $*: run  sudo apt-get install $*  (and, where that has started a broker of" \
-            "its own,  sudo systemctl disable --now mosquitto ) and start again"
+        sudo -n true 2>/dev/null || die "needs $*: run  sudo apt-get install $*  (and, where that has started a broker" \
+            "or Prometheus of its own,  sudo systemctl disable --now mosquitto prometheus ) and start again"
         as_root=(sudo)
     fi
     command -v apt-get >/dev/null || die "needs $*: install them with this system's package manager and start again"
@@ -27,9 +27,11 @@ apt_install() {
     "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive RUNLEVEL=1 \
         apt-get install -y -qq --no-install-recommends "$@" >/dev/null </dev/null ||
         die "apt could not install $*: see above"
-    if [[ " $* " == *" mosquitto "* ]] && [ -d /run/systemd/system ] && [ -z "${DEBIANS_BROKER:-}" ]; then
-        "${as_root[@]}" systemctl disable --quiet --now mosquitto
-    fi
+    local server
+    for server in mosquitto prometheus; do
+        [[ " $* " == *" $server "* ]] && [ -d /run/systemd/system ] || continue
+        [ "$server" = "${DEBIANS_BROKER:+mosquitto}" ] || "${as_root[@]}" systemctl disable --quiet --now "$server"
+    done
 }
 
 # need_venv EXTRAS: .venv with this project and its extras, made anew only when pyproject.toml has changed.

@@ -27,12 +27,16 @@ class Project:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.name = f"emotion-test-{secrets.token_hex(4)}"
-        self.port, self.api_port = free_port(), free_port()
+        self.port, self.api_port, self.prometheus_port = free_port(), free_port(), free_port()
         self.passwords: dict[str, str] = {}
 
     @property
     def environment(self) -> dict[str, str]:
-        ports = {"MQTT_PORT": str(self.port), "API_PORT": str(self.api_port)}
+        ports = {
+            "MQTT_PORT": str(self.port),
+            "API_PORT": str(self.api_port),
+            "PROMETHEUS_PORT": str(self.prometheus_port),
+        }
         return os.environ | ports | {"COMPOSE_PROJECT_NAME": self.name, "BROKER_CHECK_INTERVAL": "2s"}
 
     def run(self, *command: str, input: bytes = b"", expect: int = 0) -> str:
@@ -142,5 +146,5 @@ def project(folder: Path) -> Iterator[Project]:
     try:
         yield made
     finally:
-        made.compose("--profile", "admin", "down", "--volumes", "--timeout", "30", "--remove-orphans")
+        made.compose("--profile", "*", "down", "--volumes", "--timeout", "30", "--remove-orphans")
         subprocess.run(["docker", "image", "rm", "--force", made.name], capture_output=True, check=False)

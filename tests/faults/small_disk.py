@@ -1,4 +1,4 @@
-"""A disk that is full, or that is for one process; `on_small_disk` runs a test's function on one of 8 MB of its own.
+"""A disk that is full, or that is for one process; `on_small_disk` runs a test's function on a small one of its own.
 
 A mount needs rights: root has them in a mount namespace of its own, others in a user namespace. In a container that
 allows neither, /dev/shm is taken if it is small, which it is under Docker (64 MB).
@@ -19,14 +19,17 @@ SIZE = 8 * 2**20
 LARGEST_SHARED = 256 * 2**20
 SHARED = Path("/dev/shm")
 
-_MOUNT = f'mount -t tmpfs -o size={SIZE} tmpfs "$1" && shift && exec "$@"'
+_MOUNT = 'mount -t tmpfs -o "size=$1" tmpfs "$2" && shift 2 && exec "$@"'
 
 
-def on_small_disk(folder: Path, module: str, *arguments: str) -> None:
-    """Run `python -m module FOLDER arguments…`, where FOLDER, which is `folder` or stands in for it, is soon full."""
+def on_small_disk(folder: Path, module: str, *arguments: str, size: int = SIZE) -> None:
+    """Run `python -m module FOLDER arguments…`, where FOLDER, which is `folder` or stands in for it, is soon full.
+
+    `size` is how many bytes it has, unless something stands in.
+    """
     program = [sys.executable, "-m", module]
     if _may(*_namespace(), "true"):
-        command = [*_namespace(), "sh", "-c", _MOUNT, "sh", str(folder), *program, str(folder), *arguments]
+        command = [*_namespace(), "sh", "-c", _MOUNT, "sh", str(size), str(folder), *program, str(folder), *arguments]
     else:
         small = shutil.disk_usage(SHARED).total <= LARGEST_SHARED
         assert small, "the tests need a small file system: let them mount one (unshare --mount), or make /dev/shm small"
@@ -44,6 +47,18 @@ def filled(folder: Path) -> Iterator[None]:
         with filler.open("wb", buffering=0) as stream:
             for size in (2**16, 2**12, 1):
                 write_until_full(stream.fileno(), size)
+        yield
+    finally:
+        filler.unlink()
+
+
+@contextmanager
+def nearly_filled(folder: Path, *, left: float) -> Iterator[None]:
+    """Of `folder`'s file system only the share `left` is free for the block."""
+    filler, usage = folder / "filler", shutil.disk_usage(folder)
+    try:
+        with filler.open("wb") as stream:
+            os.posix_fallocate(stream.fileno(), 0, usage.free - int(left * usage.total))
         yield
     finally:
         filler.unlink()

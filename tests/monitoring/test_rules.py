@@ -1,0 +1,268 @@
+"""The shipped rules over hours and days, among them the moments in which a rule is most likely to be wrong."""
+
+import re
+from pathlib import Path
+
+import pytest
+import yaml
+
+from tests.monitoring.promtool import (
+    CONFIGURATIONS,
+    DAY,
+    HOUR,
+    MINUTE,
+    RULES,
+    Figure,
+    Labels,
+    Timeline,
+    alert,
+    always,
+    during,
+    promtool,
+)
+from tests.processes import ROOT
+
+BEGIN, END = 30 * MINUTE, 45 * MINUTE
+"""Of an outage."""
+
+UNTIL = 75 * MINUTE
+FOR_EVER = float("inf")
+SILENT = alert("EmotionCameraSilent", device_id="camera_1")
+CLOCK_WRONG = alert("EmotionDeviceClockWrong", device_id="camera_1")
+SENDS_RUBBISH = alert("EmotionDeviceSendsRubbish", device_id="camera_1")
+
+
+@pytest.fixture
+def line() -> Timeline:
+    return Timeline(until=UNTIL)
+
+
+def stops_at(moment: float, *, again_at: float = FOR_EVER) -> Figure:
+    """When the last batch arrived, of a camera that sends none from `moment` until `again_at`."""
+    return lambda at: moment if moment <= at < again_at else at
+
+
+def comes_back_late(line: Timeline) -> None:
+    """No batch arrives during an outage. One camera is back at once, another one nine minutes later."""
+    line.camera("camera_1", heard=stops_at(BEGIN, again_at=END))
+    line.camera("camera_2", heard=stops_at(BEGIN, again_at=END + 9 * MINUTE))
+
+
+def test_rules_and_configurations_are_valid() -> None:
+    assert "SUCCESS: 14 rules found" in promtool("check", "rules", str(RULES))
+    for name in ("prometheus.yml", "host.yml"):
+        assert "SUCCESS: 1 rule files found" in promtool("check", "config", str(CONFIGURATIONS / name))
+
+
+def test_whoever_gets_an_alert_is_told_what_it_is_and_what_to_do_first() -> None:
+    alerts = [rule for rule in yaml.safe_load(RULES.read_text())["groups"][0]["rules"] if "alert" in rule]
+    table = (ROOT / "README.md").read_text().split("### Alerts")[1].split("###")[0]
+
+    assert re.findall(r"^\| `(\w+)` \|", table, re.MULTILINE) == [rule["alert"] for rule in alerts]
+    for rule in alerts:
+        assert rule["labels"]["severity"] in ("critical", "warning"), rule["alert"]
+        assert rule["annotations"]["summary"], rule["alert"]
+        assert "First: " in rule["annotations"]["description"], rule["alert"]
+
+
+def test_nothing_fires_while_all_is_well(line: Timeline, tmp_path: Path) -> None:
+    assert line.run(tmp_path).ever == set()
+
+
+def test_a_broker_that_is_away_is_named_alone(line: Timeline, tmp_path: Path) -> None:
+    comes_back_late(line)
+    line.daemon("emotion_broker_connected", during(BEGIN, END, 0, otherwise=1))
+
+    fired = line.run(tmp_path)
+    assert fired.at[BEGIN + 2 * MINUTE] == fired.at[END - MINUTE] == fired.ever == {alert("EmotionBrokerDown")}
+
+
+def test_a_loop_that_stands_still_is_named_alone(line: Timeline, tmp_path: Path) -> None:
+    comes_back_late(line)
+    line.daemon("emotion_loop_timestamp_seconds", lambda at: BEGIN if BEGIN <= at < END else at)
+
+    fired = line.run(tmp_path)
+    assert fired.at[BEGIN + 3 * MINUTE] == fired.at[END - MINUTE] == fired.ever == {alert("EmotionDaemonHangs")}
+
+
+def test_a_disk_that_is_nearly_full_is_named(line: Timeline, tmp_path: Path) -> None:
+    line.daemon("emotion_database_disk_free_bytes", during(BEGIN, END, 9e9, otherwise=50e9))
+
+    fired = line.run(tmp_path)
+    assert fired.at[BEGIN + 6 * MINUTE] == fired.ever == {alert("EmotionDiskNearlyFull")}
+
+
+@pytest.mark.parametrize(
+    ("reason", "named"),
+    [
+        ("locked", "EmotionDatabaseLocked"),
+        ("full", "EmotionDiskFull"),
+        ("unreadable", "EmotionDatabaseFails"),
+        ("unreachable", "EmotionDatabaseFails"),
+        ("other", "EmotionDatabaseFails"),
+    ],
+)
+def test_why_the_database_takes_nothing_is_named_alone(reason: str, named: str, line: Timeline, tmp_path: Path) -> None:
+    """Also where the disk has nothing left, and where the API cannot read what the daemon cannot use either."""
+    comes_back_late(line)
+    line.daemon("emotion_database_failing", during(BEGIN, END, 1, otherwise=0), reason=reason)
+    if reason == "full":
+        line.daemon("emotion_database_disk_free_bytes", during(BEGIN, END, 0, otherwise=50e9))
+    if named == "EmotionDatabaseFails":
+        line.api("emotion_api_database_up", during(BEGIN - 20, END + 20, 0, otherwise=1))
+
+    fired = line.run(tmp_path)
+    assert fired.at[BEGIN + 2 * MINUTE] == fired.at[END - MINUTE] == fired.ever == {alert(named, reason=reason)}
+
+
+def test_a_daemon_that_is_away_is_named_alone(line: Timeline, tmp_path: Path) -> None:
+    """After its start it knows from the database how long the cameras are silent, which is no fault of theirs."""
+    comes_back_late(line)
+    line.daemon_is_away(BEGIN, END)
+
+    fired = line.run(tmp_path)
+    assert fired.at[BEGIN + 2 * MINUTE] == fired.at[END - MINUTE] == fired.ever == {alert("EmotionDaemonDown")}
+
+
+def test_an_api_that_is_away_or_cannot_read_is_named_alone(line: Timeline, tmp_path: Path) -> None:
+    line.api("up", during(600, 1_200, 0, otherwise=1))
+    line.api("emotion_api_database_up", during(1_800, 2_400, 0, otherwise=1))
+
+    fired = line.run(tmp_path)
+    assert fired.at[900] == fired.between(0, 1_500) == {alert("EmotionApiDown")}
+    assert fired.at[2_100] == fired.between(1_500) == {alert("EmotionApiCannotRead")}
+
+
+@pytest.mark.parametrize(("job", "named"), [("emotion-daemon", "EmotionDaemonDown"), ("emotion-api", "EmotionApiDown")])
+def test_a_part_that_prometheus_does_not_know_counts_as_down(
+    job: str, named: str, line: Timeline, tmp_path: Path
+) -> None:
+    line.figures = {series: figure for series, figure in line.figures.items() if f'job="{job}"' not in series}
+
+    assert line.run(tmp_path).ever == {alert(named)}
+
+
+@pytest.mark.parametrize(
+    ("every", "named"), [(20, {alert("EmotionDaemonRestarts")}), (270, {alert("EmotionDaemonRestarts")}), (480, set())]
+)
+def test_a_daemon_that_starts_again_and_again_is_named(
+    every: int, named: set[Labels], line: Timeline, tmp_path: Path
+) -> None:
+    """Every scrape meets one that runs. Once in eight minutes an operator may do."""
+    line.daemon("process_start_time_seconds", lambda at: at - at % every)
+
+    assert line.run(tmp_path).ever == named
+
+
+def test_a_camera_is_silent_after_five_minutes_and_not_before(line: Timeline, tmp_path: Path) -> None:
+    line.camera("camera_1", heard=stops_at(BEGIN, again_at=END))
+    line.camera("camera_2", heard=stops_at(BEGIN, again_at=BEGIN + 4.9 * MINUTE))
+
+    fired = line.run(tmp_path)
+    assert fired.between(0, BEGIN + 5 * MINUTE) == set()
+    assert fired.at[BEGIN + 7 * MINUTE] == fired.ever == {SILENT}
+    assert fired.between(END + 15) == set()
+
+
+@pytest.mark.parametrize("outage", ["broker", "database", "daemon", "frozen", "loop"])
+def test_a_camera_that_does_not_come_back_after_an_outage_is_silent(
+    outage: str, line: Timeline, tmp_path: Path
+) -> None:
+    """But not before ten minutes have passed: nobody knows yet whether it does."""
+    line.camera("camera_1", heard=stops_at(BEGIN))
+    line.camera("camera_2")
+    if outage == "broker":
+        line.daemon("emotion_broker_connected", during(BEGIN, END, 0, otherwise=1))
+    elif outage == "database":
+        line.daemon("emotion_database_failing", during(BEGIN, END, 1, otherwise=0), reason="locked")
+    elif outage == "loop":
+        line.daemon("emotion_loop_timestamp_seconds", lambda at: BEGIN if BEGIN <= at < END else at)
+    else:
+        line.daemon_is_away(BEGIN, END, frozen=outage == "frozen")
+
+    fired = line.run(tmp_path)
+    assert SILENT not in fired.between(0, END + 10 * MINUTE)
+    assert fired.at[END + 12 * MINUTE] == fired.at[UNTIL] == {SILENT}
+
+
+def test_a_camera_that_was_silent_before_an_outage_is_not_named_during_it(line: Timeline, tmp_path: Path) -> None:
+    line.camera("camera_1", heard=stops_at(600))
+    line.daemon("emotion_broker_connected", during(BEGIN, FOR_EVER, 0, otherwise=1))
+
+    fired = line.run(tmp_path)
+    assert fired.at[BEGIN - MINUTE] == {SILENT}
+    assert fired.between(BEGIN + 15) == {alert("EmotionBrokerDown")}
+
+
+def test_a_machine_that_was_off_accuses_no_camera(line: Timeline, tmp_path: Path) -> None:
+    """Daemon and Prometheus come back at the same moment, and Prometheus remembers a system that was well."""
+    comes_back_late(line)
+    line.daemon_is_away(BEGIN, END)
+    line.prometheus_is_away(BEGIN, END)
+
+    assert line.run(tmp_path).between(END) == set()
+
+
+def test_a_camera_of_last_week_is_forgotten(line: Timeline, tmp_path: Path) -> None:
+    line.camera("camera_1", heard=always(-6.9 * DAY))
+    line.camera("camera_2", heard=always(-7 * DAY))
+
+    assert line.run(tmp_path).ever == {SILENT}
+
+
+def test_a_device_whose_messages_are_all_rejected_sends_rubbish_and_is_not_silent(
+    line: Timeline, tmp_path: Path
+) -> None:
+    line.camera("camera_1", heard=stops_at(BEGIN))
+    line.daemon(
+        "emotion_device_rejected_messages_total",
+        lambda at: None if at < BEGIN else (at - BEGIN) // 30,
+        device_id="camera_1",
+    )
+
+    fired = line.run(tmp_path)
+    assert fired.between(0, BEGIN + 5 * MINUTE) == set()
+    assert fired.at[END] == fired.ever == {SENDS_RUBBISH}
+
+
+def test_a_burst_of_rejected_messages_is_no_alert(line: Timeline, tmp_path: Path) -> None:
+    """As what waited with the broker during an outage; nor is one every three minutes."""
+    line.daemon("emotion_device_rejected_messages_total", during(0, BEGIN, 3, otherwise=500), device_id="camera_1")
+    line.daemon("emotion_device_rejected_messages_total", lambda at: at // 180, device_id="camera_2")
+
+    assert line.run(tmp_path).ever == set()
+
+
+@pytest.mark.parametrize("skew", [-1.8e9, -90.0, 90.0, 1.8e9])
+def test_a_clock_that_is_off_by_more_than_a_minute_is_named(skew: float, line: Timeline, tmp_path: Path) -> None:
+    line.camera("camera_1", skew=lambda at: skew + at % 7 if BEGIN <= at < END + 5 * MINUTE else 0.1)
+    line.camera("camera_2", skew=lambda at: skew / abs(skew) * 50)
+
+    fired = line.run(tmp_path)
+    assert fired.at[END] == fired.ever == {CLOCK_WRONG}
+    assert fired.between(END + 6 * MINUTE) == set()
+
+
+def test_a_backlog_that_is_drained_for_half_an_hour_is_no_wrong_clock(line: Timeline, tmp_path: Path) -> None:
+    """Three hours of batches, six times as fast as they were made; nor is one that grows."""
+    line.camera("camera_1", skew=lambda at: min(-0.1, -3 * HOUR + 6 * (at - BEGIN)) if at >= BEGIN else -0.1)
+    line.camera("camera_2", skew=lambda at: -at / 5)
+
+    assert line.run(tmp_path).ever == set()
+
+
+def test_a_device_whose_last_batch_had_waited_has_no_wrong_clock_for_that(line: Timeline, tmp_path: Path) -> None:
+    line.camera("camera_1", heard=stops_at(BEGIN), skew=lambda at: -3_000 if at >= BEGIN else 0)
+
+    assert line.run(tmp_path).ever == {SILENT}
+
+
+def test_less_than_a_minute_of_anything_is_no_alert(line: Timeline, tmp_path: Path) -> None:
+    line.daemon("emotion_broker_connected", during(600, 645, 0, otherwise=1))
+    line.daemon("emotion_database_failing", during(900, 945, 1, otherwise=0), reason="locked")
+    line.daemon("emotion_database_disk_free_bytes", during(600, 840, 9e9, otherwise=50e9))
+    line.api("up", during(600, 645, 0, otherwise=1))
+    line.api("emotion_api_database_up", during(900, 945, 0, otherwise=1))
+    line.daemon_is_away(1_200, 1_245)
+
+    assert line.run(tmp_path).ever == set()
