@@ -31,6 +31,7 @@ from shared.schema import (
     device,
     device_state,
     emotion_minute,
+    forgotten_person,
     person_emotion,
     rejected_message,
 )
@@ -194,6 +195,11 @@ class Transaction:
         """Delete one record of a rejected message."""
         self._connection.execute(delete(rejected_message).where(rejected_message.c.id == row_id))
 
+    def drop_tombstones(self, *, ended_before: datetime) -> None:
+        """Delete those whose `until` is before."""
+        old = delete(forgotten_person).where(forgotten_person.c.until < ended_before)
+        self._sure = not self._connection.execute(old).rowcount
+
     def committed(self) -> None:
         """To be called after the commit: what was written is known now, if it was folded over what was."""
         for folded in self._written if self._sure else ():
@@ -243,6 +249,12 @@ class Store:
             self._rows.forget()
             raise
         transaction.committed()
+
+
+def count_unstamped(connection: Connection) -> None:
+    """For whoever changes people without a Store: as Transaction.count. On another database it does nothing."""
+    if connection.dialect.name == "sqlite":
+        connection.exec_driver_sql(_count(connection.engine, "unstamped"))
 
 
 @contextmanager
