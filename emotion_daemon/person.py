@@ -12,9 +12,10 @@ from contextlib import closing
 from datetime import datetime, timedelta
 from sqlite3 import SQLITE_BUSY, SQLITE_LOCKED
 from sqlite3 import Error as SqliteError
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 from sqlalchemy import ColumnElement, Connection, Engine, Row, delete, insert, select
+from sqlalchemy.engine.interfaces import DBAPICursor
 from sqlalchemy.exc import DBAPIError
 
 from emotion_daemon.forgotten import SALT_BYTES, digest
@@ -28,8 +29,12 @@ from shared.schema import device, forgotten_person, person_emotion, rejected_mes
 PATIENCE_SECONDS = 30.0
 """How long is tried to get into a database that others use."""
 
-_PAUSE_SECONDS = 0.1
+_PAUSE_SECONDS = 0.002
+_LOCKED_SQLSTATES = ("55P03", "40P01", "40001")  # lock_timeout, deadlock, serialization
 _ROWS_A_SELECT = 100  # of up to 64 KiB
+
+
+T = TypeVar("T")
 
 
 class Person(NamedTuple):
@@ -55,11 +60,18 @@ def forget(writer: Engine, reader: Engine, topics: Topics, person: Person, *, ho
     """Delete the person's row and the rejected messages that mention them, and leave a tombstone, in one transaction.
 
     Whatever is stamped until `hours` after `now` leaves the person out. What is deleted is gone for every reader, but
-    not yet out of the files: see `purge`. Raises what SQLAlchemy raises.
+    not yet out of the files: see `purge`. Raises what SQLAlchemy raises, for what is temporary after PATIENCE_SECONDS.
     """
-    until = now + timedelta(hours=hours)
     with reader.connect() as connection:  # minutes for 10,000 of the largest, in which the daemon has to write
-        mentioning, searched = _search(connection, topics, person)
+        found = _search(connection, topics, person)
+    _push_in(writer)
+    return _patiently(lambda: _erase(writer, topics, person, found, now, now + timedelta(hours=hours)))
+
+
+def _erase(
+    writer: Engine, topics: Topics, person: Person, found: tuple[set[int], int], now: datetime, until: datetime
+) -> Erased:
+    mentioning, searched = found
     with writer.begin() as connection:
         locked_only = _lock(connection, person.device_id)
         people = connection.execute(delete(person_emotion).where(*_is(person))).rowcount
@@ -134,7 +146,7 @@ def _leave_tombstone(connection: Connection, person: Person, now: datetime, unti
     connection.execute(insert(forgotten_person).values(**row, forgotten_at=now, until=until))
 
 
-def purge(engine: Engine, *, monotonic: Callable[[], float] = time.monotonic) -> None:
+def purge(engine: Engine) -> None:
     """Take what was deleted out of the database's files, while daemon and API go on.
 
     On SQLite the file is written anew, since splitting and freeing pages leaves copies behind, and then the -wal file
@@ -145,47 +157,61 @@ def purge(engine: Engine, *, monotonic: Callable[[], float] = time.monotonic) ->
             with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
                 connection.exec_driver_sql("VACUUM person_emotion, rejected_message")
         else:
-            _rewrite(engine, monotonic)
+            _rewrite(engine)
     except DBAPIError as error:
         raise NotPurgedError(reason(error)) from error
     except SqliteError as error:
         raise NotPurgedError(str(error)) from error
 
 
-def _rewrite(engine: Engine, monotonic: Callable[[], float]) -> None:
+def _rewrite(engine: Engine) -> None:
     folder = os.path.dirname(os.path.realpath(engine.url.database or ""))
     with closing(engine.raw_connection()) as pooled:
         cursor = pooled.cursor()
         # The copy that VACUUM makes is as large as the database; /tmp may be small, memory, or read-only.
         quoted = folder.replace("'", "''")
         cursor.execute(f"PRAGMA temp_store_directory='{quoted}'")
-
-        def is_written() -> bool:
-            cursor.execute("VACUUM")
-            return True
-
-        def is_brought_in() -> bool:
-            ((busy, _, _),) = cursor.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
-            return not busy
-
-        _patiently(is_written, monotonic)
-        if not _patiently(is_brought_in, monotonic):
-            raise NotPurgedError("somebody reads the database all the time")
+        _patiently(lambda: cursor.execute("VACUUM"))
+        _patiently(lambda: _bring_in(cursor))
 
 
-def _patiently(attempt: Callable[[], bool], monotonic: Callable[[], float]) -> bool:
-    """Until `attempt` returns true, while others are in the way. Returns whether it did."""
-    end = monotonic() + PATIENCE_SECONDS
+def _bring_in(cursor: DBAPICursor) -> None:
+    cursor.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    ((busy, _, _),) = cursor.fetchall()
+    if busy:
+        raise _BusyError("somebody reads or writes the database all the time")
+
+
+class _BusyError(SqliteError):
+    """Raised where SQLite says so in a row instead of an error."""
+
+    sqlite_errorcode = SQLITE_BUSY
+
+
+def _push_in(engine: Engine) -> None:
+    """Ask for SQLite's lock more often than SQLite does, or a daemon under load lets nobody in for seconds."""
+    if engine.dialect.name == "sqlite":
+        with closing(engine.raw_connection()) as pooled:
+            pooled.cursor().execute("PRAGMA busy_timeout=0")
+
+
+def _patiently(attempt: Callable[[], T]) -> T:
+    """What `attempt` returns, once nobody is in its way any more."""
+    end = time.monotonic() + PATIENCE_SECONDS
     while True:
         try:
-            if attempt():
-                return True
-        except SqliteError as error:
-            if getattr(error, "sqlite_errorcode", 0) & 0xFF not in (SQLITE_BUSY, SQLITE_LOCKED) or monotonic() > end:
+            return attempt()
+        except (DBAPIError, SqliteError) as error:
+            if not _is_in_the_way(error) or time.monotonic() > end:
                 raise
-        if monotonic() > end:
-            return False
         time.sleep(_PAUSE_SECONDS)
+
+
+def _is_in_the_way(error: Exception) -> bool:
+    """Another's lock, not a full disk: that one has to be told at once."""
+    cause = error.orig if isinstance(error, DBAPIError) else error
+    code = getattr(cause, "sqlite_errorcode", 0) & 0xFF
+    return code in (SQLITE_BUSY, SQLITE_LOCKED) or getattr(cause, "sqlstate", None) in _LOCKED_SQLSTATES
 
 
 def export(engine: Engine, topics: Topics, person: Person) -> dict[str, Any]:
