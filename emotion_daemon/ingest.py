@@ -231,7 +231,11 @@ class Ingest:
             transaction.write_statuses(
                 each for each in others if isinstance(each, Status) and each.device_id != self._own_id
             )
-            transaction.reject([each for each in others if isinstance(each, Rejected)], between=self._stay_connected)
+            transaction.reject(
+                [each for each in others if isinstance(each, Rejected)],
+                topics=self._topics,
+                between=self._stay_connected,
+            )
         for (entry, _), updated_count in zip(batches, folded.updated_counts, strict=True):
             entry.updated_count = updated_count
         for device_id, seconds in folded.cut.items():

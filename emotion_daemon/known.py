@@ -75,6 +75,10 @@ class KnownRows:
         self._read_people(connection, sorted(key for key in people if key[0] not in new), before, latest)
         return Known(self._people, self._devices, forgotten)
 
+    def forgotten(self, connection: Connection) -> Forgotten:
+        """Everybody who was erased, after `read`."""
+        return read_forgotten(connection) if self._forgotten is None or not self._alone else self._forgotten
+
     def committed(self, folded: Folded) -> None:
         """What was folded over that is stored now."""
         self._people.update(folded.people)

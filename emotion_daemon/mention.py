@@ -1,4 +1,4 @@
-"""Whether the record of a rejected message mentions a person. Pure.
+"""Whether a rejected message, or the record of one, mentions a person. Pure.
 
 Such a message could not be read as a batch, so it is searched as text, in whatever way its bytes may be meant. Where
 an id is short this finds more than there is: better one diagnosis too many gone than one person too few.
@@ -8,10 +8,13 @@ import re
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from shared.batch import Topics
+from emotion_daemon.forgotten import Forgotten, until_when
+from shared.batch import Topics, is_person_id
 
 _ESCAPE = re.compile(r'\\(?:u([0-9A-Fa-f]{4})|(["\\/]))')
 _CUT_ESCAPE = re.compile(r"\\(u[0-9A-Fa-f]{0,3})?$")
+_STRING = re.compile(r'"((?:[^"\\]|\\.)*)"')
+_SIGNS = re.compile(r"""[\s,:;=\[\]{}()/"'\\]+""")
 _NESTED = 3
 """How often what is JSON in a string of JSON is undone."""
 
@@ -35,6 +38,28 @@ def mentions(record: Record, topics: Topics, *, device_id: str, person_id: str) 
     if record.topic not in (topics.batch(device_id), topics.status(device_id)) and not _has(texts, device_id):
         return False
     return _has(texts, person_id) or (record.cut and _ends_within(texts[2:], person_id))
+
+
+def mentions_forgotten(topic: str, payload: bytes, topics: Topics, forgotten: Forgotten) -> bool:
+    """Whether a message is about somebody who was erased, of whom only a digest is left.
+
+    So only whole words can be looked up: what stands between quotation marks, or between JSON's other signs.
+    """
+    texts = [topic, *_readings(payload)]
+    devices = [
+        device_id
+        for device_id in forgotten
+        if topic in (topics.batch(device_id), topics.status(device_id)) or _has(texts, device_id)
+    ]
+    words = {word for text in texts for word in _words(text) if is_person_id(word)} if devices else ()
+    return any(until_when(forgotten, device_id, word) is not None for device_id in devices for word in words)
+
+
+def _words(text: str) -> Iterator[str]:
+    for string in _STRING.findall(text):
+        yield _unescaped(string)
+    yield from text.split('"')
+    yield from _SIGNS.split(text)
 
 
 def _has(texts: list[str], name: str) -> bool:

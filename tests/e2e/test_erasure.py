@@ -18,7 +18,7 @@ from tests.brokers import Broker
 from tests.clients import Client
 from tests.databases import reading
 from tests.faults.history import TOPICS
-from tests.faults.rig import SUBSCRIBED, integrity, person_is_stored, running
+from tests.faults.rig import SUBSCRIBED, integrity, person_is_stored, rejected_count, running
 from tests.processes import DAEMON, ROOT, Daemon, environment
 from tests.waiting import wait_until
 from tests.web import Api
@@ -178,12 +178,15 @@ class TestFiles:
             shown = api.ask(f"/api/dashboard/summary?device_id=jetson_1&limit=1&after={quote(name)}")
             daemon.stop()
             send(camera, 1001, name, "bert")
+            queued = bad_batches(name)
+            for payload in queued:
+                camera.send(TOPICS.batch("jetson_1"), payload)
             camera.wait_for_pubacks()
             broker.wait_for_save()
             assert name.encode() in (broker.folder / "mosquitto.db").read_bytes()
             forget()
             daemon.start()
-            wait_until(lambda: is_stored(database_url, "bert"), seconds=60, what="the queue is drained")
+            wait_until(lambda: rejected_count(database_url) == len(queued), seconds=60, what="the queue is drained")
             broker.wait_for_save()
             wait_until(lambda: name.encode() not in (broker.folder / "mosquitto.db").read_bytes(), what="it is saved")
             left = api.summary("jetson_1")
@@ -196,7 +199,8 @@ class TestFiles:
         assert "DELETE FROM rejected_message" in (tmp_path / "forget.log").read_text()
         with reading(database_url) as connection:
             assert connection.scalar(select(func.count()).select_from(forgotten_person)) == 1
-            assert connection.scalar(select(func.count()).select_from(rejected_message)) == 0
+            assert set(connection.scalars(select(rejected_message.c.payload))) == {b""}
+            assert connection.scalar(select(func.count()).select_from(rejected_message)) == len(queued)
 
 
 def bad_batches(name: str) -> list[bytes]:

@@ -772,6 +772,29 @@ class TestErased:
 
         assert happy(engine) == {("jetson_1", "bert"): 1}
 
+    def test_a_rejected_message_that_mentions_them_is_recorded_without_its_payload(
+        self, erased: None, source: FakeSource, engine: Engine
+    ) -> None:
+        bad = batch(anna=-1)
+        for payload in (bad, batch(bert=-1)):
+            source.publish(TOPIC, payload)
+        loop(source, Store(engine)).step()
+
+        assert rejected(engine) == [(TOPIC, b""), (TOPIC, batch(bert=-1))]
+        assert [reason.partition("; ")[2] for reason in reasons(engine)] == [
+            "not kept, as it mentions somebody who was erased",
+            "",
+        ]
+        with engine.connect() as connection:
+            assert connection.scalars(select(rejected_message.c.payload_size)).first() == len(bad)
+
+    def test_one_that_is_sent_again_is_recorded_once(self, erased: None, source: FakeSource, engine: Engine) -> None:
+        source.publish(TOPIC, batch(anna=-1))
+        store = DoneAndFailedStore(engine)
+        loop(source, store).step()
+
+        assert len(rejected(engine)) == 1
+
     def test_a_tombstone_goes_when_nothing_can_wait_any_more(self, source: FakeSource, engine: Engine) -> None:
         tombstone(engine, NOW - timedelta(days=30, seconds=1))
         ingest = loop(source, Store(engine))
