@@ -229,7 +229,8 @@ def _forget(settings: Settings, options: argparse.Namespace) -> int:
     finally:
         reader.dispose()
         writer.dispose()
-    print("backups and the broker have copies of their own: docs/PRIVACY.md says what to do about them")
+    print("when the daemon has stored what waits, restart the broker: its files may have the person until then.")
+    print("Backups have them, too. docs/PRIVACY.md says what else there is to do")
     return 0
 
 
