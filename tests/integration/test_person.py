@@ -8,13 +8,14 @@ import signal
 import sqlite3
 import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import Engine, insert, select
+from sqlalchemy import Engine, insert, select, text
 
 from emotion_daemon import person as person_module
 from emotion_daemon.__main__ import main
@@ -28,6 +29,7 @@ from shared.schema import daemon_commit, device, emotion_minute, forgotten_perso
 from shared.settings import Settings
 from tests.background import repeatedly
 from tests.databases import disposing, migrated, reading
+from tests.postgresql import PostgreSQL
 from tests.waiting import wait_until
 from tests.web import SUMMARY, served
 
@@ -357,6 +359,26 @@ class TestDaemonsMemory:
                     assert run("forget", "--hours", "1") == 0
                     assert ("jetson_1", NAME) not in people(engine)
                     wait_until(lambda goal=goal: turns >= goal)  # type: ignore[misc]
+            assert people(engine) == [("jetson_1", "bert")]
+
+    def test_a_transaction_in_flight_on_postgresql_is_waited_for(
+        self, postgresql: PostgreSQL, run: Run, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """What it inserts nobody else sees yet, nor could delete it."""
+        url = postgresql.new_database()
+        monkeypatch.setenv("EMOTION_DATABASE_URL", url)
+        waiting = text(
+            "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
+        )
+        with migrated(url) as engine, ThreadPoolExecutor(1) as threads:
+            with Store(engine).transaction() as transaction:
+                batches = [batch(NAME, "bert", stamp=datetime.now(UTC))]
+                transaction.write(fold(batches, transaction.known(batches)))
+                forgetting = threads.submit(run, "forget")
+                with reading(url) as connection:
+                    wait_until(lambda: connection.scalar(waiting), what="the command waits for the device's row")
+            assert forgetting.result(timeout=30) == 0
+
             assert people(engine) == [("jetson_1", "bert")]
 
 
