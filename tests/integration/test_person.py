@@ -367,16 +367,17 @@ class TestDaemonsMemory:
         """What it inserts nobody else sees yet, nor could delete it."""
         url = postgresql.new_database()
         monkeypatch.setenv("EMOTION_DATABASE_URL", url)
-        waiting = text(
-            "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
-        )
+
+        def is_waiting() -> bool:
+            with reading(url) as connection:
+                return bool(connection.scalar(text("SELECT count(*) FROM pg_locks WHERE NOT granted")))
+
         with migrated(url) as engine, ThreadPoolExecutor(1) as threads:
             with Store(engine).transaction() as transaction:
                 batches = [batch(NAME, "bert", stamp=datetime.now(UTC))]
                 transaction.write(fold(batches, transaction.known(batches)))
                 forgetting = threads.submit(run, "forget")
-                with reading(url) as connection:
-                    wait_until(lambda: connection.scalar(waiting), what="the command waits for the device's row")
+                wait_until(is_waiting, what="the command waits for the device's row")
             assert forgetting.result(timeout=30) == 0
 
             assert people(engine) == [("jetson_1", "bert")]
