@@ -7,14 +7,18 @@ ingest       the loop: owns the order of the five steps, retry and shutdown
              2. decode is shared/batch.py, what a device and the daemon agree on
 arrival      a stamp that was replaced does not block what arrived after it. Pure
 fold         3. batches of a group -> what changes. Pure
+             forgotten: who was erased, and is left out of them. Pure
 store        4. one transaction: known rows, changed rows, rejected messages
              database_file: one daemon a SQLite file, which is still the one that was opened; checkpoints
 notices      what devices do: which of it is worth a log line, and how often
 trouble      what fails again and again: a line when it begins, one when it is over
 log_handler  drops lines that nobody reads, instead of waiting
-heartbeat    what those who watch the daemon are told: the health file, systemd
-health       `python -m emotion_daemon.health`: reads that file; imports next to nothing, as this file has to
+heartbeat    how the daemon is doing, and what systemd hears of it
+metrics      what Prometheus reads
+status_server /metrics, /healthz and /readyz over HTTP, on a thread of its own
 rejected     `python -m emotion_daemon rejected`: list and replay what was no valid batch
 doctor       `python -m emotion_daemon doctor`: what is wrong, and what to do about it
+person       `python -m emotion_daemon person`: erase a person, or write out what there is of one
+             mention: whether a rejected message is about a person. Pure
 migrations   the schema by Alembic, upgraded at the start
 """

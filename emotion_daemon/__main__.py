@@ -1,4 +1,4 @@
-"""The daemon's composition root: `python -m emotion_daemon`, and its commands `rejected` and `doctor`.
+"""The daemon's composition root: `python -m emotion_daemon`, and its commands `rejected`, `person` and `doctor`.
 
 Exit codes: 0 after a stop by signal, 1 for what went wrong while running or what doctor calls a problem, 2 for a
 setting or an argument that cannot work.
@@ -6,12 +6,16 @@ setting or an argument that cannot work.
 
 import argparse
 import gc
+import json
 import logging
+import math
 import os
 import signal
 import sys
 import time
+from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
+from datetime import UTC, datetime
 from pathlib import Path
 from types import FrameType
 
@@ -19,7 +23,7 @@ from alembic.util import CommandError
 from sqlalchemy import Engine, make_url
 from sqlalchemy.exc import DBAPIError
 
-from emotion_daemon import doctor, rejected
+from emotion_daemon import doctor, person, rejected
 from emotion_daemon.database_file import DatabaseFileError, drop_index_of_a_cut_log, only_one
 from emotion_daemon.doctor import finding
 from emotion_daemon.doctor.rights import User
@@ -34,18 +38,21 @@ from emotion_daemon.status_server import StatusServer
 from emotion_daemon.store import Store, is_temporary, reason, trouble_kind
 from emotion_daemon.subscriber import SessionTakenOverError, Subscriber
 from emotion_daemon.trouble import Trouble
-from shared.batch import Topics
+from shared.batch import DEVICE_ID, MAX_PERSON_ID, Topics, is_person_id
 from shared.database import reader_engine, sqlite_path, writer_engine
 from shared.settings import Settings, SettingsError
 
 log = logging.getLogger("emotion_daemon")
 
 _RETRY_SECONDS = 2.0
+_MAX_HOURS = 87_600
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Read arguments and settings, do what they say, and return the exit code."""
     options = _parse(arguments)
+    if options.command == "person" and options.person == "-" and not _read_person(options):
+        return 2
     try:
         settings = Settings.from_environ(os.environ)
         if options.command == "doctor":
@@ -55,11 +62,12 @@ def main(arguments: list[str] | None = None) -> int:
         print(f"emotion_daemon: {error}", file=sys.stderr)
         return 2
     _configure_logging(settings)
-    if options.command == "rejected":
+    if options.command is not None:
         path = sqlite_path(settings.database_url)
         if path is not None and not path.exists():  # a writer would make an empty one
             return _cannot_read(settings, "there is no such file")
-        return _replay(settings) if options.replay else _list(settings, options)
+        run: Callable[[Settings, argparse.Namespace], int] = options.run
+        return run(settings, options)
     engine = writer_engine(settings.database_url, echo=settings.sql_echo)
     stop = Stop()
     signal.signal(signal.SIGTERM, stop)
@@ -229,6 +237,10 @@ def _list(settings: Settings, options: argparse.Namespace) -> int:
     return 0
 
 
+def _rejected(settings: Settings, options: argparse.Namespace) -> int:
+    return _replay(settings) if options.replay else _list(settings, options)
+
+
 def _replay(settings: Settings) -> int:
     engine = writer_engine(settings.database_url, echo=settings.sql_echo)
     stored = left = 0
@@ -246,6 +258,62 @@ def _replay(settings: Settings) -> int:
         engine.dispose()
     print(f"{stored} stored, {left} still rejected")
     return 0
+
+
+def _forget(settings: Settings, options: argparse.Namespace) -> int:
+    """It never says the person's id: what it prints may end up in a log."""
+    who, topics = person.Person(options.device, options.person), Topics(settings.mqtt_topic_prefix)
+    writer = writer_engine(settings.database_url, echo=settings.sql_echo)
+    reader = reader_engine(settings.database_url, echo=settings.sql_echo)
+    try:
+        erased = person.forget(writer, reader, topics, who, hours=options.hours, now=datetime.now(UTC))
+        print(f"{who.device_id}: {erased.people} person and {erased.rejected} rejected messages deleted")
+        if not erased.people and not erased.rejected:
+            print("nobody of that id was stored; what is still on its way is left out all the same")
+        print(f"whatever is stamped up to {erased.until:%Y-%m-%dT%H:%M:%SZ} leaves this person out from now on")
+        person.purge(writer)
+    except DBAPIError as error:
+        return _cannot_read(settings, reason(error))
+    except person.NotPurgedError as error:
+        print(
+            f"emotion_daemon: what was deleted may still stand in the files of {_shown(settings)}: {error}; "
+            "run the same command again when that is over",
+            file=sys.stderr,
+        )
+        return 1
+    finally:
+        reader.dispose()
+        writer.dispose()
+    print("when the daemon has stored what waits, restart the broker: its files may have the person until then.")
+    print("Backups have them, too. docs/PRIVACY.md says what else there is to do")
+    return 0
+
+
+def _export(settings: Settings, options: argparse.Namespace) -> int:
+    """Only reads, as `_list`."""
+    who, topics = person.Person(options.device, options.person), Topics(settings.mqtt_topic_prefix)
+    engine = reader_engine(settings.database_url, echo=settings.sql_echo)
+    try:
+        found = person.export(engine, topics, who)
+    except DBAPIError as error:
+        return _cannot_read(settings, reason(error))
+    finally:
+        engine.dispose()
+    print(json.dumps(found, indent=2, ensure_ascii=False))
+    if found["person_emotion"] is None and not found["rejected_messages"]:
+        print(f"nobody of that id is stored for {who.device_id} in {_shown(settings)}", file=sys.stderr)
+    return 0
+
+
+def _read_person(options: argparse.Namespace) -> bool:
+    """From standard input: a command line is seen by every user, and journals and the shell's history keep it."""
+    if sys.stdin.isatty():
+        print("person: ", end="", file=sys.stderr, flush=True)
+    options.person = sys.stdin.readline().rstrip("\r\n")
+    if not is_person_id(options.person):
+        print(f"emotion_daemon: standard input {_NO_PERSON_ID}", file=sys.stderr)
+        return False
+    return True
 
 
 def _cannot_read(settings: Settings, reason: str) -> int:
@@ -267,13 +335,31 @@ def _parse(arguments: list[str] | None) -> argparse.Namespace:
         description="Store the batches that devices publish; this is what it does without a command. "
         "Settings come from EMOTION_… variables; see README.md.",
     )
-    commands = parser.add_subparsers(dest="command", metavar="[rejected | doctor]")
+    commands = parser.add_subparsers(dest="command", metavar="[rejected | person | doctor]")
     command = commands.add_parser(
         "rejected", help="list the messages that were no valid batch, newest first, or replay them"
     )
     command.add_argument("--replay", action="store_true", help="decode them all again and store what is valid now")
     command.add_argument("--limit", type=_count, default=20, help="how many to list (default 20)")
     command.add_argument("--bytes", type=_count, default=120, help="how much of each payload to show (default 120)")
+    command.set_defaults(run=_rejected)
+    verbs = commands.add_parser("person", help="all that is stored of one person").add_subparsers(
+        required=True, metavar="forget | export"
+    )
+    for verb, run, what in (("forget", _forget, "erase it"), ("export", _export, "write it out as JSON")):
+        command = verbs.add_parser(verb, help=what)
+        command.add_argument("--device", type=_device_id, required=True, help="the device that has seen the person")
+        command.add_argument(
+            "--person", type=_person_id, required=True, help="the person_id; - reads it from standard input"
+        )
+        if verb == "forget":
+            command.add_argument(
+                "--hours",
+                type=_hours,
+                default=24.0,
+                help="for how long what is stamped from now on leaves the person out, too (default 24)",
+            )
+        command.set_defaults(run=run)
     _add_doctor(commands.add_parser("doctor", help="say what is wrong, and what to do about it; changes nothing"))
     return parser.parse_args(arguments)
 
@@ -298,6 +384,31 @@ def _user(text: str) -> User:
         return user(text)
     except UnknownUserError as error:
         raise argparse.ArgumentTypeError(str(error)) from error
+
+
+_NO_PERSON_ID = f"has no person_id: that is 1 to {MAX_PERSON_ID} characters without control characters"
+
+
+def _device_id(text: str) -> str:
+    if not DEVICE_ID.fullmatch(text):
+        raise argparse.ArgumentTypeError("is no device_id: that is 1 to 64 of A-Z a-z 0-9 . _ : -")
+    return text
+
+
+def _person_id(text: str) -> str:
+    if not is_person_id(text):
+        raise argparse.ArgumentTypeError(_NO_PERSON_ID)
+    return text
+
+
+def _hours(text: str) -> float:
+    try:
+        hours = float(text)
+    except ValueError:
+        hours = math.nan
+    if not 0 <= hours <= _MAX_HOURS:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of hours from 0 to {_MAX_HOURS:,}")
+    return hours
 
 
 def _count(text: str) -> int:

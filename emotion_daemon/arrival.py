@@ -42,7 +42,9 @@ class ArrivalOrder:
                 stamp = replaced
             else:
                 del self._replaced[device_id]
-        return batch if stamp == batch.timestamp else msgspec.structs.replace(batch, timestamp=stamp)
+        if stamp == batch.timestamp:
+            return batch
+        return msgspec.structs.replace(batch, timestamp=stamp, moved=True)
 
 
 def _remember(stamps: dict[str, datetime], device_id: str, stamp: datetime) -> None:

@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 import msgspec
 
+from emotion_daemon.forgotten import Forgotten, leave_out
 from emotion_daemon.history import LONGEST_GAP, SLACK, Minutes, increment
 from shared.batch import Batch, Cumulative
 
@@ -26,10 +27,14 @@ class Report(msgspec.Struct, frozen=True, gc=False):
 
 
 class Known(NamedTuple):
-    """What is stored of the people and devices that a group is about; `devices` have their newest stamps."""
+    """What is stored of the people and devices that a group is about; `devices` have their newest stamps.
+
+    `forgotten` are those who were erased: of them nothing comes in.
+    """
 
     people: Mapping[PersonKey, Report] = MappingProxyType({})
     devices: Mapping[str, datetime] = MappingProxyType({})
+    forgotten: Forgotten = MappingProxyType({})
 
 
 class Folded(NamedTuple):
@@ -38,7 +43,7 @@ class Folded(NamedTuple):
     `heard` has the last batch that arrived of each device, late or not, but for those that are stored already.
     `updated_counts` has, a batch, how many people it changed. `stamped` says that every device in the group has another
     newest stamp now. `cut` are the seconds, a device, that cannot have been shown; those of a device of which nothing
-    was known before are not counted.
+    was known before are not counted. `left_out` entries were about people who were erased.
     """
 
     people: dict[PersonKey, Report]
@@ -48,6 +53,7 @@ class Folded(NamedTuple):
     updated_counts: list[int]
     stamped: bool
     cut: dict[str, float]
+    left_out: int = 0
 
 
 _NOTHING_KNOWN = Known()
@@ -60,6 +66,9 @@ def fold(batches: Iterable[Batch], known: Known = _NOTHING_KNOWN) -> Folded:
     A batch older than what is known about a person changes nothing for that person; one as old is applied again, and
     adds nothing to the history where it says the same: a message may come twice.
     """
+    left_out = 0
+    if known.forgotten:
+        batches, left_out = leave_out(batches, known.forgotten)
     people: dict[PersonKey, Report] = {}
     devices: dict[str, Batch] = {}
     heard: dict[str, Batch] = {}
@@ -114,4 +123,4 @@ def fold(batches: Iterable[Batch], known: Known = _NOTHING_KNOWN) -> Folded:
         if beyond and previous is not None:
             cut[device_id] = cut.get(device_id, 0.0) + beyond
     stamped = not late and all(batch.timestamp != known.devices.get(each) for each, batch in devices.items())
-    return Folded(people, devices, heard, minutes, updated_counts, stamped, cut)
+    return Folded(people, devices, heard, minutes, updated_counts, stamped, cut, left_out)

@@ -13,6 +13,7 @@ from sqlalchemy.exc import DBAPIError
 from emotion_daemon.arrival import ArrivalOrder
 from emotion_daemon.database_file import DatabaseWrittenError
 from emotion_daemon.fold import fold
+from emotion_daemon.forgotten import KEPT_FOR
 from emotion_daemon.heartbeat import Heartbeat
 from emotion_daemon.metrics import Metrics
 from emotion_daemon.notices import Notices
@@ -29,6 +30,9 @@ IDLE_SECONDS = 0.5
 
 SHORTEST_RETRY_SECONDS = 0.1
 LONGEST_RETRY_SECONDS = 5.0
+TIDY_SECONDS = 3600.0
+"""How often an idle daemon looks for tombstones that have had their time."""
+
 STOP_PATIENCE_SECONDS = 6.0
 """How long a stopping daemon goes on trying to commit its last group."""
 
@@ -42,6 +46,8 @@ class Source(Protocol):
 
     @property
     def waiting(self) -> int: ...
+    @property
+    def subscribed(self) -> bool: ...
     def receive(self, *, timeout: float) -> list[Message]: ...
     def wait(self, seconds: float, *, until: Callable[[], bool] = ...) -> None: ...
     def ack(self, messages: Iterable[Message]) -> int: ...
@@ -106,6 +112,7 @@ class Ingest:
         self._monotonic = monotonic
         self._stopping = stopping
         self._order = ArrivalOrder()
+        self._tidy_again = float("-inf")
         self._trouble = Trouble(log, then="nothing is acknowledged, trying again until it works")
 
     def run(self) -> None:
@@ -128,8 +135,23 @@ class Ingest:
             for entry in entries:
                 if entry.message.response_topic is not None:
                     self._reply(entry, entry.message.response_topic)
-        self._notices.report(now=self._monotonic())
+        now = self._monotonic()
+        if not messages and self._source.subscribed and now >= self._tidy_again:
+            self._tidy_again = now + TIDY_SECONDS
+            self._tidy()
+        self._notices.report(now=now)
         return len(messages)
+
+    def _tidy(self) -> None:
+        """Drop tombstones that nothing can be waiting for any more: the broker has sent all that it had."""
+        try:
+            with self._store.transaction() as transaction:
+                transaction.drop_tombstones(ended_before=self._now() - KEPT_FOR)
+        except DatabaseWrittenError:
+            pass
+        except DBAPIError as error:
+            if not is_temporary(error):
+                raise
 
     def _decode(self, message: Message, received_at: datetime) -> _Entry:
         try:
@@ -214,7 +236,7 @@ class Ingest:
             folded = fold((batch for _, batch in batches), known)
             transaction.write(folded, between=self._stay_connected)
             transaction.write_statuses(each for each in statuses if each.device_id != self._own_id)
-            transaction.reject(rejected, between=self._stay_connected)
+            transaction.reject(rejected, topics=self._topics, between=self._stay_connected)
         self._metrics.committed(
             [batch for _, batch in batches],
             statuses=len(statuses),
@@ -228,6 +250,9 @@ class Ingest:
         for device_id, seconds in folded.cut.items():
             self._notices.cut(device_id, seconds)
             self._metrics.implausible(seconds)
+        if folded.left_out:
+            self._notices.left_out(folded.left_out)
+            self._metrics.left_out(folded.left_out)
 
     def _device_of(self, topic: str) -> str | None:
         topics = self._topics

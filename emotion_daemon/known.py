@@ -1,4 +1,5 @@
-"""What is stored of the people and devices that a group is about: read from the database, or remembered.
+"""What is stored of the people and devices that a group is about: read from the database, or remembered. And who of
+them was erased.
 
 To read it for each group would cost more than all else. The daemon is the only writer of its SQLite file, so what it
 committed last is still there, unless SQLite's `data_version` says that somebody else has committed since. On
@@ -15,8 +16,9 @@ from sqlalchemy import ARRAY, Connection, FromClause, Text, bindparam, func, sel
 from sqlalchemy.dialects import postgresql
 
 from emotion_daemon.fold import Folded, Known, PersonKey, Report
+from emotion_daemon.forgotten import Forgotten, Tombstone, by_device
 from shared.batch import Batch, Cumulative
-from shared.schema import device, person_emotion
+from shared.schema import device, forgotten_person, person_emotion
 
 MAX_REMEMBERED = 100_000
 """How many people are remembered, and how many devices: 45 MB."""
@@ -46,6 +48,7 @@ class KnownRows:
         self._devices: dict[str, datetime] = {}
         self._version = -1
         self._latest: datetime | None = None
+        self._forgotten: Forgotten | None = None
 
     def read(self, connection: Connection, batches: Collection[Batch], *, latest: datetime) -> Known:
         """What is stored of everybody in `batches`, and of others.
@@ -64,12 +67,17 @@ class KnownRows:
         else:
             self._devices.clear()
             if connection.dialect.name == "postgresql":
-                _lock_devices(connection, sorted(devices))
+                lock_devices(connection, sorted(devices))
+        forgotten = self._read_forgotten(connection, devices)
         new = devices - self._read_devices(connection, sorted(devices), latest)
         new -= _with_people(connection, sorted(new))
         before = {key: self._people.pop(key) for key in people & self._people.keys()}
         self._read_people(connection, sorted(key for key in people if key[0] not in new), before, latest)
-        return Known(self._people, self._devices)
+        return Known(self._people, self._devices, forgotten)
+
+    def forgotten(self, connection: Connection) -> Forgotten:
+        """Everybody who was erased, after `read`."""
+        return read_forgotten(connection) if self._forgotten is None or not self._alone else self._forgotten
 
     def committed(self, folded: Folded) -> None:
         """What was folded over that is stored now."""
@@ -84,6 +92,19 @@ class KnownRows:
         """Nobody knows any more what is stored: read it anew."""
         self._people.clear()
         self._devices.clear()
+        self._forgotten = None
+
+    def _read_forgotten(self, connection: Connection, devices: Collection[str]) -> Forgotten:
+        """Who was erased: where nobody else writes, remembered of all devices, else read of `devices`."""
+        if self._alone:
+            if self._forgotten is None:
+                self._forgotten = read_forgotten(connection)
+            return self._forgotten
+        forgotten = read_forgotten(connection, devices)
+        if not forgotten.items() <= (self._forgotten or {}).items():
+            self._people.clear()  # among them may be who was erased since
+            self._forgotten = {**(self._forgotten or {}), **forgotten}
+        return forgotten
 
     def _look_for_others(self, connection: Connection, latest: datetime) -> None:
         if self._latest is not None and latest < self._latest:  # the clock was set back: some of it cannot be right
@@ -151,7 +172,21 @@ def _with_people(connection: Connection, devices: Sequence[str]) -> set[str]:
     return found
 
 
-def _lock_devices(connection: Connection, devices: Sequence[str]) -> None:
+def read_forgotten(connection: Connection, devices: Collection[str] | None = None) -> Forgotten:
+    """The tombstones of `devices`, or all there are."""
+    columns = forgotten_person.c
+    query = select(columns.device_id, columns.salt, columns.digest, columns.until)
+    if devices is None:
+        return by_device(Tombstone(*row) for row in connection.execute(query))
+    rows = (
+        Tombstone(*row)
+        for part in _parts(sorted(devices))
+        for row in connection.execute(query.where(columns.device_id.in_(part)))
+    )
+    return by_device(rows)
+
+
+def lock_devices(connection: Connection, devices: Sequence[str]) -> None:
     """Have other daemons wait that write the same devices: in one order, so that none waits in a circle."""
     insert = postgresql.insert(device).on_conflict_do_nothing()
     for part in _parts(devices):

@@ -63,6 +63,10 @@ class Notices:
                 seconds,
             )
 
+    def left_out(self, entries: int) -> None:
+        """So many entries of a group were about people who were erased."""
+        self._counts["entries of erased people left out"] += entries
+
     def rejected(self, topic: str, reason: str) -> None:
         """A message was no valid batch."""
         self._counts["messages"] += 1

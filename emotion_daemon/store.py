@@ -23,14 +23,17 @@ from sqlalchemy.exc import DataError, DBAPIError, IntegrityError, InterfaceError
 
 from emotion_daemon.database_file import FileGuard
 from emotion_daemon.fold import Folded, Known
+from emotion_daemon.forgotten import Forgotten
 from emotion_daemon.known import KnownRows
-from shared.batch import EMOTIONS, MAX_CLOCK_SKEW, Batch
+from emotion_daemon.mention import mentions_forgotten
+from shared.batch import EMOTIONS, MAX_CLOCK_SKEW, Batch, Topics
 from shared.schema import (
     UtcDateTime,
     daemon_commit,
     device,
     device_state,
     emotion_minute,
+    forgotten_person,
     person_emotion,
     rejected_message,
 )
@@ -68,7 +71,8 @@ _LASTING_SQLSTATES = ("22", "23", "28", "3D", "3F", "42")  # data, constraint, l
 class Rejected(NamedTuple):
     """A message that is no valid batch, as it is recorded.
 
-    `sent_again` says that the broker has sent it before (MQTT's DUP): it may be on record already.
+    `sent_again` says that the broker has sent it before (MQTT's DUP): it may be on record already. `left_out` bytes are
+    those of a payload that may not be kept.
     """
 
     topic: str
@@ -78,6 +82,12 @@ class Rejected(NamedTuple):
     sent_again: bool = False
     kind: str = "batch"
     """One of `metrics.REJECTED`."""
+    left_out: int = 0
+
+    @property
+    def size(self) -> int:
+        """How many bytes were received."""
+        return len(self.payload) + self.left_out
 
 
 class Status(NamedTuple):
@@ -158,12 +168,23 @@ class Transaction:
             if part:
                 between()
 
-    def reject(self, messages: Sequence[Rejected], *, between: Callable[[], None] = lambda: None) -> None:
+    def reject(
+        self,
+        messages: Sequence[Rejected],
+        *,
+        topics: Topics | None = None,
+        between: Callable[[], None] = lambda: None,
+    ) -> None:
         """Record `messages`, and drop the oldest records beyond KEPT_REJECTED.
+
+        Of a message that mentions somebody who was erased the payload is not kept; it is looked for where `topics` say
+        whose messages they are.
 
         What the broker sent again because nobody had acknowledged it, but which was recorded, is not recorded twice.
         `between` is called now and then, as in `write`.
         """
+        if topics is not None and messages and (forgotten := self._rows.forgotten(self._connection)):
+            messages = [_without_forgotten(message, topics, forgotten, between) for message in messages]
         messages = [message for message in messages if not self._is_recorded(message, between)]
         if not messages:
             return
@@ -175,7 +196,7 @@ class Transaction:
                     "topic": message.topic[:KEPT_TOPIC],
                     "reason": message.reason,
                     "payload": message.payload[:KEPT_PAYLOAD],
-                    "payload_size": len(message.payload),
+                    "payload_size": message.size,
                 }
                 for message in messages
             ],
@@ -193,7 +214,7 @@ class Transaction:
         query = select(table.id).where(
             table.id > newest - _SENT_AHEAD,
             table.topic == message.topic[:KEPT_TOPIC],
-            table.payload_size == len(message.payload),
+            table.payload_size == message.size,
             table.payload == message.payload[:KEPT_PAYLOAD],
         )
         return self._connection.execute(query.limit(1)).first() is not None
@@ -201,6 +222,11 @@ class Transaction:
     def forget_rejected(self, row_id: int) -> None:
         """Delete one record of a rejected message."""
         self._connection.execute(delete(rejected_message).where(rejected_message.c.id == row_id))
+
+    def drop_tombstones(self, *, ended_before: datetime) -> None:
+        """Delete those whose `until` is before."""
+        old = delete(forgotten_person).where(forgotten_person.c.until < ended_before)
+        self._sure = not self._connection.execute(old).rowcount
 
     def committed(self) -> None:
         """To be called after the commit: what was written is known now, if it was folded over what was."""
@@ -264,6 +290,12 @@ class Store:
         transaction.committed()
 
 
+def count_unstamped(connection: Connection) -> None:
+    """For whoever changes people without a Store: as Transaction.count. On another database it does nothing."""
+    if connection.dialect.name == "sqlite":
+        connection.exec_driver_sql(_count(connection.engine, "unstamped"))
+
+
 @contextmanager
 def _left_where_it_fails(connection: Connection) -> Iterator[None]:
     """What a connection could not do it may never be able to do: SQLite opens a file that it may not write for reading,
@@ -322,6 +354,16 @@ def refusal(error: Exception) -> str:
 def _skew(batch: Batch, received_at: datetime) -> float:
     """Seconds that the device's clock was ahead of the arrival; below 0 this may be how long the message has waited."""
     return (batch.timestamp - received_at if batch.clock_skew is None else batch.clock_skew).total_seconds()
+
+
+def _without_forgotten(
+    message: Rejected, topics: Topics, forgotten: Forgotten, between: Callable[[], None]
+) -> Rejected:
+    between()  # 10 ms for the largest
+    if not mentions_forgotten(message.topic, message.payload, topics, forgotten):
+        return message
+    why = f"{message.reason}; not kept, as it mentions somebody who was erased"
+    return message._replace(reason=why, payload=b"", left_out=len(message.payload))
 
 
 class _Statements:

@@ -6,18 +6,21 @@ class PublisherError(Exception):
 
 
 class InvalidBatch(PublisherError, ValueError):
-    """Raised when a batch breaks the rules of the payload. Its text says which value, and what is wrong with it."""
+    """Raised when a batch breaks the rules of the payload. Its text says which value, and what is wrong with it.
+
+    It may end up in a log and names nobody: people are counted, in the order of the batch, from 1.
+    """
 
 
 class BatchTooLarge(PublisherError, ValueError):
     """Raised when one person's entry alone is larger than what the broker takes (its Maximum Packet Size).
 
-    `person_id` is the person, or None where not even a batch without people fits; `size` is the payload in bytes,
-    `limit` the most bytes that a payload may have on this topic.
+    `person_id` is the person, who is not in the text, or None where not even a batch without people fits; `size` is the
+    payload in bytes, `limit` the most bytes that a payload may have on this topic.
     """
 
     def __init__(self, *, person_id: str | None, size: int, limit: int) -> None:
-        what = "a batch without people" if person_id is None else f"the entry of person {person_id!r:.80} alone"
+        what = "a batch without people" if person_id is None else "the entry of one person alone"
         super().__init__(
             f"{what} is a payload of {size} bytes, but the broker takes {limit} here: raise its max_packet_size"
         )

@@ -108,11 +108,12 @@ def check(
     if not isinstance(people, Mapping):
         raise InvalidBatch(f"people is {_shown(people)}, but it maps person ids to seconds per emotion")
     checked: People = {}
-    for key, seconds in people.items():
-        person_id = _person_id(key)
+    for number, (key, seconds) in enumerate(people.items(), 1):
+        who = f"person {number} of {len(people)}"
+        person_id = _person_id(who, key)
         if person_id in checked:
-            raise InvalidBatch(f"person {person_id!r:.80} is named twice, as a number and as text")
-        checked[person_id] = _cumulative(person_id, seconds)
+            raise InvalidBatch(f"{who} is named twice, as a number and as text")
+        checked[person_id] = _cumulative(who, seconds)
     return Pending(stamp, checked)
 
 
@@ -160,34 +161,34 @@ def correlation_data(timestamp: datetime) -> bytes:
     return timestamp.isoformat().encode()
 
 
-def _person_id(value: object) -> str:
+def _person_id(who: str, value: object) -> str:
     if isinstance(value, int) and not isinstance(value, bool):
         value = str(value) if abs(value) < 10 ** (MAX_PERSON_ID - 1) else "9" * (MAX_PERSON_ID + 1)
     if not isinstance(value, str):
-        raise InvalidBatch(f"person id {_shown(value)} is neither text nor a whole number")
+        raise InvalidBatch(f"{who} has an id that is a {type(value).__name__}, neither text nor a whole number")
     if not 1 <= len(value) <= MAX_PERSON_ID:
-        raise InvalidBatch(f"person id {value!r:.40} has {len(value)} characters, but 1 to {MAX_PERSON_ID} are allowed")
+        raise InvalidBatch(f"{who} has an id of {len(value)} characters, but 1 to {MAX_PERSON_ID} are allowed")
     for character in value:
         if unicodedata.category(character) in ("Cc", "Cs"):
-            raise InvalidBatch(f"person id {value!r:.80} has a control character or half of a surrogate pair")
+            raise InvalidBatch(f"{who} has an id with a control character or half of a surrogate pair")
     return value
 
 
-def _cumulative(person_id: str, seconds: object) -> Cumulative:
+def _cumulative(who: str, seconds: object) -> Cumulative:
     if not isinstance(seconds, Mapping):
-        raise InvalidBatch(f"person {person_id!r:.80} has {_shown(seconds)}, but it maps emotions to seconds")
-    return {_emotion(person_id, emotion): _seconds(person_id, emotion, value) for emotion, value in seconds.items()}
+        raise InvalidBatch(f"{who} has {_shown(seconds)}, but it maps emotions to seconds")
+    return {_emotion(who, emotion): _seconds(who, emotion, value) for emotion, value in seconds.items()}
 
 
-def _emotion(person_id: str, emotion: object) -> str:
+def _emotion(who: str, emotion: object) -> str:
     # The daemon ignores what it does not know. Here it is a slip of the pen, and the seconds would be lost unheard.
     if not isinstance(emotion, str) or emotion not in EMOTIONS:
-        raise InvalidBatch(f"person {person_id!r:.80}: {_shown(emotion)} is none of {', '.join(EMOTIONS)}")
+        raise InvalidBatch(f"{who}: {_shown(emotion)} is none of {', '.join(EMOTIONS)}")
     return emotion
 
 
-def _seconds(person_id: str, emotion: object, value: object) -> float:
-    where = f"person {person_id!r:.80}, {emotion}"
+def _seconds(who: str, emotion: object, value: object) -> float:
+    where = f"{who}, {emotion}"
     if isinstance(value, bool) or not isinstance(value, Real):
         raise InvalidBatch(f"{where}: {_shown(value)} is not a number of seconds")
     try:

@@ -76,7 +76,8 @@ class Batch(msgspec.Struct, frozen=True, gc=False):
     `timestamp` is aware UTC, already replaced by `received_at` where the device's clock cannot be right
     (`clock_skew` then holds device time less receive time, else None). `people` maps person id to cumulative
     seconds; a person named twice has the last entry. `ignored` names the first unknown field or emotion, if any.
-    `received_at` is None where the broker has sent the message before: nobody knows when it arrived first.
+    `received_at` is None where the broker has sent the message before: nobody knows when it arrived first. `moved` says
+    that the daemon has put a later stamp in the place of one that the device's clock had right.
     """
 
     device_id: str
@@ -85,6 +86,7 @@ class Batch(msgspec.Struct, frozen=True, gc=False):
     received_at: datetime | None
     clock_skew: timedelta | None = None
     ignored: str | None = None
+    moved: bool = False
 
 
 class _Person(msgspec.Struct, frozen=True, gc=False):
@@ -205,6 +207,13 @@ def encode(device_id: str, timestamp: datetime, people: Mapping[str, Mapping[str
     stamp = timestamp.astimezone(UTC).isoformat().replace("+00:00", "Z")
     listed = [{"person_id": person_id, "cumulative": seconds} for person_id, seconds in people.items()]
     return _encoder.encode({"device_id": device_id, "timestamp": stamp, "people": listed})
+
+
+def is_person_id(text: str) -> bool:
+    """Whether a batch may have a person of this id."""
+    if not 1 <= len(text) <= MAX_PERSON_ID or _CONTROL_CHARACTER.search(text):
+        return False
+    return not any("\ud800" <= character <= "\udfff" for character in text)  # half of a pair: not to be encoded
 
 
 def utc(text: str) -> datetime:

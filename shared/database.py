@@ -1,4 +1,7 @@
-"""Engines: the daemon's, which writes, and the API's, which can only read. All that only SQLite needs is here."""
+"""Engines: the daemon's, which writes, and the API's, which can only read. All that only SQLite needs is here.
+
+None of them shows the values of a statement in a log or a traceback (`hide_parameters`): people's ids are among them.
+"""
 
 import time
 from collections.abc import Iterator
@@ -51,13 +54,14 @@ def writer_engine(url: str, *, echo: bool = False) -> Engine:
         return create_engine(
             url,
             echo=echo,
+            hide_parameters=True,
             pool_size=1,
             max_overflow=0,
             pool_pre_ping=True,
             paramstyle="format",
             connect_args=_WRITER_PATIENCE,
         )
-    engine = create_engine(url, echo=echo, pool_size=1, max_overflow=0)
+    engine = create_engine(url, echo=echo, hide_parameters=True, pool_size=1, max_overflow=0)
     event.listen(engine, "connect", _prepare_writer)
     event.listen(engine, "begin", _begin_immediate)
     return engine
@@ -72,12 +76,17 @@ def reader_engine(url: str, *, echo: bool = False, immutable: bool = False) -> E
     path = sqlite_path(url)
     if path is None:
         engine = create_engine(
-            url, echo=echo, pool_pre_ping=True, isolation_level="REPEATABLE READ", connect_args=_READER_PATIENCE
+            url,
+            echo=echo,
+            hide_parameters=True,
+            pool_pre_ping=True,
+            isolation_level="REPEATABLE READ",
+            connect_args=_READER_PATIENCE,
         )
         event.listen(engine, "begin", _begin_read_only)
         return engine
     options = "mode=ro&immutable=1" if immutable else "mode=ro"
-    engine = create_engine(f"sqlite:///file:{quote(str(path))}?{options}&uri=true", echo=echo)
+    engine = create_engine(f"sqlite:///file:{quote(str(path))}?{options}&uri=true", echo=echo, hide_parameters=True)
     event.listen(engine, "connect", _prepare_reader)
     event.listen(engine, "begin", _begin_deferred)
     return engine
@@ -90,6 +99,7 @@ def _prepare_writer(connection: DBAPIConnection, record: ConnectionPoolEntry) ->
         connection.execute(f"PRAGMA busy_timeout={BUSY_TIMEOUT_MS}")
         _switch_to_wal(connection)
         connection.execute("PRAGMA synchronous=FULL")
+        connection.execute("PRAGMA secure_delete=ON")  # Debian's SQLite is built so; what was deleted is zeros
         connection.execute(f"PRAGMA journal_size_limit={WAL_LIMIT_BYTES}")
         connection.execute("PRAGMA wal_autocheckpoint=0")  # the daemon's: emotion_daemon/database_file.py
 

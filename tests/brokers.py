@@ -46,7 +46,7 @@ class Broker:
     def __init__(self, folder: Path, extra: str = "") -> None:
         self.port = free_port()
         self.password: str | None = None
-        self._folder = folder
+        self.folder = folder
         self._config = folder / "mosquitto.conf"
         # "user root" counts only where the tests run as root, as in a container: the folder is root's then.
         self._config.write_text(
@@ -63,7 +63,7 @@ class Broker:
 
     def start(self) -> None:
         program = find_mosquitto()
-        with (self._folder / "mosquitto.log").open("ab") as log:
+        with (self.folder / "mosquitto.log").open("ab") as log:
             self._process = subprocess.Popen([program, "-v", "-c", self._config], stdout=log, stderr=log)
         wait_until(lambda: accepts_connections(self.host, self.port), what="Mosquitto listens")
 
@@ -85,16 +85,16 @@ class Broker:
 
     def wait_for_save(self) -> None:
         """Until Mosquitto has written to disk what it knows now; `autosave_interval 1` does so every two seconds."""
-        path, began = self._folder / "mosquitto.db", time.time()
+        path, began = self.folder / "mosquitto.db", time.time()
         wait_until(lambda: path.exists() and path.stat().st_mtime > began, what="Mosquitto saves its sessions")
 
     def wipe(self) -> None:
         """Forget every session and message; call it while the broker is down."""
-        for path in self._folder.glob("mosquitto.db*"):
+        for path in self.folder.glob("mosquitto.db*"):
             path.unlink()
 
     def log(self) -> str:
-        return (self._folder / "mosquitto.log").read_text(errors="replace")
+        return (self.folder / "mosquitto.log").read_text(errors="replace")
 
     def _end(self, number: signal.Signals) -> None:
         if self._process is not None:

@@ -5,25 +5,26 @@ import logging
 import sqlite3
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from itertools import count
 from pathlib import Path
 from typing import Any
 
 import pytest
 from prometheus_client import generate_latest
-from sqlalchemy import Engine, select
+from sqlalchemy import Engine, insert, select
 from sqlalchemy.exc import IntegrityError, OperationalError
 
 from emotion_daemon.database_file import DatabaseWrittenError
 from emotion_daemon.fold import Folded
+from emotion_daemon.forgotten import digest
 from emotion_daemon.heartbeat import Heartbeat
-from emotion_daemon.ingest import STOP_PATIENCE_SECONDS, Ingest, LeftWithBrokerError
+from emotion_daemon.ingest import STOP_PATIENCE_SECONDS, TIDY_SECONDS, Ingest, LeftWithBrokerError
 from emotion_daemon.metrics import Metrics
 from emotion_daemon.notices import Notices
 from emotion_daemon.store import Store, Transaction
 from shared.batch import Topics, encode
-from shared.schema import device, device_state, person_emotion, rejected_message
+from shared.schema import device, device_state, forgotten_person, person_emotion, rejected_message
 from tests.databases import migrated
 from tests.fakes import FakeSource, Reply
 
@@ -720,6 +721,134 @@ class TestReply:
         ingest.step()
 
         assert source.replies == []
+
+
+class TestErased:
+    @pytest.fixture
+    def erased(self, engine: Engine) -> None:
+        """Anna was, up to NOW."""
+        tombstone(engine, NOW)
+
+    def test_they_do_not_come_in_and_the_others_do(
+        self, erased: None, source: FakeSource, engine: Engine, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        caplog.set_level(logging.INFO)
+        seconds = iter([30.0, 61.0])
+        source.publish(TOPIC, batch(anna=1, bert=2), response_topic=REPLY_TOPIC)
+        ingest = loop(source, Store(engine), monotonic=lambda: next(seconds))
+        ingest.step()
+        ingest.step()
+
+        assert happy(engine) == {("jetson_1", "bert"): 2}
+        assert json.loads(source.replies[0].payload) == {"status": "ok", "updated_count": 1}
+        assert "in the last 61 s: 1 messages, 2 people, 1 entries of erased people left out" in caplog.messages
+        assert source.held == []
+
+    def test_a_right_stamp_behind_a_wrong_one_does_not_make_a_batch_newer(
+        self, erased: None, source: FakeSource, engine: Engine
+    ) -> None:
+        """ArrivalOrder gives it the time at which the wrong one has arrived."""
+        later = NOW + timedelta(hours=1)
+        source.publish(TOPIC, encode("jetson_1", datetime(1970, 1, 1, tzinfo=UTC), {"bert": {"happy": 1}}))
+        source.publish(TOPIC, batch(anna=1))
+        ingest = Ingest(
+            source=source,
+            store=Store(engine, now=lambda: later),
+            topics=TOPICS,
+            notices=Notices(now=0),
+            now=lambda: later,
+        )
+        ingest.step()
+
+        assert happy(engine) == {("jetson_1", "bert"): 1}
+
+    def test_a_rejected_message_that_mentions_them_is_recorded_without_its_payload(
+        self, erased: None, source: FakeSource, engine: Engine
+    ) -> None:
+        bad = batch(anna=-1)
+        for payload in (bad, batch(bert=-1)):
+            source.publish(TOPIC, payload)
+        loop(source, Store(engine)).step()
+
+        assert rejected(engine) == [(TOPIC, b""), (TOPIC, batch(bert=-1))]
+        assert [reason.partition("; ")[2] for reason in reasons(engine)] == [
+            "not kept, as it mentions somebody who was erased",
+            "",
+        ]
+        with engine.connect() as connection:
+            assert connection.scalars(select(rejected_message.c.payload_size)).first() == len(bad)
+
+    def test_one_that_is_sent_again_is_recorded_once(self, erased: None, source: FakeSource, engine: Engine) -> None:
+        source.publish(TOPIC, batch(anna=-1))
+        store = DoneAndFailedStore(engine)
+        loop(source, store).step()
+
+        assert len(rejected(engine)) == 1
+
+    def test_a_tombstone_goes_when_nothing_can_wait_any_more(self, source: FakeSource, engine: Engine) -> None:
+        tombstone(engine, NOW - timedelta(days=30, seconds=1))
+        ingest = loop(source, Store(engine))
+        source.publish(TOPIC, batch(anna=1, bert=2))
+        ingest.step()
+        queued = tombstones(engine)
+        ingest.step()
+
+        assert (len(queued), tombstones(engine)) == (1, [])
+
+    def test_with_it_goes_what_is_remembered_of_it(self, source: FakeSource, engine: Engine) -> None:
+        tombstone(engine, NOW - timedelta(days=30, seconds=1))
+        clock = iter([0.0, TIDY_SECONDS, TIDY_SECONDS])
+        ingest = loop(source, Store(engine), monotonic=lambda: next(clock))
+        source.publish(TOPIC, encode("jetson_1", datetime(1970, 1, 1, tzinfo=UTC), {"anna": {"happy": 1}}))
+        ingest.step()
+        ingest.step()
+        source.publish(TOPIC, encode("jetson_1", datetime(1970, 1, 1, tzinfo=UTC), {"anna": {"happy": 1}}))
+        ingest.step()
+
+        assert happy(engine) == {("jetson_1", "anna"): 1}
+
+    def test_a_younger_one_stays(self, source: FakeSource, engine: Engine) -> None:
+        tombstone(engine, NOW - timedelta(days=30))
+        loop(source, Store(engine)).step()
+
+        assert len(tombstones(engine)) == 1
+
+    def test_while_the_broker_is_away_all_stay(
+        self, source: FakeSource, engine: Engine, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        tombstone(engine, NOW - timedelta(days=31))
+        ingest = loop(source, Store(engine))
+        with monkeypatch.context() as patch:
+            patch.setattr(FakeSource, "subscribed", False)
+            ingest.step()
+        away = tombstones(engine)
+        ingest.step()
+
+        assert (len(away), tombstones(engine)) == (1, [])
+
+    def test_a_locked_database_is_left_for_the_next_time(self, source: FakeSource, engine: Engine) -> None:
+        tombstone(engine, NOW - timedelta(days=31))
+        clock = iter([0.0, TIDY_SECONDS - 1, TIDY_SECONDS])
+        ingest = loop(source, FailingStore(engine, [locked()]), monotonic=lambda: next(clock))
+        ingest.step()
+        ingest.step()
+        before = tombstones(engine)
+        ingest.step()
+
+        assert (len(before), tombstones(engine)) == (1, [])
+
+
+def tombstone(engine: Engine, until: datetime) -> None:
+    """Anna of jetson_1 was erased."""
+    salt = b"s" * 16
+    row = {"device_id": "jetson_1", "salt": salt, "digest": digest("anna", salt), "forgotten_at": NOW, "until": until}
+    with engine.begin() as connection:
+        connection.execute(insert(forgotten_person), row)
+
+
+def tombstones(engine: Engine) -> list[datetime]:
+    with engine.connect() as connection:
+        return list(connection.scalars(select(forgotten_person.c.until)))
 
 
 def test_the_sums_are_reported_while_nothing_arrives(

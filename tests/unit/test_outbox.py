@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from emotion_device.errors import InvalidBatch
+from emotion_device.errors import BatchTooLarge, InvalidBatch
 from emotion_device.outbox import Outbox, Pending, People, check, correlation_data, payload_limit, split
 from shared.batch import EMOTIONS, MAX_PERSON_ID, decode
 
@@ -165,25 +165,25 @@ def test_a_later_change_by_the_caller_does_not_reach_the_batch() -> None:
 @pytest.mark.parametrize(
     ("batch", "sentence"),
     [
-        ({"1": {"joyful": 1.0}}, "person '1': 'joyful' is none of happy, sad, angry, neutral"),
-        ({"1": {"happy": -0.5}}, "person '1', happy: -0.5 is not a finite number of seconds >= 0"),
-        ({"1": {"happy": math.nan}}, "person '1', happy: nan is not a finite number of seconds >= 0"),
-        ({"1": {"happy": math.inf}}, "person '1', happy: inf is not a finite number of seconds >= 0"),
-        ({"1": {"happy": 10**400}}, "person '1', happy: the number is too large"),
-        ({"1": {"happy": "12"}}, "person '1', happy: '12' is not a number of seconds"),
-        ({"1": {"happy": True}}, "person '1', happy: True is not a number of seconds"),
-        ({"1": {"happy": None}}, "person '1', happy: None is not a number of seconds"),
-        ({"1": {"happy": Tensor(1)}}, "person '1', happy: a Tensor is not a number of seconds"),
-        ({"1": 12.0}, "person '1' has 12.0, but it maps emotions to seconds"),
-        ({"": {}}, "person id '' has 0 characters, but 1 to 128 are allowed"),
-        ({"x" * 129: {}}, "has 129 characters, but 1 to 128 are allowed"),
-        ({10**200: {}}, "has 129 characters, but 1 to 128 are allowed"),
-        ({"a\x00b": {}}, "person id 'a\\x00b' has a control character"),
-        ({"a\x9fb": {}}, "has a control character"),
+        ({"1": {"joyful": 1.0}}, "person 1 of 1: 'joyful' is none of happy, sad, angry, neutral"),
+        ({"1": {"happy": -0.5}}, "person 1 of 1, happy: -0.5 is not a finite number of seconds >= 0"),
+        ({"1": {"happy": math.nan}}, "person 1 of 1, happy: nan is not a finite number of seconds >= 0"),
+        ({"1": {"happy": math.inf}}, "person 1 of 1, happy: inf is not a finite number of seconds >= 0"),
+        ({"1": {"happy": 10**400}}, "person 1 of 1, happy: the number is too large"),
+        ({"1": {"happy": "12"}}, "person 1 of 1, happy: '12' is not a number of seconds"),
+        ({"1": {"happy": True}}, "person 1 of 1, happy: True is not a number of seconds"),
+        ({"1": {"happy": None}}, "person 1 of 1, happy: None is not a number of seconds"),
+        ({"1": {"happy": Tensor(1)}}, "person 1 of 1, happy: a Tensor is not a number of seconds"),
+        ({"1": 12.0}, "person 1 of 1 has 12.0, but it maps emotions to seconds"),
+        ({"1": {}, "": {}}, "person 2 of 2 has an id of 0 characters, but 1 to 128 are allowed"),
+        ({"x" * 129: {}}, "an id of 129 characters, but 1 to 128 are allowed"),
+        ({10**200: {}}, "an id of 129 characters, but 1 to 128 are allowed"),
+        ({"a\x00b": {}}, "an id with a control character"),
+        ({"a\x9fb": {}}, "an id with a control character"),
         ({"\ud800": {}}, "half of a surrogate pair"),
-        ({1.5: {}}, "person id 1.5 is neither text nor a whole number"),
-        ({True: {}}, "person id True is neither text nor a whole number"),
-        ({1: {}, "1": {}}, "person '1' is named twice, as a number and as text"),
+        ({1.5: {}}, "has an id that is a float, neither text nor a whole number"),
+        ({True: {}}, "has an id that is a bool, neither text nor a whole number"),
+        ({1: {}, "1": {}}, "person 2 of 2 is named twice, as a number and as text"),
         (["1"], "people is a list, but it maps person ids to seconds per emotion"),
     ],
 )
@@ -192,6 +192,21 @@ def test_a_bad_value_is_refused_with_a_sentence(batch: Mapping[str, Mapping[str,
         check(batch, NOW)
 
     assert sentence in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("person_id", "seconds"),
+    [("anna\n", {}), ("anna" * 40, {}), ("anna", 12.0), ("anna", {"sad": -1}), ("anna", {"": 1})],
+)
+def test_the_sentence_names_nobody(person_id: str, seconds: Any) -> None:
+    with pytest.raises(InvalidBatch) as caught:
+        check({person_id: seconds}, NOW)
+
+    assert "anna" not in str(caught.value)
+
+
+def test_whoever_is_too_large_is_not_named() -> None:
+    assert "anna" not in str(BatchTooLarge(person_id="anna", size=200, limit=150))
 
 
 def test_a_naive_timestamp_is_refused() -> None:

@@ -1,0 +1,92 @@
+"""Whether a rejected message, or the record of one, mentions a person. Pure.
+
+Such a message could not be read as a batch, so it is searched as text, in whatever way its bytes may be meant. Where
+an id is short this finds more than there is: better one diagnosis too many gone than one person too few.
+"""
+
+import re
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from emotion_daemon.forgotten import Forgotten, until_when
+from shared.batch import Topics, is_person_id
+
+_ESCAPE = re.compile(r'\\(?:u([0-9A-Fa-f]{4})|(["\\/]))')
+_CUT_ESCAPE = re.compile(r"\\(u[0-9A-Fa-f]{0,3})?$")
+_STRING = re.compile(r'"((?:[^"\\]|\\.)*)"')
+_SIGNS = re.compile(r"""[\s,:;=\[\]{}()/"'\\]+""")
+_NESTED = 3
+"""How often what is JSON in a string of JSON is undone."""
+
+
+class Record(NamedTuple):
+    """What is kept of a rejected message; `cut` says that its payload was longer."""
+
+    topic: str
+    reason: str
+    payload: bytes
+    cut: bool
+
+
+def mentions(record: Record, topics: Topics, *, device_id: str, person_id: str) -> bool:
+    """Whether `record` is about this person of this device.
+
+    On a topic of the device itself it has the person's id, elsewhere also the device's. Where the payload was cut in
+    the middle of the id, the beginning of it counts, from two characters on.
+    """
+    texts = [record.topic, record.reason, *_readings(record.payload)]
+    if record.topic not in (topics.batch(device_id), topics.status(device_id)) and not _has(texts, device_id):
+        return False
+    return _has(texts, person_id) or (record.cut and _ends_within(texts[2:], person_id))
+
+
+def mentions_forgotten(topic: str, payload: bytes, topics: Topics, forgotten: Forgotten) -> bool:
+    """Whether a message is about somebody who was erased, of whom only a digest is left.
+
+    So only whole words can be looked up: what stands between quotation marks, or between JSON's other signs.
+    """
+    texts = [topic, *_readings(payload)]
+    devices = [
+        device_id
+        for device_id in forgotten
+        if topic in (topics.batch(device_id), topics.status(device_id)) or _has(texts, device_id)
+    ]
+    words = {word for text in texts for word in _words(text) if is_person_id(word)} if devices else ()
+    return any(until_when(forgotten, device_id, word) is not None for device_id in devices for word in words)
+
+
+def _words(text: str) -> Iterator[str]:
+    for string in _STRING.findall(text):
+        yield _unescaped(string)
+    yield from text.split('"')
+    yield from _SIGNS.split(text)
+
+
+def _has(texts: list[str], name: str) -> bool:
+    return any(name in text for text in texts)
+
+
+def _ends_within(texts: list[str], name: str) -> bool:
+    beginnings = tuple(name[:length] for length in range(2, len(name)))
+    return any(_CUT_ESCAPE.sub("", text).endswith(beginnings) for text in texts)
+
+
+def _readings(payload: bytes) -> Iterator[str]:
+    """The payload as text in every encoding that a device may have meant, as it is and with JSON's escapes undone."""
+    encodings = [("utf-8", payload), ("latin-1", payload)]
+    if b"\0" in payload:  # as each quotation mark has in another encoding
+        encodings += [(f"utf-{bits}-{order}", payload) for bits in (16, 32) for order in ("le", "be")]
+        encodings += [("utf-8", payload.replace(b"\0", b""))]  # where a byte too few has come, all others are shifted
+    for encoding, data in encodings:
+        text = data.decode(encoding, "replace")
+        yield text
+        for _ in range(_NESTED):
+            if "\\" not in text:
+                break
+            text = _unescaped(text)
+            yield text
+
+
+def _unescaped(text: str) -> str:
+    undone = _ESCAPE.sub(lambda found: chr(int(found[1], 16)) if found[1] else found[2], text)
+    return undone.encode("utf-16", "surrogatepass").decode("utf-16", "replace")  # pairs of \u become one character

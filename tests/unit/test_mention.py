@@ -1,0 +1,143 @@
+"""Which records of rejected messages are about a person."""
+
+import json
+from datetime import UTC, datetime
+
+import pytest
+
+from emotion_daemon.forgotten import Forgotten, Tombstone, by_device, digest
+from emotion_daemon.mention import Record, mentions, mentions_forgotten
+from shared.batch import Topics
+from tests.examples import payload
+
+TOPICS = Topics("emotions")
+OWN, ELSEWHERE = TOPICS.batch("jetson_1"), TOPICS.batch("jetson_2")
+
+
+def mentioned(
+    content: bytes = b"", person_id: str = "anna-4711", *, topic: str = OWN, reason: str = "", cut: bool = False
+) -> bool:
+    return mentions(Record(topic, reason, content, cut), TOPICS, device_id="jetson_1", person_id=person_id)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        payload(person_id='"anna-4711"', cumulative='{"happy": -1}'),
+        b'{"person_id": "anna-4711',
+        b"\xff anna-4711",
+        payload(person_id=json.dumps("anna-4711").replace("a", "\\u0061")),
+        payload(person_id='"\\u0061\\u006E\\u006ea-4711"'),
+        json.dumps(payload(person_id='"\\u0061nna-4711"').decode()).encode(),
+        payload(person_id='"anna-4711"').decode().encode("utf-16"),
+        payload(person_id='"anna-4711"').decode().encode("utf-16-be"),
+        b"?" + payload(person_id='"anna-4711"').decode().encode("utf-16-le"),
+        payload(person_id='"\\u0061nna-4711"').decode().encode("utf-16-le"),
+        payload(person_id='"anna-4711"').decode().encode("utf-32"),
+    ],
+)
+def test_the_id_is_found_however_it_is_written(content: bytes) -> None:
+    assert mentioned(content)
+
+
+@pytest.mark.parametrize("person_id", ["Žofie/3", 'say "hi"', "back\\slash", "\U0001f600", "é", "王"])
+@pytest.mark.parametrize("ascii_only", [True, False])
+def test_any_id_is_found_in_json(person_id: str, ascii_only: bool) -> None:
+    content = json.dumps({"person_id": person_id, "happy": -1}, ensure_ascii=ascii_only)
+
+    assert mentioned(content.encode(), person_id)
+    assert mentioned(content.encode("utf-16"), person_id)
+
+
+def test_an_escaped_slash_is_a_slash() -> None:
+    assert mentioned(b'{"person_id": "a\\/b"}', "a/b")
+
+
+def test_latin_1_which_is_why_it_was_rejected_is_read() -> None:
+    assert mentioned('{"person_id": "Zoé"}'.encode("latin-1"), "Zoé")
+
+
+def test_an_integer_is_an_id_too() -> None:
+    assert mentioned(payload(person_id="4711", cumulative='{"happy": -1}'), "4711")
+
+
+@pytest.mark.parametrize("content", [b"", b"{", payload(person_id='"anna-471"'), payload(person_id='"Anna-4711"')])
+def test_others_are_not_found(content: bytes) -> None:
+    assert not mentioned(content)
+
+
+def test_a_short_id_is_found_in_almost_everything_of_its_device() -> None:
+    assert mentioned(payload(timestamp='"2025-11-14T12:34:56Z"', person_id='"bert"'), "1")
+
+
+class TestTopic:
+    @pytest.mark.parametrize("topic", [OWN, TOPICS.status("jetson_1")])
+    def test_on_the_devices_own_the_persons_id_is_enough(self, topic: str) -> None:
+        assert mentioned(b'{"x": "anna-4711"}', topic=topic)
+
+    @pytest.mark.parametrize("topic", [ELSEWHERE, "emotions/jetson 1/batch", TOPICS.reply("jetson_1")[:-1]])
+    def test_elsewhere_it_has_to_have_the_devices_too(self, topic: str) -> None:
+        assert not mentioned(payload(device_id='"jetson_3"', person_id='"anna-4711"'), topic=topic.replace("_1", "_9"))
+        assert mentioned(payload(device_id='"jetson_1"', person_id='"anna-4711"'), topic=topic)
+
+    def test_it_may_be_in_the_topic_itself_or_in_the_reason(self) -> None:
+        assert mentioned(topic="emotions/jetson_1 anna-4711/batch")
+        assert mentioned(reason="person_id 'anna-4711' has a control character")
+
+
+class TestCut:
+    @pytest.mark.parametrize("end", [b'"anna-471', b'"an', b'"anna\\u002', b'"anna\\'])
+    def test_a_payload_that_was_cut_within_the_id_counts(self, end: bytes) -> None:
+        assert mentioned(b'{"person_id": ' + end, cut=True)
+
+    @pytest.mark.parametrize("end", [b'"anna-471', b'"an'])
+    def test_one_that_was_kept_whole_does_not(self, end: bytes) -> None:
+        assert not mentioned(b'{"person_id": ' + end)
+
+    @pytest.mark.parametrize("end", [b'"a', b'"anne'])
+    def test_one_letter_or_another_beginning_does_not(self, end: bytes) -> None:
+        assert not mentioned(b'{"person_id": ' + end, cut=True)
+
+
+class TestForgotten:
+    """Of whom only a digest is left."""
+
+    def forgotten(self, person_id: str = "anna-4711") -> Forgotten:
+        salt = b"s" * 16
+        return by_device([Tombstone("jetson_1", salt, digest(person_id, salt), datetime(2025, 11, 14, tzinfo=UTC))])
+
+    @pytest.mark.parametrize(
+        "content",
+        [
+            payload(person_id='"anna-4711"', cumulative='{"happy": -1}'),
+            payload(person_id='"anna\\u002d4711"', cumulative='{"happy": -1}'),
+            json.dumps(payload(person_id='"anna-4711"').decode()).encode(),
+            payload(person_id='"anna-4711"').decode().encode("utf-16"),
+            payload(person_id='"anna-4711"').replace(b'"', b"'"),
+            b'{"person_id": "anna-4711',
+            b"\xff[anna-4711]",
+            b"person_id=anna-4711",
+        ],
+    )
+    def test_the_id_is_found_as_a_word(self, content: bytes) -> None:
+        assert mentions_forgotten(OWN, content, TOPICS, self.forgotten())
+
+    @pytest.mark.parametrize("person_id", ["Žofie Nowak/3", 'say "hi"', "back\\slash", "\U0001f600", "7"])
+    @pytest.mark.parametrize("ascii_only", [True, False])
+    def test_any_id_is_found_in_json(self, person_id: str, ascii_only: bool) -> None:
+        content = json.dumps({"person_id": person_id, "happy": -1}, ensure_ascii=ascii_only).encode()
+
+        assert mentions_forgotten(OWN, content, TOPICS, self.forgotten(person_id))
+
+    def test_an_integer_is_an_id_too(self) -> None:
+        assert mentions_forgotten(OWN, payload(person_id="4711", timestamp="0"), TOPICS, self.forgotten("4711"))
+
+    def test_others_are_not_found(self) -> None:
+        assert not mentions_forgotten(OWN, payload(person_id='"anna-47110"'), TOPICS, self.forgotten())
+        assert not mentions_forgotten(OWN, b"", TOPICS, self.forgotten())
+
+    def test_elsewhere_the_device_has_to_be_mentioned_as_well(self) -> None:
+        other = payload(device_id='"jetson_2"', person_id='"anna-4711"')
+
+        assert not mentions_forgotten(ELSEWHERE, other, TOPICS, self.forgotten())
+        assert mentions_forgotten(ELSEWHERE, payload(person_id='"anna-4711"'), TOPICS, self.forgotten())
