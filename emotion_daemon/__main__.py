@@ -26,8 +26,10 @@ from emotion_daemon.ingest import Ingest, LeftWithBrokerError
 from emotion_daemon.log_handler import DroppingHandler
 from emotion_daemon.migrations import upgrade
 from emotion_daemon.notices import Notices
+from emotion_daemon.retention import Retention
 from emotion_daemon.store import Store, is_temporary, reason
 from emotion_daemon.subscriber import SessionTakenOverError, Subscriber
+from emotion_daemon.totals import leave_only_totals
 from emotion_daemon.trouble import Trouble
 from shared.batch import Topics
 from shared.database import reader_engine, sqlite_path, writer_engine
@@ -61,7 +63,7 @@ def main(arguments: list[str] | None = None) -> int:
     signal.signal(signal.SIGINT, stop)
     try:
         with _alone(settings), Heartbeat(settings.health_file, os.environ) as heartbeat:
-            return _run(engine, settings, stop, heartbeat) if _upgrade(engine, stop, heartbeat) else 0
+            return _run(engine, settings, stop, heartbeat) if _upgrade(engine, settings, stop, heartbeat) else 0
     except (DatabaseFileError, DatabaseUnusableError, SessionTakenOverError) as error:
         log.error("%s; leaving", error)
         return 1
@@ -97,13 +99,16 @@ def _run(engine: Engine, settings: Settings, stop: Stop, heartbeat: Heartbeat) -
         tls_ca=settings.mqtt_tls_ca,
         heartbeat=heartbeat,
     )
+    store = Store(engine, totals_only=settings.totals_only)
+    notices = Notices(now=time.monotonic())
     ingest = Ingest(
         source=subscriber,
-        store=Store(engine),
+        store=store,
         topics=topics,
-        notices=Notices(now=time.monotonic()),
+        notices=notices,
         own_id=settings.mqtt_client_id,
         heartbeat=heartbeat,
+        retention=_retention(store, settings, notices),
         stopping=lambda: stop.requested,
     )
     # What was imported stays for good: looking through it for garbage stopped the loop for 40 ms now and then.
@@ -120,18 +125,31 @@ def _run(engine: Engine, settings: Settings, stop: Stop, heartbeat: Heartbeat) -
     return 0
 
 
+def _retention(store: Store, settings: Settings, notices: Notices) -> Retention | None:
+    """None where everything is kept for ever."""
+    people_days, history_days = settings.people_retention_days, settings.history_retention_days
+    if people_days is None and history_days is None:
+        return None
+    return Retention(store, notices=notices, people_days=people_days, history_days=history_days)
+
+
 def _alone(settings: Settings) -> AbstractContextManager[None]:
     """SQLite has one daemon; on PostgreSQL several may write, each with its own client id."""
     path = sqlite_path(settings.database_url)
     return nullcontext() if path is None else only_one(path.resolve())  # one lock, whichever link leads to it
 
 
-def _upgrade(engine: Engine, stop: Stop, heartbeat: Heartbeat) -> bool:
-    """Bring the schema up to date, waiting for a database that does not answer yet; False if stopped meanwhile."""
+def _upgrade(engine: Engine, settings: Settings, stop: Stop, heartbeat: Heartbeat) -> bool:
+    """Bring the schema up to date, waiting for a database that does not answer yet; False if stopped meanwhile.
+
+    Where only totals are to be stored, people who are stored already become totals.
+    """
     trouble = Trouble(log, then=f"trying again every {_RETRY_SECONDS:.0f} s")
     while not stop.requested:
         try:
             upgrade(engine)
+            if settings.totals_only:
+                leave_only_totals(engine)
         except CommandError as error:
             raise DatabaseUnusableError(
                 f"the database is from a newer version of this program ({error}): start that one"
@@ -168,7 +186,7 @@ def _list(settings: Settings, options: argparse.Namespace) -> int:
     for row in rows:
         print(f"{row.id}  {row.received_at:%Y-%m-%dT%H:%M:%SZ}  {row.topic}  {row.payload_size} bytes")
         print(f"    {row.reason}")
-        print(f"    {row.payload[: options.bytes]!r}")
+        print(f"    {row.payload[: options.bytes]!r}" if row.payload or not row.payload_size else "    not kept")
     if not rows:
         print(f"no rejected messages in {_shown(settings)}")
     return 0
@@ -178,7 +196,7 @@ def _replay(settings: Settings) -> int:
     engine = writer_engine(settings.database_url, echo=settings.sql_echo)
     stored = left = 0
     try:
-        for replayed in rejected.replay(engine, Topics(settings.mqtt_topic_prefix)):
+        for replayed in rejected.replay(engine, Topics(settings.mqtt_topic_prefix), totals_only=settings.totals_only):
             if replayed.reason is None:
                 stored += 1
                 print(f"{replayed.id}  {replayed.topic}  stored")

@@ -63,6 +63,10 @@ class Notices:
                 seconds,
             )
 
+    def pruned(self, table: str, count: int) -> None:
+        """So many rows of `table` were deleted for their age."""
+        self._counts[f"rows of {table} deleted for their age"] += count
+
     def rejected(self, topic: str, reason: str) -> None:
         """A message was no valid batch."""
         self._counts["messages"] += 1
