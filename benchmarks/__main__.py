@@ -1,10 +1,10 @@
-"""`python -m benchmarks ingest|latency|read|follow|scale|memory|all`, each with --help; and `benchmarks.soak`."""
+"""`python -m benchmarks ingest|latency|read|follow|scale|memory|prune|all`, each with --help; and `benchmarks.soak`."""
 
 import argparse
 from collections.abc import Callable
 from pathlib import Path
 
-from benchmarks import follow, ingest, latency, memory, read, scale
+from benchmarks import follow, ingest, latency, memory, prune, read, scale
 from benchmarks.report import HEAD, Report, rows
 
 RATES = (100, 500, 1_000, 2_000)
@@ -47,6 +47,11 @@ COMMANDS: dict[str, tuple[Callable[..., None], str, dict[str, int]]] = {
         memory.run,
         "the daemon's resident memory while a backlog waits",
         {"messages": 200_000, "devices": 1_000, "people": 5, "rounds": 3},
+    ),
+    "prune": (
+        prune.run,
+        "how long a batch waits while people and history are deleted for their age",
+        {"stored": 1_000_000, "minutes": 3_000_000, "rate": 100, "devices": 1_000, "seconds": 20, "rounds": 3},
     ),
     "all": (_all, "all of them", {"messages": 30_000, "rounds": 3, "seconds": 3, "probes": 300}),
 }

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, NamedTuple
 
 from sqlalchemy import (
     BigInteger,
@@ -11,6 +11,7 @@ from sqlalchemy import (
     Integer,
     Select,
     String,
+    Text,
     and_,
     bindparam,
     cast,
@@ -23,13 +24,32 @@ from sqlalchemy import (
     select,
     type_coerce,
 )
+from sqlalchemy.exc import DBAPIError
 
 from emotion_api.devices import DeviceRow
 from emotion_api.history import Bucket, Span
-from emotion_api.summary import EmotionTotals, Part, PersonRow, finite
-from shared.schema import device, device_state, emotion_minute, person_emotion, rejected_message
+from emotion_api.summary import NO_TIME, EmotionTotals, Part, PersonRow, finite
+from shared.schema import device, device_state, device_total, emotion_minute, person_emotion, rejected_message
 
-_DEVICE = select(device.c.device_name, device.c.updated_at).where(device.c.device_id == bindparam("device_id"))
+_DEVICE_0003 = select(device.c.device_name, device.c.updated_at).where(device.c.device_id == bindparam("device_id"))
+"""For a database without the table of totals: its daemon is from an older version."""
+
+_ASKED_FOR = select(cast(bindparam("device_id"), Text).label("device_id")).subquery()
+
+_DEVICE = (
+    select(
+        device.c.device_name,
+        device.c.updated_at,
+        device_total.c.time_happy,
+        device_total.c.time_sad,
+        device_total.c.time_angry,
+        device_total.c.time_neutral,
+    )
+    .select_from(_ASKED_FOR)
+    .outerjoin(device, device.c.device_id == _ASKED_FOR.c.device_id)
+    .outerjoin(device_total, device_total.c.device_id == _ASKED_FOR.c.device_id)
+)
+"""One row, whatever there is of the device: an operator may have deleted its own."""
 
 _OF_DEVICE = person_emotion.c.device_id == bindparam("device_id")
 
@@ -107,6 +127,15 @@ def _buckets(seconds: Iterable[ColumnElement[float]]) -> Select[*tuple[Any, ...]
 _BUCKETS = _buckets(_EMOTIONS)
 _BUCKETS_POSTGRESQL = _buckets(func.least(column, 1e300) for column in _EMOTIONS)
 
+
+class DeviceFound(NamedTuple):
+    """`name` and `updated_at` are None where there is no such device; `others` are seconds of people not stored."""
+
+    name: str | None = None
+    updated_at: datetime | None = None
+    others: EmotionTotals = NO_TIME
+
+
 _ANY_DEVICE = select(device.c.device_id).limit(1)
 
 
@@ -115,10 +144,24 @@ def any_device(connection: Connection) -> str | None:
     return connection.execute(_ANY_DEVICE).scalar()
 
 
-def device_row(connection: Connection, device_id: str) -> tuple[str | None, datetime | None]:
-    """The device's `device_name` and `updated_at`, both None where there is no such device."""
-    row = connection.execute(_DEVICE, {"device_id": device_id}).one_or_none()
-    return (None, None) if row is None else (row.device_name, row.updated_at)
+def device_row(connection: Connection, device_id: str) -> DeviceFound:
+    """What is stored of the device beside its people. To be called first in a transaction."""
+    try:
+        row = connection.execute(_DEVICE, {"device_id": device_id}).one()
+    except DBAPIError as error:
+        if not lacks_a_table(error):
+            raise
+        connection.rollback()  # PostgreSQL answers nothing more in this transaction
+        old = connection.execute(_DEVICE_0003, {"device_id": device_id}).one_or_none()
+        return DeviceFound() if old is None else DeviceFound(*old)
+    name, updated_at, *seconds = row
+    return DeviceFound(name, updated_at, EmotionTotals(*map(finite, seconds)) if seconds[0] is not None else NO_TIME)
+
+
+def lacks_a_table(error: Exception) -> bool:
+    """Whether a statement failed because there is no such table. SQLite has no code of its own for it."""
+    driver: object = getattr(error, "orig", None)
+    return "no such table" in str(driver) or getattr(driver, "sqlstate", None) == "42P01"
 
 
 def has_more_people_than(connection: Connection, device_id: str, people: int) -> bool:

@@ -25,6 +25,7 @@ from emotion_api.summary import (
     encode_summary,
     encode_totals,
     nobody_is,
+    sum_of,
 )
 from shared.batch import Topics
 
@@ -54,8 +55,8 @@ class _Reader:
         self._long_answer = Lock()  # one is built at a time
 
     def _about(self, connection: Connection, device_id: str) -> About:
-        name, updated_at = queries.device_row(connection, device_id)
-        return About(device_id, self._name(device_id, name), updated_at)
+        found = queries.device_row(connection, device_id)
+        return About(device_id, self._name(device_id, found.name), found.updated_at, found.others)
 
     def _name(self, device_id: str, name: str | None) -> str:
         """The name in the database, else in the settings, else the id."""
@@ -160,16 +161,20 @@ class DevicesReader(_Reader):
 
 
 class _Few(NamedTuple):
-    """The totals of very many people, and those few of them who are listed: None where none are."""
+    """The totals of very many people, and those few of them who are listed: None where none are.
+
+    To the totals what is known `About` others is added.
+    """
 
     totals: EmotionTotals
     people: list[PersonRow] | None
 
     def encode(self, about: About) -> Iterator[bytes]:
+        totals = sum_of(self.totals, about.others)
         if self.people is None:
-            return iter([encode_totals(about, self.totals)])
+            return iter([encode_totals(about, totals)])
         starts = range(0, len(self.people), PEOPLE_A_PIECE)
-        return encode_people(about, self.totals, [self.people[at : at + PEOPLE_A_PIECE] for at in starts])
+        return encode_people(about, totals, [self.people[at : at + PEOPLE_A_PIECE] for at in starts])
 
 
 def _few_of_many(connection: Connection, wanted: Wanted, part: Part) -> _Few | None:

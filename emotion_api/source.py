@@ -47,7 +47,7 @@ class Source:
         try:
             answer = self.find(wanted) or build(wanted)
         except _TROUBLE as error:
-            if _lacks_a_table(error) and self._can_be_read():
+            if queries.lacks_a_table(error) and self._can_be_read():
                 raise self._too_old(error) from error
             raise self._unavailable(error, began) from error
         self._note_success()
@@ -127,9 +127,3 @@ class Source:
 
 def _reason(error: Exception) -> str:
     return " ".join(str(getattr(error, "orig", None) or error).split())
-
-
-def _lacks_a_table(error: Exception) -> bool:
-    """SQLite has no code of its own for it."""
-    driver: object = getattr(error, "orig", None)
-    return "no such table" in str(driver) or getattr(driver, "sqlstate", None) == "42P01"

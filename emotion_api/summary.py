@@ -13,6 +13,7 @@ from operator import itemgetter
 from typing import Annotated, Literal, NamedTuple, TypeAlias
 
 import msgspec
+from msgspec.structs import astuple
 
 from emotion_api.refused import Refused
 
@@ -30,7 +31,7 @@ _encode = msgspec.json.Encoder().encode
 
 
 class EmotionTotals(msgspec.Struct, frozen=True):
-    """Seconds of each emotion, summed over all people of the device."""
+    """Seconds of each emotion, summed over all people of the device, stored or not."""
 
     happy: Seconds
     sad: Seconds
@@ -83,12 +84,19 @@ class Wanted(NamedTuple):
         return self.seen_within is not None
 
 
+NO_TIME = EmotionTotals(0.0, 0.0, 0.0, 0.0)
+
+
 class About(msgspec.Struct, frozen=True):
-    """What is known of a device beside its people; `updated_at` in aware UTC, None where no batch came yet."""
+    """What is known of a device beside its people; `updated_at` in aware UTC, None where no batch came yet.
+
+    `others` are the seconds of people of whom nothing else is stored: they are in the totals, too.
+    """
 
     device_id: str
     device_name: str
     updated_at: datetime | None
+    others: EmotionTotals = NO_TIME
 
 
 class Part(NamedTuple):
@@ -114,7 +122,7 @@ def encode_summary(
     order of `last_seen`, newest first, then of `person_id` by code points. Raises Refused where nobody is `part.after`.
     """
     lists: list[list[PersonRow]] = []
-    columns: list[list[float]] = [[] for _ in EmotionTotals.__struct_fields__]
+    columns: list[list[float]] = [[seconds] for seconds in astuple(about.others)]
     for rows in people:
         rows.sort(key=itemgetter(0))
         rows.sort(key=itemgetter(5), reverse=True)
@@ -190,6 +198,11 @@ def current_emotion(happy: float, sad: float, angry: float, neutral: float) -> E
 def finite(total: float) -> float:
     """A sum of seconds as JSON can hold it: one valid value may be 1e308, and JSON has no infinity."""
     return min(total, sys.float_info.max)
+
+
+def sum_of(one: EmotionTotals, other: EmotionTotals) -> EmotionTotals:
+    """Both together."""
+    return EmotionTotals(*map(_total, zip(astuple(one), astuple(other), strict=True)))
 
 
 def _person(person_id: str, happy: float, sad: float, angry: float, neutral: float, last_seen: datetime) -> Person:

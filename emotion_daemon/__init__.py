@@ -10,6 +10,8 @@ fold         3. batches of a group -> what changes. Pure
              forgotten: who was erased, and is left out of them. Pure
 store        4. one transaction: known rows, changed rows, rejected messages
              database_file: one daemon a SQLite file, which is still the one that was opened; checkpoints
+retention    what is too old goes, a little at a time between two groups
+totals       where no people are to be stored: those who are become totals
 notices      what devices do: which of it is worth a log line, and how often
 trouble      what fails again and again: a line when it begins, one when it is over
 log_handler  drops lines that nobody reads, instead of waiting

@@ -34,9 +34,11 @@ from emotion_daemon.log_handler import DroppingHandler
 from emotion_daemon.metrics import MOST_DEVICES, Metrics
 from emotion_daemon.migrations import upgrade
 from emotion_daemon.notices import Notices
+from emotion_daemon.retention import Retention
 from emotion_daemon.status_server import StatusServer
 from emotion_daemon.store import Store, is_temporary, reason, trouble_kind
 from emotion_daemon.subscriber import SessionTakenOverError, Subscriber
+from emotion_daemon.totals import leave_only_totals
 from emotion_daemon.trouble import Trouble
 from shared.batch import DEVICE_ID, MAX_PERSON_ID, Topics, is_person_id
 from shared.database import reader_engine, sqlite_path, writer_engine
@@ -76,7 +78,7 @@ def main(arguments: list[str] | None = None) -> int:
         with _alone(settings), Heartbeat(os.environ) as heartbeat:
             metrics = Metrics(heartbeat, database=sqlite_path(settings.database_url))
             with _status_server(settings, heartbeat, metrics):
-                if not _upgrade(engine, stop, heartbeat, metrics):
+                if not _upgrade(engine, settings, stop, heartbeat, metrics):
                     return 0
                 return _run(engine, settings, stop, heartbeat, metrics)
     except SettingsError as error:
@@ -117,15 +119,17 @@ def _run(engine: Engine, settings: Settings, stop: Stop, heartbeat: Heartbeat, m
         tls_ca=settings.mqtt_tls_ca,
         heartbeat=heartbeat,
     )
-    store = Store(engine)
+    store = Store(engine, totals_only=settings.totals_only)
+    notices = Notices(now=time.monotonic())
     ingest = Ingest(
         source=subscriber,
         store=store,
         topics=topics,
-        notices=Notices(now=time.monotonic()),
+        notices=notices,
         own_id=settings.mqtt_client_id,
         heartbeat=heartbeat,
         metrics=metrics,
+        retention=_retention(store, settings, notices, metrics),
         stopping=lambda: stop.requested,
     )
     metrics.waiting = lambda: subscriber.waiting
@@ -142,6 +146,14 @@ def _run(engine: Engine, settings: Settings, stop: Stop, heartbeat: Heartbeat, m
     subscriber.close()
     log.info("stopped")
     return 0
+
+
+def _retention(store: Store, settings: Settings, notices: Notices, metrics: Metrics) -> Retention | None:
+    """None where everything is kept for ever."""
+    people_days, history_days = settings.people_retention_days, settings.history_retention_days
+    if people_days is None and history_days is None:
+        return None
+    return Retention(store, notices=notices, metrics=metrics, people_days=people_days, history_days=history_days)
 
 
 def _alone(settings: Settings) -> AbstractContextManager[None]:
@@ -173,12 +185,17 @@ def _recall_devices(store: Store, metrics: Metrics) -> None:
         log.warning("cannot read when devices were heard last, the metrics do not know it: %s", reason(error))
 
 
-def _upgrade(engine: Engine, stop: Stop, heartbeat: Heartbeat, metrics: Metrics) -> bool:
-    """Bring the schema up to date, waiting for a database that does not answer yet; False if stopped meanwhile."""
+def _upgrade(engine: Engine, settings: Settings, stop: Stop, heartbeat: Heartbeat, metrics: Metrics) -> bool:
+    """Bring the schema up to date, waiting for a database that does not answer yet; False if stopped meanwhile.
+
+    Where only totals are to be stored, people who are stored already become totals.
+    """
     trouble = Trouble(log, then=f"trying again every {_RETRY_SECONDS:.0f} s")
     while not stop.requested:
         try:
             upgrade(engine)
+            if settings.totals_only:
+                leave_only_totals(engine)
         except CommandError as error:
             raise DatabaseUnusableError(
                 f"the database is from a newer version of this program ({error}): start that one"
@@ -231,7 +248,7 @@ def _list(settings: Settings, options: argparse.Namespace) -> int:
     for row in rows:
         print(f"{row.id}  {row.received_at:%Y-%m-%dT%H:%M:%SZ}  {row.topic}  {row.payload_size} bytes")
         print(f"    {row.reason}")
-        print(f"    {row.payload[: options.bytes]!r}")
+        print(f"    {row.payload[: options.bytes]!r}" if row.payload or not row.payload_size else "    not kept")
     if not rows:
         print(f"no rejected messages in {_shown(settings)}")
     return 0
@@ -245,7 +262,7 @@ def _replay(settings: Settings) -> int:
     engine = writer_engine(settings.database_url, echo=settings.sql_echo)
     stored = left = 0
     try:
-        for replayed in rejected.replay(engine, Topics(settings.mqtt_topic_prefix)):
+        for replayed in rejected.replay(engine, Topics(settings.mqtt_topic_prefix), totals_only=settings.totals_only):
             if replayed.reason is None:
                 stored += 1
                 print(f"{replayed.id}  {replayed.topic}  stored")

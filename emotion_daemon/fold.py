@@ -1,5 +1,6 @@
 """What a group of batches changes: people, devices, and the history. Pure."""
 
+from collections import ChainMap
 from collections.abc import Iterable, Mapping
 from datetime import datetime
 from types import MappingProxyType
@@ -124,3 +125,36 @@ def fold(batches: Iterable[Batch], known: Known = _NOTHING_KNOWN) -> Folded:
             cut[device_id] = cut.get(device_id, 0.0) + beyond
     stamped = not late and all(batch.timestamp != known.devices.get(each) for each, batch in devices.items())
     return Folded(people, devices, heard, minutes, updated_counts, stamped, cut, left_out)
+
+
+def fold_newer(batches: Iterable[Batch], known: Known = _NOTHING_KNOWN) -> Folded:
+    """As `fold`, but a batch that is not newer than its device's newest adds nothing: for whoever stores no people.
+
+    There only the device's stamp tells that a batch was counted already: it came twice, or another daemon on the same
+    database was faster. What that one counted of a person is then known here, too, as far as it was not known better.
+    """
+    batches = list(batches)
+    newest: dict[str, datetime] = {}
+    counted_elsewhere: dict[PersonKey, Report] = {}
+    folded_batches = []
+    for batch in batches:
+        device_id, stamp = batch.device_id, batch.timestamp
+        before = newest.get(device_id) or known.devices.get(device_id)
+        if before is None or stamp > before:
+            newest[device_id] = stamp
+            folded_batches.append(batch)
+            continue
+        folded_batches.append(msgspec.structs.replace(batch, people={}))
+        if device_id in newest:  # it came late, and of its people the batch before knows more
+            continue
+        for person_id, cumulative in batch.people.items():
+            key = (device_id, person_id)
+            report = counted_elsewhere.get(key) or known.people.get(key)
+            if report is None or report.last_seen < stamp:
+                counted_elsewhere[key] = Report(cumulative, stamp)
+    if counted_elsewhere:
+        known = known._replace(people=ChainMap(counted_elsewhere, known.people))  # type: ignore[arg-type]
+    folded = fold(folded_batches, known)
+    whole = {id(emptied): batch for emptied, batch in zip(folded_batches, batches, strict=True)}
+    heard = {device_id: whole[id(batch)] for device_id, batch in folded.heard.items()}
+    return folded._replace(people=counted_elsewhere | folded.people, heard=heard)

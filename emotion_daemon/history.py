@@ -93,6 +93,15 @@ class Minutes:
                 happy, sad, angry, neutral = (each * share for each in seconds)
                 yield device_id, minute, happy, sad, angry, neutral, 0
 
+    def sums(self) -> dict[str, list[float]]:
+        """The seconds of happy, sad, angry and neutral that were added, a device."""
+        sums: dict[str, list[float]] = {}
+        for (device_id, _), row in self._gathered.items():
+            _add(sums.setdefault(device_id, [0.0] * 4), (row[0], row[1], row[2], row[3]), 1.0)
+        for device_id, _, _, seconds in self._long:
+            _add(sums.setdefault(device_id, [0.0] * 4), seconds, 1.0)
+        return sums
+
     def _row(self, device_id: str, minute: datetime) -> list[float]:
         row = self._gathered.get((device_id, minute))
         if row is None:

@@ -12,11 +12,11 @@ from sqlalchemy.exc import DBAPIError
 
 from emotion_daemon.arrival import ArrivalOrder
 from emotion_daemon.database_file import DatabaseWrittenError
-from emotion_daemon.fold import fold
 from emotion_daemon.forgotten import KEPT_FOR
 from emotion_daemon.heartbeat import Heartbeat
 from emotion_daemon.metrics import Metrics
 from emotion_daemon.notices import Notices
+from emotion_daemon.retention import Retention
 from emotion_daemon.store import LASTING, Rejected, Status, Store, is_temporary, reason, refusal, trouble_kind
 from emotion_daemon.subscriber import Message
 from emotion_daemon.trouble import Trouble
@@ -84,7 +84,8 @@ class _Entry:
 class Ingest:
     """Runs the five steps until `stopping` says so. Each message ends committed or recorded as rejected, then acked.
 
-    `own_id` is the daemon's name among the status topics, where it says online itself.
+    `own_id` is the daemon's name among the status topics, where it says online itself. `retention` deletes what is too
+    old, None nothing.
     """
 
     def __init__(
@@ -97,6 +98,7 @@ class Ingest:
         own_id: str = "",
         heartbeat: Heartbeat | None = None,
         metrics: Metrics | None = None,
+        retention: Retention | None = None,
         stopping: Callable[[], bool] = lambda: False,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
         monotonic: Callable[[], float] = time.monotonic,
@@ -108,6 +110,7 @@ class Ingest:
         self._own_id = own_id
         self._heartbeat = heartbeat or Heartbeat()
         self._metrics = metrics or Metrics(self._heartbeat)
+        self._retention = retention
         self._now = now
         self._monotonic = monotonic
         self._stopping = stopping
@@ -125,8 +128,10 @@ class Ingest:
 
         1. receive what is there, 2. decode each payload, 3. fold the batches over the known rows, 4. write the
         group in one transaction and commit, 5. acknowledge every message of it, and reply to those that asked.
+        In between, where there is time for it, a little of what is too old is deleted.
         """
-        messages = self._source.receive(timeout=IDLE_SECONDS)
+        retention = self._retention
+        messages = self._source.receive(timeout=0 if retention is not None and retention.is_due else IDLE_SECONDS)
         if messages:
             received_at = self._now()
             entries = [self._decode(message, received_at) for message in messages]
@@ -135,6 +140,8 @@ class Ingest:
             for entry in entries:
                 if entry.message.response_topic is not None:
                     self._reply(entry, entry.message.response_topic)
+        if retention is not None:
+            retention.step(idle=not messages)
         now = self._monotonic()
         if not messages and self._source.subscribed and now >= self._tidy_again:
             self._tidy_again = now + TIDY_SECONDS
@@ -233,7 +240,7 @@ class Ingest:
         rejected = [entry.outcome for entry in entries if isinstance(entry.outcome, Rejected)]
         with self._store.transaction() as transaction:
             known = transaction.known([batch for _, batch in batches])
-            folded = fold((batch for _, batch in batches), known)
+            folded = self._store.fold((batch for _, batch in batches), known)
             transaction.write(folded, between=self._stay_connected)
             transaction.write_statuses(each for each in statuses if each.device_id != self._own_id)
             transaction.reject(rejected, topics=self._topics, between=self._stay_connected)

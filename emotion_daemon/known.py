@@ -39,11 +39,13 @@ _REPORT = (
 class KnownRows:
     """Reads what is known, and remembers it where `alone` says that nobody else writes.
 
-    What only this process knows, a person's spare time, is remembered in any case.
+    What only this process knows, a person's spare time, is remembered in any case; and all about people where they are
+    not `stored`.
     """
 
-    def __init__(self, *, alone: bool) -> None:
+    def __init__(self, *, alone: bool, stored: bool = True) -> None:
         self._alone = alone
+        self._stored = stored
         self._people: dict[PersonKey, Report] = {}
         self._devices: dict[str, datetime] = {}
         self._version = -1
@@ -70,6 +72,8 @@ class KnownRows:
                 lock_devices(connection, sorted(devices))
         forgotten = self._read_forgotten(connection, devices)
         new = devices - self._read_devices(connection, sorted(devices), latest)
+        if not self._stored:
+            return Known(self._people, self._devices, forgotten)
         new -= _with_people(connection, sorted(new))
         before = {key: self._people.pop(key) for key in people & self._people.keys()}
         self._read_people(connection, sorted(key for key in people if key[0] not in new), before, latest)
@@ -87,6 +91,20 @@ class KnownRows:
             self._forget_who_left()
         if len(self._devices) > MAX_REMEMBERED:
             self.forget()
+
+    def drop(self, people: Collection[PersonKey]) -> None:
+        """They were deleted: whoever comes back is new."""
+        for key in people:
+            self._people.pop(key, None)
+
+    def failed(self) -> None:
+        """A transaction failed: nobody knows whether it was committed.
+
+        Where people are not stored it does not matter: by the stamp of the device `fold_newer` sees what was counted.
+        """
+        if self._stored:
+            self.forget()
+        self._devices.clear()
 
     def forget(self) -> None:
         """Nobody knows any more what is stored: read it anew."""

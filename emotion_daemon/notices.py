@@ -67,6 +67,10 @@ class Notices:
         """So many entries of a group were about people who were erased."""
         self._counts["entries of erased people left out"] += entries
 
+    def pruned(self, table: str, count: int) -> None:
+        """So many rows of `table` were deleted for their age."""
+        self._counts[f"rows of {table} deleted for their age"] += count
+
     def rejected(self, topic: str, reason: str) -> None:
         """A message was no valid batch."""
         self._counts["messages"] += 1

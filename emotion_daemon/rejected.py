@@ -7,7 +7,6 @@ from typing import NamedTuple
 from msgspec.structs import replace
 from sqlalchemy import Engine, select, update
 
-from emotion_daemon.fold import fold
 from emotion_daemon.store import LASTING, Store, refusal
 from shared.batch import DecodeError, Topics, decode
 from shared.schema import rejected_message
@@ -39,13 +38,13 @@ def newest(engine: Engine, *, limit: int) -> list[RejectedRow]:
         return [RejectedRow(**row._mapping) for row in connection.execute(query)]
 
 
-def replay(engine: Engine, topics: Topics) -> Iterator[Replayed]:
+def replay(engine: Engine, topics: Topics, *, totals_only: bool = False) -> Iterator[Replayed]:
     """Decode every record again, oldest first, as if it arrived when it did; one transaction each.
 
     What is a valid batch now is stored, unless something newer is, and its record deleted; the others stay with
-    their new reason. A payload that was not kept whole stays as it is.
+    their new reason. A payload that was not kept whole stays as it is, and one that was not kept.
     """
-    store = Store(engine, guarded=False)  # the daemon may be at work meanwhile
+    store = Store(engine, guarded=False, totals_only=totals_only)  # the daemon may be at work meanwhile
     with engine.connect() as connection:
         ids = connection.scalars(select(rejected_message.c.id).order_by(rejected_message.c.id)).all()
     for row_id in ids:
@@ -62,6 +61,8 @@ def _replay_one(engine: Engine, store: Store, topics: Topics, row_id: int) -> Re
     row = RejectedRow(**found._mapping)
     if topics.is_status(row.topic):  # what a device said of itself then says nothing of how it is now
         return Replayed(row_id, row.topic, row.reason)
+    if not row.payload and row.payload_size:
+        return Replayed(row_id, row.topic, f"its {row.payload_size} bytes were not kept")
     if row.payload_size > len(row.payload):
         return Replayed(row_id, row.topic, f"only {len(row.payload)} of its {row.payload_size} bytes were kept")
     try:
@@ -69,7 +70,7 @@ def _replay_one(engine: Engine, store: Store, topics: Topics, row_id: int) -> Re
         batch = decode(row.payload, device_id=device_id, received_at=row.received_at)
         batch = replace(batch, received_at=None)  # it says nothing of how the device is doing now
         with store.transaction() as transaction:
-            transaction.write(fold([batch], transaction.known([batch])))
+            transaction.write(store.fold([batch], transaction.known([batch])))
             transaction.forget_rejected(row_id)
     except (DecodeError, *LASTING) as error:
         reason = str(error) if isinstance(error, DecodeError) else refusal(error)

@@ -17,12 +17,25 @@ from sqlite3 import (
 from typing import Any, NamedTuple
 
 from msgspec.structs import astuple
-from sqlalchemy import Connection, Engine, Table, bindparam, case, delete, func, insert, select
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    Engine,
+    Select,
+    Table,
+    bindparam,
+    case,
+    delete,
+    func,
+    insert,
+    select,
+    update,
+)
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import DataError, DBAPIError, IntegrityError, InterfaceError, OperationalError
 
 from emotion_daemon.database_file import FileGuard
-from emotion_daemon.fold import Folded, Known
+from emotion_daemon.fold import Folded, Known, PersonKey, fold, fold_newer
 from emotion_daemon.forgotten import Forgotten
 from emotion_daemon.known import KnownRows
 from emotion_daemon.mention import mentions_forgotten
@@ -32,6 +45,7 @@ from shared.schema import (
     daemon_commit,
     device,
     device_state,
+    device_total,
     emotion_minute,
     forgotten_person,
     person_emotion,
@@ -52,6 +66,9 @@ LASTING = (DataError, IntegrityError, OverflowError, UnicodeError)
 
 _SENT_AHEAD = 2_000
 """More than a broker sends before it waits for a PUBACK: older records are no message that it sends again."""
+
+_LARGEST = 1e300
+"""Seconds; so large a sum can still be added to."""
 
 _ROWS_A_STATEMENT = 5_000  # a quarter of a second on PostgreSQL
 
@@ -104,7 +121,16 @@ class Transaction:
     A stored stamp later than `latest` was written while the daemon's clock was wrong: it holds up nothing.
     """
 
-    def __init__(self, connection: Connection, statements: "_Statements", rows: KnownRows, *, latest: datetime) -> None:
+    def __init__(
+        self,
+        connection: Connection,
+        statements: "_Statements",
+        rows: KnownRows,
+        *,
+        latest: datetime,
+        totals_only: bool = False,
+    ) -> None:
+        self._totals_only = totals_only
         self._connection = connection
         self._statements = statements
         self._rows = rows
@@ -112,6 +138,8 @@ class Transaction:
         self._stamped = True
         self._sure = False  # that what is folded here is what will be stored
         self._written: list[Folded] = []
+        self._gone: Collection[PersonKey] = ()
+        self._changes_nothing = False
 
     def known(self, batches: Collection[Batch]) -> Known:
         """What is stored of everybody in `batches`, unless its stamp is later than it can be; to be folded over.
@@ -124,6 +152,7 @@ class Transaction:
     def write(self, folded: Folded, *, between: Callable[[], None] = lambda: None) -> None:
         """Upsert people and devices, where a row that is newer stays as it is, and add to the history.
 
+        Where only totals are stored what the history gets is added to the device's, too, and people are left out.
         `between` is called after every few thousand rows: so long a write must not stop everything else.
         """
         statements = self._statements
@@ -140,8 +169,10 @@ class Transaction:
             if (received_at := batch.received_at) is not None
         )
         minutes = ((device_id, stamp(minute), *shown) for device_id, minute, *shown in folded.minutes.rows())
+        sums = sorted(folded.minutes.sums().items()) if self._totals_only else []
+        totals = ((device_id, *seconds) for device_id, seconds in sums)
         for statement, rows in (
-            (statements.upsert_person, people),
+            (statements.add_total, totals) if self._totals_only else (statements.upsert_person, people),
             (statements.upsert_device, devices),
             (statements.upsert_state, states),
             (statements.add_minute, minutes),
@@ -195,7 +226,7 @@ class Transaction:
                     "received_at": message.received_at,
                     "topic": message.topic[:KEPT_TOPIC],
                     "reason": message.reason,
-                    "payload": message.payload[:KEPT_PAYLOAD],
+                    "payload": self._kept(message),
                     "payload_size": message.size,
                 }
                 for message in messages
@@ -215,9 +246,32 @@ class Transaction:
             table.id > newest - _SENT_AHEAD,
             table.topic == message.topic[:KEPT_TOPIC],
             table.payload_size == message.size,
-            table.payload == message.payload[:KEPT_PAYLOAD],
+            table.payload == self._kept(message),
         )
         return self._connection.execute(query.limit(1)).first() is not None
+
+    def _kept(self, message: Rejected) -> bytes:
+        """There may be people in it."""
+        return b"" if self._totals_only else message.payload[:KEPT_PAYLOAD]
+
+    def leave_only_totals(self) -> int:
+        """Add the seconds of all people to their devices' totals and delete the people; empty what was rejected.
+
+        Returns how many people they were.
+        """
+        self._stamped = False
+        if self._connection.dialect.name == "postgresql":  # of two daemons that start at once the second finds nobody
+            self._connection.exec_driver_sql(f"LOCK TABLE {person_emotion.name} IN SHARE ROW EXCLUSIVE MODE")
+        people = self._connection.scalar(select(func.count()).select_from(person_emotion)) or 0
+        if people:
+            for device_id, *seconds in self._connection.execute(_sums(self._connection)).all():
+                total = (min(each, _LARGEST) for each in seconds)
+                self._connection.exec_driver_sql(self._statements.add_total, (device_id, *total))
+            self._connection.execute(delete(person_emotion))
+        kept = func.length(rejected_message.c.payload) > 0
+        emptied = self._connection.execute(update(rejected_message).where(kept).values(payload=b"")).rowcount
+        self._changes_nothing = not people and not emptied
+        return people
 
     def forget_rejected(self, row_id: int) -> None:
         """Delete one record of a rejected message."""
@@ -226,12 +280,27 @@ class Transaction:
     def drop_tombstones(self, *, ended_before: datetime) -> None:
         """Delete those whose `until` is before."""
         old = delete(forgotten_person).where(forgotten_person.c.until < ended_before)
-        self._sure = not self._connection.execute(old).rowcount
+        self.deleted(self._connection.execute(old).rowcount)
+
+    @property
+    def connection(self) -> Connection:
+        """For whoever deletes rows by himself, and says so to `deleted`."""
+        return self._connection
+
+    def deleted(self, rows: int, people: Collection[PersonKey] = ()) -> None:
+        """So many rows were deleted and nothing else is written; `people` were among them, and are known no more.
+
+        No stamp tells the API of it. Of 0 rows there is nothing to tell, and nothing to commit.
+        """
+        self._sure, self._stamped = True, False
+        self._gone = people
+        self._changes_nothing = rows == 0
 
     def committed(self) -> None:
         """To be called after the commit: what was written is known now, if it was folded over what was."""
         for folded in self._written if self._sure else ():
             self._rows.committed(folded)
+        self._rows.drop(self._gone)
         if not self._sure:
             self._rows.forget()
 
@@ -240,7 +309,7 @@ class Transaction:
 
         There it would also be a row that several daemons wait for.
         """
-        if self._connection.dialect.name == "sqlite":
+        if self._connection.dialect.name == "sqlite" and not self._changes_nothing:
             self._connection.exec_driver_sql(
                 self._statements.count_stamped if self._stamped else self._statements.count_unstamped
             )
@@ -249,16 +318,25 @@ class Transaction:
 class Store:
     """The daemon's side of the database: an engine from shared.database.writer_engine, with the schema in place.
 
-    `guarded` is for the daemon, which alone makes SQLite's checkpoints and looks at what others write.
+    `guarded` is for the daemon, which alone makes SQLite's checkpoints and looks at what others write. With
+    `totals_only` no person is stored, and no payload of a rejected message.
     """
 
     def __init__(
-        self, engine: Engine, *, guarded: bool = True, now: Callable[[], datetime] = lambda: datetime.now(UTC)
+        self,
+        engine: Engine,
+        *,
+        guarded: bool = True,
+        totals_only: bool = False,
+        now: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
         self._engine = engine
+        self._totals_only = totals_only
+        self.fold = fold_newer if totals_only else fold
+        """How the batches of a transaction become what it writes."""
         self._now = now
         self._statements = _Statements(engine)
-        self._rows = KnownRows(alone=guarded and engine.dialect.name == "sqlite")
+        self._rows = KnownRows(alone=guarded and engine.dialect.name == "sqlite", stored=not totals_only)
         self._connect = FileGuard(engine, written=self._rows.forget).connect if guarded else engine.connect
 
     def heard(self, *, most: int) -> dict[str, tuple[datetime, timedelta]]:
@@ -280,12 +358,18 @@ class Store:
         """
         try:
             with self._connect() as connection:
-                transaction = Transaction(connection, self._statements, self._rows, latest=self._now() + MAX_CLOCK_SKEW)
+                transaction = Transaction(
+                    connection,
+                    self._statements,
+                    self._rows,
+                    latest=self._now() + MAX_CLOCK_SKEW,
+                    totals_only=self._totals_only,
+                )
                 with _left_where_it_fails(connection), connection.begin():
                     yield transaction
                     transaction.count()
         except BaseException:
-            self._rows.forget()
+            self._rows.failed()
             raise
         transaction.committed()
 
@@ -379,7 +463,8 @@ class _Statements:
         self.upsert_device = _upsert(engine, device, key=["device_id"], stamp="updated_at")
         self.upsert_state = _replace(engine, device_state, ["device_id", "received_at", "people", "clock_skew"])
         self.upsert_status = _replace(engine, device_state, ["device_id", "status", "status_at"])
-        self.add_minute = _add_minute(engine)
+        self.add_minute = _add(engine, emotion_minute, ["device_id", "minute"])
+        self.add_total = _add(engine, device_total, ["device_id"])
         self.count_stamped = _count(engine, "stamped")
         self.count_unstamped = _count(engine, "unstamped")
         process = UtcDateTime().dialect_impl(engine.dialect).bind_processor(engine.dialect)
@@ -414,17 +499,26 @@ def _replace(engine: Engine, table: Table, columns: list[str]) -> str:
     return _compiled(engine, statement, columns, columns)
 
 
-def _add_minute(engine: Engine) -> str:
-    """Adds to a row of the history, or makes it; one `?` a column."""
-    columns = emotion_minute.c
-    statement = _insert(engine, emotion_minute)
+def _add(engine: Engine, table: Table, key: list[str]) -> str:
+    """Adds to a row of seconds, or makes it; one `?` a column."""
+    columns = table.c
+    statement = _insert(engine, table)
     new = statement.excluded
     changes: dict[str, Any] = {f"time_{name}": columns[f"time_{name}"] + new[f"time_{name}"] for name in EMOTIONS}
-    more = new.most_people > columns.most_people
-    changes["most_people"] = case((more, new.most_people), else_=columns.most_people)
-    statement = statement.on_conflict_do_update(index_elements=["device_id", "minute"], set_=changes)
+    if "most_people" in columns:
+        more = new.most_people > columns.most_people
+        changes["most_people"] = case((more, new.most_people), else_=columns.most_people)
+    statement = statement.on_conflict_do_update(index_elements=key, set_=changes)
     names = columns.keys()
     return _compiled(engine, statement, names, names)
+
+
+def _sums(connection: Connection) -> Select[*tuple[Any, ...]]:
+    """The seconds of all people, a device. PostgreSQL ends with an error where a sum is too large for it."""
+    seconds: list[ColumnElement[float]] = [person_emotion.c[f"time_{name}"] for name in EMOTIONS]
+    if connection.dialect.name == "postgresql":
+        seconds = [func.least(each, _LARGEST) for each in seconds]
+    return select(person_emotion.c.device_id, *map(func.sum, seconds)).group_by(person_emotion.c.device_id)
 
 
 def _compiled(engine: Engine, statement: Any, columns: list[str], parameters: list[str]) -> str:

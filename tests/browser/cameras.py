@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from types import TracebackType
 
+from emotion_daemon.totals import leave_only_totals
 from shared.batch import Topics
 from shared.database import writer_engine
 from shared.schema import device, device_state, emotion_minute, metadata, person_emotion, rejected_message
@@ -62,6 +63,10 @@ class Cameras:
             connection.execute(device_state.insert().values(**state))
             if rows:
                 connection.execute(person_emotion.insert(), rows)
+
+    def store_only_totals(self) -> None:
+        """What a daemon does at its start where EMOTION_TOTALS_ONLY is set."""
+        leave_only_totals(self._engine)
 
     def say(self, device_id: str, status: str, *, ago: float = 0) -> None:
         """Its status topic said `status`, `ago` seconds ago."""

@@ -425,3 +425,16 @@ def test_a_screen_reader_hears_changes_of_state_only(api: Server, cameras: Camer
     ]
     live = tab.ask("return [...document.querySelectorAll('[role=status], [role=alert], [aria-live]')]")
     assert [region.get_attribute("id") for region in live] == ["spoken", "token-wrong"]
+
+
+def test_where_people_are_not_stored_the_page_says_so(api: Server, cameras: Cameras, tab: Tab) -> None:
+    cameras.hear()
+    cameras.store_only_totals()
+    tab.open(api.url + PAGE)
+
+    tab.sees("People are not stored here", "#now-more")
+    assert tab.text("#now-title") == "In view now: 2 people"
+    assert tab.texts("#totals-list li") == ["Happy 14 s 22 %", "Sad 45 s 74 %", "Angry 0.5 s 1 %", "Neutral 2 s 3 %"]
+
+    cameras.hear(people={})
+    tab.sees("Nobody. The camera works and sees no one.", "#now-more")

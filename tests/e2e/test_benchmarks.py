@@ -45,6 +45,15 @@ def test_reading_is_measured_beside_a_bare_view(tmp_path: Path) -> None:
     assert all(min(values) > 0 for each in results.measurements for values in each.values.values())
 
 
+def test_deleting_is_measured_beside_the_same_load_without(tmp_path: Path) -> None:
+    arguments = "prune --stored 600 --minutes 2000 --devices 20 --seconds 1 --rounds 1"
+    results, _ = run(tmp_path / "prune.json", arguments)
+
+    waits, whole = results.measurements
+    assert [name.partition(",")[0] for name in waits.values] == ["nothing to delete"] * 3 + ["while deleting"] * 3
+    assert all(min(values) > 0 for values in (*waits.values.values(), *whole.values.values()))
+
+
 def test_the_document_has_the_table_and_the_plots_of_what_was_measured(tmp_path: Path) -> None:
     document, results = DOCUMENT.read_text(), read(FOLDER / "results.json")
 

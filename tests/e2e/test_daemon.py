@@ -15,7 +15,7 @@ from sqlalchemy import select
 
 from shared.batch import encode
 from shared.database import sqlite_path
-from shared.schema import device, rejected_message
+from shared.schema import device, device_total, rejected_message
 from tests.brokers import Broker
 from tests.clients import Client
 from tests.databases import reading
@@ -115,6 +115,33 @@ def test_what_is_no_batch_is_recorded_and_does_not_stop_what_is(
     with reading(sqlite_url) as connection:
         payloads = list(connection.scalars(select(rejected_message.c.payload).order_by(rejected_message.c.id)))
     assert payloads == [b"{", b""]
+
+
+def test_where_only_totals_are_stored_people_from_before_become_totals_and_nobody_is_stored(
+    broker: Broker, sqlite_url: str, log: Path
+) -> None:
+    with Daemon(broker, sqlite_url, log) as daemon:
+        daemon.wait_for_log(SUBSCRIBED)
+        mosquitto_pub(broker, "-t", "emotions/jetson_1/batch", "-m", README_PAYLOAD)
+        wait_until(lambda: stored_rows(sqlite_url), what="the row is there")
+        daemon.stop()
+    retention = {"EMOTION_PEOPLE_RETENTION_DAYS": "30", "EMOTION_HISTORY_RETENTION_DAYS": "400"}
+    with Daemon(broker, sqlite_url, log, EMOTION_TOTALS_ONLY="true", **retention) as daemon:
+        daemon.wait_for_log("the seconds of 1 people are in the totals of their devices now")
+        for index in (1, 2):
+            payload = encode("jetson_2", START + timedelta(seconds=index), {"1": {"happy": 7.0 + index}})
+            mosquitto_pub(broker, "-t", "emotions/jetson_2/batch", "-m", payload.decode())
+        wait_until(lambda: "jetson_2" in _totals(sqlite_url), what="what was shown is counted")
+        daemon.stop()
+
+    assert stored_rows(sqlite_url) == {}
+    assert _totals(sqlite_url) == {"jetson_1": (123.5, 20, 10, 0), "jetson_2": (1, 0, 0, 0)}
+
+
+def _totals(url: str) -> dict[str, tuple[float, ...]]:
+    with reading(url) as connection:
+        rows = connection.execute(select(device_total)).all()
+    return {device_id: tuple(seconds) for device_id, *seconds in rows if any(seconds)}
 
 
 def test_sigint_ends_it_like_sigterm(daemon: Daemon) -> None:

@@ -5,7 +5,7 @@ from datetime import UTC, datetime, timedelta
 from hypothesis import given
 from hypothesis import strategies as st
 
-from emotion_daemon.fold import Folded, Known, PersonKey, Report, fold
+from emotion_daemon.fold import Folded, Known, PersonKey, Report, fold, fold_newer
 from shared.batch import Batch, Cumulative
 
 NOON = datetime(2025, 11, 14, 12, 0, tzinfo=UTC)
@@ -28,6 +28,11 @@ ANNA: PersonKey = ("jetson_1", "anna")
 def known(**seconds: float) -> Known:
     """Who was last seen how many seconds after noon."""
     return Known({("jetson_1", person): Report(Cumulative(), at(last_seen)) for person, last_seen in seconds.items()})
+
+
+def added(folded: Folded) -> float:
+    """Seconds that the history gets."""
+    return sum(sum(row[2:6]) for row in folded.minutes.rows())
 
 
 def test_no_batches_change_nothing() -> None:
@@ -208,3 +213,53 @@ def test_known_people_who_are_not_in_a_batch_are_not_written() -> None:
     folded = fold([batch(1, anna=1)], known(bert=0))
 
     assert folded.people.keys() == {ANNA}
+
+
+# --- where no people are stored -------------------------------------------------------------------------------------
+
+
+def test_what_is_newer_is_folded_the_same() -> None:
+    earlier = Known({ANNA: Report(Cumulative(5), at(0))}, {"jetson_1": at(0)})
+    batches = [batch(1, anna=6), batch(3, anna=8, bert=1), batch(4, "jetson_2", carl=1)]
+
+    newer, all_of_them = fold_newer(batches, earlier), fold(batches, earlier)
+    assert newer._replace(minutes=all_of_them.minutes) == all_of_them
+    assert list(newer.minutes.rows()) == list(all_of_them.minutes.rows())
+
+
+def test_a_batch_that_is_not_newer_adds_nothing() -> None:
+    earlier = Known({ANNA: Report(Cumulative(5), at(0))}, {"jetson_1": at(10)})
+    late = batch(9, anna=9)
+
+    folded = fold_newer([late, batch(10, anna=9), batch(12, anna=11), batch(12, anna=12)], earlier)
+
+    assert folded.updated_counts == [0, 0, 1, 0]
+    assert added(folded) == 2
+    assert not folded.stamped
+
+
+def test_a_late_batch_is_heard_with_its_people() -> None:
+    late = batch(9, anna=9, bert=9)
+
+    assert fold_newer([late], Known({}, {"jetson_1": at(10)})).heard == {"jetson_1": late}
+
+
+def test_what_another_daemon_has_counted_is_known_and_not_counted_again() -> None:
+    earlier = Known({ANNA: Report(Cumulative(5), at(0))}, {"jetson_1": at(2)})
+
+    folded = fold_newer([batch(1, anna=6, bert=1), batch(2, anna=7, bert=2)], earlier)
+    assert said(folded.people) == {ANNA: (Cumulative(7), at(2)), ("jetson_1", "bert"): (Cumulative(2), at(2))}
+    assert added(folded) == 0
+
+    folded = fold_newer([batch(1, anna=6), batch(2, anna=7), batch(3, anna=8)], earlier)
+    assert said(folded.people) == {ANNA: (Cumulative(8), at(3))}
+    assert added(folded) == 1
+
+
+def test_what_came_late_between_others_is_no_step_back() -> None:
+    earlier = Known({ANNA: Report(Cumulative(5), at(0))}, {"jetson_1": at(0)})
+
+    folded = fold_newer([batch(2, anna=7), batch(1, anna=6), batch(3, anna=8)], earlier)
+
+    assert said(folded.people) == {ANNA: (Cumulative(8), at(3))}
+    assert added(folded) == 3

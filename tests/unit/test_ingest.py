@@ -16,14 +16,16 @@ from sqlalchemy import Engine, insert, select
 from sqlalchemy.exc import IntegrityError, OperationalError
 
 from emotion_daemon.database_file import DatabaseWrittenError
-from emotion_daemon.fold import Folded
+from emotion_daemon.fold import Folded, fold
 from emotion_daemon.forgotten import digest
 from emotion_daemon.heartbeat import Heartbeat
-from emotion_daemon.ingest import STOP_PATIENCE_SECONDS, TIDY_SECONDS, Ingest, LeftWithBrokerError
+from emotion_daemon.ingest import IDLE_SECONDS, STOP_PATIENCE_SECONDS, TIDY_SECONDS, Ingest, LeftWithBrokerError
 from emotion_daemon.metrics import Metrics
 from emotion_daemon.notices import Notices
+from emotion_daemon.retention import BUSY_SECONDS, SETTLE_SECONDS, Retention
 from emotion_daemon.store import Store, Transaction
-from shared.batch import Topics, encode
+from emotion_daemon.subscriber import Message
+from shared.batch import Batch, Cumulative, Topics, encode
 from shared.schema import device, device_state, forgotten_person, person_emotion, rejected_message
 from tests.databases import migrated
 from tests.fakes import FakeSource, Reply
@@ -1088,3 +1090,77 @@ class TestMetrics:
         loop(source, Store(engine), metrics=metrics).step()
 
         assert b"unmistakable" not in generate_latest(metrics.registry)
+
+
+class TestRetention:
+    class Fake(Retention):
+        """Has so many steps to do."""
+
+        def __init__(self, steps: int) -> None:
+            self.left = steps
+            self.idle: list[bool] = []
+
+        @property
+        def is_due(self) -> bool:
+            return self.left > 0
+
+        def step(self, *, idle: bool) -> None:
+            self.idle.append(idle)
+            self.left -= 1
+
+    def test_while_there_is_something_to_delete_nothing_is_waited_for_and_batches_come_first(
+        self, source: FakeSource, engine: Engine, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        timeouts: list[float] = []
+        receive = source.receive
+
+        def noted(*, timeout: float) -> list[Message]:
+            timeouts.append(timeout)
+            return receive(timeout=timeout)
+
+        monkeypatch.setattr(source, "receive", noted)
+        retention = self.Fake(2)
+        ingest = Ingest(
+            source=source,
+            store=Store(engine),
+            topics=TOPICS,
+            notices=Notices(now=0),
+            retention=retention,
+            now=lambda: NOW,
+        )
+        source.publish(TOPIC, batch(1, anna=1))
+        for _ in range(3):
+            ingest.step()
+
+        assert timeouts == [0, 0, IDLE_SECONDS]
+        assert retention.idle == [False, True, True]
+        assert happy(engine) == {("jetson_1", "anna"): 1}
+
+    def test_a_pass_goes_on_between_batches(self, source: FakeSource, engine: Engine) -> None:
+        """With messages at each step: one begins the pass, and each of the next deletes 200."""
+        clock = [0.0]
+        store = Store(engine, now=lambda: NOW)
+        with store.transaction() as transaction:
+            people = {str(each): Cumulative() for each in range(500)}
+            transaction.write(fold([Batch("a", NOW - timedelta(days=40), people, None), Batch("b", NOW, {}, NOW)]))
+        retention = Retention(
+            store,
+            notices=Notices(now=0),
+            people_days=30,
+            history_days=None,
+            now=lambda: NOW + timedelta(seconds=clock[0]),
+            monotonic=lambda: clock[0],
+        )
+        ingest = Ingest(
+            source=source, store=store, topics=TOPICS, notices=Notices(now=0), retention=retention, now=lambda: NOW
+        )
+        clock[0] = SETTLE_SECONDS
+        left = []
+        for second in range(1, 5):
+            source.publish(TOPIC, batch(second, anna=second))
+            ingest.step()
+            clock[0] += BUSY_SECONDS
+            left.append(len(happy(engine)))
+
+        assert left == [501, 301, 101, 1]
+        assert happy(engine) == {("jetson_1", "anna"): 4}

@@ -8,6 +8,8 @@ import { stackedBar } from "./totals.js";
 /** How many are shown. One more is asked for, to know whether there are more. */
 export const SHOWN = 100;
 
+const NOT_STORED = "People are not stored here: there is nothing to show of each of them.";
+
 export function people() {
   const cards = new Map();
 
@@ -26,10 +28,11 @@ export function people() {
     setChildren(byId("before-list"), before.map((person) => card(person, seen(person, newest, state, now))));
 
     const all = summary.current_people.length <= SHOWN;
-    const count = Math.max(inView.length, all ? 0 : peopleNow);
+    const notStored = live && !listed.length && peopleNow > 0; // where the daemon stores totals only
+    const count = Math.max(inView.length, all && !notStored ? 0 : peopleNow);
     const title = state.kind === "unknown" ? "In view when the API last answered" : "In view now";
-    setText(byId("now-title"), inView.length ? `${title}: ${plural(count, "person", "people")}` : title);
-    setText(byId("now-more"), nobody(inView, state) || more(peopleNow - inView.length, all));
+    setText(byId("now-title"), inView.length || notStored ? `${title}: ${plural(count, "person", "people")}` : title);
+    setText(byId("now-more"), notStored ? NOT_STORED : nobody(inView, state) || more(peopleNow - inView.length, all));
     byId("before").hidden = before.length === 0;
     setText(byId("before-more"), all ? "" : `Only the ${SHOWN} people seen last are shown.`);
   }

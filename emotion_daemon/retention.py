@@ -1,0 +1,348 @@
+"""What is older than the operator wants to keep is deleted: people, minutes, rejected messages; a little at a time.
+
+One pass an hour walks through the tables by their primary keys, as no index has `last_seen` that each batch would have
+to keep. A step is one transaction of a few milliseconds, which no batch has to wait for longer than that.
+"""
+
+import logging
+import time
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from datetime import UTC, datetime, timedelta
+from functools import partial
+from typing import NamedTuple, TypeAlias
+
+from sqlalchemy import Connection, Integer, bindparam, delete, func, select
+from sqlalchemy.exc import DBAPIError
+
+from emotion_daemon.database_file import DatabaseWrittenError
+from emotion_daemon.fold import PersonKey
+from emotion_daemon.heartbeat import Heartbeat
+from emotion_daemon.metrics import Metrics
+from emotion_daemon.notices import Notices
+from emotion_daemon.store import Store, is_temporary, reason
+from emotion_daemon.trouble import Trouble
+from shared.batch import MAX_CLOCK_SKEW
+from shared.schema import device, device_state, emotion_minute, person_emotion, rejected_message
+
+log = logging.getLogger(__name__)
+
+PASS_SECONDS = 3600.0
+"""From the beginning of one pass to that of the next."""
+
+SETTLE_SECONDS = 300.0
+"""How long the clock has to run evenly before a pass begins: a clock that was wrong at the start is soon set."""
+
+STEADY_SECONDS = 24 * 3600.0
+"""How long it has to where no camera's clock agrees with it."""
+
+RETRY_SECONDS = 60.0
+
+BUSY_SECONDS = 0.25
+"""From one step to the next where there are always messages."""
+
+JUMP_SECONDS = 60.0
+"""A clock that goes ahead or falls back by more between two steps was set."""
+
+AGREES = timedelta(minutes=5)
+HEARD_WITHIN = timedelta(hours=1)
+"""A camera's clock agrees with ours if a batch that arrived so lately was stamped so near to its arrival."""
+
+BEHIND = timedelta(hours=1)
+"""A camera whose stamps are further behind has a clock of its own, by which the age of its people is counted."""
+
+PEOPLE_A_STEP = 1_000
+DELETED_PEOPLE_A_STEP = 200
+DEVICES_A_STEP = 10
+MINUTES_A_STEP = 500
+REJECTED_A_STEP = 20  # of up to 64 KiB
+
+_At: TypeAlias = int | str
+
+# The rows are locked before they are deleted, but for those that somebody else has locked: on PostgreSQL this never
+# waits for another daemon, and so no circle of those who wait can close. SQLite knows no such locks and needs none.
+
+_person, _rejected_row, _minute = person_emotion.c, rejected_message.c, emotion_minute.c
+
+_PART = select(_person.id).where(_person.id > bindparam("at")).order_by(_person.id).limit(PEOPLE_A_STEP).subquery()
+_END_OF_PART = select(func.max(_PART.c.id))
+_OLD_PEOPLE = (
+    select(_person.id, _person.device_id, _person.person_id, _person.last_seen)
+    .where(_person.id > bindparam("at"), _person.id <= bindparam("end"), _person.last_seen < bindparam("cutoff"))
+    .order_by(_person.id)
+    .limit(DELETED_PEOPLE_A_STEP)
+    .with_for_update(skip_locked=True)
+)
+_DELETE_PEOPLE = delete(person_emotion).where(_person.id.in_(bindparam("ids", expanding=True)))
+
+_OLD_REJECTED = (
+    select(_rejected_row.id)
+    .where(_rejected_row.received_at < bindparam("cutoff"))
+    .order_by(_rejected_row.received_at)
+    .limit(REJECTED_A_STEP)
+    .with_for_update(skip_locked=True)
+)
+_DELETE_REJECTED = delete(rejected_message).where(_rejected_row.id.in_(bindparam("ids", expanding=True)))
+
+_NEXT_DEVICE = select(_minute.device_id).where(_minute.device_id > bindparam("at")).order_by(_minute.device_id).limit(1)
+_OLD_MINUTES = (
+    select(_minute.minute)
+    .where(_minute.device_id == bindparam("device_id"), _minute.minute < bindparam("cutoff"))
+    .order_by(_minute.minute)
+    .limit(bindparam("left", type_=Integer))
+    .with_for_update(skip_locked=True)
+)
+_DELETE_MINUTES = delete(emotion_minute).where(
+    _minute.device_id == bindparam("device_id"), _minute.minute.in_(bindparam("minutes", expanding=True))
+)
+
+_AGREES = select(device_state.c.device_id).where(
+    device_state.c.received_at.between(bindparam("since"), bindparam("until")),
+    device_state.c.clock_skew.between(-AGREES.total_seconds(), AGREES.total_seconds()),
+)
+
+# Where a stamp was replaced by the time of arrival `clock_skew` still says what the clock said.
+_BEHIND = (
+    select(device.c.device_id, device.c.updated_at, device_state.c.received_at)
+    .join(device_state, device.c.device_id == device_state.c.device_id)
+    .where(device_state.c.clock_skew < -BEHIND.total_seconds(), device.c.updated_at < device_state.c.received_at)
+)
+
+
+class _Step(NamedTuple):
+    """What one step deleted. The next begins behind `at`: None where this was the table's last."""
+
+    deleted: int
+    at: _At | None
+    people: Sequence[PersonKey] = ()
+
+
+class Cutoff(NamedTuple):
+    """What is stamped before `stamp` goes; of the devices in `behind`, whose clocks are so far behind, before less."""
+
+    stamp: datetime
+    behind: Mapping[str, timedelta]
+
+    def of(self, device_id: str) -> datetime:
+        """The stamp before which what that device has reported goes."""
+        return self.stamp - self.behind.get(device_id, timedelta())
+
+
+class _Table(NamedTuple):
+    """One table of a pass: how a step goes through it, where it begins, and what its rows are called in the log."""
+
+    name: str
+    step: Callable[[Connection, _At], _Step]
+    begin: _At
+    words: str
+
+
+class Retention:
+    """Deletes what is too old, whenever `step` is called. `people_days` and `history_days`: None keeps for ever.
+
+    Nothing is deleted by a clock that may be wrong. It is believed once it has run evenly for SETTLE_SECONDS and a
+    camera's agrees with it, or for STEADY_SECONDS; where it is set, all of this begins anew.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        *,
+        notices: Notices,
+        metrics: Metrics | None = None,
+        people_days: float | None,
+        history_days: float | None,
+        now: Callable[[], datetime] = lambda: datetime.now(UTC),
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._store = store
+        self._notices = notices
+        self._metrics = metrics or Metrics(Heartbeat())
+        self._people_days = people_days
+        self._history_days = history_days
+        self._now = now
+        self._monotonic = monotonic
+        self._trouble = Trouble(log, then=f"what is too old stays, trying again every {RETRY_SECONDS:.0f} s")
+        self._steady = _Steady(now(), monotonic())
+        self._due = self._busy_due = monotonic() + SETTLE_SECONDS
+        self._began = 0.0
+        self._tables: list[_Table] = []  # those that this pass has not gone through yet
+        self._at: _At = 0
+        self._deleted: Counter[str] = Counter()
+        self._doubted = False
+
+    @property
+    def is_due(self) -> bool:
+        """Whether the loop need not wait for messages: there is something to do."""
+        return self._monotonic() >= self._due
+
+    def step(self, *, idle: bool) -> None:
+        """Do a little, if it is time to; with messages there, not `idle`, only now and then.
+
+        Temporary trouble with the database is logged and waited out. Raises what else it raises, and DatabaseFileError.
+        """
+        monotonic = self._monotonic()
+        if self._steady.was_set(self._now(), monotonic):
+            self._tables.clear()
+            self._wait(SETTLE_SECONDS)
+        if monotonic < (self._due if idle else self._busy_due):
+            return
+        try:
+            if self._tables:
+                self._delete()
+            else:
+                self._begin()
+        except DatabaseWrittenError as error:
+            self._failed(str(error))
+        except DBAPIError as error:
+            if not is_temporary(error):
+                raise
+            self._failed(reason(error))
+        else:
+            self._trouble.over(now=monotonic)
+
+    def _begin(self) -> None:
+        """Begin a pass, if the clock can be believed."""
+        now = self._now()
+        with self._store.transaction() as transaction:
+            transaction.deleted(0)
+            agrees = _agrees_with_a_camera(transaction.connection, now)
+            behind = _behind(transaction.connection)
+        if not agrees and self._steady.seconds(self._monotonic()) < STEADY_SECONDS:
+            self._doubt()
+            return
+        self._doubted = False
+        self._tables = self._tables_of_a_pass(now, behind)
+        self._at = self._tables[0].begin
+        self._deleted.clear()
+        self._began = self._monotonic()
+        self._busy_due = self._began + BUSY_SECONDS
+
+    def _tables_of_a_pass(self, now: datetime, behind: Mapping[str, timedelta]) -> list[_Table]:
+        tables = []
+        if self._people_days is not None:
+            stamp = now - timedelta(days=self._people_days)
+            people, rejected = partial(_people, Cutoff(stamp, behind)), partial(_rejected, stamp)
+            tables += [
+                _Table(person_emotion.name, people, 0, f"people not seen since {stamp:%Y-%m-%dT%H:%M:%SZ}"),
+                _Table(rejected_message.name, rejected, 0, "rejected messages as old as that"),
+            ]
+        if self._history_days is not None:
+            stamp = now - timedelta(days=self._history_days)
+            words = f"device-minutes of the history before {stamp:%Y-%m-%dT%H:%M:%SZ}"
+            tables.append(_Table(emotion_minute.name, partial(_minutes, Cutoff(stamp, behind)), "", words))
+        return tables
+
+    def _delete(self) -> None:
+        """One step of the pass."""
+        table = self._tables[0]
+        with self._store.transaction() as transaction:
+            done = table.step(transaction.connection, self._at)
+            transaction.deleted(done.deleted, done.people)
+        if done.deleted:
+            self._deleted[table.words] += done.deleted
+            self._notices.pruned(table.name, done.deleted)
+            self._metrics.pruned(table.name, done.deleted)
+        self._busy_due = self._monotonic() + BUSY_SECONDS
+        if done.at is not None:
+            self._at = done.at
+            return
+        del self._tables[0]
+        if self._tables:
+            self._at = self._tables[0].begin
+        else:
+            self._end()
+
+    def _end(self) -> None:
+        if self._deleted:
+            counts = ", ".join(f"{count} {words}" for words, count in self._deleted.items())
+            log.info("deleted for their age, in %.1f s: %s", self._monotonic() - self._began, counts)
+        self._due = self._busy_due = self._began + PASS_SECONDS
+
+    def _doubt(self) -> None:
+        self._wait(SETTLE_SECONDS)
+        if not self._doubted:
+            self._doubted = True
+            log.warning(
+                "nothing is deleted for its age: no camera's batch of the last hour agrees with the clock of this "
+                "machine, which may be wrong. It is believed once one does, or after running evenly for %.0f h",
+                STEADY_SECONDS / 3600,
+            )
+
+    def _failed(self, why: str) -> None:
+        self._trouble.failed(f"cannot delete what is too old: {why}", now=self._monotonic())
+        self._wait(RETRY_SECONDS)
+
+    def _wait(self, seconds: float) -> None:
+        self._due = self._busy_due = self._monotonic() + seconds
+
+
+class _Steady:
+    """For how long the clock of data has run as evenly as the monotonic one."""
+
+    def __init__(self, now: datetime, monotonic: float) -> None:
+        self._since = monotonic
+        self._ahead = now.timestamp() - monotonic
+
+    def was_set(self, now: datetime, monotonic: float) -> bool:
+        """Whether it was set since the last call. A machine that slept looks the same."""
+        ahead, before = now.timestamp() - monotonic, self._ahead
+        self._ahead = ahead
+        if abs(ahead - before) <= JUMP_SECONDS:
+            return False
+        self._since = monotonic
+        return True
+
+    def seconds(self, monotonic: float) -> float:
+        """How long it has run evenly."""
+        return monotonic - self._since
+
+
+def _agrees_with_a_camera(connection: Connection, now: datetime) -> bool:
+    heard = {"since": now - HEARD_WITHIN, "until": now + MAX_CLOCK_SKEW}
+    return connection.execute(_AGREES.limit(1), heard).first() is not None
+
+
+def _behind(connection: Connection) -> dict[str, timedelta]:
+    """How far the stamps of those devices are behind that are so by more than BEHIND."""
+    ages = ((device_id, received_at - stamp) for device_id, stamp, received_at in connection.execute(_BEHIND))
+    return {device_id: age for device_id, age in ages if age > BEHIND}
+
+
+def _people(cutoff: Cutoff, connection: Connection, at: _At) -> _Step:
+    end = connection.execute(_END_OF_PART, {"at": at}).scalar()
+    if end is None:
+        return _Step(0, None)
+    found = connection.execute(_OLD_PEOPLE, {"at": at, "end": end, "cutoff": cutoff.stamp}).all()
+    if len(found) == DELETED_PEOPLE_A_STEP:
+        end = found[-1].id
+    old = [each for each in found if each.last_seen < cutoff.of(each.device_id)]
+    if old:
+        connection.execute(_DELETE_PEOPLE, {"ids": [each.id for each in old]})
+    return _Step(len(old), end, [(each.device_id, each.person_id) for each in old])
+
+
+def _rejected(stamp: datetime, connection: Connection, at: _At) -> _Step:
+    old = connection.scalars(_OLD_REJECTED, {"cutoff": stamp}).all()
+    if old:
+        connection.execute(_DELETE_REJECTED, {"ids": old})
+    return _Step(len(old), at if len(old) == REJECTED_A_STEP else None)
+
+
+def _minutes(cutoff: Cutoff, connection: Connection, at: _At) -> _Step:
+    """Of the next devices behind `at` the oldest minutes: what of one is left comes in the next step."""
+    deleted = 0
+    for _ in range(DEVICES_A_STEP):
+        device_id = connection.execute(_NEXT_DEVICE, {"at": at}).scalar()
+        if device_id is None:
+            return _Step(deleted, None)
+        left = MINUTES_A_STEP - deleted
+        wanted = {"device_id": device_id, "cutoff": cutoff.of(device_id), "left": left}
+        old = connection.scalars(_OLD_MINUTES, wanted).all()
+        if old:
+            connection.execute(_DELETE_MINUTES, {"device_id": device_id, "minutes": old})
+            deleted += len(old)
+        if len(old) == left:
+            break
+        at = device_id
+    return _Step(deleted, at)
