@@ -280,7 +280,9 @@ class Transaction:
     def drop_tombstones(self, *, ended_before: datetime) -> None:
         """Delete those whose `until` is before."""
         old = delete(forgotten_person).where(forgotten_person.c.until < ended_before)
-        self.deleted(self._connection.execute(old).rowcount)
+        rows = self._connection.execute(old).rowcount
+        self.deleted(rows)
+        self._sure = not rows  # what is remembered of them goes
 
     @property
     def connection(self) -> Connection:

@@ -11,6 +11,7 @@ from sqlalchemy import Engine, func, insert, select, text
 
 from emotion_api.reader import MANY_PEOPLE
 from emotion_daemon.__main__ import main
+from emotion_daemon.forgotten import digest
 from emotion_daemon.store import Rejected, Store
 from emotion_daemon.totals import leave_only_totals
 from shared.batch import EMOTIONS, Batch, Cumulative
@@ -21,6 +22,7 @@ from shared.schema import (
     device_state,
     device_total,
     emotion_minute,
+    forgotten_person,
     person_emotion,
     rejected_message,
 )
@@ -102,6 +104,22 @@ class TestCounting:
 
         assert totals(engine) == {"jetson_1": (pytest.approx(3), 0, 0, 0)}
         assert shown(engine) == pytest.approx(3)
+
+    def test_who_was_erased_is_left_out_of_the_totals_too(self, store: Store, engine: Engine) -> None:
+        salt = bytes(16)
+        row = {
+            "device_id": "jetson_1",
+            "salt": salt,
+            "digest": digest("anna", salt),
+            "forgotten_at": NOON,
+            "until": at(5),
+        }
+        with engine.begin() as connection:
+            connection.execute(insert(forgotten_person), row)
+        for second in range(5):
+            commit(store, batch(second, anna=second, bert=second))
+
+        assert totals(engine) == {"jetson_1": (pytest.approx(4), 0, 0, 0)}
 
     def test_how_many_are_in_view_is_kept(self, store: Store, engine: Engine) -> None:
         commit(store, batch(0, anna=0, bert=0))

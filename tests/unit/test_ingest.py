@@ -735,11 +735,11 @@ class TestErased:
         self, erased: None, source: FakeSource, engine: Engine, caplog: pytest.LogCaptureFixture
     ) -> None:
         caplog.set_level(logging.INFO)
-        seconds = iter([30.0, 61.0])
+        clock = Clock(source)
         source.publish(TOPIC, batch(anna=1, bert=2), response_topic=REPLY_TOPIC)
-        ingest = loop(source, Store(engine), monotonic=lambda: next(seconds))
-        ingest.step()
-        ingest.step()
+        ingest = loop(source, Store(engine), monotonic=clock)
+        for clock.seconds in (30.0, 61.0):
+            ingest.step()
 
         assert happy(engine) == {("jetson_1", "bert"): 2}
         assert json.loads(source.replies[0].payload) == {"status": "ok", "updated_count": 1}
@@ -799,11 +799,11 @@ class TestErased:
 
     def test_with_it_goes_what_is_remembered_of_it(self, source: FakeSource, engine: Engine) -> None:
         tombstone(engine, NOW - timedelta(days=30, seconds=1))
-        clock = iter([0.0, TIDY_SECONDS, TIDY_SECONDS])
-        ingest = loop(source, Store(engine), monotonic=lambda: next(clock))
+        clock = Clock(source)
+        ingest = loop(source, Store(engine), monotonic=clock)
         source.publish(TOPIC, encode("jetson_1", datetime(1970, 1, 1, tzinfo=UTC), {"anna": {"happy": 1}}))
-        ingest.step()
-        ingest.step()
+        for clock.seconds in (0.0, TIDY_SECONDS):
+            ingest.step()
         source.publish(TOPIC, encode("jetson_1", datetime(1970, 1, 1, tzinfo=UTC), {"anna": {"happy": 1}}))
         ingest.step()
 
