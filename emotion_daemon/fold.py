@@ -133,7 +133,8 @@ def fold_newer(batches: Iterable[Batch], known: Known = _NOTHING_KNOWN) -> Folde
     There only the device's stamp tells that a batch was counted already: it came twice, or another daemon on the same
     database was faster. What that one counted of a person is then known here, too, as far as it was not known better.
     """
-    batches = list(batches)
+    batches, left_out = leave_out(batches, known.forgotten)
+    known = known._replace(forgotten=_NOTHING_KNOWN.forgotten)
     newest: dict[str, datetime] = {}
     counted_elsewhere: dict[PersonKey, Report] = {}
     folded_batches = []
@@ -157,4 +158,4 @@ def fold_newer(batches: Iterable[Batch], known: Known = _NOTHING_KNOWN) -> Folde
     folded = fold(folded_batches, known)
     whole = {id(emptied): batch for emptied, batch in zip(folded_batches, batches, strict=True)}
     heard = {device_id: whole[id(batch)] for device_id, batch in folded.heard.items()}
-    return folded._replace(people=counted_elsewhere | folded.people, heard=heard)
+    return folded._replace(people=counted_elsewhere | folded.people, heard=heard, left_out=left_out)
