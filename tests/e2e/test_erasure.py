@@ -125,9 +125,11 @@ def test_beside_a_daemon_a_camera_that_still_sees_them_does_not_bring_them_back(
             assert connection.scalar(select(func.count()).select_from(person_emotion)) == turns + 1
 
 
+@pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
 def test_a_daemon_under_load_loses_nothing_and_goes_on(
     broker: Broker, database_url: str, log: Path, name: str, forget: Callable[..., str]
 ) -> None:
+    """Into whose file somebody else writes."""
     with running(broker, database_url, log) as rig, Client(broker, "jetson_1") as camera:
         for _ in range(3):
             send(camera, 1, name, stamp=now_and(0))

@@ -84,6 +84,7 @@ def test_neither_good_nor_bad_batches_are_named_in_a_log_a_reason_or_an_answer(
     assert name not in broker.log()
 
 
+@pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
 def test_who_is_asked_for_is_not_named_by_the_api(database_url: str, name: str, daemon: Daemon, tmp_path: Path) -> None:
     words = f"{name} {name}"
     with Api(database_url, tmp_path / "api.log", **LOUD, GUNICORN_CMD_ARGS="--access-logfile -") as api:

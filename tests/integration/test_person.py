@@ -484,7 +484,7 @@ class TestPurge:
         with disposing(reader_engine(str(sqlite_engine.url))) as engine:
             connection = engine.connect()
             connection.execute(select(person_emotion.c.id)).all()
-            timer = threading.Timer(3, connection.close)
+            timer = threading.Timer(0.5, connection.close)
             timer.start()
 
             assert run("forget") == 0
@@ -506,7 +506,7 @@ class TestPurge:
         self, sqlite_engine: Engine, run: Run, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         """/tmp may be small, memory, or read-only."""
-        commit(Store(sqlite_engine), batch(*(f"{number:0100}" for number in range(50_000))))
+        commit(Store(sqlite_engine), batch(*(f"{number:0100}" for number in range(20_000))))
         seen: set[str] = set()
         done = threading.Event()
 
