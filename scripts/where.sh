@@ -166,3 +166,36 @@ broker_address() {
     [ -z "$name" ] || host=$name
     BROKER=(--host "$host" --port "${address##*:}" "${tls[@]}")
 }
+
+# as_daemon ARGUMENT…: python -m emotion_daemon where the daemon is, or would be, with its settings and as its user.
+# Standard input is passed on. Does not return.
+as_daemon() {
+    case $SYSTEM in
+        compose)
+            if [ -n "$(docker compose ps --quiet --status running daemon)" ]; then
+                exec docker compose exec --no-TTY daemon python3 -m emotion_daemon "$@"
+            fi
+            exec docker compose --progress quiet run --rm --no-deps --no-TTY --quiet-pull daemon \
+                python3 -m emotion_daemon "$@" ;;
+        systemd)
+            [ "$(id -u)" -eq 0 ] || die "this needs root: sudo $0"
+            local metrics unit=emotion-command-$$
+            metrics=$(systemctl show --property Environment --value emotion-daemon | tr ' ' '\n' |
+                grep '^EMOTION_METRICS_ADDRESS=' || true)
+            exec systemd-run --quiet --pipe --wait --collect --unit="$unit" \
+                --working-directory=/opt/emotion-analytics --property=User=emotion --property=NoNewPrivileges=yes \
+                --property=EnvironmentFile=/etc/emotion-analytics/settings --setenv=PYTHONDONTWRITEBYTECODE=1 \
+                --property=LoadCredential=mqtt-password:/etc/emotion-analytics/secrets/daemon/password \
+                --setenv=EMOTION_MQTT_USERNAME=emotion-daemon \
+                --setenv=EMOTION_MQTT_PASSWORD_FILE="/run/credentials/$unit.service/mqtt-password" \
+                ${metrics:+"--setenv=$metrics"} \
+                /opt/emotion-analytics/.venv/bin/python -m emotion_daemon "${@//\$/\$\$}" ;;
+        run)
+            [ -e data/broker.conf ] || die "start scripts/run once: it sets up what this looks at"
+            export EMOTION_DATABASE_URL="${EMOTION_DATABASE_URL:-sqlite:///$PWD/data/emotion.db}" EMOTION_MQTT_HOST=127.0.0.1
+            EMOTION_MQTT_PORT=$(sed -n 's/^listener \([0-9]*\) .*/\1/p' data/broker.conf)
+            EMOTION_METRICS_ADDRESS=127.0.0.1:$(cat data/metrics-port)
+            export EMOTION_MQTT_PORT EMOTION_METRICS_ADDRESS
+            exec .venv/bin/python -m emotion_daemon "$@" ;;
+    esac
+}

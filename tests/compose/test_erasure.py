@@ -10,9 +10,6 @@ from tests.compose.project import Project
 from tests.faults.history import START, TOPICS
 from tests.waiting import wait_until
 
-FORGET = ("exec", "-T", "daemon", "python3", "-m", "emotion_daemon", "person", "forget", "--device")
-
-
 def test_nothing_is_left_of_who_was_erased(site: Project) -> None:
     device, name = f"camera_{secrets.token_hex(4)}", f"zofie-{secrets.token_hex(8)}"
     site.add_device(device)
@@ -32,7 +29,7 @@ def test_nothing_is_left_of_who_was_erased(site: Project) -> None:
         camera.wait_for_pubacks()
         waiting = files_with(site, name)
         site.up()
-        said = site.run("docker", "compose", *FORGET, device, "--person", "-", input=name.encode())
+        said = site.run("scripts/person", "forget", "--device", device, input=name.encode())
         wait_until(lambda: persons() == ["bert"], what="the queue is drained")
     site.compose("restart", "mosquitto")
     site.up()
