@@ -10,6 +10,7 @@ from tests.compose.project import Project
 from tests.faults.history import START, TOPICS
 from tests.waiting import wait_until
 
+
 def test_nothing_is_left_of_who_was_erased(site: Project) -> None:
     device, name = f"camera_{secrets.token_hex(4)}", f"zofie-{secrets.token_hex(8)}"
     site.add_device(device)
