@@ -133,10 +133,12 @@ class Ingest:
         retention = self._retention
         messages = self._source.receive(timeout=0 if retention is not None and retention.is_due else IDLE_SECONDS)
         if messages:
+            self._metrics.in_hand = len(messages)
             received_at = self._now()
             entries = [self._decode(message, received_at) for message in messages]
             self._commit_or_halve(entries)
             self._source.ack(messages)
+            self._metrics.in_hand = 0
             for entry in entries:
                 if entry.message.response_topic is not None:
                     self._reply(entry, entry.message.response_topic)

@@ -53,6 +53,8 @@ class Metrics:
         self._heartbeat = heartbeat
         self._database = database
         self.waiting = waiting
+        self.in_hand = 0
+        """How many messages are being stored."""
         self._heard: dict[str, Heard] = {}
         self._rejected_of: dict[str, int] = {}
         self._failing: str | None = None
@@ -146,7 +148,7 @@ class Metrics:
         heartbeat = self._heartbeat
         since_the_beat = time.monotonic() - heartbeat.beaten_at
         yield _gauge("loop_timestamp_seconds", "When the daemon's loop turned last", time.time() - since_the_beat)
-        yield _gauge("waiting_messages", "Messages that are here and not stored yet", self.waiting())
+        yield _gauge("waiting_messages", "Messages that are here and not stored yet", self.waiting() + self.in_hand)
         if heartbeat.subscribed is not None:
             yield _gauge("broker_connected", "1 while the broker has confirmed the subscription", heartbeat.subscribed)
         reconnects = CounterMetricFamily("emotion_broker_reconnects", "How many times the broker was lost and found")

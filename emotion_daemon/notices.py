@@ -45,7 +45,10 @@ class Notices:
             self._counts["with unknown fields"] += 1
             if self._is_news("ignored", batch.device_id):
                 log.info(
-                    "%s sends more than this version knows, which is ignored: %.200r", batch.device_id, batch.ignored
+                    "%s sends more than this version knows, which is ignored: a field at %s. "
+                    "`python -m emotion_device validate` names it",
+                    batch.device_id,
+                    batch.ignored,
                 )
 
     def status(self) -> None:

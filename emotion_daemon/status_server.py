@@ -4,9 +4,10 @@ A thread of its own, which answers also while the loop stands still: then that i
 """
 
 import socket
+from contextlib import suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from socketserver import TCPServer
-from threading import BoundedSemaphore, Thread
+from threading import BoundedSemaphore, Thread, Timer
 from types import TracebackType
 from typing import Any
 
@@ -75,8 +76,23 @@ class _Server(ThreadingHTTPServer):
 
 class _Handler(BaseHTTPRequestHandler):
     server: _Server
-    timeout = PATIENCE_SECONDS
+    patience = PATIENCE_SECONDS
     server_version, sys_version = "emotion-daemon", ""
+
+    def setup(self) -> None:
+        super().setup()
+        # The socket's own timeout counts for each byte: sixteen who send one now and then would keep out all others.
+        self._deadline = Timer(self.patience, self._leave)
+        self._deadline.daemon = True
+        self._deadline.start()
+
+    def finish(self) -> None:
+        self._deadline.cancel()
+        super().finish()
+
+    def _leave(self) -> None:
+        with suppress(OSError):
+            self.connection.shutdown(socket.SHUT_RDWR)
 
     def do_GET(self) -> None:
         path = self.path.partition("?")[0]

@@ -113,7 +113,7 @@ def _warnings(payload: bytes, batch: Batch, topic: str) -> Iterator[str]:
     try:
         written = json.loads(payload, parse_int=str)
     except RecursionError:  # deeper than Python follows, but decode looks into no field that it does not know
-        yield f"what the daemon does not know is ignored: {batch.ignored}"
+        yield f"what the daemon does not know is ignored, at {batch.ignored}"
     else:
         unknown = list(dict.fromkeys(_unknown(written, batch_schema(), "$")))
         if unknown:

@@ -35,6 +35,7 @@ MAX_PEOPLE = 100_000
 _BEGINNING_OF_TIME = datetime.min.replace(tzinfo=UTC)
 _END_OF_TIME = datetime.max.replace(tzinfo=UTC)
 _ISO_8601 = re.compile(r"[0-9W-]+([Tt ][0-9:.,]+([Zz]|[+-][0-9:.,]+)?)?")  # fromisoformat takes any character for the T
+_PLACE = re.compile(r"` - at `(\$(?:\.people|\[\.\.\.\]|\[[0-9]+\]|\.cumulative)*)`$")
 _CONTROL_CHARACTER = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 
 _MONTH_DAY, _WEEK = r"(0[1-9]|1[0-2]){0}(0[1-9]|[12][0-9]|3[01])", r"W(0[1-9]|[1-4][0-9]|5[0-3])"
@@ -75,7 +76,8 @@ class Batch(msgspec.Struct, frozen=True, gc=False):
 
     `timestamp` is aware UTC, already replaced by `received_at` where the device's clock cannot be right
     (`clock_skew` then holds device time less receive time, else None). `people` maps person id to cumulative
-    seconds; a person named twice has the last entry. `ignored` names the first unknown field or emotion, if any.
+    seconds; a person named twice has the last entry. `ignored` is where the first unknown field or emotion stands,
+    if any, like $.people[...]: its name may be a person's.
     `received_at` is None where the broker has sent the message before: nobody knows when it arrived first. `moved` says
     that the daemon has put a later stamp in the place of one that the device's clock had right.
     """
@@ -180,7 +182,7 @@ def decode(payload: bytes, *, device_id: str, received_at: datetime) -> Batch:
     except msgspec.ValidationError as error:
         if "unknown field" not in str(error):
             raise _invalid(error) from error
-        ignored = str(error)
+        ignored = _place(error)
         wire = _decode_lenient(payload)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise DecodeError(f"not UTF-8 JSON: {error}", "json") from error
@@ -235,6 +237,12 @@ def _decode_lenient(payload: bytes) -> _Payload:
         raise _invalid(error) from error
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise DecodeError(f"not UTF-8 JSON: {error}", "json") from error
+
+
+def _place(error: msgspec.ValidationError) -> str:
+    """Where in the payload: "Object contains unknown field `joy` - at `$.people[...].cumulative`"."""
+    found = _PLACE.search(str(error))
+    return found[1] if found else "$"
 
 
 def _invalid(error: msgspec.ValidationError) -> DecodeError:

@@ -97,12 +97,23 @@ class TestPayload:
             payload(more=f', "deep": {"[" * 500}{"]" * 500}'),
         ],
     )
-    def test_what_a_newer_device_adds_is_ignored_and_named(self, newer: bytes) -> None:
+    def test_what_a_newer_device_adds_is_ignored_and_noted(self, newer: bytes) -> None:
         batch = read(newer)
 
         assert _values(batch.people["1"]) == (1.0, 0.0, 0.0, 0.0)
         assert batch.ignored is not None
-        assert "unknown field" in batch.ignored
+
+    @pytest.mark.parametrize(
+        ("newer", "place"),
+        [
+            (payload(more=', "anna": 1'), "$"),
+            (payload(person_id='"1", "anna": 1'), "$.people[0]"),
+            (payload(cumulative='{"happy": 1, "anna": 1}'), "$.people[0].cumulative"),
+            (payload(more=', "x` - at `$.anna": 1'), "$"),
+        ],
+    )
+    def test_it_is_told_by_its_place_as_its_name_may_be_a_persons(self, newer: bytes, place: str) -> None:
+        assert read(newer).ignored == place
 
     def test_a_duplicate_key_has_its_last_value(self) -> None:
         batch = read(payload(cumulative='{"happy": 1, "happy": 2}'))

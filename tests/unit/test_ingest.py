@@ -1064,6 +1064,17 @@ class TestMetrics:
         assert self.count(metrics, 'commit_failures_total{reason="locked"}') == 2
         assert self.count(metrics, 'messages_total{result="batch"}') == 1
 
+    def test_what_waits_is_what_is_being_stored_too(self, source: FakeSource, engine: Engine, metrics: Metrics) -> None:
+        waiting: list[float] = []
+        metrics.waiting = lambda: source.waiting
+        source.on_wait = lambda seconds: waiting.append(self.count(metrics, "waiting_messages"))
+        for number in range(3):
+            source.publish(TOPIC, batch(number, anna=1))
+        loop(source, FailingStore(engine, [locked()]), metrics=metrics).step()
+
+        assert waiting == [3]
+        assert self.count(metrics, "waiting_messages") == 0
+
     def test_seconds_that_cannot_have_been_shown_are_added_up(
         self, source: FakeSource, engine: Engine, metrics: Metrics
     ) -> None:

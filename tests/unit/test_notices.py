@@ -47,10 +47,10 @@ def test_a_wrong_clock_is_a_warning_once_a_device(caplog: pytest.LogCaptureFixtu
 def test_unknown_fields_are_a_line_once_a_device(caplog: pytest.LogCaptureFixture) -> None:
     seen = Notices(now=0)
     for _ in range(3):
-        seen.accepted(batch(ignored="Object contains unknown field `joy`"))
+        seen.accepted(batch(ignored="$.people[...].cumulative"))
 
     assert sum("sends more than this version knows" in line for line in caplog.messages) == 1
-    assert "`joy`" in caplog.text
+    assert "a field at $.people[...].cumulative." in caplog.text
 
 
 def test_a_rejected_message_is_a_warning_once_a_topic_and_says_where_to_look(caplog: pytest.LogCaptureFixture) -> None:
@@ -65,7 +65,6 @@ def test_a_rejected_message_is_a_warning_once_a_topic_and_says_where_to_look(cap
 
 def test_a_line_break_in_what_a_device_sent_does_not_make_a_second_line(caplog: pytest.LogCaptureFixture) -> None:
     seen = Notices(now=0)
-    seen.accepted(batch(ignored="unknown field `a\nCRITICAL forged`"))
     seen.rejected("emotions/a\nb/batch", "reason")
 
     assert all("\n" not in line for line in caplog.messages)
