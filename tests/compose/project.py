@@ -52,7 +52,7 @@ class Project:
 
     def logs(self) -> str:
         finished = subprocess.run(
-            ["docker", "compose", "logs", "--no-color"],
+            ["docker", "compose", "--profile", "*", "logs", "--no-color"],
             cwd=self.folder,
             env=self.environment,
             capture_output=True,
