@@ -5,7 +5,6 @@ The structs are also the schema in the OpenAPI document.
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 from itertools import islice
@@ -14,7 +13,7 @@ from typing import Annotated, Literal, NamedTuple
 
 import msgspec
 
-from shared.batch import DecodeError, Topics
+from shared.batch import Topics
 
 DEVICES_A_PIECE = 500
 
@@ -121,11 +120,10 @@ def is_online(row: DeviceRow, *, now: datetime, silent_after: float) -> bool:
 
 def _rejected_of(circumstances: Circumstances) -> Mapping[str, int]:
     """How many messages of each device were rejected, on both of its topics; others' topics are nobody's."""
-    topics = circumstances.topics
     counts: Counter[str] = Counter()
     for topic, count in circumstances.rejected.items():
-        with suppress(DecodeError):
-            device_id = topics.status_device_id(topic) if topics.is_status(topic) else topics.device_id(topic)
+        device_id = circumstances.topics.owner(topic)
+        if device_id is not None:
             counts[device_id] += count
     return counts
 

@@ -177,7 +177,7 @@ class FileGuard:
             try:
                 self._check(connection)
                 yield connection
-                if self._check(connection) or self._checkpoint_if_due(connection):
+                if self._check(connection, committed=True) or self._checkpoint_if_due(connection):
                     raise DatabaseWrittenError(self._watch.path)
             except DatabaseReplacedError as error:
                 # Somebody may have moved the file, or deleted only the -wal: what is in that belongs into the file, and
@@ -194,10 +194,13 @@ class FileGuard:
                     self._watch.remember()
                 raise
 
-    def _check(self, connection: Connection) -> bool:
-        """Whether somebody else has written into the file, which then was looked through and is whole."""
+    def _check(self, connection: Connection, *, committed: bool = False) -> bool:
+        """Whether somebody else has written into the file, which then was looked through and is whole.
+
+        `committed` says that a transaction of our own is what has happened since the last look.
+        """
         assert self._watch is not None
-        self._unchecked |= self._watch.was_written()
+        self._unchecked |= self._watch.was_written(committed=committed)
         if not self._unchecked:
             return False
         _checkpoint(connection, "TRUNCATE")  # what was copied in meets the -wal file now, not one day
@@ -283,7 +286,7 @@ class FileWatch:
                 return
             self.remember()
 
-    def was_written(self) -> bool:
+    def was_written(self, *, committed: bool = False) -> bool:
         """Whether somebody else has written the database, or `was_cut`.
 
         The daemon itself writes into it at its checkpoints only, which are none of SQLite's own accord. Most likely
@@ -291,14 +294,15 @@ class FileWatch:
         among those that it remembers. Raises DatabaseReplacedError.
         """
         before = self._known[0]
-        if self.was_cut():
+        if self.was_cut(committed=committed):
             return True
         return _writing(before) != _writing(self._known[0])
 
-    def was_cut(self) -> bool:
+    def was_cut(self, *, committed: bool = False) -> bool:
         """Whether one of the files has become shorter. Raises DatabaseReplacedError.
 
-        That may have been somebody's VACUUM or checkpoint: what `remember` then finds is taken for right.
+        That may have been somebody's VACUUM or checkpoint: what `remember` then finds is taken for right. SQLite itself
+        cuts the -wal file with a commit that begins it anew: to WAL_LIMIT_BYTES, or to what that commit has written.
         """
         now = self._now()
         shorter = []
@@ -307,7 +311,11 @@ class FileWatch:
                 raise DatabaseReplacedError(Path(name))
             if _is_shorter(old, new):
                 shorter.append(new)
-        cuts_of_our_own = [now[2]] if now[2] is not None and now[2].st_size == WAL_LIMIT_BYTES else []
+        wal = now[2]
+        is_our_cut = wal is not None and (
+            wal.st_size == WAL_LIMIT_BYTES or (committed and wal.st_size > WAL_LIMIT_BYTES)
+        )
+        cuts_of_our_own = [wal] if is_our_cut else []
         if shorter and shorter != cuts_of_our_own:
             return True
         self._known = now

@@ -253,7 +253,7 @@ class Ingest:
             seconds=self._monotonic() - began,
         )
         for each in rejected:
-            self._metrics.rejected(each.kind, self._device_of(each.topic))
+            self._metrics.rejected(each.kind, self._topics.owner(each.topic))
         for (entry, _), updated_count in zip(batches, folded.updated_counts, strict=True):
             entry.updated_count = updated_count
         for device_id, seconds in folded.cut.items():
@@ -262,13 +262,6 @@ class Ingest:
         if folded.left_out:
             self._notices.left_out(folded.left_out)
             self._metrics.left_out(folded.left_out)
-
-    def _device_of(self, topic: str) -> str | None:
-        topics = self._topics
-        try:
-            return topics.status_device_id(topic) if topics.is_status(topic) else topics.device_id(topic)
-        except DecodeError:
-            return None
 
     def _stay_connected(self) -> None:
         self._source.wait(0)

@@ -8,13 +8,11 @@ import re
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from emotion_daemon.forgotten import Forgotten, until_when
-from shared.batch import Topics, is_person_id
+from emotion_daemon.forgotten import Forgotten
+from shared.batch import Topics
 
 _ESCAPE = re.compile(r'\\(?:u([0-9A-Fa-f]{4})|(["\\/]))')
 _CUT_ESCAPE = re.compile(r"\\(u[0-9A-Fa-f]{0,3})?$")
-_STRING = re.compile(r'"((?:[^"\\]|\\.)*)"')
-_SIGNS = re.compile(r"""[\s,:;=\[\]{}()/"'\\]+""")
 _NESTED = 3
 """How often what is JSON in a string of JSON is undone."""
 
@@ -40,26 +38,17 @@ def mentions(record: Record, topics: Topics, *, device_id: str, person_id: str) 
     return _has(texts, person_id) or (record.cut and _ends_within(texts[2:], person_id))
 
 
-def mentions_forgotten(topic: str, payload: bytes, topics: Topics, forgotten: Forgotten) -> bool:
-    """Whether a message is about somebody who was erased, of whom only a digest is left.
+def may_mention_forgotten(topic: str, payload: bytes, topics: Topics, forgotten: Forgotten) -> bool:
+    """Whether a message may be about somebody who was erased, of whom there is only a digest to compare with.
 
-    So only whole words can be looked up: what stands between quotation marks, or between JSON's other signs.
+    So every message on a topic of a device with such people may, and elsewhere every one that mentions such a device,
+    or whose topic is no device's.
     """
-    texts = [topic, *_readings(payload)]
-    devices = [
-        device_id
-        for device_id in forgotten
-        if topic in (topics.batch(device_id), topics.status(device_id)) or _has(texts, device_id)
-    ]
-    words = {word for text in texts for word in _words(text) if is_person_id(word)} if devices else ()
-    return any(until_when(forgotten, device_id, word) is not None for device_id in devices for word in words)
-
-
-def _words(text: str) -> Iterator[str]:
-    for string in _STRING.findall(text):
-        yield _unescaped(string)
-    yield from text.split('"')
-    yield from _SIGNS.split(text)
+    owner = topics.owner(topic)
+    if owner is None or owner in forgotten:
+        return True
+    texts = list(_readings(payload))
+    return any(_has(texts, device_id) for device_id in forgotten)
 
 
 def _has(texts: list[str], name: str) -> bool:

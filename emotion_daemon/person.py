@@ -21,7 +21,7 @@ from sqlalchemy.exc import DBAPIError
 from emotion_daemon.forgotten import SALT_BYTES, digest
 from emotion_daemon.known import lock_devices, read_forgotten
 from emotion_daemon.mention import Record, mentions
-from emotion_daemon.store import count_unstamped, reason
+from emotion_daemon.store import SENT_AHEAD, count_unstamped, reason
 from shared.batch import Topics
 from shared.database import sqlite_path
 from shared.schema import device, forgotten_person, person_emotion, rejected_message
@@ -63,7 +63,7 @@ def forget(writer: Engine, reader: Engine, topics: Topics, person: Person, *, ho
     not yet out of the files: see `purge`. Raises what SQLAlchemy raises, for what is temporary after PATIENCE_SECONDS.
     """
     with reader.connect() as connection:  # minutes for 10,000 of the largest, in which the daemon has to write
-        found = _search(connection, topics, person)
+        found = _search(connection, topics, person, between=connection.rollback)  # and its -wal file to be brought in
     _push_in(writer)
     return _patiently(lambda: _erase(writer, topics, person, found, now, now + timedelta(hours=hours)))
 
@@ -75,8 +75,9 @@ def _erase(
     with writer.begin() as connection:
         locked_only = _lock(connection, person.device_id)
         people = connection.execute(delete(person_emotion).where(*_is(person))).rowcount
-        # All of them again on PostgreSQL, whose daemons may have committed others in between.
-        newer, _ = _search(connection, topics, person, after=searched if connection.dialect.name == "sqlite" else 0)
+        # On PostgreSQL daemons may commit out of the order of the ids.
+        out_of_order = 0 if connection.dialect.name == "sqlite" else SENT_AHEAD
+        newer, _ = _search(connection, topics, person, after=searched - out_of_order)
         rejected = _delete_rejected(connection, sorted(mentioning | newer))
         _leave_tombstone(connection, person, now, until)
         if locked_only:
@@ -102,20 +103,31 @@ def _is(person: Person) -> tuple[ColumnElement[bool], ColumnElement[bool]]:
     return columns.device_id == person.device_id, columns.person_id == person.person_id
 
 
-def _search(connection: Connection, topics: Topics, person: Person, *, after: int = 0) -> tuple[set[int], int]:
-    """The ids of the records behind `after` that mention the person, and the last id that was looked at."""
+def _search(
+    connection: Connection,
+    topics: Topics,
+    person: Person,
+    *,
+    after: int = 0,
+    between: Callable[[], None] = lambda: None,
+) -> tuple[set[int], int]:
+    """The ids of the records behind `after` that mention the person, and the last id that was looked at.
+
+    `between` is called now and then.
+    """
     found = set()
-    for row in _records(connection, after):
+    for row in _records(connection, after, between):
         after = row.id
         if _mentions(row, topics, person):
             found.add(row.id)
     return found, after
 
 
-def _records(connection: Connection, after: int = 0) -> Iterator[Row[Any]]:
+def _records(connection: Connection, after: int = 0, between: Callable[[], None] = lambda: None) -> Iterator[Row[Any]]:
     table = rejected_message
     query = select(table).order_by(table.c.id).limit(_ROWS_A_SELECT)
     while rows := connection.execute(query.where(table.c.id > after)).all():
+        between()
         yield from rows
         after = rows[-1].id
 
@@ -155,7 +167,8 @@ def purge(engine: Engine) -> None:
     try:
         if sqlite_path(engine.url) is None:
             with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
-                connection.exec_driver_sql("VACUUM person_emotion, rejected_message")
+                # Also for its statistics, which have samples of the ids.
+                connection.exec_driver_sql("VACUUM (ANALYZE) person_emotion, rejected_message")
         else:
             _rewrite(engine)
     except DBAPIError as error:

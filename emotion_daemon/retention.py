@@ -22,7 +22,7 @@ from emotion_daemon.metrics import Metrics
 from emotion_daemon.notices import Notices
 from emotion_daemon.store import Store, is_temporary, reason
 from emotion_daemon.trouble import Trouble
-from shared.batch import MAX_CLOCK_SKEW
+from shared.batch import EARLIEST_TIMESTAMP, MAX_CLOCK_SKEW
 from shared.schema import device, device_state, emotion_minute, person_emotion, rejected_message
 
 log = logging.getLogger(__name__)
@@ -101,11 +101,10 @@ _AGREES = select(device_state.c.device_id).where(
     device_state.c.clock_skew.between(-AGREES.total_seconds(), AGREES.total_seconds()),
 )
 
-# Where a stamp was replaced by the time of arrival `clock_skew` still says what the clock said.
 _BEHIND = (
-    select(device.c.device_id, device.c.updated_at, device_state.c.received_at)
+    select(device.c.device_id, device.c.updated_at, device_state.c.received_at, device_state.c.clock_skew)
     .join(device_state, device.c.device_id == device_state.c.device_id)
-    .where(device_state.c.clock_skew < -BEHIND.total_seconds(), device.c.updated_at < device_state.c.received_at)
+    .where(device_state.c.clock_skew < -BEHIND.total_seconds(), device.c.updated_at.is_not(None))
 )
 
 
@@ -305,8 +304,16 @@ def _agrees_with_a_camera(connection: Connection, now: datetime) -> bool:
 
 def _behind(connection: Connection) -> dict[str, timedelta]:
     """How far the stamps of those devices are behind that are so by more than BEHIND."""
-    ages = ((device_id, received_at - stamp) for device_id, stamp, received_at in connection.execute(_BEHIND))
-    return {device_id: age for device_id, age in ages if age > BEHIND}
+    ages = {}
+    for device_id, newest, received_at, skew in connection.execute(_BEHIND):
+        age, behind = received_at - newest, timedelta(seconds=-skew)
+        # A clock that fell back is behind by more than the newest stamp, which is from before. One that cannot be
+        # right has had its stamps replaced by the time of arrival.
+        if behind <= received_at - EARLIEST_TIMESTAMP:
+            age = max(age, behind)
+        if age > BEHIND:
+            ages[device_id] = age
+    return ages
 
 
 def _people(cutoff: Cutoff, connection: Connection, at: _At) -> _Step:

@@ -38,7 +38,7 @@ from emotion_daemon.database_file import FileGuard
 from emotion_daemon.fold import Folded, Known, PersonKey, fold, fold_newer
 from emotion_daemon.forgotten import Forgotten
 from emotion_daemon.known import KnownRows
-from emotion_daemon.mention import mentions_forgotten
+from emotion_daemon.mention import may_mention_forgotten
 from shared.batch import EMOTIONS, MAX_CLOCK_SKEW, Batch, Topics
 from shared.schema import (
     UtcDateTime,
@@ -64,7 +64,7 @@ KEPT_REJECTED = 10_000
 LASTING = (DataError, IntegrityError, OverflowError, UnicodeError)
 """What the database raises for a value that it will never take, however often one tries."""
 
-_SENT_AHEAD = 2_000
+SENT_AHEAD = 2_000
 """More than a broker sends before it waits for a PUBACK: older records are no message that it sends again."""
 
 _LARGEST = 1e300
@@ -243,7 +243,7 @@ class Transaction:
         table = rejected_message.c
         newest = select(func.max(table.id)).scalar_subquery()
         query = select(table.id).where(
-            table.id > newest - _SENT_AHEAD,
+            table.id > newest - SENT_AHEAD,
             table.topic == message.topic[:KEPT_TOPIC],
             table.payload_size == message.size,
             table.payload == self._kept(message),
@@ -446,10 +446,13 @@ def _without_forgotten(
     message: Rejected, topics: Topics, forgotten: Forgotten, between: Callable[[], None]
 ) -> Rejected:
     between()  # 10 ms for the largest
-    if not mentions_forgotten(message.topic, message.payload, topics, forgotten):
+    if not may_mention_forgotten(message.topic, message.payload[:KEPT_PAYLOAD], topics, forgotten):
         return message
-    why = f"{message.reason}; not kept, as it mentions somebody who was erased"
-    return message._replace(reason=why, payload=b"", left_out=len(message.payload))
+    topic, reason = message.topic, message.reason
+    if topics.owner(topic) is None:
+        topic, reason = f"{topics.prefix}/…", "the topic is no device's"
+    why = f"{reason}; not kept, as somebody was erased whom it may mention"
+    return message._replace(topic=topic, reason=why, payload=b"", left_out=len(message.payload))
 
 
 class _Statements:

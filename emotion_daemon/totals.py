@@ -21,6 +21,8 @@ def leave_only_totals(engine: Engine) -> None:
         people = transaction.leave_only_totals()
     if engine.dialect.name == "sqlite":
         _empty_the_wal(engine)
+    elif people:
+        _empty_the_files(engine)
     if people:
         log.warning(
             "EMOTION_TOTALS_ONLY is set: the seconds of %d people are in the totals of their devices now, and the "
@@ -33,3 +35,10 @@ def _empty_the_wal(engine: Engine) -> None:
     """A reader may be in the way: then the checkpoints that come do it."""
     with engine.connect() as connection, suppress(sqlite3.Error):
         connection.connection.cursor().execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+
+
+def _empty_the_files(engine: Engine) -> None:
+    """Of what PostgreSQL has kept of deleted rows and, as samples, in its statistics: those outlive the rows."""
+    with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+        connection.exec_driver_sql("VACUUM person_emotion, rejected_message")
+        connection.exec_driver_sql("ALTER TABLE person_emotion ALTER person_id TYPE text")

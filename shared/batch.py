@@ -307,6 +307,13 @@ class Topics:
         """The device that a status topic belongs to. Raises DecodeError if the level is not a device id."""
         return _device_id(topic, self.prefix, "status")
 
+    def owner(self, topic: str) -> str | None:
+        """The device whose batch or status topic this is; None where it is no device's."""
+        try:
+            return self.status_device_id(topic) if self.is_status(topic) else self.device_id(topic)
+        except DecodeError:
+            return None
+
     @staticmethod
     def is_status(topic: str) -> bool:
         """Whether a topic of one of the two filters is a status topic."""

@@ -11,7 +11,7 @@ from pathlib import Path
 from threading import Timer
 
 import pytest
-from sqlalchemy import Connection, text
+from sqlalchemy import Connection, insert, text
 from sqlalchemy.exc import OperationalError
 
 from emotion_daemon import database_file
@@ -33,6 +33,7 @@ from emotion_daemon.migrations import upgrade
 from emotion_daemon.store import Store
 from shared.batch import Batch, decode, encode
 from shared.database import WAL_LIMIT_BYTES, writer_engine
+from shared.schema import rejected_message
 from tests.background import repeatedly
 from tests.databases import migrated, reading
 
@@ -424,3 +425,24 @@ def whole_copy(path: Path) -> bytes:
     with closing(sqlite3.connect(copy)) as connection:
         connection.execute("CREATE TABLE padding AS SELECT randomblob(1000000)")
     return copy.read_bytes()
+
+
+def test_the_daemons_own_large_transactions_are_nobody_elses_writing(tmp_path: Path) -> None:
+    """SQLite cuts the -wal file with a commit that begins it anew, to what that one needs where it is more."""
+    engine = writer_engine(f"sqlite:///{tmp_path / 'emotion.db'}")
+    upgrade(engine)
+    written: list[None] = []
+    guard = FileGuard(engine, written=lambda: written.append(None))
+    row = {
+        "received_at": datetime.now(UTC),
+        "topic": "t",
+        "reason": "r",
+        "payload": bytes(2**16),
+        "payload_size": 2**16,
+    }
+    for rows in (160, 140, 120, 100):
+        with guard.connect() as connection, connection.begin():
+            connection.execute(insert(rejected_message), [row] * rows)
+    engine.dispose()
+
+    assert written == []

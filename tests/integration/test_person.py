@@ -382,6 +382,19 @@ class TestDaemonsMemory:
 
             assert people(engine) == [("jetson_1", "bert")]
 
+    def test_postgresql_has_them_in_no_statistics(
+        self, postgresql: PostgreSQL, run: Run, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        url = postgresql.new_database()
+        monkeypatch.setenv("EMOTION_DATABASE_URL", url)
+        with migrated(url) as engine:
+            commit(Store(engine), batch(NAME, *(f"bert {number}" for number in range(50))))
+            _maintain(engine, "ANALYZE")
+            before = NAME in _statistics(engine)
+            run("forget")
+
+            assert (before, NAME in _statistics(engine)) == (True, False)
+
 
 class TestExport:
     @pytest.fixture
@@ -526,6 +539,18 @@ class TestPurge:
 
         folder = str(Path(sqlite_engine.url.database or "").parent)
         assert {os.path.dirname(name) for name in seen if "etilqs" in name} == {folder}
+
+
+def _maintain(engine: Engine, statement: str) -> None:
+    with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+        connection.exec_driver_sql(statement)
+
+
+def _statistics(engine: Engine) -> str:
+    """The samples of values that PostgreSQL keeps of its tables."""
+    query = "SELECT histogram_bounds::text, most_common_vals::text FROM pg_stats WHERE schemaname = 'public'"
+    with engine.connect() as connection:
+        return str(connection.exec_driver_sql(query).all())
 
 
 def _bytes(engine: Engine) -> bytes:

@@ -202,6 +202,20 @@ class TestWhatGoes:
         assert people(engine) == {"anna", "bert"}
         assert rows(engine, "emotion_minute") == before > 0
 
+    def test_who_is_in_view_of_a_camera_whose_clock_fell_back_stays(
+        self, make: Make, store: Store, engine: Engine, clock: Clock
+    ) -> None:
+        """Its newest stamp is from before: it tells nothing of how old the others are."""
+        fallen = NOON - 45 * DAY
+        commit(store, batch(fallen - 31 * DAY, "old"), batch(NOON - timedelta(hours=3), "before"))
+        commit(store, batch(fallen, "visitor", arrived=NOON), batch(NOON, device_id="right"))
+        before = rows(engine, "emotion_minute")
+
+        run(make(history_days=2_000), clock)
+
+        assert people(engine) == {"before", "visitor"}
+        assert rows(engine, "emotion_minute") == before
+
     def test_the_clock_of_a_camera_whose_stamps_are_replaced_does_not_count(
         self, make: Make, store: Store, engine: Engine, clock: Clock
     ) -> None:

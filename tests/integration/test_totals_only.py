@@ -271,6 +271,26 @@ class TestTheStart:
             assert b"somebody_whom_we_know" not in file.with_name(f"{file.name}-wal").read_bytes()
             assert b"somebody_whom_we_know" not in file.read_bytes()
 
+    def test_on_postgresql_nothing_of_them_is_left_in_the_statistics(self, postgresql: PostgreSQL) -> None:
+        url = postgresql.new_database()
+        query = "SELECT histogram_bounds::text FROM pg_stats WHERE tablename = 'person_emotion'"
+        with migrated(url) as engine:
+            commit(
+                Store(engine),
+                batch(0, device_id="jetson_1", **dict.fromkeys(["somebody_whom_we_know", *map(str, range(50))], 1.0)),
+            )
+            with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+                connection.exec_driver_sql("ANALYZE")
+                before = str(connection.exec_driver_sql(query).all())
+            leave_only_totals(engine)
+            with engine.connect() as connection:
+                after = str(connection.exec_driver_sql(query).all())
+                size = connection.exec_driver_sql("SELECT pg_relation_size('person_emotion')").scalar_one()
+
+        assert "somebody_whom_we_know" in before
+        assert "somebody_whom_we_know" not in after
+        assert size == 0
+
     def test_it_is_a_change_that_no_stamp_tells_and_the_next_start_changes_nothing(self, sqlite_url: str) -> None:
         with migrated(sqlite_url) as engine:
             commit(Store(engine), batch(0, anna=10))

@@ -764,19 +764,22 @@ class TestErased:
 
         assert happy(engine) == {("jetson_1", "bert"): 1}
 
-    def test_a_rejected_message_that_mentions_them_is_recorded_without_its_payload(
+    def test_what_may_mention_them_is_recorded_without_its_payload(
         self, erased: None, source: FakeSource, engine: Engine
     ) -> None:
-        bad = batch(anna=-1)
-        for payload in (bad, batch(bert=-1)):
-            source.publish(TOPIC, payload)
+        bad, elsewhere = batch(anna=-1), batch(device_id="other", anna=-1)
+        source.publish(TOPIC, bad)
+        source.publish(TOPICS.batch("other"), elsewhere)
+        source.publish("emotions/anna of jetson_1/batch", bad)
         loop(source, Store(engine)).step()
 
-        assert rejected(engine) == [(TOPIC, b""), (TOPIC, batch(bert=-1))]
+        assert rejected(engine) == [(TOPIC, b""), (TOPICS.batch("other"), elsewhere), ("emotions/…", b"")]
         assert [reason.partition("; ")[2] for reason in reasons(engine)] == [
-            "not kept, as it mentions somebody who was erased",
+            "not kept, as somebody was erased whom it may mention",
             "",
+            "not kept, as somebody was erased whom it may mention",
         ]
+        assert not [reason for reason in reasons(engine) if "anna" in reason]
         with engine.connect() as connection:
             assert connection.scalars(select(rejected_message.c.payload_size)).first() == len(bad)
 
