@@ -24,6 +24,13 @@ ANONYMOUS = "broker anonymous"
 CLASH_SECONDS = 2.0
 """How long doctor stays: another client with the same id that was pushed out is back by then."""
 
+RECONNECT_SECONDS = 6.0
+"""Within this a daemon that another client pushes out has come back: each of the two waits 3 s at most."""
+
+MOST_RECONNECTS = 5
+"""More than these since the daemon's start, and more than one in RARE_SECONDS on average, is no mere outage."""
+
+RARE_SECONDS = 60.0
 RETAINED_SECONDS = 1.0
 EXPIRY_DAYS = 30
 
@@ -160,7 +167,7 @@ def _connect_anonymously(settings: Settings) -> connack.Answer:
 def _login(settings: Settings, running: Running, *, log_in: bool, presence: bytes | None) -> Iterator[Finding]:
     """The shipped brokers take a login for the client id: it takes the daemon's session over, and the daemon ends."""
     if running.here or (running := ask(settings)).here:  # it may have started only just now
-        yield _asked(running)
+        yield from _asked(running, settings)
     elif presence == b"online" and not log_in:
         yield warning(
             LOGIN,
@@ -193,21 +200,67 @@ def _login(settings: Settings, running: Running, *, log_in: bool, presence: byte
         )
 
 
-def _asked(running: Running) -> Finding:
-    connected = running.metrics.get("emotion_broker_connected")
-    if connected is None:
-        return ok(LOGIN, "not tried: it would end the running daemon, whose log says how it gets on with the broker")
-    if not connected:
-        return problem(
+def _asked(running: Running, settings: Settings) -> Iterator[Finding]:
+    """What the running daemon says of its connection. Where it was lost before, it is asked again a little later."""
+    if running.metrics.get("emotion_broker_connected") is None:
+        yield ok(LOGIN, "not tried: it would end the running daemon, whose log says how it gets on with the broker")
+        yield _no_limits()
+        return
+    lost = _reconnects(running)
+    if lost or not running.metrics["emotion_broker_connected"]:
+        running = _ask_until_reconnected(running, settings)
+    yield from judge_reconnects(running, before=lost, now=time.time(), client_id=settings.mqtt_client_id)
+    if not running.metrics.get("emotion_broker_connected"):
+        yield problem(
             LOGIN,
             "asked the running daemon instead: it is not connected",
             "Its log has the broker's reason. If there is none: stop the daemon, and run doctor again, "
             "which then logs in.",
         )
-    reconnects = running.metrics.get("emotion_broker_reconnects_total", 0)
+        return
     waiting = running.metrics.get("emotion_waiting_messages", 0)
-    return ok(
+    yield ok(
         LOGIN,
-        f"asked the running daemon instead: it is subscribed; reconnects since its start: {reconnects:.0f}, "
+        f"asked the running daemon instead: it is subscribed; reconnects since its start: {_reconnects(running):.0f}, "
         f"messages in hand: {waiting:.0f}",
     )
+    prefix = "emotion_broker_limit:"
+    limits = {name.removeprefix(prefix): at for name, at in running.metrics.items() if name.startswith(prefix)}
+    if limits:
+        yield from connack.judge_running(limits, keep_alive=KEEPALIVE_SECONDS)
+    else:
+        yield _no_limits()
+
+
+def _no_limits() -> Finding:
+    return ok(connack.LIMITS, "not looked at while a daemon runs that does not tell them")
+
+
+def judge_reconnects(running: Running, *, before: float, now: float, client_id: str) -> Iterator[Finding]:
+    """Whether another client pushes the daemon out, who comes back; `before` is what it had counted a moment ago."""
+    lost = _reconnects(running)
+    age = now - running.metrics.get("process_start_time_seconds", 0)
+    who = f"another client may use the daemon's client id {client_id!r}, or its login"
+    if lost > before:
+        yield problem(connack.SESSION, f"the daemon was pushed out and came back just now: {who}", connack.CLASH_ADVICE)
+    elif lost > MOST_RECONNECTS and age < lost * RARE_SECONDS:
+        yield warning(
+            connack.SESSION,
+            f"the daemon has lost the broker every {age / lost:.0f} s since its start: {who}",
+            f"{connack.CLASH_ADVICE} If there is none: look at the network, and at the broker's log.",
+        )
+
+
+def _ask_until_reconnected(running: Running, settings: Settings) -> Running:
+    """The daemon once more, as soon as it has subscribed anew, RECONNECT_SECONDS at most."""
+    end = time.monotonic() + RECONNECT_SECONDS
+    newest = running
+    while _reconnects(newest) <= _reconnects(running) and (left := end - time.monotonic()) > 0:
+        time.sleep(min(left, 0.25))
+        again = ask(settings)
+        newest = again if again.metrics else newest
+    return newest
+
+
+def _reconnects(running: Running) -> float:
+    return running.metrics.get("emotion_broker_reconnects_total", 0)

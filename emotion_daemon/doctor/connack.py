@@ -1,6 +1,6 @@
 """What a broker's answer to the daemon's CONNECT means. Pure; mqtt_probe gets the answer."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from emotion_daemon.doctor.finding import Finding, ok, problem, warning
@@ -8,6 +8,11 @@ from emotion_daemon.doctor.finding import Finding, ok, problem, warning
 LOGIN = "broker login"
 SESSION = "broker session"
 LIMITS = "broker limits"
+
+CLASH_ADVICE = (
+    "Find it in the broker's log and stop it: a second daemon, or a program with the daemon's login. Or give each its "
+    "own login and EMOTION_MQTT_CLIENT_ID."
+)
 
 FOREVER = 0xFFFFFFFF
 SMALLEST_PACKET_BYTES = 256 * 2**10
@@ -56,6 +61,23 @@ def judge(answer: Answer, *, client_id: str, username: str | None, keep_alive: i
     yield from _limits(answer, keep_alive)
 
 
+def judge_running(limits: Mapping[str, float], *, keep_alive: int) -> Iterator[Finding]:
+    """What the running daemon's CONNACK said, by the names of `subscriber.broker_limits`."""
+    named = {limit: int(value) for limit, value in limits.items()}
+    answer = Answer(
+        reason_code=0,
+        session_expiry=named.get("session_expiry_seconds", FOREVER),
+        maximum_packet_size=named.get("maximum_packet_bytes"),
+        maximum_qos=named.get("maximum_qos", 2),
+        retain_available=bool(named.get("retain_available", 1)),
+        receive_maximum=named.get("receive_maximum", 65_535),
+        server_keep_alive=named.get("keepalive_seconds"),
+    )
+    if answer.session_expiry != FOREVER:
+        yield _short_session(answer)
+    yield from _limits(answer, keep_alive)
+
+
 def _what_came(answer: Answer) -> str:
     if answer.reason_code is not None:
         return f"the broker refused it: {answer.reason}"
@@ -93,23 +115,24 @@ def _session(answer: Answer, client_id: str) -> Iterator[Finding]:
         yield problem(
             SESSION,
             f"{told} within seconds: another client uses the daemon's client id {client_id!r}, or its login",
-            "Find it in the broker's log and stop it: a second daemon, or a program with the daemon's "
-            "login. Or give each "
-            "its own login and EMOTION_MQTT_CLIENT_ID.",
+            CLASH_ADVICE,
         )
     elif answer.lost:
         yield problem(
             SESSION, f"the broker ended our connection: code 0x{answer.lost_code:02X}", "See the broker's log."
         )
     elif answer.session_expiry != FOREVER:
-        yield warning(
-            SESSION,
-            f"the broker ends the daemon's session {answer.session_expiry} s after a connection",
-            "What waits for the daemon for longer is lost: let sessions last (Mosquitto: no "
-            "persistent_client_expiration).",
-        )
+        yield _short_session(answer)
     else:
         yield ok(SESSION, "kept" if answer.session_present else "none yet: nothing waits for the daemon")
+
+
+def _short_session(answer: Answer) -> Finding:
+    return warning(
+        SESSION,
+        f"the broker ends the daemon's session {answer.session_expiry} s after a connection",
+        "What waits for the daemon for longer is lost: let sessions last (Mosquitto: no persistent_client_expiration).",
+    )
 
 
 def _limits(answer: Answer, keep_alive: int) -> Iterator[Finding]:
@@ -131,9 +154,9 @@ def _limits(answer: Answer, keep_alive: int) -> Iterator[Finding]:
         )
     if not answer.retain_available:
         fine = False
-        yield warning(
+        yield problem(
             LIMITS,
-            "the broker keeps no retained messages: who subscribes later does not learn which device is online",
+            "the broker keeps no retained messages: it refuses the daemon, whose last will is one, and devices' too",
             "Allow them there (Mosquitto: retain_available).",
         )
     if answer.server_keep_alive is not None and answer.server_keep_alive < keep_alive:

@@ -2,8 +2,10 @@
 
 import ssl
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from itertools import count
 from pathlib import Path
 
 import pytest
@@ -13,12 +15,13 @@ from paho.mqtt.enums import CallbackAPIVersion
 from emotion_admin.logins import DAEMON, Logins
 from emotion_daemon.doctor import broker as broker_checks
 from emotion_daemon.doctor.broker import ADDRESS, ANONYMOUS, TLS, judge_anonymous, judge_certificate
-from emotion_daemon.doctor.connack import LIMITS, LOGIN, SESSION, Answer, judge
+from emotion_daemon.doctor.connack import LIMITS, LOGIN, SESSION, Answer, judge, judge_running
 from emotion_daemon.doctor.finding import Finding
 from tests.brokers import HANG_UP, Broker, ScriptedBroker, shipped_rules
 from tests.certificates import make_certificate
 from tests.doctor.looking import answering, look
 from tests.faults.intruders import Intruder
+from tests.processes import Daemon
 from tests.waiting import free_port, wait_until
 
 StartBroker = Callable[[str], Broker]
@@ -122,6 +125,37 @@ class TestLogin:
 
         assert found.level(LOGIN) == "problem"
 
+    @pytest.mark.parametrize("connected", [0, 1])
+    def test_a_daemon_that_another_client_pushes_out_is_a_problem_whenever_it_is_asked(
+        self, connected: int, broker: Broker, sqlite_url: str
+    ) -> None:
+        asked = count(connected)
+
+        def metrics() -> str:
+            turn = next(asked)
+            return f"emotion_broker_connected {turn % 2}\nemotion_broker_reconnects_total {100 + turn // 2}\n"
+
+        with answering(200, "ok", metrics) as address:
+            found = look(broker, sqlite_url, {"EMOTION_METRICS_ADDRESS": address})[SESSION]
+
+        assert found.level == "problem"
+        assert "another client may use the daemon's client id 'emotion-daemon'" in found.found
+        assert "EMOTION_MQTT_CLIENT_ID" in found.advice
+
+    @pytest.mark.parametrize(("age", "warned"), [(60, True), (86_400, False)])
+    def test_a_daemon_that_loses_the_broker_all_the_time_is_a_warning(
+        self, age: int, warned: bool, broker: Broker, sqlite_url: str
+    ) -> None:
+        metrics = (
+            "emotion_broker_connected 1\nemotion_broker_reconnects_total 20\n"
+            f"process_start_time_seconds {time.time() - age}\n"
+        )
+        with answering(200, "ok", metrics) as address:
+            found = look(broker, sqlite_url, {"EMOTION_METRICS_ADDRESS": address})
+
+        assert (SESSION in found) == warned
+        assert not warned or (found.level(SESSION) == "warning" and "every 3 s" in found[SESSION].found)
+
     def test_somebody_who_is_online_as_the_daemon_is_not_pushed_out(self, broker: Broker, sqlite_url: str) -> None:
         with Intruder(broker, client_id="emotion-daemon") as elsewhere:
             elsewhere.publish("emotions/emotion-daemon/status", b"online", retain=True)
@@ -172,7 +206,30 @@ class TestLimits:
         assert look(start_broker("max_qos 0"), sqlite_url).level(LIMITS) == "problem"
 
     def test_no_retained_messages(self, start_broker: StartBroker, sqlite_url: str) -> None:
-        assert look(start_broker("retain_available false"), sqlite_url).level(LIMITS) == "warning"
+        assert look(start_broker("retain_available false"), sqlite_url).level(LIMITS) == "problem"
+
+    def test_beside_a_daemon_they_are_those_that_its_broker_told_it(
+        self, start_broker: StartBroker, sqlite_url: str, tmp_path: Path
+    ) -> None:
+        broker = start_broker("max_packet_size 20000")
+        address = {"EMOTION_METRICS_ADDRESS": f"127.0.0.1:{free_port()}"}
+        with Daemon(broker, sqlite_url, tmp_path / "log", **address) as daemon:
+            daemon.wait_for_log("subscribed to emotions/+/batch")
+            found = look(broker, sqlite_url, address)[LIMITS]
+
+        assert found.level == "warning"
+        assert "no packet above 20,000 bytes" in found.found
+
+    def test_a_daemon_that_does_not_tell_them_says_nothing_of_them(self, broker: Broker, sqlite_url: str) -> None:
+        with answering(200, "ok", "emotion_broker_connected 1\n") as address:
+            found = look(broker, sqlite_url, {"EMOTION_METRICS_ADDRESS": address})[LIMITS]
+
+        assert (found.level, found.found) == ("ok", "not looked at while a daemon runs that does not tell them")
+
+    def test_the_session_of_a_running_daemon_has_to_last(self) -> None:
+        levels = {one.subject: one.level for one in judge_running({"session_expiry_seconds": 3600}, keep_alive=10)}
+
+        assert levels == {SESSION: "warning", LIMITS: "ok"}
 
     def test_a_short_keep_alive(self) -> None:
         (found,) = [one for one in judged(server_keep_alive=5) if one.subject == LIMITS]
