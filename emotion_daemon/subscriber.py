@@ -460,8 +460,9 @@ def broker_limits(properties: Properties | None) -> dict[str, int]:
         "keepalive_seconds": getattr(properties, "ServerKeepAlive", KEEPALIVE_SECONDS),
         "retain_available": getattr(properties, "RetainAvailable", 1),
     }
-    if hasattr(properties, "MaximumPacketSize"):
-        limits["maximum_packet_bytes"] = properties.MaximumPacketSize
+    size: int | None = getattr(properties, "MaximumPacketSize", None)
+    if size is not None:
+        limits["maximum_packet_bytes"] = size
     return limits
 
 

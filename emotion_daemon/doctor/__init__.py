@@ -3,7 +3,7 @@
 finding        what a check found, and how it is shown. Pure
 running        does a daemon run here, and what does it say of itself?
 broker         name, connection, TLS, who gets in; the daemon's own login only where no daemon runs
-               mqtt_probe: one connection, imports paho; connack: what its answer means. Pure
+               mqtt_probe: one connection, imports paho; connack: what its answer means, listening: where. Pure
 sqlite_files   rights, disk, file system, -wal; rights and mounts: the pure parts of it
 database       what is in it: schema, journal, a server's version and rights
 clock          synchronised, plausible, and as stored times and the server have it

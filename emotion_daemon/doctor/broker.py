@@ -12,6 +12,7 @@ from pathlib import Path
 from emotion_daemon.doctor import connack, mqtt_probe
 from emotion_daemon.doctor.connack import LOGIN
 from emotion_daemon.doctor.finding import Finding, ok, problem, warning
+from emotion_daemon.doctor.listening import is_on_loopback_alone
 from emotion_daemon.doctor.running import Running, ask
 from emotion_daemon.subscriber import KEEPALIVE_SECONDS
 from shared.batch import Topics
@@ -34,6 +35,7 @@ RARE_SECONDS = 60.0
 RETAINED_SECONDS = 1.0
 EXPIRY_DAYS = 30
 
+_LISTENERS = ("/proc/net/tcp", "/proc/net/tcp6")
 _PATIENCE_SECONDS = 5.0
 _DAY = 86_400.0
 
@@ -50,26 +52,47 @@ class _Way:
 def examine(settings: Settings, running: Running, *, log_in: bool) -> Iterator[Finding]:
     """All of it. The daemon's own login is tried where no daemon runs, and with `log_in` where that is not known."""
     way = _find_way(settings)
-    yield from way.findings
     if not way.reached:
+        yield from way.findings
         return
     anonymous = _connect_anonymously(settings)
-    if settings.mqtt_username is not None or not way.is_local:
-        yield judge_anonymous(let_in=anonymous.let_in, is_local=way.is_local)
+    address, *others = way.findings
+    yield address if anonymous.reason_code is not None else _mute(settings, anonymous)
+    yield from others
+    if anonymous.reason_code is not None:
+        is_local = way.is_local and is_on_loopback_alone(settings.mqtt_port, *map(_read, _LISTENERS))
+        yield judge_anonymous(let_in=anonymous.let_in, is_local=is_local)
     yield from _login(settings, running, log_in=log_in, presence=anonymous.retained)
 
 
 def judge_anonymous(*, let_in: bool, is_local: bool) -> Finding:
-    """Whether the broker lets in clients without a login."""
+    """Whether the broker lets in clients without a login; `is_local`: only this machine can reach it, for certain."""
     if not let_in:
         return ok(ANONYMOUS, "the broker lets nobody in without a login")
     if is_local:
-        return ok(ANONYMOUS, "the broker lets in whoever reaches it, which is on this machine")
+        return ok(ANONYMOUS, "the broker lets in clients without a login, and can be reached on this machine only")
     return warning(
         ANONYMOUS,
         "the broker lets in clients without a login: whoever reaches it can read all batches and send false ones",
-        "Mosquitto: allow_anonymous false, and a login for each device (scripts/device add).",
+        "Fine only where it listens on 127.0.0.1 alone. Mosquitto: allow_anonymous false, and a login for each device "
+        "(scripts/device add).",
     )
+
+
+def _mute(settings: Settings, anonymous: connack.Answer) -> Finding:
+    return warning(
+        ADDRESS,
+        f"{settings.mqtt_host}:{settings.mqtt_port} takes connections, and gives no MQTT answer without a login: "
+        f"{connack.what_came(anonymous)}",
+        connack.NO_ANSWER_ADVICE,
+    )
+
+
+def _read(file: str) -> str:
+    try:
+        return Path(file).read_text(encoding="ascii", errors="replace")
+    except OSError:
+        return ""
 
 
 def judge_certificate(not_after: str, *, now: float) -> Finding:
@@ -113,7 +136,7 @@ def _unreachable(where: str, error: OSError) -> Finding:
         return problem(
             ADDRESS,
             f"nothing listens at {where}",
-            "Start the broker (docker compose ps, systemctl status mosquitto), or set EMOTION_MQTT_HOST "
+            "Start the broker (docker compose up -d, systemctl start mosquitto, scripts/run), or set EMOTION_MQTT_HOST "
             "and _PORT right.",
         )
     if isinstance(error, TimeoutError):
@@ -174,10 +197,12 @@ def _login(settings: Settings, running: Running, *, log_in: bool, presence: byte
             "not tried: no daemon runs here, but one is online at this broker as "
             f"{settings.mqtt_client_id!r}, and a login "
             "would end it",
-            "If it is no second daemon but one that the broker has not missed yet: doctor --log-in.",
+            "If it is no second daemon but one that the broker has not missed yet: the same command with --log-in.",
         )
     elif running.here is None and not log_in:
-        yield ok(LOGIN, "not tried: if a daemon runs, that would end it. Where none does: doctor --log-in")
+        yield ok(
+            LOGIN, "not tried: if a daemon runs, that would end it. Where none does: the same command with --log-in"
+        )
     else:
         answer = mqtt_probe.connect(
             settings.mqtt_host,

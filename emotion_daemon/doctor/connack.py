@@ -14,6 +14,11 @@ CLASH_ADVICE = (
     "own login and EMOTION_MQTT_CLIENT_ID."
 )
 
+NO_ANSWER_ADVICE = (
+    "Does this port speak MQTT, and without TLS? With TLS, set EMOTION_MQTT_TLS_CA; MQTT over WebSockets is "
+    "another port. The broker's log has its side."
+)
+
 FOREVER = 0xFFFFFFFF
 SMALLEST_PACKET_BYTES = 256 * 2**10
 
@@ -54,7 +59,7 @@ def judge(answer: Answer, *, client_id: str, username: str | None, keep_alive: i
     """Everything that is to be said of the daemon's own login."""
     who = "without a login" if username is None else f"as {username}"
     if not answer.let_in:
-        yield problem(LOGIN, f"{who}: {_what_came(answer)}", _advice(answer, username))
+        yield problem(LOGIN, f"{who}: {what_came(answer)}", _advice(answer, username))
         return
     yield ok(LOGIN, f"let in {who}")
     yield from _session(answer, client_id)
@@ -78,7 +83,8 @@ def judge_running(limits: Mapping[str, float], *, keep_alive: int) -> Iterator[F
     yield from _limits(answer, keep_alive)
 
 
-def _what_came(answer: Answer) -> str:
+def what_came(answer: Answer) -> str:
+    """Why nobody was let in."""
     if answer.reason_code is not None:
         return f"the broker refused it: {answer.reason}"
     return answer.error or "the broker ended the connection and did not answer"
@@ -87,10 +93,7 @@ def _what_came(answer: Answer) -> str:
 def _advice(answer: Answer, username: str | None) -> str:
     code = answer.reason_code
     if code is None:
-        return (
-            "Does this port speak MQTT, and without TLS? With TLS, set EMOTION_MQTT_TLS_CA; MQTT over WebSockets is "
-            "another port. The broker's log has its side."
-        )
+        return NO_ANSWER_ADVICE
     if code == _UNSUPPORTED_PROTOCOL:
         return "The daemon needs MQTT 5: upgrade the broker (Mosquitto 1.6 or newer), or allow MQTT 5 there."
     if code == _INVALID_ID:

@@ -17,6 +17,7 @@ from emotion_daemon.doctor import broker as broker_checks
 from emotion_daemon.doctor.broker import ADDRESS, ANONYMOUS, TLS, judge_anonymous, judge_certificate
 from emotion_daemon.doctor.connack import LIMITS, LOGIN, SESSION, Answer, judge, judge_running
 from emotion_daemon.doctor.finding import Finding
+from emotion_daemon.doctor.listening import is_on_loopback_alone
 from tests.brokers import HANG_UP, Broker, ScriptedBroker, shipped_rules
 from tests.certificates import make_certificate
 from tests.doctor.looking import answering, look
@@ -238,7 +239,7 @@ class TestLimits:
 
 
 class TestAnonymous:
-    def test_an_open_broker_on_this_machine_is_ok(
+    def test_an_open_broker_that_listens_on_loopback_alone_is_ok(
         self, start_broker: StartBroker, sqlite_url: str, tmp_path: Path
     ) -> None:
         passwords = tmp_path / "passwords"
@@ -246,7 +247,36 @@ class TestAnonymous:
         found = look(start_broker(f"password_file {passwords}"), sqlite_url, login)[ANONYMOUS]
 
         assert found.level == "ok"
-        assert "on this machine" in found.found
+        assert "on this machine only" in found.found
+
+    def test_one_that_is_reached_over_loopback_and_may_listen_elsewhere_is_a_warning(
+        self, broker: Broker, sqlite_url: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(broker_checks, "_LISTENERS", ())
+        found = look(broker, sqlite_url)[ANONYMOUS]
+
+        assert found.level == "warning"
+        assert "Fine only where it listens on 127.0.0.1 alone" in found.advice
+
+    @pytest.mark.parametrize(
+        ("lines", "alone"),
+        [
+            (["0100007F:075B 00000000:0000 0A"], True),
+            (["0100007F:075B 00000000:0000 0A", "00000000000000000000000001000000:075B 0:0 0A"], True),
+            (["0000000000000000FFFF00000100007F:075B 0:0 0A"], True),
+            (["00000000:075B 00000000:0000 0A"], False),
+            (["0100007F:075B 00000000:0000 0A", "00000000000000000000000000000000:075B 0:0 0A"], False),
+            (["0100A8C0:075B 00000000:0000 0A"], False),
+            (["0100007F:075B 0100007F:1F90 01"], False),
+            (["0100007F:075C 00000000:0000 0A"], False),
+            ([], False),
+        ],
+    )
+    def test_where_a_port_listens_is_in_the_kernels_tables(self, lines: list[str], alone: bool) -> None:
+        head = "  sl  local_address rem_address   st tx_queue"
+        texts = (f"{head}\n   {number}: {line} 00000000:00000000" for number, line in enumerate(lines))
+
+        assert is_on_loopback_alone(1883, *texts) is alone
 
     def test_an_open_broker_elsewhere_is_a_warning(
         self, broker: Broker, sqlite_url: str, monkeypatch: pytest.MonkeyPatch
@@ -257,6 +287,14 @@ class TestAnonymous:
 
         assert found.level == "warning"
         assert "allow_anonymous false" in found.advice
+
+    def test_of_a_broker_that_does_not_answer_nothing_is_said(self, sqlite_url: str) -> None:
+        with ScriptedBroker(HANG_UP) as broker:
+            found = look(broker, sqlite_url)  # type: ignore[arg-type]
+
+        assert ANONYMOUS not in found
+        assert found.level(ADDRESS) == "warning"
+        assert "no MQTT answer" in found[ADDRESS].found
 
     def test_a_closed_one_is_ok_anywhere(self) -> None:
         assert judge_anonymous(let_in=False, is_local=False).level == "ok"
