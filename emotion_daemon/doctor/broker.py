@@ -20,6 +20,7 @@ from shared.settings import Settings
 
 ADDRESS = "broker address"
 TLS = "broker tls"
+DEVICES_TLS = "broker tls, devices"
 ANONYMOUS = "broker anonymous"
 
 CLASH_SECONDS = 2.0
@@ -105,6 +106,25 @@ def judge_certificate(not_after: str, *, now: float) -> Finding:
             "Put its successor in place: scripts/tls on server.crt server.key.",
         )
     return ok(TLS, f"the broker's certificate is right, and ends in {left:.0f} days")
+
+
+def judge_devices_certificate(not_after: str, *, now: float) -> Finding:
+    """Of the port that devices use: `not_after` as above, "" where that port did not answer with TLS."""
+    if not not_after:
+        return warning(
+            DEVICES_TLS,
+            "TLS is on for devices, and their port does not answer with it",
+            "Does the broker run? Its log says what is wrong with the certificate; scripts/tls on puts another there.",
+        )
+    left = (ssl.cert_time_to_seconds(not_after) - now) / _DAY
+    if left >= EXPIRY_DAYS:
+        return ok(DEVICES_TLS, f"the certificate that devices see ends in {left:.0f} days")
+    ends = f"ends in {left:.0f} days" if left > 0 else f"ended {-left:.0f} days ago"
+    return warning(
+        DEVICES_TLS,
+        f"the certificate that devices see {ends} ({not_after}): from then on none connects",
+        "Put its successor in place: scripts/tls on server.crt server.key.",
+    )
 
 
 def _find_way(settings: Settings) -> _Way:

@@ -14,7 +14,15 @@ from paho.mqtt.enums import CallbackAPIVersion
 
 from emotion_admin.logins import DAEMON, Logins
 from emotion_daemon.doctor import broker as broker_checks
-from emotion_daemon.doctor.broker import ADDRESS, ANONYMOUS, TLS, judge_anonymous, judge_certificate
+from emotion_daemon.doctor.broker import (
+    ADDRESS,
+    ANONYMOUS,
+    DEVICES_TLS,
+    TLS,
+    judge_anonymous,
+    judge_certificate,
+    judge_devices_certificate,
+)
 from emotion_daemon.doctor.connack import LIMITS, LOGIN, SESSION, Answer, judge, judge_running
 from emotion_daemon.doctor.finding import Finding
 from emotion_daemon.doctor.listening import is_on_loopback_alone
@@ -353,3 +361,17 @@ class TestTls:
 
         assert judge_certificate(ends, now=now).level == "ok"
         assert judge_certificate(ends, now=now + 2 * DAY).level == "warning"
+
+    @pytest.mark.parametrize(
+        ("left", "level", "said"),
+        [(31, "ok", "in 31 days"), (2, "warning", "ends in 2 days"), (-3, "warning", "ended 3 days ago")],
+    )
+    def test_the_certificate_of_the_devices_port_is_judged(self, left: int, level: str, said: str) -> None:
+        ends = "Jan  1 00:00:00 2027 GMT"
+        found = judge_devices_certificate(ends, now=ssl.cert_time_to_seconds(ends) - left * DAY)
+
+        assert found.level == level
+        assert said in found.found
+
+    def test_a_devices_port_that_shows_none_is_a_warning(self, sqlite_url: str) -> None:
+        assert look(None, sqlite_url, devices_certificate="").level(DEVICES_TLS) == "warning"
