@@ -132,7 +132,7 @@ def test_the_device_has_to_be_the_one_that_is_asked_about(
 
 @pytest.mark.parametrize("device_id", ["", "a b", "a/b", "x" * 65, "é"])
 def test_a_device_that_can_have_no_topic_is_no_device(device_id: str) -> None:
-    with pytest.raises(DecodeError, match="^device_id '.*' is none: 1 to 64 of"):
+    with pytest.raises(DecodeError, match=r"^device_id '.*' is none: 1 to 64 of"):
         examine(payload(device_id=json.dumps(device_id)), topic=None, now=NOW)
 
 
