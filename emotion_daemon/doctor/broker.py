@@ -14,7 +14,7 @@ from emotion_daemon.doctor.connack import LOGIN
 from emotion_daemon.doctor.finding import Finding, ok, problem, warning
 from emotion_daemon.doctor.listening import is_on_loopback_alone
 from emotion_daemon.doctor.running import Running, ask
-from emotion_daemon.subscriber import KEEPALIVE_SECONDS
+from emotion_daemon.subscriber import KEEPALIVE_SECONDS, SUSPICIOUS_LOSSES
 from shared.batch import Topics
 from shared.settings import Settings
 
@@ -287,7 +287,9 @@ def judge_reconnects(running: Running, *, before: float, now: float, client_id: 
     age = now - running.metrics.get("process_start_time_seconds", 0)
     who = f"another client may use the daemon's client id {client_id!r}, or its login"
     if lost > before:
-        yield problem(connack.SESSION, f"the daemon was pushed out and came back just now: {who}", connack.CLASH_ADVICE)
+        judged = problem if lost > SUSPICIOUS_LOSSES else warning  # the first may be the end of an outage
+        found = f"the daemon was without the broker and came back just now, {lost:.0f} times since its start: {who}"
+        yield judged(connack.SESSION, found, connack.CLASH_ADVICE)
     elif lost > MOST_RECONNECTS and age < lost * RARE_SECONDS:
         yield warning(
             connack.SESSION,

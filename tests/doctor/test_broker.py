@@ -22,10 +22,12 @@ from emotion_daemon.doctor.broker import (
     judge_anonymous,
     judge_certificate,
     judge_devices_certificate,
+    judge_reconnects,
 )
 from emotion_daemon.doctor.connack import LIMITS, LOGIN, SESSION, Answer, judge, judge_running
 from emotion_daemon.doctor.finding import Finding
 from emotion_daemon.doctor.listening import is_on_loopback_alone
+from emotion_daemon.doctor.running import Running
 from tests.brokers import HANG_UP, Broker, ScriptedBroker, shipped_rules
 from tests.certificates import make_certificate
 from tests.doctor.looking import answering, look
@@ -35,6 +37,7 @@ from tests.waiting import free_port, wait_until
 
 StartBroker = Callable[[str], Broker]
 DAY = 86_400
+NOW = 1_800_000_000.0
 
 
 @pytest.fixture
@@ -150,6 +153,13 @@ class TestLogin:
         assert found.level == "problem"
         assert "another client may use the daemon's client id 'emotion-daemon'" in found.found
         assert "EMOTION_MQTT_CLIENT_ID" in found.advice
+
+    def test_a_daemon_that_finds_the_broker_just_now_may_have_been_in_an_outage(self) -> None:
+        (found,) = judge_reconnects(
+            Running(metrics={"emotion_broker_reconnects_total": 1}), before=0, now=NOW, client_id="x"
+        )
+
+        assert found.level == "warning"
 
     @pytest.mark.parametrize(("age", "warned"), [(60, True), (86_400, False)])
     def test_a_daemon_that_loses_the_broker_all_the_time_is_a_warning(
