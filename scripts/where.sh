@@ -183,19 +183,22 @@ certificate_end() {
 # what_doctor_cannot_see: sets LOOK to the options that tell doctor where the API is, and of the devices' certificate.
 what_doctor_cannot_see() {
     local api="" tls=""
+    LOOK=()
     case $SYSTEM in
         compose)
             api=api:8000 # in a network that the daemon is in, too
             tls=$(docker compose port mosquitto 8883 2>/dev/null) || tls="" ;;
         systemd)
+            [ "$(id -u)" -eq 0 ] || return 0 # as_daemon says that it has to be root
             api=$(api_address)
             [ ! -e "$TLS_LISTENER" ] || tls=localhost:8883 ;;
         run) [ ! -e data/api-port ] || api=127.0.0.1:$(cat data/api-port) ;;
     esac
-    LOOK=()
     [[ ! $api =~ ^[a-z0-9.-]+:[0-9]+$ ]] || LOOK+=(--api "http://$api")
     tls=${tls/#0.0.0.0:/localhost:} tls=${tls/#'[::]:'/localhost:}
-    if [[ $tls =~ :[1-9][0-9]*$ ]] && command -v openssl >/dev/null; then LOOK+=(--devices-certificate "$(certificate_end "$tls")"); fi
+    if [[ $tls =~ :[1-9][0-9]*$ ]] && command -v openssl >/dev/null; then
+        LOOK+=(--devices-certificate "$(certificate_end "$tls")")
+    fi
 }
 
 # as_daemon ARGUMENT…: python -m emotion_daemon where the daemon is, or would be, with its settings and as its user.
