@@ -63,7 +63,7 @@ def create_app(settings: Settings | None = None, *, now: Callable[[], datetime] 
     app.ensure_sync = _as_it_is  # type: ignore[method-assign]
     views.register(app, readers, times, specification)
     app.register_blueprint(docs.blueprint(specification, with_tokens=bool(settings.api_tokens)))
-    app.register_blueprint(contract.blueprint(topics, settings.mqtt_port, tls=settings.mqtt_tls_ca is not None))
+    app.register_blueprint(contract.blueprint(topics))
     app.register_blueprint(dashboard.blueprint(topics, settings.mqtt_port))
     access.register(app, settings.api_tokens)
     errors.register(app, topics)

@@ -10,13 +10,13 @@ from shared.batch import Topics
 from shared.contract import asyncapi, batch_schema
 
 
-def blueprint(topics: Topics, mqtt_port: int, *, tls: bool) -> Blueprint:
-    """The two documents. `topics`, `mqtt_port` and `tls` say how the broker is reached; its host is left open."""
+def blueprint(topics: Topics) -> Blueprint:
+    """The two documents. How the broker is reached is left open: the API does not know it."""
     documents = Blueprint("contract", __name__)
 
     @cache
     def description() -> bytes:
-        return msgspec.json.encode(asyncapi(topics, port=mqtt_port, tls=tls))
+        return msgspec.json.encode(asyncapi(topics))
 
     @cache
     def schema() -> bytes:

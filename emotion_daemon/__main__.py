@@ -11,6 +11,7 @@ import logging
 import math
 import os
 import signal
+import ssl
 import sys
 import time
 from collections.abc import Callable
@@ -40,6 +41,7 @@ from emotion_daemon.store import Store, is_temporary, reason, trouble_kind
 from emotion_daemon.subscriber import SessionTakenOverError, Subscriber
 from emotion_daemon.totals import leave_only_totals
 from emotion_daemon.trouble import Trouble
+from shared import health
 from shared.batch import DEVICE_ID, MAX_PERSON_ID, Topics, is_person_id
 from shared.database import reader_engine, sqlite_path, writer_engine
 from shared.settings import Settings, SettingsError
@@ -227,11 +229,22 @@ def _doctor(settings: Settings, options: argparse.Namespace) -> int:
     if path is not None:
         _check_folder_is_there(path)
     findings = []
-    for found in doctor.examine(settings, api_user=options.api_user, thorough=options.thorough, log_in=options.log_in):
-        findings.append(found)
-        if not options.json:
-            print(finding.as_text(found), flush=True)
-    print(finding.as_json(findings) if options.json else finding.count(findings))
+    examined = doctor.examine(
+        settings,
+        api_user=options.api_user,
+        api_url=options.api,
+        devices_certificate=options.devices_certificate,
+        thorough=options.thorough,
+        log_in=options.log_in,
+    )
+    try:
+        for found in examined:
+            findings.append(found)
+            if not options.json:
+                print(finding.as_text(found), flush=True)
+        print(finding.as_json(findings) if options.json else finding.count(findings), flush=True)
+    except BrokenPipeError:  # `| head`. The signal's default would do, but not for the sockets of the checks
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     return finding.exit_code(findings)
 
 
@@ -390,6 +403,16 @@ def _add_doctor(command: argparse.ArgumentParser) -> None:
         "--api-user", type=_user, metavar="USER", help="whom the API runs as, name or number (default: as the daemon)"
     )
     command.add_argument(
+        "--api", type=_url, metavar="URL", help="also ask the API whether it works, like http://127.0.0.1:8000"
+    )
+    command.add_argument(
+        "--devices-certificate",
+        type=_certificate_end,
+        metavar="DATE",
+        help="when the certificate ends that devices see, as openssl x509 -enddate prints it; empty: their port does "
+        "not answer with TLS. scripts/doctor looks, and says it",
+    )
+    command.add_argument(
         "--log-in",
         action="store_true",
         help="no daemon runs: log in to the broker as it would, where that cannot be told",
@@ -401,6 +424,21 @@ def _user(text: str) -> User:
         return user(text)
     except UnknownUserError as error:
         raise argparse.ArgumentTypeError(str(error)) from error
+
+
+def _url(text: str) -> str:
+    if health.parse(text) is None:
+        raise argparse.ArgumentTypeError(f"{text!r} is not like http://127.0.0.1:8000")
+    return text
+
+
+def _certificate_end(text: str) -> str:
+    try:
+        if text:
+            ssl.cert_time_to_seconds(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"{text!r} is not like 'Jan  1 00:00:00 2030 GMT'") from error
+    return text
 
 
 _NO_PERSON_ID = f"has no person_id: that is 1 to {MAX_PERSON_ID} characters without control characters"

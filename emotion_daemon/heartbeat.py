@@ -23,8 +23,8 @@ SEND_SECONDS = 1.0
 class Heartbeat:
     """Knows how the daemon is doing, and passes it on to systemd: a trouble that begins or ends at once, and the beats.
 
-    The daemon's thread tells it; any other may ask `alive`, `ready_line`, `subscribed` and `reconnects`. `monotonic`
-    is the clock of `beat`.
+    The daemon's thread tells it; any other may ask `alive`, `ready_line`, `subscribed`, `reconnects` and `limits`.
+    `monotonic` is the clock of `beat`.
     """
 
     def __init__(
@@ -41,6 +41,8 @@ class Heartbeat:
         """When the loop turned last, monotonic seconds."""
         self.subscribed: bool | None = None
         """Whether the broker has confirmed the subscription on the present connection; None before it was asked."""
+        self.limits: Mapping[str, int] = {}
+        """What the broker said of itself when it accepted the newest connection: see `subscriber.broker_limits`."""
 
     def __enter__(self) -> "Heartbeat":
         self._pass_on()

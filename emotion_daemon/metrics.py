@@ -154,6 +154,11 @@ class Metrics:
         reconnects = CounterMetricFamily("emotion_broker_reconnects", "How many times the broker was lost and found")
         reconnects.add_metric([], heartbeat.reconnects)
         yield reconnects
+        if heartbeat.limits:
+            limits = _Labelled("broker_limit", "What the broker said of itself at the newest connection", "limit")
+            for limit, value in heartbeat.limits.items():
+                limits.add_metric([limit], value)
+            yield limits
         failing = _Labelled("database_failing", "1 while commits fail for this reason", "reason")
         for trouble in TROUBLES:
             failing.add_metric([trouble], trouble == self._failing)

@@ -357,7 +357,8 @@ class Subscriber:
             return
         self._connection += 1
         self._session_present = flags.session_present
-        self._note_expiry(getattr(properties, "SessionExpiryInterval", FOREVER))
+        self._heartbeat.limits = limits = broker_limits(properties)
+        self._note_expiry(limits["session_expiry_seconds"])
         # A retained batch comes once, and not again at every reconnect (MQTT 5, 3.8.3.1).
         options = SubscribeOptions(qos=1, retainHandling=SubscribeOptions.RETAIN_SEND_IF_NEW_SUB)
         without_ours = SubscribeOptions(qos=1, noLocal=True, retainHandling=SubscribeOptions.RETAIN_SEND_IF_NEW_SUB)
@@ -445,6 +446,24 @@ class Subscriber:
                 packet.retain,
             )
         )
+
+
+def broker_limits(properties: Properties | None) -> dict[str, int]:
+    """What a CONNACK says of the broker's limits; what it does not name is as MQTT 5 has it then (3.2.2.3).
+
+    Without `maximum_packet_bytes` there is no such limit.
+    """
+    limits = {
+        "receive_maximum": getattr(properties, "ReceiveMaximum", 65_535),
+        "maximum_qos": getattr(properties, "MaximumQoS", 2),
+        "session_expiry_seconds": getattr(properties, "SessionExpiryInterval", FOREVER),
+        "keepalive_seconds": getattr(properties, "ServerKeepAlive", KEEPALIVE_SECONDS),
+        "retain_available": getattr(properties, "RetainAvailable", 1),
+    }
+    size: int | None = getattr(properties, "MaximumPacketSize", None)
+    if size is not None:
+        limits["maximum_packet_bytes"] = size
+    return limits
 
 
 class _Client(mqtt.Client):

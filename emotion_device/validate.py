@@ -4,6 +4,7 @@ Whether a batch is valid is for `shared.batch.decode` to say, as in the daemon; 
 """
 
 import argparse
+import codecs
 import json
 import re
 import sys
@@ -28,6 +29,7 @@ STANDARD_INPUT = "-"
 _MOST_NAMED = 5
 _DEFAULT_TOPICS = Topics("emotions")
 _BYTE = re.compile(r"\(byte (\d+)\)$")
+_TRUNCATED = "truncated"
 
 
 class _Named(msgspec.Struct):
@@ -66,8 +68,9 @@ def examine(payload: bytes, *, topic: str | None, now: datetime) -> list[str]:
     if topic is not None:
         device_id = _device_id(topic)
     elif (own := _own_device_id(payload)) is not None:
-        topic = _DEFAULT_TOPICS.batch(own)
-        device_id = _DEFAULT_TOPICS.device_id(topic)
+        if not DEVICE_ID.fullmatch(own):
+            raise DecodeError(f"device_id {own!r:.80} is none: 1 to 64 of A-Z a-z 0-9 . _ : -", "device_id")
+        topic, device_id = _DEFAULT_TOPICS.batch(own), own
     else:
         topic = device_id = ""  # nothing that decode takes
     batch = decode(payload, device_id=device_id, received_at=now)
@@ -99,8 +102,12 @@ def _place(payload: bytes, error: DecodeError) -> str:
             at = whole.start
     elif found := _BYTE.search(str(error)):
         at = int(found[1])
+    elif _TRUNCATED in str(error.__cause__):
+        at = len(payload)
     if at is None:
         return ""
+    if payload.startswith(codecs.BOM_UTF8) and at < len(codecs.BOM_UTF8):
+        return "it begins with a byte order mark (BOM), which JSON has none of; save it as UTF-8 without: "
     before = payload[:at].decode(errors="replace")
     return f"line {before.count(chr(10)) + 1}, column {len(before) - before.rfind(chr(10))}: "
 

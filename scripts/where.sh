@@ -167,6 +167,40 @@ broker_address() {
     BROKER=(--host "$host" --port "${address##*:}" "${tls[@]}")
 }
 
+# api_address: where gunicorn listens under systemd, as the settings have it.
+api_address() {
+    local address
+    address=$(sed -n "s/^GUNICORN_CMD_ARGS=.*--bind[= ]*\([^ '\"]*\).*/\1/p" /etc/emotion-analytics/settings | tail -n 1)
+    echo "${address:-127.0.0.1:8000}"
+}
+
+# certificate_end HOST:PORT: when the certificate ends that the broker shows there, "" where it shows none.
+certificate_end() {
+    timeout 5 openssl s_client -connect "$1" </dev/null 2>/dev/null |
+        openssl x509 -noout -enddate 2>/dev/null | sed 's/^notAfter=//' || true
+}
+
+# what_doctor_cannot_see: sets LOOK to the options that tell doctor where the API is, and of the devices' certificate.
+what_doctor_cannot_see() {
+    local api="" tls=""
+    LOOK=()
+    case $SYSTEM in
+        compose)
+            api=api:8000 # in a network that the daemon is in, too
+            tls=$(docker compose port mosquitto 8883 2>/dev/null) || tls="" ;;
+        systemd)
+            [ "$(id -u)" -eq 0 ] || return 0 # as_daemon says that it has to be root
+            api=$(api_address)
+            [ ! -e "$TLS_LISTENER" ] || tls=localhost:8883 ;;
+        run) [ ! -e data/api-port ] || api=127.0.0.1:$(cat data/api-port) ;;
+    esac
+    [[ ! $api =~ ^[a-z0-9.-]+:[0-9]+$ ]] || LOOK+=(--api "http://$api")
+    tls=${tls/#0.0.0.0:/localhost:} tls=${tls/#'[::]:'/localhost:}
+    if [[ $tls =~ :[1-9][0-9]*$ ]] && command -v openssl >/dev/null; then
+        LOOK+=(--devices-certificate "$(certificate_end "$tls")")
+    fi
+}
+
 # as_daemon ARGUMENT…: python -m emotion_daemon where the daemon is, or would be, with its settings and as its user.
 # Standard input is passed on. Does not return.
 as_daemon() {
@@ -194,8 +228,9 @@ as_daemon() {
             [ -e data/broker.conf ] || die "start scripts/run once: it sets up what this looks at"
             export EMOTION_DATABASE_URL="${EMOTION_DATABASE_URL:-sqlite:///$PWD/data/emotion.db}" EMOTION_MQTT_HOST=127.0.0.1
             EMOTION_MQTT_PORT=$(sed -n 's/^listener \([0-9]*\) .*/\1/p' data/broker.conf)
-            EMOTION_METRICS_ADDRESS=127.0.0.1:$(cat data/metrics-port)
-            export EMOTION_MQTT_PORT EMOTION_METRICS_ADDRESS
+            export EMOTION_MQTT_PORT
+            # A folder that an older version has made has no such file.
+            [ ! -e data/metrics-port ] || export EMOTION_METRICS_ADDRESS="127.0.0.1:$(cat data/metrics-port)"
             exec .venv/bin/python -m emotion_daemon "$@" ;;
     esac
 }

@@ -44,11 +44,8 @@ def batch_schema() -> dict[str, Any]:
     }
 
 
-def asyncapi(topics: Topics, *, port: int, tls: bool) -> dict[str, Any]:
-    """AsyncAPI 3.0 of the daemon, which receives batches and sends replies, for whoever writes a device.
-
-    `port` is the broker's, and `tls` says whether it takes TLS there.
-    """
+def asyncapi(topics: Topics) -> dict[str, Any]:
+    """AsyncAPI 3.0 of the daemon, which receives batches and sends replies, for whoever writes a device."""
     return {
         "asyncapi": "3.0.0",
         "id": "urn:emotion-analytics:mqtt",
@@ -65,7 +62,10 @@ def asyncapi(topics: Topics, *, port: int, tls: bool) -> dict[str, Any]:
             ],
         },
         "defaultContentType": "application/json",
-        "servers": {"broker": _server(topics, port=port, tls=tls)},
+        "servers": {
+            "mqtt": _server(topics, "mqtt", host="localhost", port=1883, who="from the broker's own machine"),
+            "mqtts": _server(topics, "secure-mqtt", host="broker.example.com", port=8883, who="over a network"),
+        },
         "channels": _channels(topics),
         "operations": _operations(),
         "components": {
@@ -83,19 +83,19 @@ def asyncapi(topics: Topics, *, port: int, tls: bool) -> dict[str, Any]:
     }
 
 
-def _server(topics: Topics, *, port: int, tls: bool) -> dict[str, Any]:
+def _server(topics: Topics, protocol: str, *, host: str, port: int, who: str) -> dict[str, Any]:
     status = topics.status("{device_id}")
     return {
         "host": "{host}:{port}",
-        "protocol": "secure-mqtt" if tls else "mqtt",
+        "protocol": protocol,
         "protocolVersion": "5",
         "description": (
-            "The broker that devices and the daemon connect to. A device connects with its device id as client id, and "
-            f"with a last will: offline, retained, QoS 1, on {status}."
+            f"The broker, {who}. A device connects with its device id as client id, and with a last will: offline, "
+            f"retained, QoS 1, on {status}."
         ),
         "variables": {
-            "host": {"default": "localhost", "description": "name or address of the broker, as devices reach it"},
-            "port": {"default": str(port), "description": "usually 1883, and with TLS 8883"},
+            "host": {"default": host, "description": "name or address of the broker, as devices reach it"},
+            "port": {"default": str(port), "description": "unless the operator has published another"},
         },
         "security": [_SECURITY],
         "bindings": {

@@ -17,7 +17,7 @@ USAGE = "usage: python -m shared.health http://HOST[:PORT]/PATH\n"
 
 def main(arguments: list[str]) -> int:
     """Print what the address says, or what is wrong with it; 0 if it answers 200, 2 for a wrong argument, else 1."""
-    place = _parse(arguments[0]) if len(arguments) == 1 else None
+    place = parse(arguments[0]) if len(arguments) == 1 else None
     if place is None:
         sys.stderr.write(USAGE)
         return 2
@@ -42,8 +42,8 @@ def check(host: str, port: int, path: str, *, seconds: float = SECONDS) -> tuple
     return status[:3] == "200", _line(body) or f"{url} answers {status}"
 
 
-def _parse(url: str) -> tuple[str, int, str] | None:
-    """Host, port and path, None where `url` has something else."""
+def parse(url: str) -> tuple[str, int, str] | None:
+    """Host, port and path of `http://HOST[:PORT]/PATH`, None where `url` is something else."""
     scheme, _, rest = url.partition("://")
     netloc, slash, path = rest.partition("/")
     host, colon, port = netloc.rpartition(":") if not netloc.endswith("]") else (netloc, "", "")

@@ -3,29 +3,38 @@
 finding        what a check found, and how it is shown. Pure
 running        does a daemon run here, and what does it say of itself?
 broker         name, connection, TLS, who gets in; the daemon's own login only where no daemon runs
-               mqtt_probe: one connection, imports paho; connack: what its answer means. Pure
+               mqtt_probe: one connection, imports paho; connack: what its answer means, listening: where. Pure
 sqlite_files   rights, disk, file system, -wal; rights and mounts: the pure parts of it
 database       what is in it: schema, journal, a server's version and rights
 clock          synchronised, plausible, and as stored times and the server have it
 devices        silent ones, and those whose messages are rejected
+api            does it answer?
 """
 
 import time
 from collections.abc import Iterator
 from datetime import UTC, datetime
 
-from emotion_daemon.doctor import broker, clock, database, running
+from emotion_daemon.doctor import api, broker, clock, database, running
 from emotion_daemon.doctor.finding import Finding, ok, warning
 from emotion_daemon.doctor.rights import User
 from shared.settings import Settings
 
 
 def examine(
-    settings: Settings, *, api_user: User | None = None, thorough: bool = False, log_in: bool = False
+    settings: Settings,
+    *,
+    api_user: User | None = None,
+    api_url: str | None = None,
+    devices_certificate: str | None = None,
+    thorough: bool = False,
+    log_in: bool = False,
 ) -> Iterator[Finding]:
     """Every check, in the order in which one thing rests on the other; each finding as soon as it is there.
 
-    `api_user` is whom the API runs as, None for the daemon's user; `thorough` reads an SQLite file from end to end;
+    `api_user` is whom the API runs as, None for the daemon's user; `api_url` is where it can be asked, and
+    `devices_certificate` when the certificate ends that devices see (see `broker.judge_devices_certificate`): None, and
+    it is not looked at. `thorough` reads an SQLite file from end to end;
     `log_in` says that no daemon runs, where that cannot be told.
     """
     yield from _settings(settings)
@@ -33,7 +42,11 @@ def examine(
     daemon = running.ask(settings)
     yield from running.judge(daemon, settings, now=time.time())
     yield from broker.examine(settings, daemon, log_in=log_in)
+    if devices_certificate is not None:
+        yield broker.judge_devices_certificate(devices_certificate, now=time.time())
     yield from database.examine(settings, daemon, api_user=api_user, thorough=thorough)
+    if api_url is not None:
+        yield api.examine(api_url)
 
 
 def _settings(settings: Settings) -> Iterator[Finding]:

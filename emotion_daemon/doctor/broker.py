@@ -12,21 +12,31 @@ from pathlib import Path
 from emotion_daemon.doctor import connack, mqtt_probe
 from emotion_daemon.doctor.connack import LOGIN
 from emotion_daemon.doctor.finding import Finding, ok, problem, warning
+from emotion_daemon.doctor.listening import is_on_loopback_alone
 from emotion_daemon.doctor.running import Running, ask
-from emotion_daemon.subscriber import KEEPALIVE_SECONDS
+from emotion_daemon.subscriber import KEEPALIVE_SECONDS, SUSPICIOUS_LOSSES
 from shared.batch import Topics
 from shared.settings import Settings
 
 ADDRESS = "broker address"
 TLS = "broker tls"
+DEVICES_TLS = "broker tls, devices"
 ANONYMOUS = "broker anonymous"
 
 CLASH_SECONDS = 2.0
 """How long doctor stays: another client with the same id that was pushed out is back by then."""
 
+RECONNECT_SECONDS = 6.0
+"""Within this a daemon that another client pushes out has come back: each of the two waits 3 s at most."""
+
+MOST_RECONNECTS = 5
+"""More than these since the daemon's start, and more than one in RARE_SECONDS on average, is no mere outage."""
+
+RARE_SECONDS = 60.0
 RETAINED_SECONDS = 1.0
 EXPIRY_DAYS = 30
 
+_LISTENERS = ("/proc/net/tcp", "/proc/net/tcp6")
 _PATIENCE_SECONDS = 5.0
 _DAY = 86_400.0
 
@@ -43,26 +53,47 @@ class _Way:
 def examine(settings: Settings, running: Running, *, log_in: bool) -> Iterator[Finding]:
     """All of it. The daemon's own login is tried where no daemon runs, and with `log_in` where that is not known."""
     way = _find_way(settings)
-    yield from way.findings
     if not way.reached:
+        yield from way.findings
         return
     anonymous = _connect_anonymously(settings)
-    if settings.mqtt_username is not None or not way.is_local:
-        yield judge_anonymous(let_in=anonymous.let_in, is_local=way.is_local)
+    address, *others = way.findings
+    yield address if anonymous.reason_code is not None else _mute(settings, anonymous)
+    yield from others
+    if anonymous.reason_code is not None:
+        is_local = way.is_local and is_on_loopback_alone(settings.mqtt_port, *map(_read, _LISTENERS))
+        yield judge_anonymous(let_in=anonymous.let_in, is_local=is_local)
     yield from _login(settings, running, log_in=log_in, presence=anonymous.retained)
 
 
 def judge_anonymous(*, let_in: bool, is_local: bool) -> Finding:
-    """Whether the broker lets in clients without a login."""
+    """Whether the broker lets in clients without a login; `is_local`: only this machine can reach it, for certain."""
     if not let_in:
         return ok(ANONYMOUS, "the broker lets nobody in without a login")
     if is_local:
-        return ok(ANONYMOUS, "the broker lets in whoever reaches it, which is on this machine")
+        return ok(ANONYMOUS, "the broker lets in clients without a login, and can be reached on this machine only")
     return warning(
         ANONYMOUS,
         "the broker lets in clients without a login: whoever reaches it can read all batches and send false ones",
-        "Mosquitto: allow_anonymous false, and a login for each device (scripts/device add).",
+        "Fine only where it listens on 127.0.0.1 alone. Mosquitto: allow_anonymous false, and a login for each device "
+        "(scripts/device add).",
     )
+
+
+def _mute(settings: Settings, anonymous: connack.Answer) -> Finding:
+    return warning(
+        ADDRESS,
+        f"{settings.mqtt_host}:{settings.mqtt_port} takes connections, and gives no MQTT answer without a login: "
+        f"{connack.what_came(anonymous)}",
+        connack.NO_ANSWER_ADVICE,
+    )
+
+
+def _read(file: str) -> str:
+    try:
+        return Path(file).read_text(encoding="ascii", errors="replace")
+    except OSError:
+        return ""
 
 
 def judge_certificate(not_after: str, *, now: float) -> Finding:
@@ -75,6 +106,25 @@ def judge_certificate(not_after: str, *, now: float) -> Finding:
             "Put its successor in place: scripts/tls on server.crt server.key.",
         )
     return ok(TLS, f"the broker's certificate is right, and ends in {left:.0f} days")
+
+
+def judge_devices_certificate(not_after: str, *, now: float) -> Finding:
+    """Of the port that devices use: `not_after` as above, "" where that port did not answer with TLS."""
+    if not not_after:
+        return warning(
+            DEVICES_TLS,
+            "TLS is on for devices, and their port does not answer with it",
+            "Does the broker run? Its log says what is wrong with the certificate; scripts/tls on puts another there.",
+        )
+    left = (ssl.cert_time_to_seconds(not_after) - now) / _DAY
+    if left >= EXPIRY_DAYS:
+        return ok(DEVICES_TLS, f"the certificate that devices see ends in {left:.0f} days")
+    ends = f"ends in {left:.0f} days" if left > 0 else f"ended {-left:.0f} days ago"
+    return warning(
+        DEVICES_TLS,
+        f"the certificate that devices see {ends} ({not_after}): from then on none connects",
+        "Put its successor in place: scripts/tls on server.crt server.key.",
+    )
 
 
 def _find_way(settings: Settings) -> _Way:
@@ -106,7 +156,7 @@ def _unreachable(where: str, error: OSError) -> Finding:
         return problem(
             ADDRESS,
             f"nothing listens at {where}",
-            "Start the broker (docker compose ps, systemctl status mosquitto), or set EMOTION_MQTT_HOST "
+            "Start the broker (docker compose up -d, systemctl start mosquitto, scripts/run), or set EMOTION_MQTT_HOST "
             "and _PORT right.",
         )
     if isinstance(error, TimeoutError):
@@ -160,17 +210,19 @@ def _connect_anonymously(settings: Settings) -> connack.Answer:
 def _login(settings: Settings, running: Running, *, log_in: bool, presence: bytes | None) -> Iterator[Finding]:
     """The shipped brokers take a login for the client id: it takes the daemon's session over, and the daemon ends."""
     if running.here or (running := ask(settings)).here:  # it may have started only just now
-        yield _asked(running)
+        yield from _asked(running, settings)
     elif presence == b"online" and not log_in:
         yield warning(
             LOGIN,
             "not tried: no daemon runs here, but one is online at this broker as "
             f"{settings.mqtt_client_id!r}, and a login "
             "would end it",
-            "If it is no second daemon but one that the broker has not missed yet: doctor --log-in.",
+            "If it is no second daemon but one that the broker has not missed yet: the same command with --log-in.",
         )
     elif running.here is None and not log_in:
-        yield ok(LOGIN, "not tried: if a daemon runs, that would end it. Where none does: doctor --log-in")
+        yield ok(
+            LOGIN, "not tried: if a daemon runs, that would end it. Where none does: the same command with --log-in"
+        )
     else:
         answer = mqtt_probe.connect(
             settings.mqtt_host,
@@ -193,21 +245,69 @@ def _login(settings: Settings, running: Running, *, log_in: bool, presence: byte
         )
 
 
-def _asked(running: Running) -> Finding:
-    connected = running.metrics.get("emotion_broker_connected")
-    if connected is None:
-        return ok(LOGIN, "not tried: it would end the running daemon, whose log says how it gets on with the broker")
-    if not connected:
-        return problem(
+def _asked(running: Running, settings: Settings) -> Iterator[Finding]:
+    """What the running daemon says of its connection. Where it was lost before, it is asked again a little later."""
+    if running.metrics.get("emotion_broker_connected") is None:
+        yield ok(LOGIN, "not tried: it would end the running daemon, whose log says how it gets on with the broker")
+        yield _no_limits()
+        return
+    lost = _reconnects(running)
+    if lost or not running.metrics["emotion_broker_connected"]:
+        running = _ask_until_reconnected(running, settings)
+    yield from judge_reconnects(running, before=lost, now=time.time(), client_id=settings.mqtt_client_id)
+    if not running.metrics.get("emotion_broker_connected"):
+        yield problem(
             LOGIN,
             "asked the running daemon instead: it is not connected",
             "Its log has the broker's reason. If there is none: stop the daemon, and run doctor again, "
             "which then logs in.",
         )
-    reconnects = running.metrics.get("emotion_broker_reconnects_total", 0)
+        return
     waiting = running.metrics.get("emotion_waiting_messages", 0)
-    return ok(
+    yield ok(
         LOGIN,
-        f"asked the running daemon instead: it is subscribed; reconnects since its start: {reconnects:.0f}, "
+        f"asked the running daemon instead: it is subscribed; reconnects since its start: {_reconnects(running):.0f}, "
         f"messages in hand: {waiting:.0f}",
     )
+    prefix = "emotion_broker_limit:"
+    limits = {name.removeprefix(prefix): at for name, at in running.metrics.items() if name.startswith(prefix)}
+    if limits:
+        yield from connack.judge_running(limits, keep_alive=KEEPALIVE_SECONDS)
+    else:
+        yield _no_limits()
+
+
+def _no_limits() -> Finding:
+    return ok(connack.LIMITS, "not looked at while a daemon runs that does not tell them")
+
+
+def judge_reconnects(running: Running, *, before: float, now: float, client_id: str) -> Iterator[Finding]:
+    """Whether another client pushes the daemon out, who comes back; `before` is what it had counted a moment ago."""
+    lost = _reconnects(running)
+    age = now - running.metrics.get("process_start_time_seconds", 0)
+    who = f"another client may use the daemon's client id {client_id!r}, or its login"
+    if lost > before:
+        judged = problem if lost > SUSPICIOUS_LOSSES else warning  # the first may be the end of an outage
+        found = f"the daemon was without the broker and came back just now, {lost:.0f} times since its start: {who}"
+        yield judged(connack.SESSION, found, connack.CLASH_ADVICE)
+    elif lost > MOST_RECONNECTS and age < lost * RARE_SECONDS:
+        yield warning(
+            connack.SESSION,
+            f"the daemon has lost the broker every {age / lost:.0f} s since its start: {who}",
+            f"{connack.CLASH_ADVICE} If there is none: look at the network, and at the broker's log.",
+        )
+
+
+def _ask_until_reconnected(running: Running, settings: Settings) -> Running:
+    """The daemon once more, as soon as it has subscribed anew, RECONNECT_SECONDS at most."""
+    end = time.monotonic() + RECONNECT_SECONDS
+    newest = running
+    while _reconnects(newest) <= _reconnects(running) and (left := end - time.monotonic()) > 0:
+        time.sleep(min(left, 0.25))
+        again = ask(settings)
+        newest = again if again.metrics else newest
+    return newest
+
+
+def _reconnects(running: Running) -> float:
+    return running.metrics.get("emotion_broker_reconnects_total", 0)

@@ -1,6 +1,6 @@
 """What a broker's answer to the daemon's CONNECT means. Pure; mqtt_probe gets the answer."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from emotion_daemon.doctor.finding import Finding, ok, problem, warning
@@ -8,6 +8,16 @@ from emotion_daemon.doctor.finding import Finding, ok, problem, warning
 LOGIN = "broker login"
 SESSION = "broker session"
 LIMITS = "broker limits"
+
+CLASH_ADVICE = (
+    "Find it in the broker's log and stop it: a second daemon, or a program with the daemon's login. Or give each its "
+    "own login and EMOTION_MQTT_CLIENT_ID."
+)
+
+NO_ANSWER_ADVICE = (
+    "Does this port speak MQTT, and without TLS? With TLS, set EMOTION_MQTT_TLS_CA; MQTT over WebSockets is "
+    "another port. The broker's log has its side."
+)
 
 FOREVER = 0xFFFFFFFF
 SMALLEST_PACKET_BYTES = 256 * 2**10
@@ -49,14 +59,32 @@ def judge(answer: Answer, *, client_id: str, username: str | None, keep_alive: i
     """Everything that is to be said of the daemon's own login."""
     who = "without a login" if username is None else f"as {username}"
     if not answer.let_in:
-        yield problem(LOGIN, f"{who}: {_what_came(answer)}", _advice(answer, username))
+        yield problem(LOGIN, f"{who}: {what_came(answer)}", _advice(answer, username))
         return
     yield ok(LOGIN, f"let in {who}")
     yield from _session(answer, client_id)
     yield from _limits(answer, keep_alive)
 
 
-def _what_came(answer: Answer) -> str:
+def judge_running(limits: Mapping[str, float], *, keep_alive: int) -> Iterator[Finding]:
+    """What the running daemon's CONNACK said, by the names of `subscriber.broker_limits`."""
+    named = {limit: int(value) for limit, value in limits.items()}
+    answer = Answer(
+        reason_code=0,
+        session_expiry=named.get("session_expiry_seconds", FOREVER),
+        maximum_packet_size=named.get("maximum_packet_bytes"),
+        maximum_qos=named.get("maximum_qos", 2),
+        retain_available=bool(named.get("retain_available", 1)),
+        receive_maximum=named.get("receive_maximum", 65_535),
+        server_keep_alive=named.get("keepalive_seconds"),
+    )
+    if answer.session_expiry != FOREVER:
+        yield _short_session(answer)
+    yield from _limits(answer, keep_alive)
+
+
+def what_came(answer: Answer) -> str:
+    """Why nobody was let in."""
     if answer.reason_code is not None:
         return f"the broker refused it: {answer.reason}"
     return answer.error or "the broker ended the connection and did not answer"
@@ -65,10 +93,7 @@ def _what_came(answer: Answer) -> str:
 def _advice(answer: Answer, username: str | None) -> str:
     code = answer.reason_code
     if code is None:
-        return (
-            "Does this port speak MQTT, and without TLS? With TLS, set EMOTION_MQTT_TLS_CA; MQTT over WebSockets is "
-            "another port. The broker's log has its side."
-        )
+        return NO_ANSWER_ADVICE
     if code == _UNSUPPORTED_PROTOCOL:
         return "The daemon needs MQTT 5: upgrade the broker (Mosquitto 1.6 or newer), or allow MQTT 5 there."
     if code == _INVALID_ID:
@@ -93,23 +118,24 @@ def _session(answer: Answer, client_id: str) -> Iterator[Finding]:
         yield problem(
             SESSION,
             f"{told} within seconds: another client uses the daemon's client id {client_id!r}, or its login",
-            "Find it in the broker's log and stop it: a second daemon, or a program with the daemon's "
-            "login. Or give each "
-            "its own login and EMOTION_MQTT_CLIENT_ID.",
+            CLASH_ADVICE,
         )
     elif answer.lost:
         yield problem(
             SESSION, f"the broker ended our connection: code 0x{answer.lost_code:02X}", "See the broker's log."
         )
     elif answer.session_expiry != FOREVER:
-        yield warning(
-            SESSION,
-            f"the broker ends the daemon's session {answer.session_expiry} s after a connection",
-            "What waits for the daemon for longer is lost: let sessions last (Mosquitto: no "
-            "persistent_client_expiration).",
-        )
+        yield _short_session(answer)
     else:
         yield ok(SESSION, "kept" if answer.session_present else "none yet: nothing waits for the daemon")
+
+
+def _short_session(answer: Answer) -> Finding:
+    return warning(
+        SESSION,
+        f"the broker ends the daemon's session {answer.session_expiry} s after a connection",
+        "What waits for the daemon for longer is lost: let sessions last (Mosquitto: no persistent_client_expiration).",
+    )
 
 
 def _limits(answer: Answer, keep_alive: int) -> Iterator[Finding]:
@@ -131,9 +157,9 @@ def _limits(answer: Answer, keep_alive: int) -> Iterator[Finding]:
         )
     if not answer.retain_available:
         fine = False
-        yield warning(
+        yield problem(
             LIMITS,
-            "the broker keeps no retained messages: who subscribes later does not learn which device is online",
+            "the broker keeps no retained messages: it refuses the daemon, whose last will is one, and devices' too",
             "Allow them there (Mosquitto: retain_available).",
         )
     if answer.server_keep_alive is not None and answer.server_keep_alive < keep_alive:

@@ -3,7 +3,7 @@
 import os
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -43,7 +43,7 @@ def examine(settings: Settings, running: Running, *, api_user: User | None, thor
         if is_there:
             yield from sqlite_files.examine(path, _mountinfo(), api_user=api_user)
     except OSError as error:
-        yield problem(SUBJECT, f"{error.filename}: {error.strerror}", "Run doctor as the database's owner, or as root.")
+        yield problem(SUBJECT, f"{error.filename}: {error.strerror}", "Run doctor as the database's owner.")
         return
     if not is_there:
         yield _not_there(path, running)
@@ -74,11 +74,11 @@ def _file(path: Path, settings: Settings, running: Running, *, thorough: bool) -
     wal, shm = Path(f"{real}-wal"), Path(f"{real}-shm")
     with_companions = wal.exists() and shm.exists()
     holds_more = wal.exists() and wal.stat().st_size > 0
-    if not with_companions and holds_more and os.geteuid() not in (0, os.stat(real).st_uid):
+    if not with_companions and holds_more:
         yield warning(
             SUBJECT,
-            f"not opened: {shm} is not there, and this user would make one that the daemon may not write",
-            "Run doctor as the database's owner.",
+            f"not opened: {wal} has more, and {shm} is not there: reading would make one",
+            "Start the daemon, which brings all of it into the database, and look again.",
         )
         return
     # Nobody has it open, and all is in the file itself: it can be read without making -wal and -shm.
@@ -86,8 +86,7 @@ def _file(path: Path, settings: Settings, running: Running, *, thorough: bool) -
     with _reading(reader_engine(settings.database_url, immutable=immutable)) as engine:
         subject = SUBJECT
         try:
-            with engine.connect() as connection:
-                connection.exec_driver_sql("SELECT count(*) FROM sqlite_master").scalar_one()
+            with _opened(engine, os.stat(real)) as connection:
                 yield ok(SUBJECT, f"{path} can be read")
                 subject = CONTENT
                 if not immutable:
@@ -95,6 +94,12 @@ def _file(path: Path, settings: Settings, running: Running, *, thorough: bool) -
                 if thorough:
                     yield _content(connection)
                 yield from _rows(connection, settings, database_ahead=None)
+        except PermissionError:
+            yield warning(
+                SUBJECT,
+                "not opened: SQLite would give -wal and -shm to other users, and this root may not be the owner",
+                "Run doctor as the database's owner.",
+            )
         except DBAPIError as error:
             yield problem(
                 subject,
@@ -103,6 +108,35 @@ def _file(path: Path, settings: Settings, running: Running, *, thorough: bool) -
                 "-shm away, put a "
                 "copy or nothing in their place.",
             )
+
+
+@contextmanager
+def _opened(engine: Engine, owner: os.stat_result) -> Iterator[Connection]:
+    """A connection that has read once, and has -wal and -shm open. Raises DBAPIError, and PermissionError from root.
+
+    As root SQLite would give both to the database's owner, or make them as root: so it opens them as that owner.
+    """
+    with ExitStack() as stack:
+        with _acting_as(owner):
+            connection = stack.enter_context(engine.connect())
+            connection.exec_driver_sql("SELECT count(*) FROM sqlite_master").scalar_one()
+        yield connection
+
+
+@contextmanager
+def _acting_as(owner: os.stat_result) -> Iterator[None]:
+    """Root acts as the owner of a file; whoever is not root stays who it is. Raises PermissionError."""
+    if os.geteuid() != 0 or owner.st_uid == 0:
+        yield
+        return
+    group = os.getegid()
+    try:
+        os.setegid(owner.st_gid)
+        os.seteuid(owner.st_uid)
+        yield
+    finally:
+        os.seteuid(0)
+        os.setegid(group)
 
 
 def _journal(connection: Connection) -> Finding:
@@ -194,7 +228,15 @@ def _rows(connection: Connection, settings: Settings, *, database_ahead: float |
     if schema.level != "ok":
         yield from clock.judge_against_the_database(now, newest_arrival=None, database_ahead=database_ahead)
         return
-    heard = devices.read(connection, now=now)
+    try:
+        heard = devices.read(connection, now=now)
+    except (ValueError, TypeError) as error:  # SQLite keeps whatever somebody writes into the column
+        yield problem(
+            CONTENT,
+            f"a stored time cannot be read: {str(error)[:200]}",
+            "Somebody has written it by hand: set device_state.received_at of that device to NULL.",
+        )
+        return
     yield from clock.judge_against_the_database(now, newest_arrival=heard.newest, database_ahead=database_ahead)
     topics = Topics(settings.mqtt_topic_prefix)
     yield from devices.judge(heard, now=now, silent_after=settings.silent_after, topics=topics)

@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 from sqlalchemy import Connection, func, select
 
+from emotion_daemon.doctor.clock import FUTURE
 from emotion_daemon.doctor.finding import Finding, ok, warning
 from shared.batch import DecodeError, Topics
 from shared.schema import device_state, rejected_message
@@ -52,8 +53,11 @@ def judge(heard: Heard, *, now: datetime, silent_after: float, topics: Topics) -
     """`silent_after` is in seconds."""
     silence = {device_id: now - at for device_id, at in heard.arrivals.items()}
     gone = [device_id for device_id, lasts in silence.items() if lasts > GONE_AFTER]
+    # What arrived in the future arrived under a wrong clock: since that was set right, nothing has.
     silent = [
-        device_id for device_id, lasts in silence.items() if timedelta(seconds=silent_after) < lasts <= GONE_AFTER
+        device_id
+        for device_id, lasts in silence.items()
+        if timedelta(seconds=silent_after) < lasts <= GONE_AFTER or lasts < -FUTURE
     ]
     long_gone = f"; silent for more than {GONE_AFTER.days} days: {len(gone)}" if gone else ""
     if silent:
@@ -72,7 +76,7 @@ def judge(heard: Heard, *, now: datetime, silent_after: float, topics: Topics) -
         yield warning(
             REJECTED,
             f"messages that were no valid batch or status, in the last hour: {_named(counts)}",
-            "python -m emotion_daemon rejected  shows them with the reason.",
+            "The daemon's command `rejected` shows them with the reason: README.md, Messages that were no valid batch.",
         )
     else:
         yield ok(REJECTED, "none in the last hour")

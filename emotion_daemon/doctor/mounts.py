@@ -9,6 +9,8 @@ _NETWORK = frozenset(
 _NETWORK_IN_USERSPACE = frozenset(
     ("fuse.sshfs", "fuse.glusterfs", "fuse.ceph", "fuse.ceph-fuse", "fuse.s3fs", "fuse.rclone", "fuse.juicefs")
 )
+_PERHAPS_SHARED = frozenset(("virtiofs", "vboxsf", "vmhgfs", "prl_fs", "fakeowner"))
+"""A folder of the machine that this virtual machine runs on."""
 
 
 class Mount(NamedTuple):
@@ -21,6 +23,11 @@ class Mount(NamedTuple):
     def is_network(self) -> bool:
         """Whether other machines may write there: they do not share the memory that SQLite's -shm file is."""
         return self.kind in _NETWORK or self.kind in _NETWORK_IN_USERSPACE
+
+    @property
+    def may_be_shared(self) -> bool:
+        """Whether nobody can tell from here who else writes there."""
+        return self.kind in _PERHAPS_SHARED or self.kind.startswith("fuse.")
 
 
 def mount_of(path: str, mountinfo: str) -> Mount | None:

@@ -10,6 +10,8 @@ from emotion_daemon.doctor.finding import Finding, problem
 
 SUBJECT = "database rights"
 
+_AS_ROOT = "As root (with containers see What if in docs/OPERATING.md): "
+
 
 @dataclass(frozen=True, slots=True)
 class User:
@@ -63,7 +65,7 @@ def _of_the_daemon(files: Files, user: User) -> Iterator[Finding]:
         yield problem(
             SUBJECT,
             f"the daemon's user {user.name} may not write the folder {files.folder.path}, where -wal and -shm are made",
-            f"As root: {_chown(user, files.folder)} && chmod u+rwx {shlex.quote(files.folder.path)}",
+            f"{_AS_ROOT}{_chown(user, files.folder)} && chmod u+rwx {shlex.quote(files.folder.path)}",
         )
     for entry in (files.database, *files.companions):
         if may(user, entry, "rw"):
@@ -72,7 +74,7 @@ def _of_the_daemon(files: Files, user: User) -> Iterator[Finding]:
             yield problem(
                 SUBJECT,
                 f"the daemon's user {user.name} may not read and write {entry.path}",
-                f"As root: chmod u+rw {shlex.quote(entry.path)}",
+                f"{_AS_ROOT}chmod u+rw {shlex.quote(entry.path)}",
             )
         else:
             yield problem(
@@ -80,7 +82,7 @@ def _of_the_daemon(files: Files, user: User) -> Iterator[Finding]:
                 f"{entry.path} belongs to user {entry.uid}, and the daemon's user {user.name} may not write "
                 "it: somebody "
                 "has opened or copied the database as another user",
-                f"As root: {_chown(user, entry)}",
+                f"{_AS_ROOT}{_chown(user, entry)}",
             )
 
 

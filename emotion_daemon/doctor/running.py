@@ -108,11 +108,11 @@ def judge(running: Running, settings: Settings, *, now: float) -> Iterator[Findi
     """Whether it runs, and does its work. `now` is unix time."""
     address = "" if settings.metrics_address is None else _url(*settings.metrics_address)
     if running.here is None:
-        yield warning(
-            SUBJECT,
-            f"cannot tell whether one runs here{f': {running.word}' if running.word else ''}",
-            "Set EMOTION_METRICS_ADDRESS for daemon and doctor alike, or run doctor as the daemon's user.",
-        )
+        advice = "Set EMOTION_METRICS_ADDRESS for daemon and doctor alike"
+        if sqlite_path(settings.database_url) is not None:  # whose lock only some may look at
+            advice += ", or run doctor as the daemon's user"
+        found = f"cannot tell whether one runs here{f': {running.word}' if running.word else ''}"
+        yield warning(SUBJECT, found, f"{advice}.")
     elif not running.here:
         yield warning(SUBJECT, "none runs here", "If it should: start it. Its log says why it ended.")
     elif not running.answers and address:

@@ -65,6 +65,12 @@ def judge_file_system(path: str, mountinfo: str) -> Finding:
             "and may lose data",
             "Move the database to a local disk, or use PostgreSQL (EMOTION_DATABASE_URL).",
         )
+    if mount.may_be_shared:
+        return warning(
+            FILE_SYSTEM,
+            f"{mount.point} is {mount.kind}: cannot tell whether other machines use it, too",
+            "If they do, or if you do not know: move the database to a local disk.",
+        )
     return ok(FILE_SYSTEM, f"{mount.kind}, local")
 
 

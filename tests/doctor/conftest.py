@@ -12,6 +12,7 @@ from emotion_daemon.doctor import broker
 def _short_stay(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(broker, "CLASH_SECONDS", 0.3)
     monkeypatch.setattr(broker, "RETAINED_SECONDS", 0.3)
+    monkeypatch.setattr(broker, "RECONNECT_SECONDS", 0.6)
 
 
 @pytest.fixture(autouse=True)

@@ -1,6 +1,6 @@
 """What doctor finds with given settings, by subject."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from threading import Thread
@@ -50,15 +50,15 @@ def look(broker: Broker | None, database_url: str, settings: Mapping[str, str] |
 
 
 @contextmanager
-def answering(status: int, word: str, metrics: str = "") -> Iterator[str]:
-    """A daemon's /readyz and /metrics, as EMOTION_METRICS_ADDRESS has it."""
+def answering(status: int, word: str, metrics: str | Callable[[], str] = "") -> Iterator[str]:
+    """A daemon's /readyz and /metrics, as EMOTION_METRICS_ADDRESS has it; `metrics` may be made anew each time."""
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
             ready = self.path == "/readyz"
             self.send_response(status if ready else 200)
             self.end_headers()
-            self.wfile.write((word if ready else metrics).encode())
+            self.wfile.write((word if ready else metrics if isinstance(metrics, str) else metrics()).encode())
 
         def log_message(self, format: str, *arguments: object) -> None:
             """Not to the terminal."""

@@ -2,8 +2,10 @@
 
 import ssl
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from itertools import count
 from pathlib import Path
 
 import pytest
@@ -12,17 +14,30 @@ from paho.mqtt.enums import CallbackAPIVersion
 
 from emotion_admin.logins import DAEMON, Logins
 from emotion_daemon.doctor import broker as broker_checks
-from emotion_daemon.doctor.broker import ADDRESS, ANONYMOUS, TLS, judge_anonymous, judge_certificate
-from emotion_daemon.doctor.connack import LIMITS, LOGIN, SESSION, Answer, judge
+from emotion_daemon.doctor.broker import (
+    ADDRESS,
+    ANONYMOUS,
+    DEVICES_TLS,
+    TLS,
+    judge_anonymous,
+    judge_certificate,
+    judge_devices_certificate,
+    judge_reconnects,
+)
+from emotion_daemon.doctor.connack import LIMITS, LOGIN, SESSION, Answer, judge, judge_running
 from emotion_daemon.doctor.finding import Finding
+from emotion_daemon.doctor.listening import is_on_loopback_alone
+from emotion_daemon.doctor.running import Running
 from tests.brokers import HANG_UP, Broker, ScriptedBroker, shipped_rules
 from tests.certificates import make_certificate
 from tests.doctor.looking import answering, look
 from tests.faults.intruders import Intruder
+from tests.processes import Daemon
 from tests.waiting import free_port, wait_until
 
 StartBroker = Callable[[str], Broker]
 DAY = 86_400
+NOW = 1_800_000_000.0
 
 
 @pytest.fixture
@@ -122,6 +137,44 @@ class TestLogin:
 
         assert found.level(LOGIN) == "problem"
 
+    @pytest.mark.parametrize("connected", [0, 1])
+    def test_a_daemon_that_another_client_pushes_out_is_a_problem_whenever_it_is_asked(
+        self, connected: int, broker: Broker, sqlite_url: str
+    ) -> None:
+        asked = count(connected)
+
+        def metrics() -> str:
+            turn = next(asked)
+            return f"emotion_broker_connected {turn % 2}\nemotion_broker_reconnects_total {100 + turn // 2}\n"
+
+        with answering(200, "ok", metrics) as address:
+            found = look(broker, sqlite_url, {"EMOTION_METRICS_ADDRESS": address})[SESSION]
+
+        assert found.level == "problem"
+        assert "another client may use the daemon's client id 'emotion-daemon'" in found.found
+        assert "EMOTION_MQTT_CLIENT_ID" in found.advice
+
+    def test_a_daemon_that_finds_the_broker_just_now_may_have_been_in_an_outage(self) -> None:
+        (found,) = judge_reconnects(
+            Running(metrics={"emotion_broker_reconnects_total": 1}), before=0, now=NOW, client_id="x"
+        )
+
+        assert found.level == "warning"
+
+    @pytest.mark.parametrize(("age", "warned"), [(60, True), (86_400, False)])
+    def test_a_daemon_that_loses_the_broker_all_the_time_is_a_warning(
+        self, age: int, warned: bool, broker: Broker, sqlite_url: str
+    ) -> None:
+        metrics = (
+            "emotion_broker_connected 1\nemotion_broker_reconnects_total 20\n"
+            f"process_start_time_seconds {time.time() - age}\n"
+        )
+        with answering(200, "ok", metrics) as address:
+            found = look(broker, sqlite_url, {"EMOTION_METRICS_ADDRESS": address})
+
+        assert (SESSION in found) == warned
+        assert not warned or (found.level(SESSION) == "warning" and "every 3 s" in found[SESSION].found)
+
     def test_somebody_who_is_online_as_the_daemon_is_not_pushed_out(self, broker: Broker, sqlite_url: str) -> None:
         with Intruder(broker, client_id="emotion-daemon") as elsewhere:
             elsewhere.publish("emotions/emotion-daemon/status", b"online", retain=True)
@@ -172,7 +225,30 @@ class TestLimits:
         assert look(start_broker("max_qos 0"), sqlite_url).level(LIMITS) == "problem"
 
     def test_no_retained_messages(self, start_broker: StartBroker, sqlite_url: str) -> None:
-        assert look(start_broker("retain_available false"), sqlite_url).level(LIMITS) == "warning"
+        assert look(start_broker("retain_available false"), sqlite_url).level(LIMITS) == "problem"
+
+    def test_beside_a_daemon_they_are_those_that_its_broker_told_it(
+        self, start_broker: StartBroker, sqlite_url: str, tmp_path: Path
+    ) -> None:
+        broker = start_broker("max_packet_size 20000")
+        address = {"EMOTION_METRICS_ADDRESS": f"127.0.0.1:{free_port()}"}
+        with Daemon(broker, sqlite_url, tmp_path / "log", **address) as daemon:
+            daemon.wait_for_log("subscribed to emotions/+/batch")
+            found = look(broker, sqlite_url, address)[LIMITS]
+
+        assert found.level == "warning"
+        assert "no packet above 20,000 bytes" in found.found
+
+    def test_a_daemon_that_does_not_tell_them_says_nothing_of_them(self, broker: Broker, sqlite_url: str) -> None:
+        with answering(200, "ok", "emotion_broker_connected 1\n") as address:
+            found = look(broker, sqlite_url, {"EMOTION_METRICS_ADDRESS": address})[LIMITS]
+
+        assert (found.level, found.found) == ("ok", "not looked at while a daemon runs that does not tell them")
+
+    def test_the_session_of_a_running_daemon_has_to_last(self) -> None:
+        levels = {one.subject: one.level for one in judge_running({"session_expiry_seconds": 3600}, keep_alive=10)}
+
+        assert levels == {SESSION: "warning", LIMITS: "ok"}
 
     def test_a_short_keep_alive(self) -> None:
         (found,) = [one for one in judged(server_keep_alive=5) if one.subject == LIMITS]
@@ -181,7 +257,7 @@ class TestLimits:
 
 
 class TestAnonymous:
-    def test_an_open_broker_on_this_machine_is_ok(
+    def test_an_open_broker_that_listens_on_loopback_alone_is_ok(
         self, start_broker: StartBroker, sqlite_url: str, tmp_path: Path
     ) -> None:
         passwords = tmp_path / "passwords"
@@ -189,7 +265,36 @@ class TestAnonymous:
         found = look(start_broker(f"password_file {passwords}"), sqlite_url, login)[ANONYMOUS]
 
         assert found.level == "ok"
-        assert "on this machine" in found.found
+        assert "on this machine only" in found.found
+
+    def test_one_that_is_reached_over_loopback_and_may_listen_elsewhere_is_a_warning(
+        self, broker: Broker, sqlite_url: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(broker_checks, "_LISTENERS", ())
+        found = look(broker, sqlite_url)[ANONYMOUS]
+
+        assert found.level == "warning"
+        assert "Fine only where it listens on 127.0.0.1 alone" in found.advice
+
+    @pytest.mark.parametrize(
+        ("lines", "alone"),
+        [
+            (["0100007F:075B 00000000:0000 0A"], True),
+            (["0100007F:075B 00000000:0000 0A", "00000000000000000000000001000000:075B 0:0 0A"], True),
+            (["0000000000000000FFFF00000100007F:075B 0:0 0A"], True),
+            (["00000000:075B 00000000:0000 0A"], False),
+            (["0100007F:075B 00000000:0000 0A", "00000000000000000000000000000000:075B 0:0 0A"], False),
+            (["0100A8C0:075B 00000000:0000 0A"], False),
+            (["0100007F:075B 0100007F:1F90 01"], False),
+            (["0100007F:075C 00000000:0000 0A"], False),
+            ([], False),
+        ],
+    )
+    def test_where_a_port_listens_is_in_the_kernels_tables(self, lines: list[str], alone: bool) -> None:
+        head = "  sl  local_address rem_address   st tx_queue"
+        texts = (f"{head}\n   {number}: {line} 00000000:00000000" for number, line in enumerate(lines))
+
+        assert is_on_loopback_alone(1883, *texts) is alone
 
     def test_an_open_broker_elsewhere_is_a_warning(
         self, broker: Broker, sqlite_url: str, monkeypatch: pytest.MonkeyPatch
@@ -200,6 +305,14 @@ class TestAnonymous:
 
         assert found.level == "warning"
         assert "allow_anonymous false" in found.advice
+
+    def test_of_a_broker_that_does_not_answer_nothing_is_said(self, sqlite_url: str) -> None:
+        with ScriptedBroker(HANG_UP) as broker:
+            found = look(broker, sqlite_url)  # type: ignore[arg-type]
+
+        assert ANONYMOUS not in found
+        assert found.level(ADDRESS) == "warning"
+        assert "no MQTT answer" in found[ADDRESS].found
 
     def test_a_closed_one_is_ok_anywhere(self) -> None:
         assert judge_anonymous(let_in=False, is_local=False).level == "ok"
@@ -258,3 +371,17 @@ class TestTls:
 
         assert judge_certificate(ends, now=now).level == "ok"
         assert judge_certificate(ends, now=now + 2 * DAY).level == "warning"
+
+    @pytest.mark.parametrize(
+        ("left", "level", "said"),
+        [(31, "ok", "in 31 days"), (2, "warning", "ends in 2 days"), (-3, "warning", "ended 3 days ago")],
+    )
+    def test_the_certificate_of_the_devices_port_is_judged(self, left: int, level: str, said: str) -> None:
+        ends = "Jan  1 00:00:00 2027 GMT"
+        found = judge_devices_certificate(ends, now=ssl.cert_time_to_seconds(ends) - left * DAY)
+
+        assert found.level == level
+        assert said in found.found
+
+    def test_a_devices_port_that_shows_none_is_a_warning(self, sqlite_url: str) -> None:
+        assert look(None, sqlite_url, devices_certificate="").level(DEVICES_TLS) == "warning"

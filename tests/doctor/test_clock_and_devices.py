@@ -113,6 +113,12 @@ class TestDevices:
         assert found.found == "1 of 3 for more than 30 s: jetson_2; silent for more than 7 days: 1"
         assert patient.level == "ok"
 
+    def test_a_device_that_was_heard_under_a_wrong_clock_is_silent_since_that_is_right(self) -> None:
+        silent, _ = judged(Heard({"jetson_1": NOW + timedelta(days=365), "jetson_2": NOW + timedelta(seconds=9)}, {}))
+
+        assert silent.level == "warning"
+        assert silent.found == "1 of 2 for more than 30 s: jetson_1"
+
     def test_only_ten_are_named(self) -> None:
         many = {f"jetson_{number:02}": NOW - timedelta(hours=1) for number in range(12)}
         silent, _ = judged(Heard(many, {}))

@@ -1,6 +1,7 @@
 """`python -m emotion_daemon doctor` as an operator runs it, with a daemon at work and without."""
 
 import json
+import os
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -13,10 +14,10 @@ from emotion_daemon.doctor import connack, finding
 from shared.batch import Topics
 from tests.brokers import Broker, shipped_rules
 from tests.databases import migrated
-from tests.doctor.looking import look
+from tests.doctor.looking import answering, look
 from tests.faults.intruders import Intruder
 from tests.processes import DAEMON as COMMAND
-from tests.processes import ROOT, Daemon, environment
+from tests.processes import ROOT, Daemon, environment, without_settings
 from tests.waiting import wait_until
 
 SUBSCRIBED = "subscribed to emotions/+/batch"
@@ -69,6 +70,47 @@ def test_without_a_daemon_only_that_is_a_warning(broker: Broker, sqlite_url: str
     assert {found["subject"] for found in amiss} - {"clock", "database disk", "database file system"} == {"daemon"}
     assert all(found["advice"] for found in amiss)
     assert {"broker login", "broker session", "database schema"} <= {found["subject"] for found in findings}
+
+
+def test_whoever_reads_only_the_beginning_sees_no_traceback(sqlite_url: str) -> None:
+    reading, writing = os.pipe()
+    os.close(reading)
+    try:
+        done = subprocess.run(
+            [*COMMAND, "doctor"],
+            cwd=ROOT,
+            env=without_settings() | {"EMOTION_DATABASE_URL": sqlite_url, "EMOTION_MQTT_PORT": "1"},
+            stdout=writing,
+            stderr=subprocess.PIPE,
+            check=False,
+            timeout=60,
+        )
+    finally:
+        os.close(writing)
+
+    assert done.stderr == b""
+
+
+@pytest.mark.parametrize(
+    ("level", "status", "word"), [("ok", 200, "ok"), ("problem", 503, '{"detail": "the database cannot be read"}')]
+)
+def test_an_api_is_asked_where_it_is_said_to_be(sqlite_url: str, level: str, status: int, word: str) -> None:
+    with answering(status, word) as address:
+        found = look(None, sqlite_url, api_url=f"http://{address}")["api"]
+
+    assert found.level == level
+    assert level == "ok" or found.found == "the database cannot be read"
+
+
+@pytest.mark.parametrize("option", [("--api", "127.0.0.1:8000"), ("--devices-certificate", "tomorrow")])
+def test_an_option_that_cannot_be_one_is_exit_code_2(
+    option: tuple[str, str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as caught:
+        main(["doctor", *option])
+
+    assert caught.value.code == 2
+    assert f"'{option[1]}' is not like" in capsys.readouterr().err
 
 
 def test_a_problem_is_a_line_with_advice_below_it_and_exit_code_1(

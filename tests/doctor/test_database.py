@@ -1,9 +1,11 @@
 """What is wrong with a database, its files, its disk and its schema."""
 
 import os
+import shutil
 import sqlite3
 import sys
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
 from sqlalchemy import text
@@ -82,6 +84,28 @@ class TestSqlite:
         assert found.level == "problem"
         assert "file is not a database" in found.found
 
+    def test_a_time_that_cannot_be_read_is_a_problem_and_no_traceback(self, sqlite_url: str) -> None:
+        with migrated(sqlite_url) as engine, engine.begin() as connection:
+            connection.execute(text("INSERT INTO device_state (device_id, received_at) VALUES ('jetson_1', 'noon')"))
+        found = look(None, sqlite_url)
+
+        assert found.level(CONTENT) == "problem"
+        assert "noon" in found[CONTENT].found
+
+    def test_a_file_that_opening_would_change_is_left_alone(self, sqlite_url: str, tmp_path: Path) -> None:
+        with migrated(sqlite_url) as engine, engine.begin() as connection:
+            connection.execute(text("CREATE TABLE other (x INTEGER)"))
+            connection.commit()
+            copy = tmp_path / "copy"
+            copy.mkdir()
+            for name in ("emotion.db", "emotion.db-wal"):
+                shutil.copy(tmp_path / name, copy)
+        found = look(None, f"sqlite:///{copy}/emotion.db")[SUBJECT]
+
+        assert found.level == "warning"
+        assert "reading would make one" in found.found
+        assert sorted(path.name for path in copy.iterdir()) == ["emotion.db", "emotion.db-wal"]
+
     def test_a_damaged_file_is_found_when_all_of_it_is_read(self, sqlite_url: str, tmp_path: Path) -> None:
         with migrated(sqlite_url):
             pass
@@ -132,7 +156,25 @@ class TestRights:
             shm = Path("/data/emotion.db-shm")
 
         assert found.level == "problem"
-        assert found.advice == f"As root: chown {12345 if ROOT else 1000}:{12345 if ROOT else 1000} {shm}"
+        assert found.advice.endswith(f": chown {12345 if ROOT else 1000}:{12345 if ROOT else 1000} {shm}")
+
+    def test_looking_as_root_leaves_the_files_of_everybody_as_they_are(self) -> None:
+        """As root SQLite gives -wal and -shm to the database's owner. Whoever is not root cannot do that."""
+        with TemporaryDirectory() as folder:  # whose parents the owner may pass, as not those of tmp_path
+            os.chmod(folder, 0o755)
+            url = f"sqlite:///{folder}/emotion.db"
+            with migrated(url) as engine, engine.connect():
+                if ROOT:
+                    os.chown(folder, 12345, 12345)
+                    os.chown(f"{folder}/emotion.db", 12345, 12345)
+                    os.chmod(f"{folder}/emotion.db", 0o644)
+                before = owners(Path(folder))
+                look(None, url)
+
+                assert owners(Path(folder)) == before
+                assert len(before) == 3
+            assert os.geteuid() == os.getuid()
+            assert os.getegid() == os.getgid()
 
     def test_files_of_one_user_are_right(self) -> None:
         assert judged() == []
@@ -141,12 +183,12 @@ class TestRights:
         (found,) = judged(database=(0, 0, 0o600))
 
         assert "belongs to user 0" in found.found
-        assert found.advice == "As root: chown 1000:1000 /data/emotion.db"
+        assert found.advice.endswith(": chown 1000:1000 /data/emotion.db")
 
     def test_a_file_whose_own_user_may_not_write_it(self) -> None:
         (found,) = judged(database=(1000, 1000, 0o400))
 
-        assert found.advice == "As root: chmod u+rw /data/emotion.db"
+        assert found.advice.endswith(": chmod u+rw /data/emotion.db")
 
     def test_a_folder_that_the_daemon_may_not_write(self) -> None:
         (found,) = judged(folder=(0, 0, 0o755))
@@ -184,6 +226,10 @@ class TestRights:
     def test_a_user_is_a_name_or_a_number(self) -> None:
         assert user("root").uid == 0
         assert user("54321") == User("54321", 54321, 54321)
+
+
+def owners(folder: Path) -> dict[str, tuple[int, int, int]]:
+    return {path.name: (path.stat().st_uid, path.stat().st_gid, path.stat().st_mode) for path in folder.iterdir()}
 
 
 def judged(api: User = OWNER, **entries: tuple[int, int, int]) -> list[Finding]:
@@ -232,6 +278,13 @@ class TestFileSystem:
 
         assert found.level == "problem"
         assert "nfs4" in found.found
+
+    @pytest.mark.parametrize(("kind", "level"), [("virtiofs", "warning"), ("fuse.mergerfs", "warning"), ("xfs", "ok")])
+    def test_one_that_may_be_shared_is_not_called_local(self, kind: str, level: str) -> None:
+        found = judge_file_system("/data/emotion.db", f"1 0 0:1 / /data rw - {kind} x rw")
+
+        assert found.level == level
+        assert ("cannot tell" in found.found) == (level == "warning")
 
     def test_without_the_text_nobody_can_tell(self) -> None:
         assert judge_file_system("/data/emotion.db", "").found == "cannot tell which one it is"

@@ -100,6 +100,7 @@ def test_without_a_lock_and_an_address_nobody_can_tell(sqlite_url: str) -> None:
     unknown, none = look(None, url), look(None, url, {"EMOTION_METRICS_ADDRESS": f"127.0.0.1:{free_port()}"})
 
     assert "cannot tell" in unknown[SUBJECT].found
+    assert unknown[SUBJECT].advice == "Set EMOTION_METRICS_ADDRESS for daemon and doctor alike."
     assert none[SUBJECT].found == "none runs here"
 
 

@@ -30,16 +30,16 @@ DASHBOARD = "http://localhost:3000"
 def client(sqlite_url: str) -> Iterator[FlaskClient]:
     """An API whose database is not there yet, and which asks for a token."""
     with served(
-        Settings(database_url=sqlite_url, api_tokens=("0123456789abcdef",), mqtt_topic_prefix="site/e", mqtt_port=1884)
+        Settings(database_url=sqlite_url, api_tokens=("0123456789abcdef",), mqtt_topic_prefix="site/e")
     ) as client:
         yield client
 
 
-def test_the_asyncapi_document_is_served_with_the_settings(client: FlaskClient) -> None:
+def test_the_asyncapi_document_is_served_with_the_topics_of_the_settings(client: FlaskClient) -> None:
     answer = client.get(ASYNCAPI)
 
     assert (answer.status_code, answer.content_type) == (200, "application/json")
-    assert answer.json == asyncapi(Topics("site/e"), port=1884, tls=False)
+    assert answer.json == asyncapi(Topics("site/e"))
 
 
 def test_the_schema_is_served_as_a_schema(client: FlaskClient) -> None:
@@ -80,7 +80,7 @@ def test_the_openapi_document_leads_to_both(client: FlaskClient) -> None:
 def test_what_travels_between_a_device_and_the_daemon_is_what_the_document_says(
     broker: Broker, sqlite_url: str, tmp_path: Path
 ) -> None:
-    document = asyncapi(Topics("emotions"), port=broker.port, tls=False)
+    document = asyncapi(Topics("emotions"))
     replies: list[Reply] = []
     with Listener(broker, "emotions") as listener, Daemon(broker, sqlite_url, tmp_path / "log") as daemon:
         daemon.wait_for_log(" connected to ")
@@ -101,7 +101,7 @@ def test_what_travels_between_a_device_and_the_daemon_is_what_the_document_says(
         assert {message.qos for message in sent} == {binding["qos"]}
         assert any(address.fullmatch(seen.topic) for seen in late.seen) == binding["retain"]
         assert [kinds(document, channel, message) for message in sent] == [1] * len(sent)
-    will = document["servers"]["broker"]["bindings"]["mqtt"]["lastWill"]
+    will = document["servers"]["mqtt"]["bindings"]["mqtt"]["lastWill"]
     assert [(seen.topic, seen.payload.decode(), seen.retained) for seen in late.seen if "daemon" in seen.topic] == [
         (will["topic"].format(device_id="emotion-daemon"), will["message"], will["retain"])
     ]

@@ -492,6 +492,22 @@ def test_a_subscription_at_qos_0_is_none(caplog: pytest.LogCaptureFixture) -> No
     assert "the broker refused the subscription to emotions/+/batch: Granted QoS 0; trying again" in caplog.text
 
 
+def test_what_the_broker_says_of_its_limits_is_handed_on(start_broker: StartBroker) -> None:
+    broker = start_broker("max_packet_size 20000\nmax_qos 1\nmax_inflight_messages 20")
+    heartbeat = Heartbeat()
+    with closing(subscribe(broker.host, broker.port, heartbeat=heartbeat)) as listening:
+        connect(listening)
+
+    assert heartbeat.limits == {
+        "maximum_packet_bytes": 20_000,
+        "receive_maximum": 20,
+        "maximum_qos": 1,
+        "session_expiry_seconds": 0xFFFFFFFF,
+        "keepalive_seconds": 10,
+        "retain_available": 1,
+    }
+
+
 def test_a_broker_that_ends_sessions_is_said_to_once(caplog: pytest.LogCaptureFixture) -> None:
     connack, suback = bytes.fromhex("20080000051100000e10"), bytes.fromhex("900400010001")
     with ScriptedBroker(connack, suback, HANG_UP) as script, closing(subscribe(script.host, script.port)) as source:

@@ -50,6 +50,16 @@ class TestBroker:
 
         assert samples(Metrics(heartbeat))["broker_reconnects_total"] == 2
 
+    def test_and_what_it_said_of_its_limits(self) -> None:
+        heartbeat = Heartbeat()
+        none = [name for name in samples(Metrics(heartbeat)) if name.startswith("broker_limit")]
+        heartbeat.limits = {"maximum_qos": 1, "receive_maximum": 20}
+        found = samples(Metrics(heartbeat))
+
+        assert none == []
+        assert found['broker_limit{limit="maximum_qos"}'] == 1
+        assert found['broker_limit{limit="receive_maximum"}'] == 20
+
 
 class TestLoop:
     def test_its_last_turn_is_a_time(self) -> None:

@@ -1,5 +1,6 @@
 """`python -m emotion_device validate`: what it says of a file, and how it ends."""
 
+import codecs
 import io
 import json
 import subprocess
@@ -79,7 +80,8 @@ def test_a_file_that_cannot_be_read_is_named_and_the_others_are_looked_at(
         (b"{x", "line 1, column 2: "),
         ('{"é": "é",\n\n"ü": "é" x}'.encode(), "line 3, column 10: "),
         (payload().replace(b'"1"', b'\n"\xff"'), "line 2, column 2: "),
-        (b'{"device_id": "jetson_1",', ""),
+        (b'{"device_id": "jetson_1",\n "people', "line 2, column 9: "),
+        (b'{"a', "line 1, column 4: "),
         (payload(person_id="null"), ""),
     ],
 )
@@ -91,6 +93,12 @@ def test_broken_json_is_shown_by_line_and_column(
     said = capsys.readouterr().out
     assert f"not a valid batch: {place}" in said
     assert ("column" in said) == bool(place)
+
+
+def test_a_byte_order_mark_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([file(tmp_path, codecs.BOM_UTF8 + payload())]) == 1
+
+    assert "it begins with a byte order mark (BOM)" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -124,7 +132,7 @@ def test_the_device_has_to_be_the_one_that_is_asked_about(
 
 @pytest.mark.parametrize("device_id", ["", "a b", "a/b", "x" * 65, "é"])
 def test_a_device_that_can_have_no_topic_is_no_device(device_id: str) -> None:
-    with pytest.raises(DecodeError, match="is not a device id"):
+    with pytest.raises(DecodeError, match=r"^device_id '.*' is none: 1 to 64 of"):
         examine(payload(device_id=json.dumps(device_id)), topic=None, now=NOW)
 
 
