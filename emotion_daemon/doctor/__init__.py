@@ -10,7 +10,6 @@ clock          synchronised, plausible, and as stored times and the server have 
 devices        silent ones, and those whose messages are rejected
 """
 
-import time
 from collections.abc import Iterator
 from datetime import UTC, datetime
 
@@ -31,7 +30,7 @@ def examine(
     yield from _settings(settings)
     yield clock.judge(datetime.now(UTC), clock.synchronised())
     daemon = running.ask(settings)
-    yield from running.judge(daemon, settings, now=time.time())
+    yield from running.judge(daemon, settings)
     yield from broker.examine(settings, daemon, log_in=log_in)
     yield from database.examine(settings, daemon, api_user=api_user, thorough=thorough)
 
