@@ -1,6 +1,5 @@
-"""Broker, daemon or API away: the alert that names the part fires, and no other until all is well again."""
+"""Broker or daemon away: the alert that names the part fires, and no other until all is well again."""
 
-import signal
 import time
 
 from tests.monitoring.prometheus import seconds
@@ -27,10 +26,3 @@ def test_a_daemon_that_was_killed_is_named_alone(system: System) -> None:
         system.daemon.kill()
         system.last(alert("EmotionDaemonDown"))
         system.daemon.start()
-
-
-def test_an_api_that_was_killed_is_named_alone(system: System) -> None:
-    with system.names_alone(alert("EmotionApiDown")):
-        system.api.signal(signal.SIGKILL)
-        system.last(alert("EmotionApiDown"), lasting=seconds(3))
-        system.start_api()
