@@ -65,7 +65,7 @@ class System:
         self.metrics_address = f"127.0.0.1:{free_port()}"
         self._api_port = free_port()
         targets = {"emotion-daemon": self.metrics_address, "emotion-api": f"127.0.0.1:{self._api_port}"}
-        # First: it takes 5 seconds to find out whom to ask, in which the others start.
+        # First: it takes 5 seconds to find out whom to ask. The others start meanwhile.
         self.prometheus = block.enter_context(Prometheus(folder / "prometheus", targets))
         (folder / "broker").mkdir()
         self.broker = Broker(folder / "broker")
