@@ -18,8 +18,8 @@ from tests.monitoring.promtool import CONFIGURATIONS, RULES, Labels, alert
 from tests.waiting import free_port, wait_until
 
 FASTER = 50
-"""How many times: a scrape every 300 ms instead of every 15 s. With 60 the 2 s for which a commit waits for a lock would
-be a loop that hangs."""
+"""How many times: a scrape every 300 ms instead of every 15 s. With 60 the 2 s that a commit may wait
+for a lock would be a loop that hangs."""
 
 _UNIT_MILLISECONDS = {"s": 1_000, "m": 60_000, "h": 3_600_000, "d": 86_400_000}
 
