@@ -209,7 +209,7 @@ def _upgrade(engine: Engine, settings: Settings, stop: Stop, heartbeat: Heartbea
             trouble.failed(why, now=time.monotonic())
             heartbeat.database(why)
             heartbeat.beat(now=time.monotonic())
-            metrics.commit_failed(trouble_kind(error))
+            metrics.commit_failed(trouble_kind(error, engine))
             engine.dispose()
             path = sqlite_path(engine.url)
             if path is not None:

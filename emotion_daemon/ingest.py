@@ -17,7 +17,7 @@ from emotion_daemon.heartbeat import Heartbeat
 from emotion_daemon.metrics import Metrics
 from emotion_daemon.notices import Notices
 from emotion_daemon.retention import Retention
-from emotion_daemon.store import LASTING, Rejected, Status, Store, is_temporary, reason, refusal, trouble_kind
+from emotion_daemon.store import LASTING, Rejected, Status, Store, is_temporary, reason, refusal
 from emotion_daemon.subscriber import Message
 from emotion_daemon.trouble import Trouble
 from shared.batch import Batch, DecodeError, Topics, decode
@@ -218,7 +218,7 @@ class Ingest:
             except DBAPIError as error:
                 if not is_temporary(error):
                     raise
-                why, kind = reason(error), trouble_kind(error)
+                why, kind = reason(error), self._store.trouble_kind(error)
             lasted = self._trouble.failed(f"cannot commit: {why}", now=self._monotonic())
             self._heartbeat.database(f"cannot commit: {why}")
             self._metrics.commit_failed(kind)

@@ -57,6 +57,8 @@ class Metrics:
         """How many messages are being stored."""
         self._heard: dict[str, Heard] = {}
         self._rejected_of: dict[str, int] = {}
+        self._restamped_of: dict[str, int] = {}
+        self._started_at = time.time()
         self._failing: str | None = None
         self._messages = self._counter("messages", "Messages that were stored or recorded", "result")
         self._rejected = self._counter("rejected_messages", "Messages that were no valid batch or status", "reason")
@@ -102,9 +104,11 @@ class Metrics:
         if batches:
             self._messages.labels("batch").inc(len(batches))
             self._people.inc(sum(len(batch.people) for batch in batches))
-            restamped = sum(batch.clock_skew is not None for batch in batches)
+            restamped = [batch.device_id for batch in batches if batch.clock_skew is not None]
             if restamped:
-                self._restamped.inc(restamped)
+                self._restamped.inc(len(restamped))
+                for device_id in restamped:
+                    _count_one(self._restamped_of, device_id)
         if statuses:
             self._messages.labels("status").inc(statuses)
         for batch in heard:
@@ -116,8 +120,8 @@ class Metrics:
         """A message was recorded as rejected; `device_id` is whose topic it came on, if that is one's."""
         self._messages.labels("rejected").inc()
         self._rejected.labels(reason).inc()
-        if device_id is not None and (device_id in self._rejected_of or len(self._rejected_of) < MOST_DEVICES):
-            self._rejected_of[device_id] = self._rejected_of.get(device_id, 0) + 1
+        if device_id is not None:
+            _count_one(self._rejected_of, device_id)
 
     def commit_failed(self, trouble: str) -> None:
         """An attempt to commit failed, for one of TROUBLES; until the next that succeeds it is what is in the way."""
@@ -146,8 +150,11 @@ class Metrics:
 
     def _collect(self) -> Iterator[Metric]:
         heartbeat = self._heartbeat
-        since_the_beat = time.monotonic() - heartbeat.beaten_at
-        yield _gauge("loop_timestamp_seconds", "When the daemon's loop turned last", time.time() - since_the_beat)
+        # Ours, as process_start_time_seconds is missing where /proc has no stat. The loop has an age and no time: so a
+        # Prometheus with another clock is not misled.
+        yield _gauge("start_timestamp_seconds", "When the daemon started", self._started_at)
+        age = max(0.0, time.monotonic() - heartbeat.beaten_at)
+        yield _gauge("loop_age_seconds", "Seconds since the daemon's loop turned last", age)
         yield _gauge("waiting_messages", "Messages that are here and not stored yet", self.waiting() + self.in_hand)
         if heartbeat.subscribed is not None:
             yield _gauge("broker_connected", "1 while the broker has confirmed the subscription", heartbeat.subscribed)
@@ -175,14 +182,9 @@ class Metrics:
         for device_id, (received_at, ahead) in list(self._heard.items()):
             last.add_metric([device_id], received_at.timestamp())
             skew.add_metric([device_id], ahead.total_seconds())
-        rejected = CounterMetricFamily(
-            "emotion_device_rejected_messages",
-            "Messages on the device's topics that were rejected",
-            labels=["device_id"],
-        )
-        for device_id, count in list(self._rejected_of.items()):
-            rejected.add_metric([device_id], count)
-        yield from (last, skew, rejected)
+        yield from (last, skew)
+        yield _of_devices("rejected_messages", "Messages on the device's topics that were rejected", self._rejected_of)
+        yield _of_devices("restamped_batches", "Batches of the device with an impossible timestamp", self._restamped_of)
 
 
 class _Now(Collector):
@@ -198,6 +200,18 @@ class _Now(Collector):
 class _Labelled(GaugeMetricFamily):
     def __init__(self, name: str, what: str, label: str) -> None:
         super().__init__(f"emotion_{name}", what, labels=[label])
+
+
+def _count_one(counts: dict[str, int], device_id: str) -> None:
+    if device_id in counts or len(counts) < MOST_DEVICES:
+        counts[device_id] = counts.get(device_id, 0) + 1
+
+
+def _of_devices(name: str, what: str, counts: Mapping[str, int]) -> Metric:
+    family = CounterMetricFamily(f"emotion_device_{name}", what, labels=["device_id"])
+    for device_id, count in list(counts.items()):
+        family.add_metric([device_id], count)
+    return family
 
 
 def _gauge(name: str, what: str, value: float) -> Metric:

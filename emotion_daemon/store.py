@@ -1,5 +1,6 @@
 """One transaction a group: writes the changed rows, the history and the rejected messages."""
 
+import os
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
@@ -40,6 +41,7 @@ from emotion_daemon.forgotten import Forgotten
 from emotion_daemon.known import KnownRows
 from emotion_daemon.mention import may_mention_forgotten
 from shared.batch import EMOTIONS, MAX_CLOCK_SKEW, Batch, Topics
+from shared.database import sqlite_path
 from shared.schema import (
     UtcDateTime,
     daemon_commit,
@@ -81,6 +83,9 @@ _SQLITE_TROUBLES = {
     SQLITE_FULL: "full",
     **dict.fromkeys((SQLITE_IOERR, SQLITE_CANTOPEN, SQLITE_READONLY, SQLITE_PROTOCOL), "unreadable"),
 }
+# Where there is no room for the -shm file, as at a start on a full disk, SQLite says this and not SQLITE_FULL.
+_CANNOT_MAKE_A_FILE = (SQLITE_IOERR, SQLITE_CANTOPEN)
+_SHM_BYTES = 32 * 1024
 _SQLSTATE_TROUBLES = {"55P03": "locked", "40P01": "locked", "53100": "full"}  # lock not available, deadlock, disk full
 _LASTING_SQLSTATES = ("22", "23", "28", "3D", "3F", "42")  # data, constraint, login, no database, no schema, syntax
 
@@ -352,6 +357,10 @@ class Store:
             rows = connection.execute(query.order_by(state.received_at.desc()).limit(most)).all()
         return {device_id: (at, timedelta(seconds=skew or 0)) for device_id, at, skew in rows}
 
+    def trouble_kind(self, error: DBAPIError) -> str:
+        """What kind of trouble `transaction` has had: one of `metrics.TROUBLES`."""
+        return trouble_kind(error, self._engine)
+
     @contextmanager
     def transaction(self) -> Iterator[Transaction]:
         """Commits at the end of the block, durably; rolls back where the block raises.
@@ -410,15 +419,28 @@ def is_temporary(error: DBAPIError) -> bool:
     return isinstance(error, (OperationalError, InterfaceError))  # no answer from the server at all
 
 
-def trouble_kind(error: DBAPIError) -> str:
-    """What kind of trouble a transaction has had: one of `metrics.TROUBLES`."""
+def trouble_kind(error: DBAPIError, engine: Engine) -> str:
+    """What kind of trouble a transaction of `engine` has had: one of `metrics.TROUBLES`."""
     code = _sqlite_code(error)
+    if code in _CANNOT_MAKE_A_FILE and _disk_is_full(engine):
+        return "full"
     if code is not None:
         return _SQLITE_TROUBLES.get(code, "other")
     sqlstate: str | None = getattr(error.orig, "sqlstate", None)
     if error.connection_invalidated or sqlstate is None:
         return "unreachable"
     return _SQLSTATE_TROUBLES.get(sqlstate, "other")
+
+
+def _disk_is_full(engine: Engine) -> bool:
+    path = sqlite_path(engine.url)
+    if path is None:
+        return False
+    try:
+        disk = os.statvfs(path.resolve().parent)
+    except OSError:
+        return False
+    return disk.f_bavail * disk.f_frsize < _SHM_BYTES
 
 
 def _sqlite_code(error: DBAPIError) -> int | None:

@@ -11,7 +11,6 @@ devices        silent ones, and those whose messages are rejected
 api            does it answer?
 """
 
-import time
 from collections.abc import Iterator
 from datetime import UTC, datetime
 
@@ -40,7 +39,7 @@ def examine(
     yield from _settings(settings)
     yield clock.judge(datetime.now(UTC), clock.synchronised())
     daemon = running.ask(settings)
-    yield from running.judge(daemon, settings, now=time.time())
+    yield from running.judge(daemon, settings)
     yield from broker.examine(settings, daemon, log_in=log_in)
     if devices_certificate is not None:
         yield broker.judge_devices_certificate(devices_certificate, now=time.time())

@@ -104,8 +104,8 @@ def parse_metrics(text: str) -> dict[str, float]:
     }
 
 
-def judge(running: Running, settings: Settings, *, now: float) -> Iterator[Finding]:
-    """Whether it runs, and does its work. `now` is unix time."""
+def judge(running: Running, settings: Settings) -> Iterator[Finding]:
+    """Whether it runs, and does its work."""
     address = "" if settings.metrics_address is None else _url(*settings.metrics_address)
     if running.here is None:
         advice = "Set EMOTION_METRICS_ADDRESS for daemon and doctor alike"
@@ -130,7 +130,7 @@ def judge(running: Running, settings: Settings, *, now: float) -> Iterator[Findi
             "EMOTION_DATABASE_URL is another than the daemon's: use the same.",
         )
     elif running.answers:
-        yield from _own_word(running, now)
+        yield from _own_word(running)
     else:
         yield ok(
             SUBJECT, "one runs and holds the database; EMOTION_METRICS_ADDRESS is not set, so it was not asked more"
@@ -141,12 +141,12 @@ def _url(host: str, port: int) -> str:
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
 
-def _own_word(running: Running, now: float) -> Iterator[Finding]:
-    turned = running.metrics.get("emotion_loop_timestamp_seconds")
-    if turned is not None and now - turned > LONGEST_TURN_SECONDS:
+def _own_word(running: Running) -> Iterator[Finding]:
+    age = running.metrics.get("emotion_loop_age_seconds", 0.0)
+    if age > LONGEST_TURN_SECONDS:
         yield problem(
             SUBJECT,
-            f"its loop has stood still for {now - turned:.0f} s: a commit hangs, or the clock was set",
+            f"its loop has stood still for {age:.0f} s: a commit hangs",
             "Is the disk or the database server alive? Then start the daemon again.",
         )
     elif running.ready:

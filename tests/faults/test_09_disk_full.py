@@ -6,17 +6,19 @@ from contextlib import suppress
 from pathlib import Path
 from random import Random
 from subprocess import CalledProcessError
+from urllib.request import urlopen
 
 from sqlalchemy import create_engine, text
 
 from tests.brokers import Broker
-from tests.databases import disposing
+from tests.databases import disposing, migrated
 from tests.faults.conftest import Rounds
 from tests.faults.deliveries import deliveries
 from tests.faults.rig import SUBSCRIBED, Rig, running
 from tests.faults.small_disk import filled, limited, on_small_disk
 from tests.postgresql import PostgreSQL
-from tests.waiting import wait_until
+from tests.processes import Daemon
+from tests.waiting import free_port, wait_until
 
 CANNOT, AGAIN = "cannot commit", "committing again after"
 
@@ -43,6 +45,13 @@ def test_a_small_disk_that_is_full_is_waited_out(tmp_path: Path, rounds: Rounds)
     folder.mkdir()
     seeds = [str(chance.random()) for chance in rounds(2, full=20)]
     on_small_disk(folder, __name__, *seeds)
+
+
+def test_a_start_on_a_full_disk_is_waited_out_and_called_that(tmp_path: Path) -> None:
+    """SQLite cannot make its -shm file there, and speaks of an I/O error."""
+    folder = tmp_path / "small"
+    folder.mkdir()
+    on_small_disk(folder, __name__)
 
 
 def test_a_postgresql_that_cannot_write_is_waited_out(
@@ -87,6 +96,28 @@ def fill_again_and_again(folder: Path, seeds: list[str]) -> None:
     assert AGAIN in log
 
 
+def start_on_a_full_disk(folder: Path) -> None:
+    url, address = f"sqlite:///{folder}/emotion.db", f"127.0.0.1:{free_port()}"
+    with migrated(url):
+        pass
+    with tempfile.TemporaryDirectory() as elsewhere:
+        broker = Broker(Path(elsewhere))
+        broker.start()
+        try:
+            with (
+                filled(folder),
+                Daemon(broker, url, Path(elsewhere) / "log", EMOTION_METRICS_ADDRESS=address) as daemon,
+            ):
+                daemon.wait_for_log("the database does not answer")
+                with urlopen(f"http://{address}/metrics", timeout=15) as answer:
+                    metrics = answer.read().decode()
+                assert 'emotion_database_failing{reason="full"} 1' in metrics, metrics
+                (folder / "filler").write_bytes(b"")
+                daemon.wait_for_log(SUBSCRIBED)
+        finally:
+            broker.kill()
+
+
 def wait_for_standstill(rig: Rig) -> None:
     """Until nothing has been acknowledged for a while, though there is something to store."""
     seen = [deliveries(rig.broker).acknowledged]
@@ -108,4 +139,7 @@ def server_process(url: str) -> int:
 
 
 if __name__ == "__main__":
-    fill_again_and_again(Path(sys.argv[1]), sys.argv[2:])
+    if sys.argv[2:]:
+        fill_again_and_again(Path(sys.argv[1]), sys.argv[2:])
+    else:
+        start_on_a_full_disk(Path(sys.argv[1]))

@@ -80,9 +80,10 @@ class Timeline:
             f"up{{{_DAEMON}}}": always(1),
             f"up{{{_API}}}": always(1),
             f"emotion_api_database_up{{{_API}}}": always(1),
-            f"process_start_time_seconds{{{_DAEMON}}}": always(-DAY),
+            f"emotion_start_timestamp_seconds{{{_DAEMON}}}": always(-DAY),
             f"emotion_broker_connected{{{_DAEMON}}}": always(1),
-            f"emotion_loop_timestamp_seconds{{{_DAEMON}}}": lambda at: at,
+            f"emotion_loop_age_seconds{{{_DAEMON}}}": always(0.1),
+            f"emotion_broker_reconnects_total{{{_DAEMON}}}": always(0),
             f"emotion_database_disk_free_bytes{{{_DAEMON}}}": always(50e9),
             f"emotion_database_disk_bytes{{{_DAEMON}}}": always(100e9),
         }
@@ -110,7 +111,7 @@ class Timeline:
     def daemon_is_away(self, start: float, end: float, *, frozen: bool = False) -> None:
         """Killed, and started again at the end; or only frozen, as in a paused virtual machine."""
         if not frozen:
-            self.daemon("process_start_time_seconds", during(-DAY, end, -DAY, otherwise=end))
+            self.daemon("emotion_start_timestamp_seconds", during(-DAY, end, -DAY, otherwise=end))
         for series, figure in self.figures.items():
             if _DAEMON in series:
                 away = 0.0 if series.startswith("up") else None

@@ -62,19 +62,20 @@ class System:
         self.url = f"sqlite:///{database}/emotion.db"
         self._folder = folder
         self._block = block
+        self.metrics_address = f"127.0.0.1:{free_port()}"
+        self._api_port = free_port()
+        targets = {"emotion-daemon": self.metrics_address, "emotion-api": f"127.0.0.1:{self._api_port}"}
+        # First: it takes 5 seconds to find out whom to ask. The others start meanwhile.
+        self.prometheus = block.enter_context(Prometheus(folder / "prometheus", targets))
         (folder / "broker").mkdir()
         self.broker = Broker(folder / "broker")
         block.callback(self.broker.kill)
         self.broker.start()
-        self.metrics_address = f"127.0.0.1:{free_port()}"
         self.daemon = Daemon(self.broker, self.url, folder / "daemon.log", EMOTION_METRICS_ADDRESS=self.metrics_address)
         block.enter_context(self.daemon)
         self.daemon.wait_for_log("subscribed to")
-        self._api_port = free_port()
         self.start_api()
         self.cameras = {name: block.enter_context(Camera(self.broker, name).publishing()) for name in CAMERAS}
-        targets = {"emotion-daemon": self.metrics_address, "emotion-api": f"127.0.0.1:{self._api_port}"}
-        self.prometheus = block.enter_context(Prometheus(folder / "prometheus", targets))
         self.wait_until_well()
 
     def start_api(self) -> None:
@@ -102,7 +103,8 @@ class System:
         yield
         self.wait_until_well()
         self.pass_time(AFTERWARDS_SECONDS)
-        assert self.prometheus.fired_since(began) == set(alerts)
+        fired = self.prometheus.fired_since(began)
+        assert fired == set(alerts), f"there fired {fired}"
 
     def last(self, *alerts: Labels, lasting: float = OUTAGE_SECONDS) -> None:
         """Until the outage that just began is named, and `lasting` seconds have passed since its begin."""

@@ -2,6 +2,7 @@
 
 import json
 import re
+from datetime import timedelta
 from http.client import HTTPConnection
 from typing import Any
 
@@ -35,10 +36,11 @@ def metrics(expression: str) -> set[str]:
 
 @pytest.fixture(scope="module")
 def busy(system: System) -> System:
-    """Messages of a camera were rejected, a while after its first; not for so long that it would be an alert."""
-    camera = system.cameras["camera_2"]
-    for rubbish in (True, False, True, False):
-        camera.rubbish = rubbish
+    """Messages of a camera were rejected, and stamps of another one replaced, a while after their first; not for so
+    long that it would be an alert."""
+    for wrong in (True, False, True, False):
+        system.cameras["camera_2"].rubbish = wrong
+        system.cameras["camera_3"].clock_skew = timedelta(hours=wrong)
         system.pass_time(seconds(0.4))
     return system
 

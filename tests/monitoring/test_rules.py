@@ -42,6 +42,21 @@ def stops_at(moment: float, *, again_at: float = FOR_EVER) -> Figure:
     return lambda at: moment if moment <= at < again_at else at
 
 
+def hangs(at: float) -> float:
+    """How long the loop has not turned, which it does not from BEGIN to END."""
+    return at - BEGIN if BEGIN <= at < END else 0.1
+
+
+def one_every(seconds: float, *, start: float = BEGIN) -> Figure:
+    """A counter that begins with its first one."""
+    return lambda at: None if at < start else (at - start) // seconds + 1
+
+
+def every(seconds: float, then: float, *, lasting: float, otherwise: float) -> Figure:
+    """From BEGIN on `then` for so many seconds of each `seconds`."""
+    return lambda at: then if at >= BEGIN and at % seconds < lasting else otherwise
+
+
 def comes_back_late(line: Timeline) -> None:
     """No batch arrives during an outage. One camera is back at once, another one nine minutes later."""
     line.camera("camera_1", heard=stops_at(BEGIN, again_at=END))
@@ -79,7 +94,7 @@ def test_a_broker_that_is_away_is_named_alone(line: Timeline, tmp_path: Path) ->
 
 def test_a_loop_that_stands_still_is_named_alone(line: Timeline, tmp_path: Path) -> None:
     comes_back_late(line)
-    line.daemon("emotion_loop_timestamp_seconds", lambda at: BEGIN if BEGIN <= at < END else at)
+    line.daemon("emotion_loop_age_seconds", hangs)
 
     fired = line.run(tmp_path)
     assert fired.at[BEGIN + 3 * MINUTE] == fired.at[END - MINUTE] == fired.ever == {alert("EmotionDaemonHangs")}
@@ -103,16 +118,72 @@ def test_a_disk_that_is_nearly_full_is_named(line: Timeline, tmp_path: Path) -> 
     ],
 )
 def test_why_the_database_takes_nothing_is_named_alone(reason: str, named: str, line: Timeline, tmp_path: Path) -> None:
-    """Also where the disk has nothing left, and where the API cannot read what the daemon cannot use either."""
+    """Also where the disk has nothing left, and where the API is kept out as the daemon is."""
     comes_back_late(line)
     line.daemon("emotion_database_failing", during(BEGIN, END, 1, otherwise=0), reason=reason)
     if reason == "full":
         line.daemon("emotion_database_disk_free_bytes", during(BEGIN, END, 0, otherwise=50e9))
-    if named == "EmotionDatabaseFails":
-        line.api("emotion_api_database_up", during(BEGIN - 20, END + 20, 0, otherwise=1))
+    line.api("emotion_api_database_up", during(BEGIN - 20, END + 20, 0, otherwise=1))
 
     fired = line.run(tmp_path)
     assert fired.at[BEGIN + 2 * MINUTE] == fired.at[END - MINUTE] == fired.ever == {alert(named, reason=reason)}
+
+
+@pytest.mark.parametrize(
+    ("reason", "named"),
+    [("locked", "EmotionDatabaseLocked"), ("full", "EmotionDiskFull"), ("unreachable", "EmotionDatabaseFails")],
+)
+def test_a_trouble_with_the_database_that_pauses_every_minute_is_named_alone(
+    reason: str, named: str, line: Timeline, tmp_path: Path
+) -> None:
+    line.daemon("emotion_database_failing", every(75, 1, lasting=60, otherwise=0), reason=reason)
+    if reason == "full":
+        line.daemon("emotion_database_disk_free_bytes", during(BEGIN, FOR_EVER, 0, otherwise=50e9))
+
+    fired = line.run(tmp_path)
+    assert fired.at[BEGIN + 2 * MINUTE] == fired.at[UNTIL] == fired.ever == {alert(named, reason=reason)}
+
+
+def test_a_disk_that_is_full_now_and_then_is_nearly_full(line: Timeline, tmp_path: Path) -> None:
+    line.daemon("emotion_database_disk_free_bytes", during(BEGIN, FOR_EVER, 1e6, otherwise=50e9))
+    line.daemon("emotion_database_failing", every(240, 1, lasting=45, otherwise=0), reason="full")
+
+    fired = line.run(tmp_path)
+    assert fired.at[BEGIN + 6 * MINUTE] == fired.at[UNTIL] == fired.ever == {alert("EmotionDiskNearlyFull")}
+
+
+@pytest.mark.parametrize(("away", "period"), [(45, 75), (30, 60), (60, 200)])
+def test_a_broker_that_is_lost_again_and_again_is_named_alone(
+    away: int, period: int, line: Timeline, tmp_path: Path
+) -> None:
+    line.daemon("emotion_broker_connected", every(period, 0, lasting=away, otherwise=1))
+    line.daemon("emotion_broker_reconnects_total", lambda at: max(0, at - BEGIN) // period)
+
+    fired = line.run(tmp_path)
+    assert fired.at[BEGIN + 11 * MINUTE] == fired.at[UNTIL] == fired.ever == {alert("EmotionBrokerDown")}
+
+
+def test_a_broker_that_is_upgraded_twice_is_no_alert(line: Timeline, tmp_path: Path) -> None:
+    line.daemon("emotion_broker_reconnects_total", lambda at: (at >= BEGIN) + (at >= BEGIN + 3 * MINUTE))
+
+    assert line.run(tmp_path).ever == set()
+
+
+@pytest.mark.parametrize("outage", ["away", "unknown", "hangs"])
+def test_an_api_that_cannot_read_while_the_daemon_does_nothing_is_not_named(
+    outage: str, line: Timeline, tmp_path: Path
+) -> None:
+    """As where both have a PostgreSQL that refuses them."""
+    line.api("emotion_api_database_up", during(BEGIN, END, 0, otherwise=1))
+    if outage == "hangs":
+        line.daemon("emotion_loop_age_seconds", hangs)
+    elif outage == "away":
+        line.daemon_is_away(BEGIN, END)
+    else:
+        line.figures = {series: figure for series, figure in line.figures.items() if "emotion-daemon" not in series}
+
+    named = "EmotionDaemonHangs" if outage == "hangs" else "EmotionDaemonDown"
+    assert line.run(tmp_path).ever == {alert(named)}
 
 
 def test_a_daemon_that_is_away_is_named_alone(line: Timeline, tmp_path: Path) -> None:
@@ -143,15 +214,36 @@ def test_a_part_that_prometheus_does_not_know_counts_as_down(
 
 
 @pytest.mark.parametrize(
-    ("every", "named"), [(20, {alert("EmotionDaemonRestarts")}), (270, {alert("EmotionDaemonRestarts")}), (480, set())]
+    ("every", "named"), [(20, {alert("EmotionDaemonRestarts")}), (270, {alert("EmotionDaemonRestarts")}), (960, set())]
 )
 def test_a_daemon_that_starts_again_and_again_is_named(
     every: int, named: set[Labels], line: Timeline, tmp_path: Path
 ) -> None:
-    """Every scrape meets one that runs. Once in eight minutes an operator may do."""
-    line.daemon("process_start_time_seconds", lambda at: at - at % every)
+    """Every scrape meets one that runs. Once in a quarter of an hour an operator may do."""
+    line.daemon("emotion_start_timestamp_seconds", lambda at: at - at % every)
 
     assert line.run(tmp_path).ever == named
+
+
+@pytest.mark.parametrize("minutes", [8, 12])
+def test_a_daemon_whose_starts_hide_a_silent_camera_is_named_itself(
+    minutes: int, line: Timeline, tmp_path: Path
+) -> None:
+    """Each of its lives is too short for a camera to count as silent, or nearly so."""
+    line.until = 150 * MINUTE
+    line.camera("camera_1", heard=stops_at(BEGIN))
+    line.daemon("emotion_start_timestamp_seconds", lambda at: at - at % (minutes * MINUTE))
+
+    fired = line.run(tmp_path)
+    assert alert("EmotionDaemonRestarts") in fired.between(0, 90 * MINUTE)
+    assert fired.ever <= {alert("EmotionDaemonRestarts"), SILENT}
+
+
+def test_a_prometheus_whose_clock_is_minutes_off_calls_nothing_out(line: Timeline, tmp_path: Path) -> None:
+    for camera, ahead in (("camera_1", 2 * MINUTE), ("camera_2", -2 * MINUTE)):
+        line.camera(camera, heard=lambda at, ahead=ahead: at + ahead)  # type: ignore[misc]
+
+    assert line.run(tmp_path).ever == set()
 
 
 def test_a_camera_is_silent_after_five_minutes_and_not_before(line: Timeline, tmp_path: Path) -> None:
@@ -176,7 +268,7 @@ def test_a_camera_that_does_not_come_back_after_an_outage_is_silent(
     elif outage == "database":
         line.daemon("emotion_database_failing", during(BEGIN, END, 1, otherwise=0), reason="locked")
     elif outage == "loop":
-        line.daemon("emotion_loop_timestamp_seconds", lambda at: BEGIN if BEGIN <= at < END else at)
+        line.daemon("emotion_loop_age_seconds", hangs)
     else:
         line.daemon_is_away(BEGIN, END, frozen=outage == "frozen")
 
@@ -225,22 +317,90 @@ def test_a_device_whose_messages_are_all_rejected_sends_rubbish_and_is_not_silen
     assert fired.at[END] == fired.ever == {SENDS_RUBBISH}
 
 
+def test_a_device_that_sends_nothing_but_rubbish_is_named_however_seldom(line: Timeline, tmp_path: Path) -> None:
+    """Whether or not there was ever a batch of it."""
+    line.figures = {series: figure for series, figure in line.figures.items() if "camera_1" not in series}
+    devices = set()
+    for seconds in (60, 90, 100, 120, 150, 200, 240, 290, 355):
+        for name in (f"every_{seconds}", f"only_every_{seconds}"):
+            line.daemon("emotion_device_rejected_messages_total", one_every(seconds), device_id=name)
+            devices.add(name)
+        line.camera(f"every_{seconds}", heard=stops_at(BEGIN))
+
+    fired = line.run(tmp_path)
+    rubbish = {alert("EmotionDeviceSendsRubbish", device_id=name) for name in devices}
+    assert all(fired.at[moment] == rubbish for moment in fired.at if moment >= BEGIN + 20 * MINUTE)
+    assert fired.ever == rubbish
+
+
+def test_a_device_that_sends_rubbish_every_ten_minutes_is_one_of_the_two(line: Timeline, tmp_path: Path) -> None:
+    line.camera("camera_1", heard=stops_at(BEGIN))
+    line.daemon("emotion_device_rejected_messages_total", one_every(10 * MINUTE), device_id="camera_1")
+
+    fired = line.run(tmp_path)
+    later = [moment for moment in fired.at if BEGIN + 6 * MINUTE < moment < UNTIL - 6 * MINUTE]
+    assert all(fired.between(moment, moment + 6 * MINUTE) for moment in later)
+    assert fired.ever <= {SENDS_RUBBISH, SILENT}
+
+
+def test_a_rejected_message_just_before_an_outage_is_no_alert(line: Timeline, tmp_path: Path) -> None:
+    line.daemon("emotion_device_rejected_messages_total", during(0, BEGIN - 30, 1, otherwise=2), device_id="camera_1")
+    line.daemon_is_away(BEGIN, END)
+
+    assert line.run(tmp_path).ever == {alert("EmotionDaemonDown")}
+
+
 def test_a_burst_of_rejected_messages_is_no_alert(line: Timeline, tmp_path: Path) -> None:
     """As what waited with the broker during an outage; nor is one every three minutes."""
     line.daemon("emotion_device_rejected_messages_total", during(0, BEGIN, 3, otherwise=500), device_id="camera_1")
     line.daemon("emotion_device_rejected_messages_total", lambda at: at // 180, device_id="camera_2")
+    line.camera("camera_2")
 
     assert line.run(tmp_path).ever == set()
 
 
-@pytest.mark.parametrize("skew", [-1.8e9, -90.0, 90.0, 1.8e9])
-def test_a_clock_that_is_off_by_more_than_a_minute_is_named(skew: float, line: Timeline, tmp_path: Path) -> None:
-    line.camera("camera_1", skew=lambda at: skew + at % 7 if BEGIN <= at < END + 5 * MINUTE else 0.1)
-    line.camera("camera_2", skew=lambda at: skew / abs(skew) * 50)
+def test_a_clock_that_is_off_by_more_than_a_minute_is_named(line: Timeline, tmp_path: Path) -> None:
+    wrong = set()
+    for skew in (-1.8e9, -90.0, 90.0, 1.8e9):
+        name, good = f"off_by_{skew:.0f}", f"off_by_50_and_not_{skew:.0f}"
+        line.camera(name, skew=lambda at, skew=skew: skew + at % 7 if BEGIN <= at < END + 5 * MINUTE else 0.1)  # type: ignore[misc]
+        line.camera(good, skew=always(skew / abs(skew) * 50))
+        wrong.add(alert("EmotionDeviceClockWrong", device_id=name))
 
     fired = line.run(tmp_path)
-    assert fired.at[END] == fired.ever == {CLOCK_WRONG}
+    assert fired.at[END] == fired.ever == wrong
     assert fired.between(END + 6 * MINUTE) == set()
+
+
+@pytest.mark.parametrize(
+    "skew",
+    [
+        pytest.param(lambda at: min(0.0, BEGIN - at), id="it stands still"),
+        pytest.param(lambda at: -600.0 + 40 * (at % MINUTE == 0), id="10 minutes late, and it jumps"),
+    ],
+)
+def test_a_clock_need_not_be_steady_to_be_wrong(skew: Figure, line: Timeline, tmp_path: Path) -> None:
+    line.camera("camera_1", skew=skew)
+
+    fired = line.run(tmp_path)
+    assert fired.at[BEGIN + 15 * MINUTE] == fired.at[UNTIL] == fired.ever == {CLOCK_WRONG}
+
+
+def test_a_clock_is_wrong_whoever_sends_a_batch_every_three_minutes(line: Timeline, tmp_path: Path) -> None:
+    line.camera("camera_1", heard=lambda at: at - at % 180, skew=always(3_600))
+
+    fired = line.run(tmp_path)
+    assert fired.at[UNTIL] == fired.ever == {CLOCK_WRONG}
+
+
+def test_impossible_stamps_are_a_wrong_clock_wherever_they_jump(line: Timeline, tmp_path: Path) -> None:
+    """camera_2 has had such stamps, and drains a backlog now."""
+    line.camera("camera_1", skew=lambda at: -1.6e9 + 1e6 * (at % 7))
+    line.camera("camera_2", skew=lambda at: min(-0.1, -3 * HOUR + 3 * at))
+    line.daemon("emotion_device_restamped_batches_total", lambda at: at // 15, device_id="camera_1")
+    line.daemon("emotion_device_restamped_batches_total", always(7), device_id="camera_2")
+
+    assert line.run(tmp_path).ever == {CLOCK_WRONG}
 
 
 def test_a_backlog_that_is_drained_for_half_an_hour_is_no_wrong_clock(line: Timeline, tmp_path: Path) -> None:

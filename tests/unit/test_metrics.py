@@ -23,8 +23,8 @@ def samples(metrics: Metrics) -> dict[str, float]:
     return {name: float(value) for name, value in pairs}
 
 
-def batch(device_id: str, *, late: float = 0.5) -> Batch:
-    return Batch(device_id, NOON, {"anna": Cumulative()}, NOON + timedelta(seconds=late))
+def batch(device_id: str, *, late: float = 0.5, clock_skew: timedelta | None = None) -> Batch:
+    return Batch(device_id, NOON, {"anna": Cumulative()}, NOON + timedelta(seconds=late), clock_skew)
 
 
 def told(metrics: Metrics, batches: list[Batch]) -> dict[str, float]:
@@ -62,11 +62,14 @@ class TestBroker:
 
 
 class TestLoop:
-    def test_its_last_turn_is_a_time(self) -> None:
+    def test_its_last_turn_has_an_age_and_the_start_a_time(self) -> None:
+        """The age whatever the clock says, and neither from /proc, which may be closed."""
         heartbeat = Heartbeat()
         heartbeat.beat(now=time.monotonic() - 100)
+        found = samples(Metrics(heartbeat))
 
-        assert samples(Metrics(heartbeat))["loop_timestamp_seconds"] == pytest.approx(time.time() - 100, abs=5)
+        assert found["loop_age_seconds"] == pytest.approx(100, abs=5)
+        assert found["start_timestamp_seconds"] == pytest.approx(time.time(), abs=5)
 
     def test_what_waits_is_asked_for(self) -> None:
         assert samples(Metrics(Heartbeat(), waiting=lambda: 7))["waiting_messages"] == 7
@@ -142,6 +145,13 @@ class TestDevices:
         assert found['device_last_batch_timestamp_seconds{device_id="old"}'] == NOON.timestamp()
         assert found['device_last_batch_timestamp_seconds{device_id="jetson_1"}'] == NOON.timestamp() + 9
 
+    def test_whose_stamps_are_impossible_is_counted(self) -> None:
+        year = timedelta(days=-365)
+        found = told(Metrics(Heartbeat()), [batch("jetson_1", clock_skew=year), batch("jetson_1"), batch("jetson_2")])
+
+        assert found['device_restamped_batches_total{device_id="jetson_1"}'] == 1
+        assert 'device_restamped_batches_total{device_id="jetson_2"}' not in found
+
     def test_there_are_only_so_many(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(module, "MOST_DEVICES", 3)
         metrics = Metrics(Heartbeat())
@@ -149,10 +159,12 @@ class TestDevices:
         found = told(metrics, [batch(f"jetson_{number}") for number in range(4)])
         for number in range(5):
             metrics.rejected("json", f"jetson_{number}")
+            told(metrics, [batch(f"jetson_{number}", clock_skew=timedelta(days=-365))])
         found = told(metrics, [batch("jetson_0", late=7)]) | samples(metrics)
 
         assert sum("device_last_batch" in name for name in found) == 3
         assert sum("device_rejected" in name for name in found) == 3
+        assert sum("device_restamped" in name for name in found) == 3
         assert found['device_last_batch_timestamp_seconds{device_id="jetson_0"}'] == NOON.timestamp() + 7
         assert found['rejected_messages_total{reason="json"}'] == 5
 
