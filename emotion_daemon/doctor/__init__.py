@@ -11,6 +11,7 @@ devices        silent ones, and those whose messages are rejected
 api            does it answer?
 """
 
+import time
 from collections.abc import Iterator
 from datetime import UTC, datetime
 

@@ -284,7 +284,7 @@ def _no_limits() -> Finding:
 def judge_reconnects(running: Running, *, before: float, now: float, client_id: str) -> Iterator[Finding]:
     """Whether another client pushes the daemon out, who comes back; `before` is what it had counted a moment ago."""
     lost = _reconnects(running)
-    age = now - running.metrics.get("process_start_time_seconds", 0)
+    age = now - running.metrics.get("emotion_start_timestamp_seconds", 0)
     who = f"another client may use the daemon's client id {client_id!r}, or its login"
     if lost > before:
         judged = problem if lost > SUSPICIOUS_LOSSES else warning  # the first may be the end of an outage

@@ -167,7 +167,7 @@ class TestLogin:
     ) -> None:
         metrics = (
             "emotion_broker_connected 1\nemotion_broker_reconnects_total 20\n"
-            f"process_start_time_seconds {time.time() - age}\n"
+            f"emotion_start_timestamp_seconds {time.time() - age}\n"
         )
         with answering(200, "ok", metrics) as address:
             found = look(broker, sqlite_url, {"EMOTION_METRICS_ADDRESS": address})

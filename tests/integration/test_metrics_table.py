@@ -10,6 +10,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from emotion_daemon.heartbeat import Heartbeat
 from emotion_daemon.metrics import Metrics
 from emotion_daemon.subscriber import broker_limits
+from shared.batch import Batch
 from shared.settings import Settings
 from tests.processes import ROOT
 from tests.web import served
@@ -48,6 +49,9 @@ def of_the_daemon(folder: Path) -> str:
     metrics = Metrics(heartbeat, database=database)
     metrics.heard_before({"jetson_1": (datetime(2025, 11, 14, tzinfo=UTC), timedelta(0))})
     metrics.rejected("json", "jetson_1")
+    now = datetime(2025, 11, 14, tzinfo=UTC)
+    wrong = Batch("jetson_1", now, {}, now, clock_skew=timedelta(days=-1))
+    metrics.committed([wrong], statuses=0, heard=[wrong], seconds=0.1)
     return generate_latest(metrics.registry).decode()
 
 
