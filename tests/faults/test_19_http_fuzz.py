@@ -17,6 +17,8 @@ from shared.schema import device, device_state, emotion_minute, person_emotion
 from tests.databases import disposing, make_tables
 from tests.web import DEVICES, HISTORY, SUMMARY, Api
 
+pytestmark = pytest.mark.timeout(300)  # a whole run of schemathesis, beside other tests
+
 CONFIGURATION = Path(__file__).with_name("schemathesis.toml")
 
 STAMP = datetime(2025, 11, 14, 12, 0, tzinfo=UTC)
@@ -43,7 +45,7 @@ class Call(NamedTuple):
 def test_every_answer_to_a_fuzzer_is_documented_and_no_5xx(
     sqlite_url: str, tmp_path: Path, pytestconfig: pytest.Config, record_property: Callable[[str, object], None]
 ) -> None:
-    count = 10_000 if pytestconfig.getoption("--full") else 150
+    count = 10_000 if pytestconfig.getoption("--full") else 100
     fill(sqlite_url)
 
     with Api(sqlite_url, tmp_path / "api.log") as api:
