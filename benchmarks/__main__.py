@@ -32,7 +32,11 @@ COMMANDS: dict[str, tuple[Callable[..., None], str, dict[str, int]]] = {
         "from PUBLISH sent to visible in the API, under load",
         {"rate": 1_000, "devices": 1_000, "people": 5, "probes": 300, "rounds": 3},
     ),
-    "read": (read.run, "requests a second, against a bare Flask view", {"seconds": 4, "rounds": 5, "many": read.MANY}),
+    "read": (
+        read.run,
+        "requests a second, against a bare Flask view",
+        {"seconds": 4, "rounds": 5, "many": read.MANY, "commits": read.COMMITS},
+    ),
     "follow": (
         follow.run,
         "what an open live page costs the API: polling with an ETag, against server-sent events",

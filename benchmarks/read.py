@@ -42,8 +42,19 @@ end
 """
 
 
-def run(report: Report, *, seconds: int, rounds: int, people: Sequence[int] = (5, 1_000), many: int = MANY) -> None:
-    """Requests a second with 64 connections, for devices of so many `people` each, and what one of `many` costs."""
+def run(
+    report: Report,
+    *,
+    seconds: int,
+    rounds: int,
+    people: Sequence[int] = (5, 1_000),
+    many: int = MANY,
+    commits: int = COMMITS,
+) -> None:
+    """Requests a second with 64 connections, for devices of so many `people` each, and what one of `many` costs.
+
+    Some of it beside so many `commits` a second. Raises AssertionError where the daemon cannot commit as often.
+    """
     wrk = shutil.which("wrk")
     assert wrk, "the read benchmark needs wrk: apt-get install wrk"
     with tempfile.TemporaryDirectory() as name:
@@ -54,7 +65,7 @@ def run(report: Report, *, seconds: int, rounds: int, people: Sequence[int] = (5
             for number in people:
                 _kept_and_anew(report, stage, number, rounds)
             for number in sorted({5, 1_000} & set(people)):
-                _while_the_daemon_commits(report, stage, number, rounds)
+                _while_the_daemon_commits(report, stage, number, rounds, commits)
             _very_many_people(report, stage, many, rounds)
 
 
@@ -73,15 +84,15 @@ def _kept_and_anew(report: Report, stage: "_Stage", people: int, rounds: int) ->
     report.add("read", {"people": people}, "requests/s", _rounds(report, f"read, {people} people", cases, rounds))
 
 
-def _while_the_daemon_commits(report: Report, stage: "_Stage", people: int, rounds: int) -> None:
+def _while_the_daemon_commits(report: Report, stage: "_Stage", people: int, rounds: int, commits: int) -> None:
     def busy() -> float:
-        with stage.commits():
+        with stage.commits(commits):
             return stage.rate_of_all(people)
 
     cases = {
         BARE: lambda: stage.rate(stage.bare, "/"),
         "nothing is committed": lambda: stage.rate_of_all(people),
-        f"{COMMITS} commits/s of another device": busy,
+        f"{commits} commits/s of another device": busy,
     }
     values = _rounds(report, f"read, {POLLED} devices in turn", cases, rounds)
     report.add("read", {"devices in turn": POLLED, "people": people}, "requests/s", values)
@@ -174,16 +185,16 @@ class _Stage:
         return self.rate(self.api, "/", script=script)
 
     @contextmanager
-    def commits(self) -> Iterator[None]:
-        """A device that publishes COMMITS times a second for as long as the block lasts.
+    def commits(self, wanted: int) -> Iterator[None]:
+        """A device that publishes so many times a second for as long as the block lasts.
 
         Raises AssertionError where the daemon does not commit nine tenths as often.
         """
-        with load(self._broker, rate=COMMITS, devices=1, people=1):
+        with load(self._broker, rate=wanted, devices=1, people=1):
             before, began = self._committed(), time.monotonic()
             yield
             rate = (self._committed() - before) / (time.monotonic() - began)
-        assert rate > 0.9 * COMMITS, f"only {rate:.1f} commits/s"
+        assert rate > 0.9 * wanted, f"only {rate:.1f} commits/s"
 
     def _committed(self) -> int:
         with reading(self._url) as connection:
