@@ -313,7 +313,7 @@ class FileWatch:
                 shorter.append(new)
         wal = now[2]
         is_our_cut = wal is not None and (
-            wal.st_size == WAL_LIMIT_BYTES or (committed and wal.st_size > WAL_LIMIT_BYTES)
+            wal.st_size == WAL_LIMIT_BYTES or (committed and wal.st_size > WAL_LIMIT_BYTES and not _has_hole(wal))
         )
         cuts_of_our_own = [wal] if is_our_cut else []
         if shorter and shorter != cuts_of_our_own:

@@ -427,6 +427,21 @@ def whole_copy(path: Path) -> bytes:
     return copy.read_bytes()
 
 
+@pytest.mark.parametrize(("cut_to", "noticed"), [(4096, True), (5 * 2**20, False)])
+def test_a_log_that_somebody_cut_during_a_large_transaction_has_a_hole(
+    tmp_path: Path, cut_to: int, noticed: bool
+) -> None:
+    """What SQLite cuts itself has none."""
+    path, wal = tmp_path / "emotion.db", tmp_path / "emotion.db-wal"
+    path.write_bytes(b"")
+    wal.write_bytes(b"x" * (6 * 2**20))
+    watch = FileWatch(path)
+    os.truncate(wal, cut_to)
+    os.truncate(wal, 5 * 2**20)
+
+    assert watch.was_cut(committed=True) is noticed
+
+
 def test_the_daemons_own_large_transactions_are_nobody_elses_writing(tmp_path: Path) -> None:
     """SQLite cuts the -wal file with a commit that begins it anew, to what that one needs where it is more."""
     engine = writer_engine(f"sqlite:///{tmp_path / 'emotion.db'}")
