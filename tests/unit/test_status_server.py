@@ -127,7 +127,8 @@ class TestOthers:
 class TestSlowClients:
     def test_they_are_left_after_a_while(self, server: StatusServer, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(status_server._Handler, "patience", 0.3)
-        with socket.create_connection(("127.0.0.1", server.port), timeout=0.05) as slow:
+        with socket.create_connection(("127.0.0.1", server.port), timeout=10) as slow:
+            slow.settimeout(0.05)
 
             def is_left() -> bool:
                 """After another byte: each comes soon enough for itself."""
