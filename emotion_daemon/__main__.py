@@ -14,8 +14,8 @@ import signal
 import ssl
 import sys
 import time
-from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from datetime import UTC, datetime
 from pathlib import Path
 from types import FrameType
@@ -237,20 +237,30 @@ def _doctor(settings: Settings, options: argparse.Namespace) -> int:
         thorough=options.thorough,
         log_in=options.log_in,
     )
-    try:
+    with _reader_may_leave():
         for found in examined:
             findings.append(found)
             if not options.json:
                 print(finding.as_text(found), flush=True)
-        print(finding.as_json(findings) if options.json else finding.count(findings), flush=True)
-    except BrokenPipeError:  # `| head`. The signal's default would do, but not for the sockets of the checks
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        print(finding.as_json(findings) if options.json else finding.count(findings))
     return finding.exit_code(findings)
+
+
+@contextmanager
+def _reader_may_leave() -> Iterator[None]:
+    """`| head` ends what is printed in the block, in silence.
+
+    The default of SIGPIPE would do as well, but for the whole process, its sockets too.
+    """
+    try:
+        yield
+        sys.stdout.flush()
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _list(settings: Settings, options: argparse.Namespace) -> int:
     """Only reads: it works beside a daemon, and beside a database that somebody has locked."""
-    signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # so that `| head` ends it in silence
     engine = reader_engine(settings.database_url, echo=settings.sql_echo)
     try:
         rows = rejected.newest(engine, limit=options.limit)
@@ -258,12 +268,13 @@ def _list(settings: Settings, options: argparse.Namespace) -> int:
         return _cannot_read(settings, reason(error))
     finally:
         engine.dispose()
-    for row in rows:
-        print(f"{row.id}  {row.received_at:%Y-%m-%dT%H:%M:%SZ}  {row.topic}  {row.payload_size} bytes")
-        print(f"    {row.reason}")
-        print(f"    {row.payload[: options.bytes]!r}" if row.payload or not row.payload_size else "    not kept")
-    if not rows:
-        print(f"no rejected messages in {_shown(settings)}")
+    with _reader_may_leave():
+        for row in rows:
+            print(f"{row.id}  {row.received_at:%Y-%m-%dT%H:%M:%SZ}  {row.topic}  {row.payload_size} bytes")
+            print(f"    {row.reason}")
+            print(f"    {row.payload[: options.bytes]!r}" if row.payload or not row.payload_size else "    not kept")
+        if not rows:
+            print(f"no rejected messages in {_shown(settings)}")
     return 0
 
 
@@ -329,7 +340,8 @@ def _export(settings: Settings, options: argparse.Namespace) -> int:
         return _cannot_read(settings, reason(error))
     finally:
         engine.dispose()
-    print(json.dumps(found, indent=2, ensure_ascii=False))
+    with _reader_may_leave():
+        print(json.dumps(found, indent=2, ensure_ascii=False))
     if found["person_emotion"] is None and not found["rejected_messages"]:
         print(f"nobody of that id is stored for {who.device_id} in {_shown(settings)}", file=sys.stderr)
     return 0

@@ -4,7 +4,6 @@ import contextlib
 import io
 import json
 import os
-import signal
 import sqlite3
 import threading
 from collections.abc import Callable, Iterator
@@ -56,16 +55,13 @@ def sqlite_engine(sqlite_url: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[
 
 
 @pytest.fixture
-def run() -> Iterator[Run]:
+def run() -> Run:
     """Runs `person VERB` about NAME of jetson_1, or whom the arguments say; returns the exit code."""
-    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
 
     def person(verb: str, *arguments: str) -> int:
         return main(["person", verb, "--device", "jetson_1", "--person", NAME, *arguments])
 
-    yield person
-    for number, handler in before.items():
-        signal.signal(number, handler)
+    return person
 
 
 def batch(*people: str, stamp: datetime = STAMP, device_id: str = "jetson_1", happy: float = 2) -> Batch:

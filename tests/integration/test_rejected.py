@@ -3,6 +3,8 @@
 import os
 import re
 import signal
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -17,6 +19,7 @@ from shared.batch import Batch, Cumulative, encode
 from shared.database import sqlite_path
 from shared.schema import device_state, person_emotion, rejected_message
 from tests.databases import migrated
+from tests.processes import ROOT
 
 TOPIC = "emotions/jetson_1/batch"
 RECEIVED_AT = datetime(2025, 11, 14, 12, 35, tzinfo=UTC)
@@ -35,16 +38,12 @@ def engine(database_url: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Engin
 
 
 @pytest.fixture
-def run(engine: Engine, capsys: pytest.CaptureFixture[str]) -> Iterator[Run]:
-    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
-
+def run(engine: Engine, capsys: pytest.CaptureFixture[str]) -> Run:
     def rejected(*arguments: str) -> list[str]:
         assert main(["rejected", *arguments]) == 0
         return capsys.readouterr().out.splitlines()
 
-    yield rejected
-    for number, handler in before.items():
-        signal.signal(number, handler)
+    return rejected
 
 
 def record(engine: Engine, *payloads: bytes, topic: str = TOPIC, reason: str = "a reason") -> None:
@@ -127,6 +126,24 @@ class TestList:
             run(*arguments)
 
         assert caught.value.code == 2
+
+    def test_a_reader_that_leaves_ends_it_in_silence(self, engine: Engine) -> None:
+        record(engine, *(b"x" * 100 for _ in range(1_000)))
+        command = [sys.executable, "-m", "emotion_daemon", "rejected", "--limit", "1000"]
+        with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+            assert process.stdout
+            assert process.stderr
+            process.stdout.readline()
+            process.stdout.close()  # as `| head -1` does
+            said = process.stderr.read()
+
+        assert (process.returncode, said) == (0, b"")
+
+    def test_what_becomes_of_a_broken_pipe_elsewhere_in_this_process_stays(self, run: Run) -> None:
+        before = signal.getsignal(signal.SIGPIPE)
+        run()
+
+        assert signal.getsignal(signal.SIGPIPE) == before
 
 
 class TestReplay:
