@@ -1,6 +1,7 @@
 """Receives cumulative batches over MQTT and keeps each person's newest one: receive -> decode -> fold -> commit -> ack.
 
 __main__     composition root: settings, logging, signals, run, exit code
+commands     the arguments of the other commands, and what they print
 subscriber   1. receive and 5. ack: the MQTT session; imports paho, as doctor's probe does
              publish_packet: what a PUBLISH has, as far as it is needed. Pure
 ingest       the loop: owns the order of the five steps, retry and shutdown

@@ -1,4 +1,4 @@
-"""A broker and the daemon's subscription to it, in memory: what `emotion_daemon.ingest` needs of a subscriber."""
+"""What stands in for the world: a broker and the subscription to it, as `emotion_daemon.ingest` needs them, and time."""
 
 from collections import deque
 from collections.abc import Callable, Iterable
@@ -140,3 +140,12 @@ class FakeSource:
                     message.retain,
                 )
             )
+
+
+class Clock:
+    """Monotonic seconds that pass when the test says so."""
+
+    seconds = 0.0
+
+    def __call__(self) -> float:
+        return self.seconds

@@ -8,19 +8,11 @@ import pytest
 
 from emotion_daemon import heartbeat
 from emotion_daemon.heartbeat import STALE_SECONDS, Heartbeat
+from tests.fakes import Clock
 from tests.systemd import NotifySocket
 
 LOCKED = "cannot commit: database is locked"
 GONE = "lost the broker at localhost:1883: timed out"
-
-
-class Clock:
-    """Monotonic seconds that pass when the test says so."""
-
-    seconds = 0.0
-
-    def __call__(self) -> float:
-        return self.seconds
 
 
 @pytest.fixture

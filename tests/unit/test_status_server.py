@@ -12,18 +12,10 @@ from emotion_daemon import status_server
 from emotion_daemon.heartbeat import STALE_SECONDS, Heartbeat
 from emotion_daemon.metrics import Metrics
 from emotion_daemon.status_server import MOST_CLIENTS, StatusServer
+from tests.fakes import Clock
 from tests.waiting import wait_until
 
 LOCKED = "cannot commit: database is locked"
-
-
-class Clock:
-    """Monotonic seconds that pass when the test says so."""
-
-    seconds = 0.0
-
-    def __call__(self) -> float:
-        return self.seconds
 
 
 @pytest.fixture

@@ -1,0 +1,318 @@
+"""The commands beside the daemon itself, `rejected`, `person` and `doctor`: their arguments, and what they print.
+
+What they do stands in modules of their names. Each returns an exit code, see `emotion_daemon/__main__.py`.
+"""
+
+import argparse
+import json
+import math
+import os
+import ssl
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+
+from sqlalchemy import make_url
+from sqlalchemy.exc import DBAPIError
+
+from emotion_daemon import doctor, person, rejected
+from emotion_daemon.doctor import finding
+from emotion_daemon.doctor.rights import User
+from emotion_daemon.doctor.sqlite_files import UnknownUserError, user
+from emotion_daemon.store import reason
+from shared import health
+from shared.batch import DEVICE_ID, MAX_PERSON_ID, Topics, is_person_id
+from shared.database import reader_engine, sqlite_path, writer_engine
+from shared.settings import Settings, SettingsError
+
+_MAX_HOURS = 87_600
+
+
+def parse(arguments: list[str] | None) -> argparse.Namespace:
+    """The arguments; `command` is None for the daemon itself, else `run` does it. Ends the process for a wrong one."""
+    parser = argparse.ArgumentParser(
+        prog="python -m emotion_daemon",
+        description="Store the batches that devices publish; this is what it does without a command. "
+        "Settings come from EMOTION_… variables; see README.md.",
+    )
+    commands = parser.add_subparsers(dest="command", metavar="[rejected | person | doctor]")
+    command = commands.add_parser(
+        "rejected", help="list the messages that were no valid batch, newest first, or replay them"
+    )
+    command.add_argument("--replay", action="store_true", help="decode them all again and store what is valid now")
+    command.add_argument("--limit", type=_count, default=20, help="how many to list (default 20)")
+    command.add_argument("--bytes", type=_count, default=120, help="how much of each payload to show (default 120)")
+    command.set_defaults(run=_rejected)
+    verbs = commands.add_parser("person", help="all that is stored of one person").add_subparsers(
+        required=True, metavar="forget | export"
+    )
+    for verb, run, what in (("forget", _forget, "erase it"), ("export", _export, "write it out as JSON")):
+        command = verbs.add_parser(verb, help=what)
+        command.add_argument("--device", type=_device_id, required=True, help="the device that has seen the person")
+        command.add_argument(
+            "--person", type=_person_id, required=True, help="the person_id; - reads it from standard input"
+        )
+        if verb == "forget":
+            command.add_argument(
+                "--hours",
+                type=_hours,
+                default=24.0,
+                help="for how long what is stamped from now on leaves the person out, too (default 24)",
+            )
+        command.set_defaults(run=run)
+    _add_doctor(commands.add_parser("doctor", help="say what is wrong, and what to do about it; changes nothing"))
+    return parser.parse_args(arguments)
+
+
+def _add_doctor(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--json", action="store_true", help="print the findings as JSON")
+    command.add_argument(
+        "--thorough", action="store_true", help="also read all of an SQLite file, to see that it is whole"
+    )
+    command.add_argument(
+        "--api-user", type=_user, metavar="USER", help="whom the API runs as, name or number (default: as the daemon)"
+    )
+    command.add_argument(
+        "--api", type=_url, metavar="URL", help="also ask the API whether it works, like http://127.0.0.1:8000"
+    )
+    command.add_argument(
+        "--devices-certificate",
+        type=_certificate_end,
+        metavar="DATE",
+        help="when the certificate ends that devices see, as openssl x509 -enddate prints it; empty: their port does "
+        "not answer with TLS. scripts/doctor looks, and says it",
+    )
+    command.add_argument(
+        "--log-in",
+        action="store_true",
+        help="no daemon runs: log in to the broker as it would, where that cannot be told",
+    )
+
+
+def _user(text: str) -> User:
+    try:
+        return user(text)
+    except UnknownUserError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
+
+
+def _url(text: str) -> str:
+    if health.parse(text) is None:
+        raise argparse.ArgumentTypeError(f"{text!r} is not like http://127.0.0.1:8000")
+    return text
+
+
+def _certificate_end(text: str) -> str:
+    try:
+        if text:
+            ssl.cert_time_to_seconds(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"{text!r} is not like 'Jan  1 00:00:00 2030 GMT'") from error
+    return text
+
+
+_NO_PERSON_ID = f"has no person_id: that is 1 to {MAX_PERSON_ID} characters without control characters"
+
+
+def _device_id(text: str) -> str:
+    if not DEVICE_ID.fullmatch(text):
+        raise argparse.ArgumentTypeError("is no device_id: that is 1 to 64 of A-Z a-z 0-9 . _ : -")
+    return text
+
+
+def _person_id(text: str) -> str:
+    if not is_person_id(text):
+        raise argparse.ArgumentTypeError(_NO_PERSON_ID)
+    return text
+
+
+def _hours(text: str) -> float:
+    try:
+        hours = float(text)
+    except ValueError:
+        hours = math.nan
+    if not 0 <= hours <= _MAX_HOURS:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of hours from 0 to {_MAX_HOURS:,}")
+    return hours
+
+
+def _count(text: str) -> int:
+    if not text.isdecimal() or len(text) > 9:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number from 0 to 999999999")
+    return int(text)
+
+
+def check_folder(database: Path | None) -> None:
+    """The daemon creates its file, but not the folder: a missing one is a volume that was not mounted.
+
+    Raises SettingsError.
+    """
+    if database is None:
+        return
+    folder = check_folder_is_there(database)
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise SettingsError("EMOTION_DATABASE_URL", f"names a file in {folder}, but this user may not write there")
+
+
+def check_folder_is_there(database: Path) -> Path:
+    """The folder. Raises SettingsError."""
+    folder = database.absolute().parent
+    if not folder.is_dir():
+        raise SettingsError("EMOTION_DATABASE_URL", f"names a file in {folder}, but there is no such folder: create it")
+    return folder
+
+
+def run_doctor(settings: Settings, options: argparse.Namespace) -> int:
+    """Raises SettingsError."""
+    path = sqlite_path(settings.database_url)
+    if path is not None:
+        check_folder_is_there(path)
+    findings = []
+    examined = doctor.examine(
+        settings,
+        api_user=options.api_user,
+        api_url=options.api,
+        devices_certificate=options.devices_certificate,
+        thorough=options.thorough,
+        log_in=options.log_in,
+    )
+    with _reader_may_leave():
+        for found in examined:
+            findings.append(found)
+            if not options.json:
+                print(finding.as_text(found), flush=True)
+        print(finding.as_json(findings) if options.json else finding.count(findings))
+    return finding.exit_code(findings)
+
+
+@contextmanager
+def _reader_may_leave() -> Iterator[None]:
+    """`| head` ends what is printed in the block, in silence.
+
+    The default of SIGPIPE would do as well, but for the whole process, its sockets too.
+    """
+    try:
+        yield
+        sys.stdout.flush()
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def _list(settings: Settings, options: argparse.Namespace) -> int:
+    """Only reads: it works beside a daemon, and beside a database that somebody has locked."""
+    engine = reader_engine(settings.database_url, echo=settings.sql_echo)
+    try:
+        rows = rejected.newest(engine, limit=options.limit)
+    except DBAPIError as error:
+        return cannot_read(settings, reason(error))
+    finally:
+        engine.dispose()
+    with _reader_may_leave():
+        for row in rows:
+            print(f"{row.id}  {row.received_at:%Y-%m-%dT%H:%M:%SZ}  {row.topic}  {row.payload_size} bytes")
+            print(f"    {row.reason}")
+            print(f"    {row.payload[: options.bytes]!r}" if row.payload or not row.payload_size else "    not kept")
+        if not rows:
+            print(f"no rejected messages in {_shown(settings)}")
+    return 0
+
+
+def _rejected(settings: Settings, options: argparse.Namespace) -> int:
+    return _replay(settings) if options.replay else _list(settings, options)
+
+
+def _replay(settings: Settings) -> int:
+    engine = writer_engine(settings.database_url, echo=settings.sql_echo)
+    stored = left = 0
+    try:
+        for replayed in rejected.replay(engine, Topics(settings.mqtt_topic_prefix), totals_only=settings.totals_only):
+            if replayed.reason is None:
+                stored += 1
+                print(f"{replayed.id}  {replayed.topic}  stored")
+            else:
+                left += 1
+                print(f"{replayed.id}  {replayed.topic}  still rejected: {replayed.reason}")
+    except DBAPIError as error:
+        return cannot_read(settings, reason(error))
+    finally:
+        engine.dispose()
+    print(f"{stored} stored, {left} still rejected")
+    return 0
+
+
+def _forget(settings: Settings, options: argparse.Namespace) -> int:
+    """It never says the person's id: what it prints may end up in a log."""
+    who, topics = person.Person(options.device, options.person), Topics(settings.mqtt_topic_prefix)
+    writer = writer_engine(settings.database_url, echo=settings.sql_echo)
+    reader = reader_engine(settings.database_url, echo=settings.sql_echo)
+    try:
+        erased = person.forget(writer, reader, topics, who, hours=options.hours, now=datetime.now(UTC))
+        print(f"{who.device_id}: {erased.people} person and {erased.rejected} rejected messages deleted")
+        if not erased.people and not erased.rejected:
+            print("nobody of that id was stored; what is still on its way is left out all the same")
+        print(f"whatever is stamped up to {erased.until:%Y-%m-%dT%H:%M:%SZ} leaves this person out from now on")
+        person.purge(writer)
+    except DBAPIError as error:
+        return cannot_read(settings, reason(error))
+    except person.NotPurgedError as error:
+        print(
+            f"emotion_daemon: what was deleted may still stand in the files of {_shown(settings)}: {error}; "
+            "run the same command again when that is over",
+            file=sys.stderr,
+        )
+        return 1
+    finally:
+        reader.dispose()
+        writer.dispose()
+    print("when the daemon has stored what waits, restart the broker: its files may have the person until then.")
+    print("Backups have them, too. docs/PRIVACY.md says what else there is to do")
+    return 0
+
+
+def _export(settings: Settings, options: argparse.Namespace) -> int:
+    """Only reads, as `_list`."""
+    who, topics = person.Person(options.device, options.person), Topics(settings.mqtt_topic_prefix)
+    engine = reader_engine(settings.database_url, echo=settings.sql_echo)
+    try:
+        found = person.export(engine, topics, who)
+    except DBAPIError as error:
+        return cannot_read(settings, reason(error))
+    finally:
+        engine.dispose()
+    with _reader_may_leave():
+        print(json.dumps(found, indent=2, ensure_ascii=False))
+    if found["person_emotion"] is None and not found["rejected_messages"]:
+        print(f"nobody of that id is stored for {who.device_id} in {_shown(settings)}", file=sys.stderr)
+    return 0
+
+
+def read_person(options: argparse.Namespace) -> bool:
+    """Where it is -, from standard input: every user sees a command line, and journals and the shell's history keep it.
+
+    Whether what has come is a person_id; says so on standard error where it is none.
+    """
+    if options.command != "person" or options.person != "-":
+        return True
+    if sys.stdin.isatty():
+        print("person: ", end="", file=sys.stderr, flush=True)
+    options.person = sys.stdin.readline().rstrip("\r\n")
+    if not is_person_id(options.person):
+        print(f"emotion_daemon: standard input {_NO_PERSON_ID}", file=sys.stderr)
+        return False
+    return True
+
+
+def cannot_read(settings: Settings, reason: str) -> int:
+    """Say why on standard error."""
+    print(
+        f"emotion_daemon: cannot read {_shown(settings)}: {reason}; "
+        "EMOTION_DATABASE_URL has to be the running daemon's",
+        file=sys.stderr,
+    )
+    return 1
+
+
+def _shown(settings: Settings) -> str:
+    return make_url(settings.database_url).render_as_string(hide_password=True)
