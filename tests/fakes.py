@@ -1,4 +1,4 @@
-"""What stands in for the world: a broker and the subscription to it, as `emotion_daemon.ingest` needs them, and time."""
+"""What stands in for the world: a broker and the subscription to it, as `emotion_daemon.ingest` needs it, and time."""
 
 from collections import deque
 from collections.abc import Callable, Iterable

@@ -136,9 +136,6 @@ def clone(folder: Path) -> Path:
         if (ROOT / name).is_file():
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy2(ROOT / name, folder / name)
-    for each in folder.rglob("*"):
-        if each.is_dir():
-            each.chmod(0o755)  # whatever umask an earlier test has left
     return folder
 
 

@@ -1,5 +1,6 @@
 """The operator's commands on a real database: `python -m emotion_admin`."""
 
+import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -16,6 +17,14 @@ from tests.databases import disposing, migrated
 from tests.faults.history import START
 
 Run = Callable[..., int]
+
+
+@pytest.fixture(autouse=True)
+def _own_umask() -> Iterator[None]:
+    """The command sets it for its process, which here is that of other tests, too."""
+    before = os.umask(0o022)
+    yield
+    os.umask(before)
 
 
 @pytest.fixture
