@@ -1,12 +1,14 @@
 """`docker compose` and the operator's scripts in a clone of the repository."""
 
+import fcntl
 import json
 import os
 import secrets
 import shutil
 import subprocess
+import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from http.client import HTTPResponse
 from pathlib import Path
 from typing import Any
@@ -17,6 +19,12 @@ from tests.processes import ROOT
 from tests.waiting import free_port
 
 SERVICES = ("mosquitto", "daemon", "api")
+
+PROJECTS = Path(tempfile.gettempdir()) / "emotion-test-projects"
+"""A file for each project, named like it, that is locked as long as the project's tests run."""
+
+REMOVE_WITH = {"container": ["--force", "--volumes"], "network": [], "volume": [], "image": ["--force"]}
+"""What docker compose makes, in the order in which it can be removed, with the options of each `docker ... rm`."""
 
 
 class Project:
@@ -141,10 +149,35 @@ def clone(folder: Path) -> Path:
 
 @contextmanager
 def project(folder: Path) -> Iterator[Project]:
-    """A project that is not up yet; nothing of it is left after the block."""
+    """A project that is not up yet; nothing of it is left after the block, nor of one whose tests were killed."""
     made = Project(folder)
-    try:
-        yield made
-    finally:
-        made.compose("--profile", "*", "down", "--volumes", "--timeout", "30", "--remove-orphans")
-        subprocess.run(["docker", "image", "rm", "--force", made.name], capture_output=True, check=False)
+    PROJECTS.mkdir(exist_ok=True)
+    _remove_what_was_left()
+    with (PROJECTS / made.name).open("w") as record:
+        fcntl.flock(record, fcntl.LOCK_EX)
+        try:
+            yield made
+        finally:
+            _remove(made.name)
+            Path(record.name).unlink(missing_ok=True)
+
+
+def _remove_what_was_left() -> None:
+    """Remove the projects of tests that were killed: they run on, and an engine has some thirty networks to give."""
+    for path in PROJECTS.iterdir():
+        with suppress(FileNotFoundError, BlockingIOError), path.open() as record:
+            fcntl.flock(record, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            _remove(path.name)
+            path.unlink(missing_ok=True)
+
+
+def _remove(name: str) -> None:
+    """Remove all that docker compose has made for the project, also what its docker-compose.yml has named no longer."""
+    for kind, options in REMOVE_WITH.items():
+        every = ["--all"] if kind == "container" else []
+        belongs = f"label=com.docker.compose.project={name}"
+        listed = subprocess.run(
+            ["docker", kind, "ls", *every, "--quiet", "--filter", belongs], capture_output=True, check=True
+        )
+        if found := sorted(set(listed.stdout.decode().split())):
+            subprocess.run(["docker", kind, "rm", *options, *found], capture_output=True, check=True)
