@@ -121,7 +121,13 @@ def _run(engine: Engine, settings: Settings, stop: Stop, heartbeat: Heartbeat, m
         own_id=settings.mqtt_client_id,
         heartbeat=heartbeat,
         metrics=metrics,
-        retention=_retention(store, settings, notices, metrics),
+        retention=Retention(
+            store,
+            notices=notices,
+            metrics=metrics,
+            people_days=settings.people_retention_days,
+            history_days=settings.history_retention_days,
+        ),
         stopping=lambda: stop.requested,
     )
     metrics.waiting = lambda: subscriber.waiting
@@ -138,14 +144,6 @@ def _run(engine: Engine, settings: Settings, stop: Stop, heartbeat: Heartbeat, m
     subscriber.close()
     log.info("stopped")
     return 0
-
-
-def _retention(store: Store, settings: Settings, notices: Notices, metrics: Metrics) -> Retention | None:
-    """None where everything is kept for ever."""
-    people_days, history_days = settings.people_retention_days, settings.history_retention_days
-    if people_days is None and history_days is None:
-        return None
-    return Retention(store, notices=notices, metrics=metrics, people_days=people_days, history_days=history_days)
 
 
 def _alone(settings: Settings) -> AbstractContextManager[None]:

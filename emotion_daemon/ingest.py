@@ -12,7 +12,6 @@ from sqlalchemy.exc import DBAPIError
 
 from emotion_daemon.arrival import ArrivalOrder
 from emotion_daemon.database_file import DatabaseWrittenError
-from emotion_daemon.forgotten import KEPT_FOR
 from emotion_daemon.heartbeat import Heartbeat
 from emotion_daemon.metrics import Metrics
 from emotion_daemon.notices import Notices
@@ -30,9 +29,6 @@ IDLE_SECONDS = 0.5
 
 SHORTEST_RETRY_SECONDS = 0.1
 LONGEST_RETRY_SECONDS = 5.0
-TIDY_SECONDS = 3600.0
-"""How often an idle daemon looks for tombstones that have had their time."""
-
 STOP_PATIENCE_SECONDS = 6.0
 """How long a stopping daemon goes on trying to commit its last group."""
 
@@ -46,8 +42,6 @@ class Source(Protocol):
 
     @property
     def waiting(self) -> int: ...
-    @property
-    def subscribed(self) -> bool: ...
     def receive(self, *, timeout: float) -> list[Message]: ...
     def wait(self, seconds: float, *, until: Callable[[], bool] = ...) -> None: ...
     def ack(self, messages: Iterable[Message]) -> int: ...
@@ -115,7 +109,6 @@ class Ingest:
         self._monotonic = monotonic
         self._stopping = stopping
         self._order = ArrivalOrder()
-        self._tidy_again = float("-inf")
         self._trouble = Trouble(log, then="nothing is acknowledged, trying again until it works")
 
     def run(self) -> None:
@@ -144,23 +137,8 @@ class Ingest:
                     self._reply(entry, entry.message.response_topic)
         if retention is not None:
             retention.step(idle=not messages)
-        now = self._monotonic()
-        if not messages and self._source.subscribed and now >= self._tidy_again:
-            self._tidy_again = now + TIDY_SECONDS
-            self._tidy()
-        self._notices.report(now=now)
+        self._notices.report(now=self._monotonic())
         return len(messages)
-
-    def _tidy(self) -> None:
-        """Drop tombstones that nothing can be waiting for any more: the broker has sent all that it had."""
-        try:
-            with self._store.transaction() as transaction:
-                transaction.drop_tombstones(ended_before=self._now() - KEPT_FOR)
-        except DatabaseWrittenError:
-            pass
-        except DBAPIError as error:
-            if not is_temporary(error):
-                raise
 
     def _decode(self, message: Message, received_at: datetime) -> _Entry:
         try:

@@ -29,7 +29,7 @@ TROUBLES = ("locked", "full", "unreadable", "unreachable", "other")
 REJECTED = ("json", "batch", "device_id", "topic", "timestamp", "person_id", "status", "retained", "database")
 """Why a message may be rejected: see `shared.batch.DecodeError`."""
 
-PRUNED = ("person_emotion", "emotion_minute", "rejected_message")
+PRUNED = ("person_emotion", "emotion_minute", "rejected_message", "forgotten_person")
 """The tables that a retention counts for."""
 
 _COMMIT_SECONDS = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5)

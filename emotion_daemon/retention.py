@@ -1,4 +1,5 @@
-"""What is older than the operator wants to keep is deleted: people, minutes, rejected messages; a little at a time.
+"""What is older than the operator wants to keep is deleted: people, minutes, rejected messages; a little at a time. And
+the tombstones that nothing can be waiting for any more.
 
 One pass an hour walks through the tables by their primary keys, as no index has `last_seen` that each batch would have
 to keep. A step is one transaction of a few milliseconds, which no batch has to wait for longer than that.
@@ -17,13 +18,14 @@ from sqlalchemy.exc import DBAPIError
 
 from emotion_daemon.database_file import DatabaseWrittenError
 from emotion_daemon.fold import PersonKey
+from emotion_daemon.forgotten import KEPT_FOR
 from emotion_daemon.heartbeat import Heartbeat
 from emotion_daemon.metrics import Metrics
 from emotion_daemon.notices import Notices
 from emotion_daemon.store import Store, is_temporary, reason
 from emotion_daemon.trouble import Trouble
 from shared.batch import EARLIEST_TIMESTAMP, MAX_CLOCK_SKEW
-from shared.schema import device, device_state, emotion_minute, person_emotion, rejected_message
+from shared.schema import device, device_state, emotion_minute, forgotten_person, person_emotion, rejected_message
 
 log = logging.getLogger(__name__)
 
@@ -56,6 +58,7 @@ DELETED_PEOPLE_A_STEP = 200
 DEVICES_A_STEP = 10
 MINUTES_A_STEP = 500
 REJECTED_A_STEP = 20  # of up to 64 KiB
+TOMBSTONES_A_STEP = 200
 
 _At: TypeAlias = int | str
 
@@ -94,6 +97,17 @@ _OLD_MINUTES = (
 )
 _DELETE_MINUTES = delete(emotion_minute).where(
     _minute.device_id == bindparam("device_id"), _minute.minute.in_(bindparam("minutes", expanding=True))
+)
+
+_tombstone = forgotten_person.c
+_OLD_TOMBSTONES = (
+    select(_tombstone.device_id, _tombstone.digest)
+    .where(_tombstone.until < bindparam("cutoff"))
+    .order_by(_tombstone.device_id, _tombstone.digest)
+    .limit(bindparam("most", type_=Integer))
+)
+_DELETE_TOMBSTONE = delete(forgotten_person).where(
+    _tombstone.device_id == bindparam("its_device"), _tombstone.digest == bindparam("its_digest")
 )
 
 _AGREES = select(device_state.c.device_id).where(
@@ -139,8 +153,10 @@ class _Table(NamedTuple):
 class Retention:
     """Deletes what is too old, whenever `step` is called. `people_days` and `history_days`: None keeps for ever.
 
-    Nothing is deleted by a clock that may be wrong. It is believed once it has run evenly for SETTLE_SECONDS and a
-    camera's agrees with it, or for STEADY_SECONDS; where it is set, all of this begins anew.
+    Tombstones go KEPT_FOR after their end in any case. Nothing is deleted by a clock that may be wrong. It is believed
+    once it has run evenly for SETTLE_SECONDS and a camera's agrees with it, or for STEADY_SECONDS; where it is set, all
+    of this begins anew. A batch that agrees has not waited: then the broker has sent what it had before, and nothing
+    that a tombstone was for comes any more.
     """
 
     def __init__(
@@ -207,17 +223,21 @@ class Retention:
             transaction.deleted(0)
             agrees = _agrees_with_a_camera(transaction.connection, now)
             behind = _behind(transaction.connection)
+            tables = self._tables_of_a_pass(transaction.connection, now, behind)
+        if not tables:
+            self._wait(PASS_SECONDS)
+            return
         if not agrees and self._steady.seconds(self._monotonic()) < STEADY_SECONDS:
             self._doubt()
             return
         self._doubted = False
-        self._tables = self._tables_of_a_pass(now, behind)
+        self._tables = tables
         self._at = self._tables[0].begin
         self._deleted.clear()
         self._began = self._monotonic()
         self._busy_due = self._began + BUSY_SECONDS
 
-    def _tables_of_a_pass(self, now: datetime, behind: Mapping[str, timedelta]) -> list[_Table]:
+    def _tables_of_a_pass(self, connection: Connection, now: datetime, behind: Mapping[str, timedelta]) -> list[_Table]:
         tables = []
         if self._people_days is not None:
             stamp = now - timedelta(days=self._people_days)
@@ -230,6 +250,10 @@ class Retention:
             stamp = now - timedelta(days=self._history_days)
             words = f"device-minutes of the history before {stamp:%Y-%m-%dT%H:%M:%SZ}"
             tables.append(_Table(emotion_minute.name, partial(_minutes, Cutoff(stamp, behind)), "", words))
+        stamp = now - KEPT_FOR
+        if connection.execute(_OLD_TOMBSTONES, {"cutoff": stamp, "most": 1}).first() is not None:
+            words = f"tombstones that ended before {stamp:%Y-%m-%dT%H:%M:%SZ}"
+            tables.append(_Table(forgotten_person.name, partial(_tombstones, stamp), 0, words))
         return tables
 
     def _delete(self) -> None:
@@ -237,7 +261,7 @@ class Retention:
         table = self._tables[0]
         with self._store.transaction() as transaction:
             done = table.step(transaction.connection, self._at)
-            transaction.deleted(done.deleted, done.people)
+            transaction.deleted(done.deleted, done.people, tombstones=table.name == forgotten_person.name)
         if done.deleted:
             self._deleted[table.words] += done.deleted
             self._notices.pruned(table.name, done.deleted)
@@ -334,6 +358,14 @@ def _rejected(stamp: datetime, connection: Connection, at: _At) -> _Step:
     if old:
         connection.execute(_DELETE_REJECTED, {"ids": old})
     return _Step(len(old), at if len(old) == REJECTED_A_STEP else None)
+
+
+def _tombstones(stamp: datetime, connection: Connection, at: _At) -> _Step:
+    """On PostgreSQL other daemons delete the same, in the same order: nobody waits in a circle."""
+    old = connection.execute(_OLD_TOMBSTONES, {"cutoff": stamp, "most": TOMBSTONES_A_STEP}).all()
+    for device_id, hashed in old:
+        connection.execute(_DELETE_TOMBSTONE, {"its_device": device_id, "its_digest": hashed})
+    return _Step(len(old), at if len(old) == TOMBSTONES_A_STEP else None)
 
 
 def _minutes(cutoff: Cutoff, connection: Connection, at: _At) -> _Step:

@@ -49,7 +49,6 @@ from shared.schema import (
     device_state,
     device_total,
     emotion_minute,
-    forgotten_person,
     person_emotion,
     rejected_message,
 )
@@ -282,24 +281,18 @@ class Transaction:
         """Delete one record of a rejected message."""
         self._connection.execute(delete(rejected_message).where(rejected_message.c.id == row_id))
 
-    def drop_tombstones(self, *, ended_before: datetime) -> None:
-        """Delete those whose `until` is before."""
-        old = delete(forgotten_person).where(forgotten_person.c.until < ended_before)
-        rows = self._connection.execute(old).rowcount
-        self.deleted(rows)
-        self._sure = not rows  # what is remembered of them goes
-
     @property
     def connection(self) -> Connection:
         """For whoever deletes rows by himself, and says so to `deleted`."""
         return self._connection
 
-    def deleted(self, rows: int, people: Collection[PersonKey] = ()) -> None:
+    def deleted(self, rows: int, people: Collection[PersonKey] = (), *, tombstones: bool = False) -> None:
         """So many rows were deleted and nothing else is written; `people` were among them, and are known no more.
 
-        No stamp tells the API of it. Of 0 rows there is nothing to tell, and nothing to commit.
+        Where they are `tombstones`, nobody knows any more who was erased. No stamp tells the API of it. Of 0 rows
+        there is nothing to tell, and nothing to commit.
         """
-        self._sure, self._stamped = True, False
+        self._sure, self._stamped = not (tombstones and rows), False
         self._gone = people
         self._changes_nothing = rows == 0
 

@@ -88,10 +88,6 @@ class FakeSource:
     # The subscriber's side.
 
     @property
-    def subscribed(self) -> bool:
-        return self._connected
-
-    @property
     def waiting(self) -> int:
         return len(self._inbox)
 

@@ -10,12 +10,20 @@ from pathlib import Path
 import pytest
 from sqlalchemy import Engine, func, insert, select, update
 
+from emotion_daemon.forgotten import KEPT_FOR, SALT_BYTES, digest
 from emotion_daemon.notices import Notices
-from emotion_daemon.retention import PASS_SECONDS, RETRY_SECONDS, SETTLE_SECONDS, STEADY_SECONDS, Retention
+from emotion_daemon.retention import (
+    PASS_SECONDS,
+    RETRY_SECONDS,
+    SETTLE_SECONDS,
+    STEADY_SECONDS,
+    TOMBSTONES_A_STEP,
+    Retention,
+)
 from emotion_daemon.store import Rejected, Store
 from shared.batch import Batch, Cumulative
 from shared.database import sqlite_path, writer_engine
-from shared.schema import daemon_commit, emotion_minute, person_emotion
+from shared.schema import daemon_commit, emotion_minute, forgotten_person, person_emotion
 from tests.databases import disposing, migrated
 from tests.postgresql import PostgreSQL
 
@@ -226,6 +234,87 @@ class TestWhatGoes:
         run(make(), clock)
 
         assert people(engine) == {"bert"}
+
+
+class TestTombstones:
+    """Of who was erased: they go a month after their end, also where people and history are kept for ever."""
+
+    def test_those_that_ended_long_ago_go_with_what_is_remembered_of_them(
+        self, make: Make, store: Store, engine: Engine, clock: Clock, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        caplog.set_level(logging.INFO)
+        erase(engine, "anna", until=NOON - KEPT_FOR)
+        erase(engine, "bert", until=NOON)
+        commit(store, batch(NOON - 31 * DAY, "anna", "bert"))  # and the store has read who was erased
+        commit(store, batch(NOON, "carl"))
+        before = people(engine)
+
+        run(make(None, None), clock)
+        commit(store, batch(NOON - 31 * DAY, "anna", "bert"))
+
+        assert (before, people(engine)) == ({"carl"}, {"carl", "anna"})
+        assert rows(engine, "forgotten_person") == 1
+        (line,) = (each for each in caplog.messages if each.startswith("deleted for their age"))
+        assert "1 tombstones that ended before 2025-10-15T12:05:00Z" in line
+
+    def test_of_very_many_a_part_at_a_time(self, make: Make, store: Store, engine: Engine, clock: Clock) -> None:
+        number = 2 * TOMBSTONES_A_STEP
+        for each in range(number):
+            erase(engine, str(each), until=NOON - KEPT_FOR)
+        commit(store, batch(NOON, "carl"))
+
+        assert run(make(None, None), clock) == 1 + number / TOMBSTONES_A_STEP + 1
+        assert rows(engine, "forgotten_person") == 0
+
+    @pytest.mark.parametrize("wrong_by", [60 * DAY, -60 * DAY])
+    def test_not_by_a_clock_that_no_camera_has(
+        self, make: Make, store: Store, engine: Engine, clock: Clock, wrong_by: timedelta
+    ) -> None:
+        erase(engine, "anna", until=NOON)
+        clock.set_by = wrong_by
+        commit(store, batch(NOON, "carl", arrived=clock.now()))
+
+        run(make(None, None), clock)
+
+        assert rows(engine, "forgotten_person") == 1
+
+    def test_not_while_what_waited_with_the_broker_is_still_coming(
+        self, make: Make, store: Store, engine: Engine, clock: Clock
+    ) -> None:
+        """Forty days of it: its order is the broker's, so none of it comes behind a batch of now."""
+        erase(engine, "anna", until=NOON - 40 * DAY)
+        retention = make(None, None)
+        clock.seconds = SETTLE_SECONDS
+        for days in range(50, 40, -1):
+            commit(store, batch(NOON - days * DAY, "anna", arrived=clock.now()))
+            retention.step(idle=True)
+            clock.seconds += SETTLE_SECONDS
+        waiting = rows(engine, "forgotten_person")
+        commit(store, batch(clock.now(), "carl"))
+        run(retention, clock)
+
+        assert people(engine) == {"carl"}
+        assert (waiting, rows(engine, "forgotten_person")) == (1, 0)
+
+    def test_without_any_nothing_is_begun_nor_doubted(
+        self, make: Make, store: Store, engine: Engine, clock: Clock, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        erase(engine, "anna", until=NOON)
+        retention = make(None, None)
+        first = run(retention, clock)
+        clock.seconds += PASS_SECONDS - 1
+        early = retention.is_due
+        clock.seconds += 1
+
+        assert (first, early, retention.is_due) == (1, False, True)
+        assert not caplog.messages
+
+
+def erase(engine: Engine, person_id: str, *, until: datetime) -> None:
+    salt = b"s" * SALT_BYTES
+    row = {"device_id": "jetson_1", "salt": salt, "digest": digest(person_id, salt), "forgotten_at": NOON}
+    with engine.begin() as connection:
+        connection.execute(insert(forgotten_person), row | {"until": until})
 
 
 class TestWhatNoticesIt:

@@ -19,7 +19,7 @@ from emotion_daemon.database_file import DatabaseWrittenError
 from emotion_daemon.fold import Folded, fold
 from emotion_daemon.forgotten import digest
 from emotion_daemon.heartbeat import Heartbeat
-from emotion_daemon.ingest import IDLE_SECONDS, STOP_PATIENCE_SECONDS, TIDY_SECONDS, Ingest, LeftWithBrokerError
+from emotion_daemon.ingest import IDLE_SECONDS, STOP_PATIENCE_SECONDS, Ingest, LeftWithBrokerError
 from emotion_daemon.metrics import Metrics
 from emotion_daemon.notices import Notices
 from emotion_daemon.retention import BUSY_SECONDS, SETTLE_SECONDS, Retention
@@ -790,58 +790,6 @@ class TestErased:
 
         assert len(rejected(engine)) == 1
 
-    def test_a_tombstone_goes_when_nothing_can_wait_any_more(self, source: FakeSource, engine: Engine) -> None:
-        tombstone(engine, NOW - timedelta(days=30, seconds=1))
-        ingest = loop(source, Store(engine))
-        source.publish(TOPIC, batch(anna=1, bert=2))
-        ingest.step()
-        queued = tombstones(engine)
-        ingest.step()
-
-        assert (len(queued), tombstones(engine)) == (1, [])
-
-    def test_with_it_goes_what_is_remembered_of_it(self, source: FakeSource, engine: Engine) -> None:
-        tombstone(engine, NOW - timedelta(days=30, seconds=1))
-        clock = Clock(source)
-        ingest = loop(source, Store(engine), monotonic=clock)
-        source.publish(TOPIC, encode("jetson_1", datetime(1970, 1, 1, tzinfo=UTC), {"anna": {"happy": 1}}))
-        for clock.seconds in (0.0, TIDY_SECONDS):
-            ingest.step()
-        source.publish(TOPIC, encode("jetson_1", datetime(1970, 1, 1, tzinfo=UTC), {"anna": {"happy": 1}}))
-        ingest.step()
-
-        assert happy(engine) == {("jetson_1", "anna"): 1}
-
-    def test_a_younger_one_stays(self, source: FakeSource, engine: Engine) -> None:
-        tombstone(engine, NOW - timedelta(days=30))
-        loop(source, Store(engine)).step()
-
-        assert len(tombstones(engine)) == 1
-
-    def test_while_the_broker_is_away_all_stay(
-        self, source: FakeSource, engine: Engine, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        tombstone(engine, NOW - timedelta(days=31))
-        ingest = loop(source, Store(engine))
-        with monkeypatch.context() as patch:
-            patch.setattr(FakeSource, "subscribed", False)
-            ingest.step()
-        away = tombstones(engine)
-        ingest.step()
-
-        assert (len(away), tombstones(engine)) == (1, [])
-
-    def test_a_locked_database_is_left_for_the_next_time(self, source: FakeSource, engine: Engine) -> None:
-        tombstone(engine, NOW - timedelta(days=31))
-        clock = iter([0.0, TIDY_SECONDS - 1, TIDY_SECONDS])
-        ingest = loop(source, FailingStore(engine, [locked()]), monotonic=lambda: next(clock))
-        ingest.step()
-        ingest.step()
-        before = tombstones(engine)
-        ingest.step()
-
-        assert (len(before), tombstones(engine)) == (1, [])
-
 
 def tombstone(engine: Engine, until: datetime) -> None:
     """Anna of jetson_1 was erased."""
@@ -849,11 +797,6 @@ def tombstone(engine: Engine, until: datetime) -> None:
     row = {"device_id": "jetson_1", "salt": salt, "digest": digest("anna", salt), "forgotten_at": NOW, "until": until}
     with engine.begin() as connection:
         connection.execute(insert(forgotten_person), row)
-
-
-def tombstones(engine: Engine) -> list[datetime]:
-    with engine.connect() as connection:
-        return list(connection.scalars(select(forgotten_person.c.until)))
 
 
 def test_the_sums_are_reported_while_nothing_arrives(
