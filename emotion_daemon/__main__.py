@@ -59,7 +59,7 @@ def main(arguments: list[str] | None = None) -> int:
     _configure_logging(settings)
     if options.command is not None:
         if path is not None and not path.exists():  # a writer would make an empty one
-            return commands.cannot_read(settings, "there is no such file")
+            return commands.cannot_use(settings, "there is no such file")
         run: Callable[[Settings, argparse.Namespace], int] = options.run
         return run(settings, options)
     engine = writer_engine(settings.database_url, echo=settings.sql_echo)

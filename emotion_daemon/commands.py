@@ -14,20 +14,23 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 
-from sqlalchemy import make_url
+from sqlalchemy import Engine, make_url
 from sqlalchemy.exc import DBAPIError
 
 from emotion_daemon import doctor, person, rejected
 from emotion_daemon.doctor import finding
 from emotion_daemon.doctor.rights import User
 from emotion_daemon.doctor.sqlite_files import UnknownUserError, user
-from emotion_daemon.store import reason
+from emotion_daemon.purge import NotPurgedError, purge
+from emotion_daemon.store import reason, trouble_kind
 from shared import health
 from shared.batch import DEVICE_ID, MAX_PERSON_ID, Topics, is_person_id
 from shared.database import reader_engine, sqlite_path, writer_engine
 from shared.settings import Settings, SettingsError
 
 _MAX_HOURS = 87_600
+_MOST_SHOWN = 20
+"""How many devices are named to whoever has mistyped one."""
 
 
 def parse(arguments: list[str] | None) -> argparse.Namespace:
@@ -49,7 +52,7 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
         required=True, metavar="forget | export"
     )
     for verb, run, what in (("forget", _forget, "erase it"), ("export", _export, "write it out as JSON")):
-        command = verbs.add_parser(verb, help=what)
+        command = verbs.add_parser(verb, help=what, allow_abbrev=False)
         command.add_argument("--device", type=_device_id, required=True, help="the device that has seen the person")
         command.add_argument(
             "--person", type=_person_id, required=True, help="the person_id; - reads it from standard input"
@@ -206,7 +209,7 @@ def _list(settings: Settings, options: argparse.Namespace) -> int:
     try:
         rows = rejected.newest(engine, limit=options.limit)
     except DBAPIError as error:
-        return cannot_read(settings, reason(error))
+        return cannot_use(settings, reason(error), trouble_kind(error, engine))
     finally:
         engine.dispose()
     with _reader_may_leave():
@@ -235,7 +238,7 @@ def _replay(settings: Settings) -> int:
                 left += 1
                 print(f"{replayed.id}  {replayed.topic}  still rejected: {replayed.reason}")
     except DBAPIError as error:
-        return cannot_read(settings, reason(error))
+        return cannot_use(settings, reason(error), trouble_kind(error, engine))
     finally:
         engine.dispose()
     print(f"{stored} stored, {left} still rejected")
@@ -249,26 +252,57 @@ def _forget(settings: Settings, options: argparse.Namespace) -> int:
     reader = reader_engine(settings.database_url, echo=settings.sql_echo)
     try:
         erased = person.forget(writer, reader, topics, who, hours=options.hours, now=datetime.now(UTC))
-        print(f"{who.device_id}: {erased.people} person and {erased.rejected} rejected messages deleted")
-        if not erased.people and not erased.rejected:
-            print("nobody of that id was stored; what is still on its way is left out all the same")
-        print(f"whatever is stamped up to {erased.until:%Y-%m-%dT%H:%M:%SZ} leaves this person out from now on")
-        person.purge(writer)
+        _print_erased(who, erased)
+        purge(writer)
+        if not erased.people and not erased.rejected and not _is_meant(reader, who):
+            return 1
     except DBAPIError as error:
-        return cannot_read(settings, reason(error))
-    except person.NotPurgedError as error:
-        print(
-            f"emotion_daemon: what was deleted may still stand in the files of {_shown(settings)}: {error}; "
-            "run the same command again when that is over",
-            file=sys.stderr,
-        )
-        return 1
+        return cannot_use(settings, reason(error), trouble_kind(error, writer), then="nobody was erased")
+    except NotPurgedError as error:
+        return _not_purged(settings, str(error))
+    except KeyboardInterrupt:
+        return _not_purged(settings, "it was interrupted")
     finally:
         reader.dispose()
         writer.dispose()
     print("when the daemon has stored what waits, restart the broker: its files may have the person until then.")
     print("Backups have them, too. docs/PRIVACY.md says what else there is to do")
     return 0
+
+
+def _print_erased(who: person.Person, erased: person.Erased) -> None:
+    print(f"{who.device_id}: {erased.people} person and {erased.rejected} rejected messages deleted")
+    if erased.behind:
+        hours = erased.behind.total_seconds() / 3600
+        print(f"the clock of this machine is {hours:.1f} h behind the newest batch of {who.device_id}: one is wrong")
+    print(f"whatever is stamped up to {erased.until:%Y-%m-%dT%H:%M:%SZ} leaves this person out from now on", flush=True)
+
+
+def _is_meant(reader: Engine, who: person.Person) -> bool:
+    """Nobody was there to be erased: whether that may be right. Says what may be mistyped."""
+    known = sorted(person.devices(reader))
+    if who.device_id not in known:
+        shown = ", ".join(known[:_MOST_SHOWN]) + (", …" if len(known) > _MOST_SHOWN else "")
+        print(f"emotion_daemon: nothing was ever heard of {who.device_id}, but of: {shown or 'none'}", file=sys.stderr)
+        return False
+    print(f"nobody of that id was stored for {who.device_id}; what is still on its way is left out all the same")
+    if person.is_stored_in_another_form(reader, who):
+        print(
+            "emotion_daemon: somebody is stored whose id differs in blanks around it or in its form of Unicode only: "
+            "write it as the camera does",
+            file=sys.stderr,
+        )
+        return False
+    return True
+
+
+def _not_purged(settings: Settings, why: str) -> int:
+    print(
+        f"emotion_daemon: what was deleted may still stand in the files of {_shown(settings)}: {why}; "
+        "run the same command again when that is over",
+        file=sys.stderr,
+    )
+    return 1
 
 
 def _export(settings: Settings, options: argparse.Namespace) -> int:
@@ -278,11 +312,11 @@ def _export(settings: Settings, options: argparse.Namespace) -> int:
     try:
         found = person.export(engine, topics, who)
     except DBAPIError as error:
-        return cannot_read(settings, reason(error))
+        return cannot_use(settings, reason(error), trouble_kind(error, engine))
     finally:
         engine.dispose()
     with _reader_may_leave():
-        print(json.dumps(found, indent=2, ensure_ascii=False))
+        print(json.dumps(found, indent=2, ensure_ascii=sys.stdout.encoding.lower() != "utf-8"))
     if found["person_emotion"] is None and not found["rejected_messages"]:
         print(f"nobody of that id is stored for {who.device_id} in {_shown(settings)}", file=sys.stderr)
     return 0
@@ -304,13 +338,19 @@ def read_person(options: argparse.Namespace) -> bool:
     return True
 
 
-def cannot_read(settings: Settings, reason: str) -> int:
-    """Say why on standard error."""
-    print(
-        f"emotion_daemon: cannot read {_shown(settings)}: {reason}; "
-        "EMOTION_DATABASE_URL has to be the running daemon's",
-        file=sys.stderr,
-    )
+_ADVICE = {
+    "locked": "another program holds its lock: close that one, and run the same command again",
+    "full": "make room on its disk, and run the same command again",
+    "unreadable": "run this as the daemon's user, which may write the file and in its folder",
+    "unreachable": "is PostgreSQL running, and does it take the login? EMOTION_DATABASE_URL has to be the daemon's",
+}
+
+
+def cannot_use(settings: Settings, reason: str, kind: str = "other", *, then: str = "") -> int:
+    """Say why on standard error, what came of it (`then`), and what to do about trouble of this kind."""
+    advice = _ADVICE.get(kind, "EMOTION_DATABASE_URL has to be the running daemon's")
+    sentences = [f"cannot use {_shown(settings)}: {reason}", then, advice]
+    print(f"emotion_daemon: {'; '.join(filter(None, sentences))}", file=sys.stderr)
     return 1
 
 

@@ -6,6 +6,7 @@ an id is short this finds more than there is: better one diagnosis too many gone
 
 import re
 from collections.abc import Iterator
+from functools import lru_cache
 from typing import NamedTuple
 
 from emotion_daemon.forgotten import Forgotten
@@ -13,29 +14,31 @@ from shared.batch import Topics
 
 _ESCAPE = re.compile(r'\\(?:u([0-9A-Fa-f]{4})|(["\\/]))')
 _CUT_ESCAPE = re.compile(r"\\(u[0-9A-Fa-f]{0,3})?$")
+_NO_CHARACTER = "\ufffd"
+"""What is read in the place of bytes that are none, as of a character that was cut."""
+
 _NESTED = 3
 """How often what is JSON in a string of JSON is undone."""
 
 
 class Record(NamedTuple):
-    """What is kept of a rejected message; `cut` says that its payload was longer."""
+    """What is kept of a rejected message."""
 
     topic: str
     reason: str
     payload: bytes
-    cut: bool
 
 
 def mentions(record: Record, topics: Topics, *, device_id: str, person_id: str) -> bool:
     """Whether `record` is about this person of this device.
 
-    On a topic of the device itself it has the person's id, elsewhere also the device's. Where the payload was cut in
-    the middle of the id, the beginning of it counts, from two characters on.
+    On a topic of the device itself it has the person's id, elsewhere also the device's. Where the payload ends in the
+    middle of the id, cut by us or by the device, the beginning of it counts, from two characters on.
     """
     texts = [record.topic, record.reason, *_readings(record.payload)]
-    if record.topic not in (topics.batch(device_id), topics.status(device_id)) and not _has(texts, device_id):
+    if record.topic not in (topics.batch(device_id), topics.status(device_id)) and not _has_device(texts, device_id):
         return False
-    return _has(texts, person_id) or (record.cut and _ends_within(texts[2:], person_id))
+    return any(person_id in text for text in texts) or _ends_within(texts[2:], person_id)
 
 
 def may_mention_forgotten(topic: str, payload: bytes, topics: Topics, forgotten: Forgotten) -> bool:
@@ -48,16 +51,27 @@ def may_mention_forgotten(topic: str, payload: bytes, topics: Topics, forgotten:
     if owner is None or owner in forgotten:
         return True
     texts = list(_readings(payload))
-    return any(_has(texts, device_id) for device_id in forgotten)
+    return any(_has_device(texts, device_id) for device_id in forgotten)
 
 
-def _has(texts: list[str], name: str) -> bool:
-    return any(name in text for text in texts)
+def _has_device(texts: list[str], device_id: str) -> bool:
+    """Not as a part of a longer name: jetson_1 is not in jetson_10."""
+    return any(device_id in text and _alone(device_id).search(text) for text in texts)
+
+
+@lru_cache(maxsize=1_000)
+def _alone(name: str) -> re.Pattern[str]:
+    """What is before the name is looked at behind it: so the search goes from one place with the name to the next.
+
+    A letter before it may belong to an escape: in a line of JSON in JSON, the n of \\n.
+    """
+    name = re.escape(name)
+    return re.compile(rf"{name}(?:(?<![A-Za-z0-9]{name})|(?<=\\[bfnrt]{name}))(?![A-Za-z0-9])")
 
 
 def _ends_within(texts: list[str], name: str) -> bool:
     beginnings = tuple(name[:length] for length in range(2, len(name)))
-    return any(_CUT_ESCAPE.sub("", text).endswith(beginnings) for text in texts)
+    return any(_CUT_ESCAPE.sub("", text).rstrip(_NO_CHARACTER).endswith(beginnings) for text in texts)
 
 
 def _readings(payload: bytes) -> Iterator[str]:

@@ -80,7 +80,7 @@ class Notices:
         self._counts["rejected"] += 1
         if self._is_news("rejected", topic):
             log.warning(
-                "rejected a message on %.120r: %s; kept, see `python -m emotion_daemon rejected`; "
+                "rejected a message on %.120r: %s; recorded, see `python -m emotion_daemon rejected`; "
                 "more of this topic are only counted",
                 topic,
                 reason,

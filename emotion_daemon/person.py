@@ -4,37 +4,23 @@ What was shown before a camera in total, and in each minute, is nobody's: it sta
 """
 
 import base64
-import os
 import secrets
-import time
+import unicodedata
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import closing
 from datetime import datetime, timedelta
-from sqlite3 import SQLITE_BUSY, SQLITE_LOCKED
-from sqlite3 import Error as SqliteError
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple
 
 from sqlalchemy import ColumnElement, Connection, Engine, Row, delete, insert, select
-from sqlalchemy.engine.interfaces import DBAPICursor
-from sqlalchemy.exc import DBAPIError
 
-from emotion_daemon.forgotten import SALT_BYTES, digest
+from emotion_daemon.forgotten import SALT_BYTES, digest, until_when
 from emotion_daemon.known import lock_devices, read_forgotten
 from emotion_daemon.mention import Record, mentions
-from emotion_daemon.store import SENT_AHEAD, count_unstamped, reason
-from shared.batch import Topics
-from shared.database import sqlite_path
-from shared.schema import device, forgotten_person, person_emotion, rejected_message
+from emotion_daemon.patience import patiently, push_in
+from emotion_daemon.store import SENT_AHEAD, count_unstamped
+from shared.batch import MAX_CLOCK_SKEW, Topics
+from shared.schema import device, device_state, forgotten_person, person_emotion, rejected_message
 
-PATIENCE_SECONDS = 30.0
-"""How long is tried to get into a database that others use."""
-
-_PAUSE_SECONDS = 0.002
-_LOCKED_SQLSTATES = ("55P03", "40P01", "40001")  # lock_timeout, deadlock, serialization
 _ROWS_A_SELECT = 100  # of up to 64 KiB
-
-
-T = TypeVar("T")
 
 
 class Person(NamedTuple):
@@ -45,31 +31,33 @@ class Person(NamedTuple):
 
 
 class Erased(NamedTuple):
-    """How many rows were deleted, and up to which stamp the person is left out from now on (aware UTC)."""
+    """How many rows were deleted, and up to which stamp the person is left out from now on (aware UTC).
+
+    `behind` is how far our clock is behind what is stored of the device, if it is so by more than a clock may be.
+    """
 
     people: int
     rejected: int
     until: datetime
-
-
-class NotPurgedError(Exception):
-    """Raised when what was deleted may still stand in the database's files."""
+    behind: timedelta = timedelta()
 
 
 def forget(writer: Engine, reader: Engine, topics: Topics, person: Person, *, hours: float, now: datetime) -> Erased:
     """Delete the person's row and the rejected messages that mention them, and leave a tombstone, in one transaction.
 
-    Whatever is stamped until `hours` after `now` leaves the person out. What is deleted is gone for every reader, but
-    not yet out of the files: see `purge`. Raises what SQLAlchemy raises, for what is temporary after PATIENCE_SECONDS.
+    Whatever is stamped until `hours` after `now` leaves the person out, or after the newest that is stored of the
+    device, where our clock is behind that, or as long as an earlier tombstone says. What is deleted is gone for every
+    reader, but not yet out of the files: see purge.py. Raises what SQLAlchemy raises, for what is temporary after
+    `patience.SECONDS`.
     """
     with reader.connect() as connection:  # minutes for 10,000 of the largest, in which the daemon has to write
         found = _search(connection, topics, person, between=connection.rollback)  # and its -wal file to be brought in
-    _push_in(writer)
-    return _patiently(lambda: _erase(writer, topics, person, found, now, now + timedelta(hours=hours)))
+    push_in(writer)
+    return patiently(lambda: _erase(writer, topics, person, found, now, timedelta(hours=hours)))
 
 
 def _erase(
-    writer: Engine, topics: Topics, person: Person, found: tuple[set[int], int], now: datetime, until: datetime
+    writer: Engine, topics: Topics, person: Person, found: tuple[set[int], int], now: datetime, lasts: timedelta
 ) -> Erased:
     mentioning, searched = found
     with writer.begin() as connection:
@@ -79,11 +67,12 @@ def _erase(
         out_of_order = 0 if connection.dialect.name == "sqlite" else SENT_AHEAD
         newer, _ = _search(connection, topics, person, after=searched - out_of_order)
         rejected = _delete_rejected(connection, sorted(mentioning | newer))
-        _leave_tombstone(connection, person, now, until)
+        behind = _behind(connection, person.device_id, now)
+        until = _leave_tombstone(connection, person, now, now + behind + lasts)
         if locked_only:
             connection.execute(delete(device).where(device.c.device_id == person.device_id, *_SAYS_NOTHING))
         count_unstamped(connection)
-    return Erased(people, rejected, until)
+    return Erased(people, rejected, until, behind)
 
 
 _SAYS_NOTHING = (device.c.updated_at.is_(None), device.c.device_name.is_(None))
@@ -133,7 +122,7 @@ def _records(connection: Connection, after: int = 0, between: Callable[[], None]
 
 
 def _mentions(row: Row[Any], topics: Topics, person: Person) -> bool:
-    record = Record(row.topic, row.reason, row.payload, cut=row.payload_size > len(row.payload))
+    record = Record(row.topic, row.reason, row.payload)
     return mentions(record, topics, device_id=person.device_id, person_id=person.person_id)
 
 
@@ -145,9 +134,22 @@ def _delete_rejected(connection: Connection, ids: Sequence[int]) -> int:
     return deleted
 
 
-def _leave_tombstone(connection: Connection, person: Person, now: datetime, until: datetime) -> None:
-    """In the place of the one that there was. A device's tombstones share their salt: one digest a person and batch."""
-    salts = list(read_forgotten(connection, [person.device_id]).get(person.device_id, ()))
+def _behind(connection: Connection, device_id: str, now: datetime) -> timedelta:
+    """How far `now` is behind the newest that is stored of the device: a clock that is wrong, or was."""
+    updated_at = connection.scalar(select(device.c.updated_at).where(device.c.device_id == device_id))
+    received_at = connection.scalar(select(device_state.c.received_at).where(device_state.c.device_id == device_id))
+    behind = max(each or now for each in (updated_at, received_at)) - now
+    return behind if behind > MAX_CLOCK_SKEW else timedelta()
+
+
+def _leave_tombstone(connection: Connection, person: Person, now: datetime, until: datetime) -> datetime:
+    """In the place of the one that there was, whose end stays if it is later. Returns its end.
+
+    A device's tombstones share their salt: one digest a person and batch.
+    """
+    there = read_forgotten(connection, [person.device_id])
+    until = max(until, until_when(there, *person) or until)
+    salts = list(there.get(person.device_id, ()))
     salt = salts[0] if salts else secrets.token_bytes(SALT_BYTES)
     columns = forgotten_person.c
     before = [digest(person.person_id, each) for each in salts]
@@ -156,75 +158,26 @@ def _leave_tombstone(connection: Connection, person: Person, now: datetime, unti
     )
     row = {"device_id": person.device_id, "digest": digest(person.person_id, salt), "salt": salt}
     connection.execute(insert(forgotten_person).values(**row, forgotten_at=now, until=until))
+    return until
 
 
-def purge(engine: Engine) -> None:
-    """Take what was deleted out of the database's files, while daemon and API go on.
+def devices(engine: Engine) -> set[str]:
+    """Those of whom anything is stored. Raises what SQLAlchemy raises."""
+    with engine.connect() as connection:
+        return {*connection.scalars(select(device.c.device_id)), *connection.scalars(select(device_state.c.device_id))}
 
-    On SQLite the file is written anew, since splitting and freeing pages leaves copies behind, and then the -wal file
-    is cut to nothing. Raises NotPurgedError where that is not done within PATIENCE_SECONDS for each of the two.
+
+def is_stored_in_another_form(engine: Engine, person: Person) -> bool:
+    """Whether the device has somebody whose id looks the same: blanks around it, or another form of Unicode.
+
+    Raises what SQLAlchemy raises.
     """
-    try:
-        if sqlite_path(engine.url) is None:
-            with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
-                # Also for its statistics, which have samples of the ids.
-                connection.exec_driver_sql("VACUUM (ANALYZE) person_emotion, rejected_message")
-        else:
-            _rewrite(engine)
-    except DBAPIError as error:
-        raise NotPurgedError(reason(error)) from error
-    except SqliteError as error:
-        raise NotPurgedError(str(error)) from error
-
-
-def _rewrite(engine: Engine) -> None:
-    folder = os.path.dirname(os.path.realpath(engine.url.database or ""))
-    with closing(engine.raw_connection()) as pooled:
-        cursor = pooled.cursor()
-        # The copy that VACUUM makes is as large as the database; /tmp may be small, memory, or read-only.
-        quoted = folder.replace("'", "''")
-        cursor.execute(f"PRAGMA temp_store_directory='{quoted}'")
-        _patiently(lambda: cursor.execute("VACUUM"))
-        _patiently(lambda: _bring_in(cursor))
-
-
-def _bring_in(cursor: DBAPICursor) -> None:
-    cursor.execute("PRAGMA wal_checkpoint(TRUNCATE)")
-    ((busy, _, _),) = cursor.fetchall()
-    if busy:
-        raise _BusyError("somebody reads or writes the database all the time")
-
-
-class _BusyError(SqliteError):
-    """Raised where SQLite says so in a row instead of an error."""
-
-    sqlite_errorcode = SQLITE_BUSY
-
-
-def _push_in(engine: Engine) -> None:
-    """Ask for SQLite's lock more often than SQLite does, or a daemon under load lets nobody in for seconds."""
-    if engine.dialect.name == "sqlite":
-        with closing(engine.raw_connection()) as pooled:
-            pooled.cursor().execute("PRAGMA busy_timeout=0")
-
-
-def _patiently(attempt: Callable[[], T]) -> T:
-    """What `attempt` returns, once nobody is in its way any more."""
-    end = time.monotonic() + PATIENCE_SECONDS
-    while True:
-        try:
-            return attempt()
-        except (DBAPIError, SqliteError) as error:
-            if not _is_in_the_way(error) or time.monotonic() > end:
-                raise
-        time.sleep(_PAUSE_SECONDS)
-
-
-def _is_in_the_way(error: Exception) -> bool:
-    """Another's lock, not a full disk: that one has to be told at once."""
-    cause = error.orig if isinstance(error, DBAPIError) else error
-    code = getattr(cause, "sqlite_errorcode", 0) & 0xFF
-    return code in (SQLITE_BUSY, SQLITE_LOCKED) or getattr(cause, "sqlstate", None) in _LOCKED_SQLSTATES
+    forms = {unicodedata.normalize(form, person.person_id.strip()) for form in ("NFC", "NFD")} - {person.person_id}
+    alike = select(person_emotion.c.id).where(
+        person_emotion.c.device_id == person.device_id, person_emotion.c.person_id.in_(forms)
+    )
+    with engine.connect() as connection:
+        return connection.execute(alike.limit(1)).first() is not None
 
 
 def export(engine: Engine, topics: Topics, person: Person) -> dict[str, Any]:

@@ -6,17 +6,20 @@ import json
 import os
 import sqlite3
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pytest
-from sqlalchemy import Engine, insert, select, text
+from sqlalchemy import Engine, event, insert, select, text
 
+from emotion_daemon import commands, patience
 from emotion_daemon import person as person_module
+from emotion_daemon import purge as purge_module
 from emotion_daemon.__main__ import main
 from emotion_daemon.database_file import DatabaseWrittenError
 from emotion_daemon.fold import fold
@@ -165,11 +168,33 @@ class TestForget:
         assert until - forgotten_at == timedelta(hours=24)
 
     def test_a_second_one_takes_the_place_of_the_first(self, engine: Engine, run: Run) -> None:
-        run("forget")
         run("forget", "--hours", "0")
+        run("forget")
 
         ((_, _, _, forgotten_at, until),) = tombstones(engine)
-        assert until == forgotten_at
+        assert until - forgotten_at == timedelta(hours=24)
+
+    def test_it_does_not_end_earlier(self, engine: Engine, run: Run, capsys: pytest.CaptureFixture[str]) -> None:
+        run("forget", "--hours", "1000")
+        ((_, _, _, _, until),) = tombstones(engine)
+        run("forget")
+
+        assert [row.until for row in tombstones(engine)] == [until]
+        assert capsys.readouterr().out.count(f"{until:%Y-%m-%dT%H:%M:%SZ} leaves this person out") == 2
+
+    @pytest.mark.parametrize("column", ["updated_at", "received_at"])
+    def test_where_our_clock_is_behind_it_counts_from_what_the_camera_said_last(
+        self, engine: Engine, run: Run, capsys: pytest.CaptureFixture[str], column: str
+    ) -> None:
+        right = datetime.now(UTC) + timedelta(days=3)
+        store = Store(engine, now=lambda: right)
+        heard = right if column == "received_at" else STAMP
+        commit(store, Batch("jetson_1", right if column == "updated_at" else STAMP, {NAME: Cumulative()}, heard))
+        commit(store, Batch("jetson_2", right + timedelta(days=9), {}, right + timedelta(days=9)))
+        run("forget", "--hours", "1")
+
+        assert [row.until for row in tombstones(engine)] == [right + timedelta(hours=1)]
+        assert "clock of this machine is 72.0 h behind the newest batch of jetson_1" in capsys.readouterr().out
 
     def test_another_persons_stays(self, engine: Engine, run: Run) -> None:
         run("forget")
@@ -181,9 +206,36 @@ class TestForget:
     def test_of_nobody_it_says_so_and_keeps_out_who_may_still_come(
         self, engine: Engine, run: Run, capsys: pytest.CaptureFixture[str]
     ) -> None:
+        commit(Store(engine), batch("bert"))
+
         assert run("forget") == 0
-        assert "nobody of that id was stored; what is still on its way is left out" in capsys.readouterr().out
+        assert "nobody of that id was stored for jetson_1; what is still on its way" in capsys.readouterr().out
         assert len(tombstones(engine)) == 1
+
+    @pytest.mark.parametrize(
+        ("stored", "said"),
+        [(("camera_2", "camera_1"), "of: camera_1, camera_2\n"), ((), "of: none\n"), (range(30), ", 25, 26, …\n")],
+    )
+    def test_of_a_device_that_nobody_has_heard_of_it_is_an_error(
+        self, engine: Engine, run: Run, capsys: pytest.CaptureFixture[str], stored: Sequence[object], said: str
+    ) -> None:
+        commit(Store(engine), *(batch("bert", device_id=str(each)) for each in stored))
+
+        assert run("forget") == 1
+        out, err = capsys.readouterr()
+        assert "nothing was ever heard of jetson_1, but of" in err
+        assert err.endswith(said)
+        assert "restart the broker" not in out
+
+    @pytest.mark.parametrize("stored", ["Zoe\u0301", "Zo\u00e9"])
+    @pytest.mark.parametrize("given", ["Zoe\u0301", "Zo\u00e9", " Zoé", "Zoé "])
+    def test_an_id_that_only_looks_the_same_is_an_error(
+        self, engine: Engine, run: Run, capsys: pytest.CaptureFixture[str], stored: str, given: str
+    ) -> None:
+        commit(Store(engine), batch(stored))
+
+        assert run("forget", "--person", given) == (0 if stored == given else 1)
+        assert ("write it as the camera does" in capsys.readouterr().err) == (stored != given)
 
     def test_it_makes_no_device(self, engine: Engine, run: Run) -> None:
         run("forget")
@@ -286,6 +338,66 @@ class TestWhoIsMeant:
         assert run(verb) == 1
         assert "other.db: there is no such file" in capsys.readouterr().err
         assert not (tmp_path / "other.db").exists()
+
+
+class TestTrouble:
+    """What an operator reads who could not do it: what came of it, and what to do."""
+
+    def test_a_locked_database(
+        self, sqlite_engine: Engine, run: Run, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        monkeypatch.setattr(patience, "SECONDS", 0.1)
+        with sqlite_engine.begin():
+            code = run("forget")
+
+        assert code == 1
+        assert "database is locked; nobody was erased; another program holds its lock" in capsys.readouterr().err
+        assert tombstones(sqlite_engine) == []
+
+    def test_a_table_that_is_locked_on_postgresql(
+        self, postgresql: PostgreSQL, run: Run, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        url = postgresql.new_database()
+        monkeypatch.setenv("EMOTION_DATABASE_URL", url)
+        monkeypatch.setattr(patience, "SECONDS", 0.1)
+        with migrated(url) as engine, engine.begin() as connection:
+            connection.exec_driver_sql("LOCK TABLE person_emotion IN ACCESS EXCLUSIVE MODE")
+            code = run("forget")
+
+        assert code == 1
+        assert "lock timeout; nobody was erased; another program holds its lock" in capsys.readouterr().err
+
+    def test_a_file_that_this_user_may_not_write(
+        self, sqlite_engine: Engine, run: Run, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        def readonly(connection: Any, record: Any) -> None:
+            connection.execute("PRAGMA query_only=ON")
+
+        event.listen(Engine, "connect", readonly)
+        try:
+            code = run("forget")
+        finally:
+            event.remove(Engine, "connect", readonly)
+
+        assert code == 1
+        assert "readonly database; nobody was erased; run this as the daemon's user" in capsys.readouterr().err
+
+    @pytest.mark.parametrize("module", [person_module, commands])
+    def test_an_interrupt(
+        self,
+        sqlite_engine: Engine,
+        run: Run,
+        module: ModuleType,
+        monkeypatch: pytest.MonkeyPatch,
+        capsys: pytest.CaptureFixture[str],
+    ) -> None:
+        def interrupted(*_: object) -> None:
+            raise KeyboardInterrupt
+
+        monkeypatch.setattr(module, "push_in" if module is person_module else "purge", interrupted)
+
+        assert run("forget") == 1
+        assert "it was interrupted; run the same command again" in capsys.readouterr().err
 
 
 class TestReplay:
@@ -474,7 +586,7 @@ class TestPurge:
     def test_while_somebody_reads_all_the_time_it_says_what_is_left_to_do(
         self, sqlite_engine: Engine, run: Run, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
     ) -> None:
-        monkeypatch.setattr(person_module, "PATIENCE_SECONDS", 0.3)
+        monkeypatch.setattr(patience, "SECONDS", 0.3)
         commit(Store(sqlite_engine), batch(NAME))
         with reading(str(sqlite_engine.url)) as connection:
             connection.execute(select(person_emotion.c.id)).all()
@@ -500,13 +612,38 @@ class TestPurge:
             timer.join()
         assert NAME.encode() not in _bytes(sqlite_engine)
 
+    def test_on_postgresql_a_transaction_from_before_is_waited_for(
+        self, postgresql: PostgreSQL, run: Run, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        """VACUUM would leave what it may still read, and say nothing."""
+        url = postgresql.new_database()
+        monkeypatch.setenv("EMOTION_DATABASE_URL", url)
+        with migrated(url) as engine:
+            commit(Store(engine), batch(NAME))
+            with reading(url) as connection:
+                monkeypatch.setattr(patience, "SECONDS", 0.3)
+                connection.execution_options(isolation_level="REPEATABLE READ")
+                connection.execute(select(person_emotion.c.id)).all()
+                code = run("forget")
+                err = capsys.readouterr().err
+                dead = _dead_rows(engine)
+                timer = threading.Timer(0.5, connection.close)
+                timer.start()
+                monkeypatch.setattr(patience, "SECONDS", 30.0)
+                after = run("forget")
+                timer.join()
+
+            assert (code, after) == (1, 0)
+            assert "a transaction is open that began before" in err
+            assert (dead, _dead_rows(engine)) == (1, 0)
+
     def test_a_database_that_cannot_grow_is_said(
         self, sqlite_engine: Engine, run: Run, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
     ) -> None:
         def full(*_: object) -> None:
             raise sqlite3.OperationalError("database or disk is full")
 
-        monkeypatch.setattr(person_module, "_rewrite", full)
+        monkeypatch.setattr(purge_module, "_rewrite", full)
 
         assert run("forget") == 1
         assert "database or disk is full; run the same command again when that is over" in capsys.readouterr().err
@@ -540,6 +677,15 @@ class TestPurge:
 def _maintain(engine: Engine, statement: str) -> None:
     with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
         connection.exec_driver_sql(statement)
+
+
+def _dead_rows(engine: Engine) -> int:
+    """Rows of people that nobody sees and that still stand in PostgreSQL's file."""
+    with engine.connect() as connection:
+        connection.exec_driver_sql("CREATE EXTENSION IF NOT EXISTS pgstattuple")
+        return int(
+            connection.exec_driver_sql("SELECT dead_tuple_count FROM pgstattuple('person_emotion')").scalar_one()
+        )
 
 
 def _statistics(engine: Engine) -> str:

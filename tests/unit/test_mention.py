@@ -14,10 +14,8 @@ TOPICS = Topics("emotions")
 OWN, ELSEWHERE = TOPICS.batch("jetson_1"), TOPICS.batch("jetson_2")
 
 
-def mentioned(
-    content: bytes = b"", person_id: str = "anna-4711", *, topic: str = OWN, reason: str = "", cut: bool = False
-) -> bool:
-    return mentions(Record(topic, reason, content, cut), TOPICS, device_id="jetson_1", person_id=person_id)
+def mentioned(content: bytes = b"", person_id: str = "anna-4711", *, topic: str = OWN, reason: str = "") -> bool:
+    return mentions(Record(topic, reason, content), TOPICS, device_id="jetson_1", person_id=person_id)
 
 
 @pytest.mark.parametrize(
@@ -85,18 +83,39 @@ class TestTopic:
         assert mentioned(reason="person_id 'anna-4711' has a control character")
 
 
+class TestDevice:
+    """Elsewhere than on its own topics it has to be named."""
+
+    @pytest.mark.parametrize("name", ["jetson_10", "jetson_1a", "xjetson_1", "Jetson_1"])
+    def test_it_is_not_a_part_of_another_name(self, name: str) -> None:
+        assert not mentioned(payload(device_id=f'"{name}"', person_id='"anna-4711"'), topic=TOPICS.batch(name))
+
+    @pytest.mark.parametrize("line", ["of jetson_1.", "jetson_1:anna", "(jetson_1)", "jetson_10 and jetson_1"])
+    def test_it_is_found_in_a_sentence(self, line: str) -> None:
+        assert mentioned(f"{line} anna-4711".encode(), topic=ELSEWHERE)
+
+    def test_it_is_found_behind_an_escape(self) -> None:
+        assert mentioned(json.dumps("\njetson_1\tanna-4711").encode(), topic=ELSEWHERE)
+
+
 class TestCut:
     @pytest.mark.parametrize("end", [b'"anna-471', b'"an', b'"anna\\u002', b'"anna\\'])
-    def test_a_payload_that_was_cut_within_the_id_counts(self, end: bytes) -> None:
-        assert mentioned(b'{"person_id": ' + end, cut=True)
+    def test_a_payload_that_ends_within_the_id_counts(self, end: bytes) -> None:
+        assert mentioned(b'{"person_id": ' + end)
 
-    @pytest.mark.parametrize("end", [b'"anna-471', b'"an'])
-    def test_one_that_was_kept_whole_does_not(self, end: bytes) -> None:
-        assert not mentioned(b'{"person_id": ' + end)
+    @pytest.mark.parametrize("person_id", ["Иван Петров", "Jürgen", "a\U0001f600b"])
+    @pytest.mark.parametrize("ascii_only", [True, False])
+    def test_also_one_that_ends_within_a_character(self, person_id: str, ascii_only: bool) -> None:
+        content = json.dumps({"person_id": person_id}, ensure_ascii=ascii_only).encode()
+        begin = content.index(b": ") + len(': "')
+        two = len(json.dumps(person_id[:2], ensure_ascii=ascii_only).encode()) - len('""')
+
+        for end in range(begin + two, len(content)):
+            assert mentioned(content[:end], person_id), content[:end]
 
     @pytest.mark.parametrize("end", [b'"a', b'"anne'])
     def test_one_letter_or_another_beginning_does_not(self, end: bytes) -> None:
-        assert not mentioned(b'{"person_id": ' + end, cut=True)
+        assert not mentioned(b'{"person_id": ' + end)
 
 
 class TestForgotten:
@@ -120,10 +139,15 @@ class TestForgotten:
         assert may_mention_forgotten(ELSEWHERE, payload(), TOPICS, self.forgotten())
         assert may_mention_forgotten(ELSEWHERE, payload().decode().encode("utf-16"), TOPICS, self.forgotten())
 
+    def test_what_mentions_another_device_whose_name_begins_so_does_not(self) -> None:
+        assert not may_mention_forgotten(
+            TOPICS.batch("jetson_10"), payload(device_id='"jetson_10"'), TOPICS, self.forgotten()
+        )
+
     def test_so_may_what_came_on_no_devices_topic(self) -> None:
         assert may_mention_forgotten("emotions/anna 4711/batch", b"", TOPICS, self.forgotten())
 
     def test_the_time_that_it_takes_grows_with_the_length_only(self) -> None:
         """A search that began anew at each quotation mark would take a minute for so much."""
-        for content in (b'"\\' * 32_000, json.dumps(json.dumps("x" * 60_000)).encode()[:-2]):
+        for content in (b"jetson_1a" * 7_000, b'"\\' * 32_000, json.dumps(json.dumps("x" * 60_000)).encode()[:-2]):
             assert not may_mention_forgotten(ELSEWHERE, content, TOPICS, self.forgotten())
