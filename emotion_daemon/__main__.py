@@ -13,6 +13,7 @@ import sys
 import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
 from types import FrameType
 
 from alembic.util import CommandError
@@ -52,7 +53,8 @@ def main(arguments: list[str] | None = None) -> int:
         if options.command == "doctor":
             return commands.run_doctor(settings, options)
         path = sqlite_path(settings.database_url)
-        commands.check_folder(path)
+        if path is not None:
+            _check_place(path)
     except SettingsError as error:
         print(f"emotion_daemon: {error}", file=sys.stderr)
         return 2
@@ -97,6 +99,23 @@ class Stop:
         if self.requested:
             os._exit(128 + number)
         self.requested = True
+
+
+def _check_place(database: Path) -> None:
+    """The daemon creates its file, but not the folder: a missing one is a volume that was not mounted.
+
+    Raises SettingsError.
+    """
+    name, folder = "EMOTION_DATABASE_URL", os.path.dirname(os.path.realpath(database))
+    try:
+        os.stat(database)
+    except FileNotFoundError:
+        if not os.path.isdir(folder):
+            raise SettingsError(name, f"names a file in {folder}, but there is no such folder: create it") from None
+    except OSError as error:
+        raise SettingsError(name, f"names {str(database)!r}, but that cannot be used: {error.strerror}") from error
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise SettingsError(name, f"names a file in {folder}, but this user may not write there")
 
 
 def _run(engine: Engine, settings: Settings, stop: Stop, heartbeat: Heartbeat, metrics: Metrics) -> int:

@@ -12,7 +12,6 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
-from pathlib import Path
 
 from sqlalchemy import make_url
 from sqlalchemy.exc import DBAPIError
@@ -24,8 +23,8 @@ from emotion_daemon.doctor.sqlite_files import UnknownUserError, user
 from emotion_daemon.store import reason
 from shared import health
 from shared.batch import DEVICE_ID, MAX_PERSON_ID, Topics, is_person_id
-from shared.database import reader_engine, sqlite_path, writer_engine
-from shared.settings import Settings, SettingsError
+from shared.database import reader_engine, writer_engine
+from shared.settings import Settings
 
 _MAX_HOURS = 87_600
 
@@ -144,31 +143,8 @@ def _count(text: str) -> int:
     return int(text)
 
 
-def check_folder(database: Path | None) -> None:
-    """The daemon creates its file, but not the folder: a missing one is a volume that was not mounted.
-
-    Raises SettingsError.
-    """
-    if database is None:
-        return
-    folder = check_folder_is_there(database)
-    if not os.access(folder, os.W_OK | os.X_OK):
-        raise SettingsError("EMOTION_DATABASE_URL", f"names a file in {folder}, but this user may not write there")
-
-
-def check_folder_is_there(database: Path) -> Path:
-    """The folder. Raises SettingsError."""
-    folder = database.absolute().parent
-    if not folder.is_dir():
-        raise SettingsError("EMOTION_DATABASE_URL", f"names a file in {folder}, but there is no such folder: create it")
-    return folder
-
-
 def run_doctor(settings: Settings, options: argparse.Namespace) -> int:
-    """Raises SettingsError."""
-    path = sqlite_path(settings.database_url)
-    if path is not None:
-        check_folder_is_there(path)
+    """Print each finding as soon as it is there, or all of them as JSON."""
     findings = []
     examined = doctor.examine(
         settings,

@@ -2,8 +2,10 @@
 
 import difflib
 import math
+import os
 import re
 import ssl
+import stat
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -153,8 +155,12 @@ class _Reader:
         value = self.text(name, "")
         if not value:
             return None
-        if not Path(value).is_file():
-            raise SettingsError(PREFIX + name, f"is {value!r}, but there is no such file")
+        try:
+            is_file = stat.S_ISREG(os.stat(value).st_mode)
+        except OSError as error:
+            raise SettingsError(PREFIX + name, f"is {value!r}, but that cannot be used: {error.strerror}") from error
+        if not is_file:
+            raise SettingsError(PREFIX + name, f"is {value!r}, but that is no file")
         return Path(value)
 
     def listed(self, name: str, default: tuple[str, ...]) -> tuple[str, ...]:
@@ -270,7 +276,7 @@ def _check_database(text: str) -> None:
         raise SettingsError(name, "has to name a plain file, like sqlite:////data/emotion.db: daemon and API share it")
     if url.query:
         raise SettingsError(name, "has options behind the file name, but the daemon and the API choose their own")
-    if Path(url.database).is_dir():
+    if os.path.isdir(url.database):  # False where this user may not look, which is said where the file is opened
         raise SettingsError(name, f"names {url.database!r}, which is a folder: name a file in it")
 
 

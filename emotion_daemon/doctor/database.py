@@ -39,11 +39,15 @@ def examine(settings: Settings, running: Running, *, api_user: User | None, thor
         yield from _server(settings)
         return
     try:
-        is_there = path.exists()
+        is_there = _is_there(path)
         if is_there:
             yield from sqlite_files.examine(path, _mountinfo(), api_user=api_user)
     except OSError as error:
-        yield problem(SUBJECT, f"{error.filename}: {error.strerror}", "Run doctor as the database's owner.")
+        yield problem(
+            SUBJECT,
+            f"{error.filename or path}: {error.strerror}",
+            "Run doctor as the database's owner. If you do: EMOTION_DATABASE_URL has to name a file that it can use.",
+        )
         return
     if not is_there:
         yield _not_there(path, running)
@@ -51,7 +55,23 @@ def examine(settings: Settings, running: Running, *, api_user: User | None, thor
     yield from _file(path, settings, running, thorough=thorough)
 
 
+def _is_there(path: Path) -> bool:
+    """Raises OSError where this user may not look, or no file can be of that name."""
+    try:
+        os.stat(path)
+    except FileNotFoundError:
+        return False
+    return True
+
+
 def _not_there(path: Path, running: Running) -> Finding:
+    folder = os.path.dirname(os.path.realpath(path))
+    if not os.path.isdir(folder):
+        return problem(
+            SUBJECT,
+            f"there is no folder {folder}, in which the database has to be",
+            "Set EMOTION_DATABASE_URL right, mount the volume that the folder is on, or create it: no daemon does.",
+        )
     if running.here:
         return problem(
             SUBJECT,

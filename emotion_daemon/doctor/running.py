@@ -1,6 +1,7 @@
 """Whether a daemon runs here, and what it says of itself. It is asked, and never disturbed."""
 
 import fcntl
+import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from http.client import HTTPConnection, HTTPException
@@ -55,7 +56,7 @@ class Running:
 def ask(settings: Settings) -> Running:
     """Look for the daemon of these settings."""
     path = sqlite_path(settings.database_url)
-    holds_lock = None if path is None else lock_is_held(path.resolve())
+    holds_lock = None if path is None else lock_is_held(Path(os.path.realpath(path)))
     if settings.metrics_address is None:
         return Running(holds_lock=holds_lock)
     host, port = settings.metrics_address

@@ -3,7 +3,8 @@
 import json
 import os
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -128,19 +129,65 @@ def test_a_problem_is_a_line_with_advice_below_it_and_exit_code_1(
 
 
 @pytest.mark.parametrize(
-    ("name", "value", "sentence"),
+    ("kind", "why"),
     [
-        ("EMOTION_MQTT_PORT", "0", "EMOTION_MQTT_PORT is '0', but"),
-        ("EMOTION_DATABASE_URL", "sqlite:////no/such/folder/emotion.db", "there is no such folder: create it"),
+        ("a folder that this user may not enter", "Permission denied"),
+        ("a link to itself", "Too many levels of symbolic links"),
+        ("a long name", "File name too long"),
+        ("a folder that is not there", "there is no folder"),
+        ("a link into a folder that is not there", "there is no folder"),
     ],
 )
-def test_a_setting_that_cannot_work_is_its_sentence_and_exit_code_2(
-    name: str, value: str, sentence: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+def test_a_database_that_nobody_can_open_is_a_problem_for_doctor_and_a_sentence_of_the_daemon(
+    kind: str, why: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setenv(name, value)
+    private, link = tmp_path / "private", tmp_path / "link.db"
+    private.mkdir(mode=0o700)
+    path = {
+        "a folder that this user may not enter": private / "emotion.db",
+        "a link to itself": link,
+        "a long name": tmp_path / f"{'x' * 300}.db",
+        "a folder that is not there": tmp_path / "no" / "emotion.db",
+        "a link into a folder that is not there": link,
+    }[kind]
+    link.symlink_to(link if kind == "a link to itself" else tmp_path / "no" / "emotion.db")
+    monkeypatch.setenv("EMOTION_DATABASE_URL", f"sqlite:///{path}")
+    monkeypatch.setenv("EMOTION_MQTT_HOST", "127.0.0.1")
+    monkeypatch.setenv("EMOTION_MQTT_PORT", "1")
+    with kept_out_of(private):
+        examined = main(["doctor", "--json"])
+        findings = {found["subject"]: found for found in json.loads(capsys.readouterr().out)["findings"]}
+        started = main([])
+
+    assert examined == 1
+    assert findings["database"]["level"] == "problem"
+    assert why in findings["database"]["found"]
+    assert findings["broker address"]["level"] == "problem"
+    assert started == 2
+    (sentence,) = capsys.readouterr().err.splitlines()
+    assert sentence.startswith("emotion_daemon: EMOTION_DATABASE_URL names ")
+
+
+@contextmanager
+def kept_out_of(folder: Path) -> Iterator[None]:
+    """Who runs the tests may not enter `folder` for the block: as root it is another user for so long."""
+    folder.chmod(0)
+    if os.geteuid() == 0:
+        os.seteuid(65534)
+    try:
+        yield
+    finally:
+        os.seteuid(os.getuid())
+        folder.chmod(0o700)
+
+
+def test_a_setting_that_cannot_work_is_its_sentence_and_exit_code_2(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("EMOTION_MQTT_PORT", "0")
 
     assert main(["doctor"]) == 2
-    assert sentence in capsys.readouterr().err
+    assert "EMOTION_MQTT_PORT is '0', but" in capsys.readouterr().err
 
 
 def test_an_unknown_user_is_exit_code_2(capsys: pytest.CaptureFixture[str]) -> None:
