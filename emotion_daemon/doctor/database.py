@@ -42,6 +42,8 @@ def examine(settings: Settings, running: Running, *, api_user: User | None, thor
         is_there = _is_there(path)
         if is_there:
             yield from sqlite_files.examine(path, _mountinfo(), api_user=api_user)
+        else:
+            yield from _not_there(path, running)
     except OSError as error:
         yield problem(
             SUBJECT,
@@ -49,10 +51,8 @@ def examine(settings: Settings, running: Running, *, api_user: User | None, thor
             "Run doctor as the database's owner. If you do: EMOTION_DATABASE_URL has to name a file that it can use.",
         )
         return
-    if not is_there:
-        yield _not_there(path, running)
-        return
-    yield from _file(path, settings, running, thorough=thorough)
+    if is_there:
+        yield from _file(path, settings, running, thorough=thorough)
 
 
 def _is_there(path: Path) -> bool:
@@ -64,22 +64,26 @@ def _is_there(path: Path) -> bool:
     return True
 
 
-def _not_there(path: Path, running: Running) -> Finding:
-    folder = os.path.dirname(os.path.realpath(path))
-    if not os.path.isdir(folder):
-        return problem(
+def _not_there(path: Path, running: Running) -> Iterator[Finding]:
+    """Raises OSError where this user may not look."""
+    real = Path(os.path.realpath(path))
+    if not real.parent.is_dir():
+        yield problem(
             SUBJECT,
-            f"there is no folder {folder}, in which the database has to be",
+            f"there is no folder {real.parent}, in which the database has to be",
             "Set EMOTION_DATABASE_URL right, mount the volume that the folder is on, or create it: no daemon does.",
         )
+        return
+    yield from sqlite_files.examine_place(real, _mountinfo())
     if running.here:
-        return problem(
+        yield problem(
             SUBJECT,
             f"a daemon runs, but there is no {path}",
-            "If EMOTION_DATABASE_URL is the daemon's, the file was deleted: the daemon ends at its next "
-            "batch; start it again.",
+            "If EMOTION_DATABASE_URL is the daemon's, the file was deleted: "
+            "the daemon ends at its next batch; start it again.",
         )
-    return warning(SUBJECT, f"there is no {path} yet", "The daemon makes it when it starts: start it.")
+    else:
+        yield warning(SUBJECT, f"there is no {path} yet", "The daemon makes it when it starts: start it.")
 
 
 def _mountinfo() -> str:

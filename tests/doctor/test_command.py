@@ -4,7 +4,7 @@ import json
 import os
 import subprocess
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
 import pytest
@@ -154,7 +154,7 @@ def test_a_database_that_nobody_can_open_is_a_problem_for_doctor_and_a_sentence_
     monkeypatch.setenv("EMOTION_DATABASE_URL", f"sqlite:///{path}")
     monkeypatch.setenv("EMOTION_MQTT_HOST", "127.0.0.1")
     monkeypatch.setenv("EMOTION_MQTT_PORT", "1")
-    with kept_out_of(private):
+    with kept_out_of(private) if path.parent == private else nullcontext():
         examined = main(["doctor", "--json"])
         findings = {found["subject"]: found for found in json.loads(capsys.readouterr().out)["findings"]}
         started = main([])

@@ -3,6 +3,7 @@
 import os
 import shutil
 import sqlite3
+import subprocess
 import sys
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -28,6 +29,10 @@ MOUNTS = r"""22 27 0:21 / / rw,relatime shared:1 - ext4 /dev/vda rw
 25 22 0:32 / /with\040space rw - cifs //server/y rw
 26 22 0:33 / /twice rw - ext4 /dev/vdc rw
 27 26 0:34 / /twice rw - fuse.sshfs server: rw
+28 22 0:35 / /bound ro,relatime - ext4 /dev/vdd rw,errors=remount-ro
+29 22 0:36 / /remounted rw,relatime - ext4 /dev/vde ro
+30 22 0:37 / /faulty rw,relatime - ext4 /dev/vdf rw,emergency_ro
+31 22 0:38 / /whole rw,relatime - ext4 /dev/vdg rw,errors=remount-ro
 not a mount
 """
 OWNER, OTHER = User("emotion", 1000, 1000), User("web", 2000, 2000)
@@ -248,7 +253,19 @@ class TestDisk:
     def test_a_full_disk_is_a_problem(self, tmp_path: Path) -> None:
         folder = tmp_path / "small"
         folder.mkdir()
-        on_small_disk(folder, __name__)
+        on_small_disk(folder, __name__, "full")
+
+    def test_one_that_takes_no_more_files_is_a_problem(self, tmp_path: Path) -> None:
+        folder = tmp_path / "small"
+        folder.mkdir()
+        on_small_disk(folder, __name__, "without inodes")
+
+    @pytest.mark.parametrize(("files", "level"), [(0, "problem"), (9, "problem"), (10, "ok"), (None, "ok")])
+    def test_how_many_files_it_takes(self, files: int | None, level: str) -> None:
+        found = judge_disk("/data", free=50 * 2**30, size=100 * 2**30, files=files)
+
+        assert found.level == level
+        assert ("inodes" in found.found) == (level == "problem")
 
     @pytest.mark.parametrize(
         ("free", "size", "level"),
@@ -278,6 +295,17 @@ class TestFileSystem:
 
         assert found.level == "problem"
         assert "nfs4" in found.found
+
+    def test_a_read_only_one_is_a_problem(self, tmp_path: Path) -> None:
+        folder = tmp_path / "small"
+        folder.mkdir()
+        on_small_disk(folder, __name__, "read-only")
+
+    @pytest.mark.parametrize(
+        ("point", "level"), [("bound", "problem"), ("remounted", "problem"), ("faulty", "problem"), ("whole", "ok")]
+    )
+    def test_read_only_is_what_the_mount_or_the_file_system_says(self, point: str, level: str) -> None:
+        assert judge_file_system(f"/{point}/emotion.db", MOUNTS).level == level
 
     @pytest.mark.parametrize(("kind", "level"), [("virtiofs", "warning"), ("fuse.mergerfs", "warning"), ("xfs", "ok")])
     def test_one_that_may_be_shared_is_not_called_local(self, kind: str, level: str) -> None:
@@ -342,6 +370,37 @@ def say_it_is_a_standby(url: str) -> None:
         connection.execute(text(f"ALTER DATABASE {engine.url.database} SET search_path = public, pg_catalog"))
 
 
+def look_at_a_disk_without_inodes(folder: Path) -> None:
+    """Where nothing can be mounted, the text alone tells."""
+    few = folder / "few"
+    few.mkdir()
+    if not mounted("-t", "tmpfs", "-o", "nr_inodes=6", "tmpfs", few):
+        return
+    url = f"sqlite:///{few}/emotion.db"
+    with migrated(url):
+        found = look(None, url)[DISK]
+    assert found.level == "problem", found
+    assert "(inodes)" in found.found, found
+
+
+def look_at_a_read_only_disk(folder: Path) -> None:
+    """Where nothing can be mounted, the text alone tells."""
+    url = f"sqlite:///{folder}/emotion.db"
+    fresh = look(None, f"sqlite:///{folder}/fresh.db").level(FILE_SYSTEM)
+    with migrated(url):
+        pass
+    if not mounted("-o", "remount,ro", folder):
+        return
+    found = [look(None, f"sqlite:///{folder}/{name}.db")[FILE_SYSTEM] for name in ("emotion", "fresh")]
+    assert fresh == "ok"
+    assert [one.level for one in found] == ["problem"] * 2, found
+    assert f"{folder} (tmpfs) is read-only" in found[0].found, found
+
+
+def mounted(*arguments: str | Path) -> bool:
+    return subprocess.run(["mount", *arguments], capture_output=True, check=False).returncode == 0
+
+
 def look_at_a_full_disk(folder: Path) -> None:
     url = f"sqlite:///{folder}/emotion.db"
     with migrated(url):
@@ -353,4 +412,8 @@ def look_at_a_full_disk(folder: Path) -> None:
 
 
 if __name__ == "__main__":
-    look_at_a_full_disk(Path(sys.argv[1]))
+    {
+        "full": look_at_a_full_disk,
+        "without inodes": look_at_a_disk_without_inodes,
+        "read-only": look_at_a_read_only_disk,
+    }[sys.argv[2]](Path(sys.argv[1]))
