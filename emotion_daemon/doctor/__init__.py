@@ -2,8 +2,10 @@
 
 finding        what a check found, and how it is shown. Pure
 running        does a daemon run here, and what does it say of itself?
-broker         name, connection, TLS, who gets in; the daemon's own login only where no daemon runs
+broker         name, connection, who gets in; the daemon's own login only where no daemon runs
                mqtt_probe: one connection, imports paho; connack: what its answer means, listening: where. Pure
+asked          what a running daemon says of its connection, in the place of that login
+tls            what the handshake says, and when certificates end
 sqlite_files   rights, disk, file system, -wal; rights and mounts: the pure parts of it
 database       what is in it: schema, journal, a server's version and rights
 clock          synchronised, plausible, and as stored times and the server have it
@@ -15,7 +17,7 @@ import time
 from collections.abc import Iterator
 from datetime import UTC, datetime
 
-from emotion_daemon.doctor import api, broker, clock, database, running
+from emotion_daemon.doctor import api, broker, clock, database, running, tls
 from emotion_daemon.doctor.finding import Finding, ok, warning
 from emotion_daemon.doctor.rights import User
 from shared.settings import Settings
@@ -33,8 +35,8 @@ def examine(
     """Every check, in the order in which one thing rests on the other; each finding as soon as it is there.
 
     `api_user` is whom the API runs as, None for the daemon's user; `api_url` is where it can be asked, and
-    `devices_certificate` when the certificate ends that devices see (see `broker.judge_devices_certificate`): None, and
-    it is not looked at. `thorough` reads an SQLite file from end to end;
+    `devices_certificate` when the certificate ends that devices see (see `tls.judge_devices_port`): None, and it is not
+    looked at. `thorough` reads an SQLite file from end to end;
     `log_in` says that no daemon runs, where that cannot be told.
     """
     yield from _settings(settings)
@@ -43,7 +45,7 @@ def examine(
     yield from running.judge(daemon, settings)
     yield from broker.examine(settings, daemon, log_in=log_in)
     if devices_certificate is not None:
-        yield broker.judge_devices_certificate(devices_certificate, now=time.time())
+        yield tls.judge_devices_port(devices_certificate, now=time.time())
     yield from database.examine(settings, daemon, api_user=api_user, thorough=thorough)
     if api_url is not None:
         yield api.examine(api_url)

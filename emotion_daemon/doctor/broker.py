@@ -1,44 +1,31 @@
-"""The way to the broker: its name, a connection, TLS, who gets in, and what it says to the daemon's login."""
+"""The way to the broker: its name, a connection, who gets in, and what it says to the daemon's login."""
 
 import ipaddress
 import secrets
 import socket
-import ssl
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from emotion_daemon.doctor import connack, mqtt_probe
+from emotion_daemon.doctor import asked, connack, mqtt_probe, tls
 from emotion_daemon.doctor.connack import LOGIN
 from emotion_daemon.doctor.finding import Finding, ok, problem, warning
 from emotion_daemon.doctor.listening import is_on_loopback_alone
 from emotion_daemon.doctor.running import Running, ask
-from emotion_daemon.subscriber import KEEPALIVE_SECONDS, SUSPICIOUS_LOSSES
+from emotion_daemon.subscriber import KEEPALIVE_SECONDS
 from shared.batch import Topics
 from shared.settings import Settings
 
 ADDRESS = "broker address"
-TLS = "broker tls"
-DEVICES_TLS = "broker tls, devices"
 ANONYMOUS = "broker anonymous"
 
 CLASH_SECONDS = 2.0
 """How long doctor stays: another client with the same id that was pushed out is back by then."""
 
-RECONNECT_SECONDS = 6.0
-"""Within this a daemon that another client pushes out has come back: each of the two waits 3 s at most."""
-
-MOST_RECONNECTS = 5
-"""More than these since the daemon's start, and more than one in RARE_SECONDS on average, is no mere outage."""
-
-RARE_SECONDS = 60.0
 RETAINED_SECONDS = 1.0
-EXPIRY_DAYS = 30
 
 _LISTENERS = ("/proc/net/tcp", "/proc/net/tcp6")
 _PATIENCE_SECONDS = 5.0
-_DAY = 86_400.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,37 +83,6 @@ def _read(file: str) -> str:
         return ""
 
 
-def judge_certificate(not_after: str, *, now: float) -> Finding:
-    """`not_after` as in `SSLSocket.getpeercert`; `now` is unix time."""
-    left = (ssl.cert_time_to_seconds(not_after) - now) / _DAY
-    if left < EXPIRY_DAYS:
-        return warning(
-            TLS,
-            f"the broker's certificate ends in {left:.0f} days ({not_after}); then neither daemon nor devices connect",
-            "Put its successor in place: scripts/tls on server.crt server.key.",
-        )
-    return ok(TLS, f"the broker's certificate is right, and ends in {left:.0f} days")
-
-
-def judge_devices_certificate(not_after: str, *, now: float) -> Finding:
-    """Of the port that devices use: `not_after` as above, "" where that port did not answer with TLS."""
-    if not not_after:
-        return warning(
-            DEVICES_TLS,
-            "TLS is on for devices, and their port does not answer with it",
-            "Does the broker run? Its log says what is wrong with the certificate; scripts/tls on puts another there.",
-        )
-    left = (ssl.cert_time_to_seconds(not_after) - now) / _DAY
-    if left >= EXPIRY_DAYS:
-        return ok(DEVICES_TLS, f"the certificate that devices see ends in {left:.0f} days")
-    ends = f"ends in {left:.0f} days" if left > 0 else f"ended {-left:.0f} days ago"
-    return warning(
-        DEVICES_TLS,
-        f"the certificate that devices see {ends} ({not_after}): from then on none connects",
-        "Put its successor in place: scripts/tls on server.crt server.key.",
-    )
-
-
 def _find_way(settings: Settings) -> _Way:
     host, port = settings.mqtt_host, settings.mqtt_port
     try:
@@ -143,7 +99,7 @@ def _find_way(settings: Settings) -> _Way:
     with connection:
         findings = [ok(ADDRESS, f"{host}:{port} answers at {connection.getpeername()[0]}")]
         if settings.mqtt_tls_ca is not None:
-            findings.append(_try_tls(connection, host, settings.mqtt_tls_ca))
+            findings.append(tls.examine(connection, host, settings.mqtt_tls_ca))
     return _Way(findings, findings[-1].level != "problem", is_local)
 
 
@@ -166,35 +122,6 @@ def _unreachable(where: str, error: OSError) -> Finding:
     )
 
 
-def _try_tls(connection: socket.socket, host: str, ca: Path) -> Finding:
-    try:
-        context = ssl.create_default_context(cafile=ca)
-        with context.wrap_socket(connection, server_hostname=host) as secured:
-            certificate = secured.getpeercert() or {}
-    except ssl.SSLCertVerificationError as error:
-        return problem(
-            TLS, f"the broker's certificate is not believed: {error.verify_message}", _certificate_advice(error)
-        )
-    except OSError as error:  # ssl.SSLError is one, too
-        why = getattr(error, "reason", None) or error.strerror or str(error)
-        return problem(
-            TLS, f"no TLS with this port: {why}", "Does it speak TLS (8883)? Without, leave EMOTION_MQTT_TLS_CA empty."
-        )
-    return judge_certificate(str(certificate["notAfter"]), now=time.time())
-
-
-def _certificate_advice(error: ssl.SSLCertVerificationError) -> str:
-    if error.verify_code == 10:  # X509_V_ERR_CERT_HAS_EXPIRED
-        return "Put its successor in place: scripts/tls on server.crt server.key. Or this machine's clock is ahead."
-    if error.verify_code == 9:  # X509_V_ERR_CERT_NOT_YET_VALID
-        return "This machine's clock is behind, or the certificate is for later."
-    if error.verify_code in (62, 64):  # X509_V_ERR_HOSTNAME_MISMATCH, X509_V_ERR_IP_ADDRESS_MISMATCH
-        return "Set EMOTION_MQTT_HOST to a name that is in the certificate, or make one with this name."
-    return (
-        "EMOTION_MQTT_TLS_CA has to be the CA that signed it; a broker with a public certificate has to send the chain."
-    )
-
-
 def _connect_anonymously(settings: Settings) -> connack.Answer:
     """As nobody, under an id of its own; also hears whether somebody is online as the daemon."""
     return mqtt_probe.connect(
@@ -210,7 +137,7 @@ def _connect_anonymously(settings: Settings) -> connack.Answer:
 def _login(settings: Settings, running: Running, *, log_in: bool, presence: bytes | None) -> Iterator[Finding]:
     """The shipped brokers take a login for the client id: it takes the daemon's session over, and the daemon ends."""
     if running.here or (running := ask(settings)).here:  # it may have started only just now
-        yield from _asked(running, settings)
+        yield from asked.examine(running, settings)
     elif presence == b"online" and not log_in:
         yield warning(
             LOGIN,
@@ -243,71 +170,3 @@ def _login(settings: Settings, running: Running, *, log_in: bool, presence: byte
             username=settings.mqtt_username,
             keep_alive=KEEPALIVE_SECONDS,
         )
-
-
-def _asked(running: Running, settings: Settings) -> Iterator[Finding]:
-    """What the running daemon says of its connection. Where it was lost before, it is asked again a little later."""
-    if running.metrics.get("emotion_broker_connected") is None:
-        yield ok(LOGIN, "not tried: it would end the running daemon, whose log says how it gets on with the broker")
-        yield _no_limits()
-        return
-    lost = _reconnects(running)
-    if lost or not running.metrics["emotion_broker_connected"]:
-        running = _ask_until_reconnected(running, settings)
-    yield from judge_reconnects(running, before=lost, now=time.time(), client_id=settings.mqtt_client_id)
-    if not running.metrics.get("emotion_broker_connected"):
-        yield problem(
-            LOGIN,
-            "asked the running daemon instead: it is not connected",
-            "Its log has the broker's reason. If there is none: stop the daemon, and run doctor again, "
-            "which then logs in.",
-        )
-        return
-    waiting = running.metrics.get("emotion_waiting_messages", 0)
-    yield ok(
-        LOGIN,
-        f"asked the running daemon instead: it is subscribed; reconnects since its start: {_reconnects(running):.0f}, "
-        f"messages in hand: {waiting:.0f}",
-    )
-    prefix = "emotion_broker_limit:"
-    limits = {name.removeprefix(prefix): at for name, at in running.metrics.items() if name.startswith(prefix)}
-    if limits:
-        yield from connack.judge_running(limits, keep_alive=KEEPALIVE_SECONDS)
-    else:
-        yield _no_limits()
-
-
-def _no_limits() -> Finding:
-    return ok(connack.LIMITS, "not looked at while a daemon runs that does not tell them")
-
-
-def judge_reconnects(running: Running, *, before: float, now: float, client_id: str) -> Iterator[Finding]:
-    """Whether another client pushes the daemon out, who comes back; `before` is what it had counted a moment ago."""
-    lost = _reconnects(running)
-    age = now - running.metrics.get("emotion_start_timestamp_seconds", 0)
-    who = f"another client may use the daemon's client id {client_id!r}, or its login"
-    if lost > before:
-        judged = problem if lost > SUSPICIOUS_LOSSES else warning  # the first may be the end of an outage
-        found = f"the daemon was without the broker and came back just now, {lost:.0f} times since its start: {who}"
-        yield judged(connack.SESSION, found, connack.CLASH_ADVICE)
-    elif lost > MOST_RECONNECTS and age < lost * RARE_SECONDS:
-        yield warning(
-            connack.SESSION,
-            f"the daemon has lost the broker every {age / lost:.0f} s since its start: {who}",
-            f"{connack.CLASH_ADVICE} If there is none: look at the network, and at the broker's log.",
-        )
-
-
-def _ask_until_reconnected(running: Running, settings: Settings) -> Running:
-    """The daemon once more, as soon as it has subscribed anew, RECONNECT_SECONDS at most."""
-    end = time.monotonic() + RECONNECT_SECONDS
-    newest = running
-    while _reconnects(newest) <= _reconnects(running) and (left := end - time.monotonic()) > 0:
-        time.sleep(min(left, 0.25))
-        again = ask(settings)
-        newest = again if again.metrics else newest
-    return newest
-
-
-def _reconnects(running: Running) -> float:
-    return running.metrics.get("emotion_broker_reconnects_total", 0)

@@ -9,7 +9,7 @@ from sqlalchemy import Connection, func, select
 
 from emotion_daemon.doctor.clock import FUTURE
 from emotion_daemon.doctor.finding import Finding, ok, warning
-from shared.batch import DecodeError, Topics
+from shared.batch import Topics
 from shared.schema import device_state, rejected_message
 
 SILENT = "devices silent"
@@ -92,9 +92,5 @@ def _of_devices(rejected: Mapping[str, int], topics: Topics) -> Counter[str]:
     """A topic's level can be anything that somebody has published to: only valid ids are shown."""
     counts: Counter[str] = Counter()
     for topic, count in rejected.items():
-        try:
-            device_id = topics.status_device_id(topic) if topics.is_status(topic) else topics.device_id(topic)
-        except DecodeError:
-            device_id = _NO_DEVICE
-        counts[device_id] += count
+        counts[topics.owner(topic) or _NO_DEVICE] += count
     return counts

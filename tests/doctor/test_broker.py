@@ -14,20 +14,17 @@ from paho.mqtt.enums import CallbackAPIVersion
 
 from emotion_admin.logins import DAEMON, Logins
 from emotion_daemon.doctor import broker as broker_checks
+from emotion_daemon.doctor.asked import judge_reconnects
 from emotion_daemon.doctor.broker import (
     ADDRESS,
     ANONYMOUS,
-    DEVICES_TLS,
-    TLS,
     judge_anonymous,
-    judge_certificate,
-    judge_devices_certificate,
-    judge_reconnects,
 )
 from emotion_daemon.doctor.connack import LIMITS, LOGIN, SESSION, Answer, judge, judge_running
 from emotion_daemon.doctor.finding import Finding
 from emotion_daemon.doctor.listening import is_on_loopback_alone
 from emotion_daemon.doctor.running import Running
+from emotion_daemon.doctor.tls import DEVICES_TLS, TLS, judge_certificate, judge_devices_port
 from tests.brokers import HANG_UP, Broker, ScriptedBroker, shipped_rules
 from tests.certificates import make_certificate
 from tests.doctor.looking import answering, look
@@ -369,8 +366,8 @@ class TestTls:
         ends = "Jan  1 00:00:00 2027 GMT"
         now = ssl.cert_time_to_seconds(ends) - 31 * DAY
 
-        assert judge_certificate(ends, now=now).level == "ok"
-        assert judge_certificate(ends, now=now + 2 * DAY).level == "warning"
+        assert judge_certificate(TLS, ends, now=now).level == "ok"
+        assert judge_certificate(TLS, ends, now=now + 2 * DAY).level == "warning"
 
     @pytest.mark.parametrize(
         ("left", "level", "said"),
@@ -378,7 +375,7 @@ class TestTls:
     )
     def test_the_certificate_of_the_devices_port_is_judged(self, left: int, level: str, said: str) -> None:
         ends = "Jan  1 00:00:00 2027 GMT"
-        found = judge_devices_certificate(ends, now=ssl.cert_time_to_seconds(ends) - left * DAY)
+        found = judge_devices_port(ends, now=ssl.cert_time_to_seconds(ends) - left * DAY)
 
         assert found.level == level
         assert said in found.found
