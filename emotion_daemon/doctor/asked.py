@@ -3,11 +3,11 @@
 import time
 from collections.abc import Iterator
 
-from emotion_daemon.doctor import connack
+from emotion_daemon.doctor import connack, mqtt_probe
 from emotion_daemon.doctor.connack import LOGIN
 from emotion_daemon.doctor.finding import Finding, ok, problem, warning
 from emotion_daemon.doctor.running import Running, ask
-from emotion_daemon.subscriber import KEEPALIVE_SECONDS, SUSPICIOUS_LOSSES
+from emotion_daemon.subscriber import KEEPALIVE_SECONDS, REFUSED, SUSPICIOUS_LOSSES
 from shared.settings import Settings
 
 RECONNECT_SECONDS = 6.0
@@ -19,36 +19,52 @@ MOST_RECONNECTS = 5
 RARE_SECONDS = 60.0
 
 
-def examine(running: Running, settings: Settings) -> Iterator[Finding]:
-    """All of it. Where the connection was lost before, the daemon is asked again a little later."""
-    if running.metrics.get("emotion_broker_connected") is None:
+def examine(running: Running, settings: Settings, *, anonymous: connack.Answer) -> Iterator[Finding]:
+    """All of it. Where the connection was lost before, the daemon is asked again a little later.
+
+    `anonymous` is what the broker says to a client without a login.
+    """
+    if running.subscribed is None:
         yield ok(LOGIN, "not tried: it would end the running daemon, whose log says how it gets on with the broker")
         yield _no_limits()
         return
     lost = _reconnects(running)
-    if lost or not running.metrics["emotion_broker_connected"]:
+    if lost or not running.subscribed:
         running = _ask_until_reconnected(running, settings)
     yield from judge_reconnects(running, before=lost, now=time.time(), client_id=settings.mqtt_client_id)
-    if not running.metrics.get("emotion_broker_connected"):
-        yield problem(
-            LOGIN,
-            "asked the running daemon instead: it is not connected",
-            "Its log has the broker's reason. If there is none: stop the daemon, and run doctor again, "
-            "which then logs in.",
-        )
-        return
-    waiting = running.metrics.get("emotion_waiting_messages", 0)
-    yield ok(
-        LOGIN,
-        f"asked the running daemon instead: it is subscribed; reconnects since its start: {_reconnects(running):.0f}, "
-        f"messages in hand: {waiting:.0f}",
-    )
+    yield _subscribed(running) if running.subscribed else _not_subscribed(running, settings.mqtt_username)
     prefix = "emotion_broker_limit:"
     limits = {name.removeprefix(prefix): at for name, at in running.metrics.items() if name.startswith(prefix)}
     if limits:
         yield from connack.judge_running(limits, keep_alive=KEEPALIVE_SECONDS)
+    elif anonymous.let_in:
+        yield from connack.judge_limits(anonymous, keep_alive=KEEPALIVE_SECONDS)
     else:
         yield _no_limits()
+
+
+def _subscribed(running: Running) -> Finding:
+    waiting = running.metrics.get("emotion_waiting_messages", 0)
+    return ok(
+        LOGIN,
+        f"asked the running daemon instead: it is subscribed; reconnects since its start: {_reconnects(running):.0f}, "
+        f"messages in hand: {waiting:.0f}",
+    )
+
+
+def _not_subscribed(running: Running, username: str | None) -> Finding:
+    _, refused, reason = running.word.partition(REFUSED)
+    if refused:
+        return problem(
+            LOGIN,
+            f"asked the running daemon instead: the broker refuses it: {reason}",
+            connack.advice(mqtt_probe.reason_code(reason), username),
+        )
+    return problem(
+        LOGIN,
+        "asked the running daemon instead: it is not connected",
+        "Its log has the broker's reason. If there is none: stop the daemon, and run doctor again, which then logs in.",
+    )
 
 
 def _no_limits() -> Finding:

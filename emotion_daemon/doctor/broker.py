@@ -45,18 +45,20 @@ def examine(settings: Settings, running: Running, *, log_in: bool) -> Iterator[F
         return
     anonymous = _connect_anonymously(settings)
     address, *others = way.findings
-    yield address if anonymous.reason_code is not None else _mute(settings, anonymous)
+    yield address if anonymous.reason_code is not None else _mute(settings, running, anonymous)
     yield from others
     if anonymous.reason_code is not None:
         is_local = way.is_local and is_on_loopback_alone(settings.mqtt_port, *map(_read, _LISTENERS))
-        yield judge_anonymous(let_in=anonymous.let_in, is_local=is_local)
-    yield from _login(settings, running, log_in=log_in, presence=anonymous.retained)
+        yield judge_anonymous(anonymous, is_local=is_local)
+    yield from _login(settings, running, anonymous, log_in=log_in)
 
 
-def judge_anonymous(*, let_in: bool, is_local: bool) -> Finding:
+def judge_anonymous(answer: connack.Answer, *, is_local: bool) -> Finding:
     """Whether the broker lets in clients without a login; `is_local`: only this machine can reach it, for certain."""
-    if not let_in:
+    if answer.wants_login:
         return ok(ANONYMOUS, "the broker lets nobody in without a login")
+    if not answer.let_in:
+        return ok(ANONYMOUS, f"cannot tell whether it lets in clients without a login: {connack.what_came(answer)}")
     if is_local:
         return ok(ANONYMOUS, "the broker lets in clients without a login, and can be reached on this machine only")
     return warning(
@@ -67,11 +69,18 @@ def judge_anonymous(*, let_in: bool, is_local: bool) -> Finding:
     )
 
 
-def _mute(settings: Settings, anonymous: connack.Answer) -> Finding:
+def _mute(settings: Settings, running: Running, anonymous: connack.Answer) -> Finding:
+    where, came = f"{settings.mqtt_host}:{settings.mqtt_port}", connack.what_came(anonymous)
+    if running.subscribed:
+        return warning(
+            ADDRESS,
+            f"{where} has the running daemon connected, and gives no MQTT answer to one more client: {came}",
+            "Has it reached its limit of connections (Mosquitto: max_connections)? Then it refuses devices, too: "
+            "raise it. The broker's log has its side.",
+        )
     return warning(
         ADDRESS,
-        f"{settings.mqtt_host}:{settings.mqtt_port} takes connections, and gives no MQTT answer without a login: "
-        f"{connack.what_came(anonymous)}",
+        f"{where} takes connections, and gives no MQTT answer without a login: {came}",
         connack.NO_ANSWER_ADVICE,
     )
 
@@ -134,16 +143,18 @@ def _connect_anonymously(settings: Settings) -> connack.Answer:
     )
 
 
-def _login(settings: Settings, running: Running, *, log_in: bool, presence: bytes | None) -> Iterator[Finding]:
+def _login(settings: Settings, running: Running, anonymous: connack.Answer, *, log_in: bool) -> Iterator[Finding]:
     """The shipped brokers take a login for the client id: it takes the daemon's session over, and the daemon ends."""
     if running.here or (running := ask(settings)).here:  # it may have started only just now
-        yield from asked.examine(running, settings)
-    elif presence == b"online" and not log_in:
+        yield from asked.examine(running, settings, anonymous=anonymous)
+    elif anonymous.retained == b"online" and not log_in:
+        online = f"one is online at this broker as {settings.mqtt_client_id!r}"
+        if running.here is None:
+            yield ok(LOGIN, f"not tried: {online}, perhaps the one here: then it works, and a login would end it")
+            return
         yield warning(
             LOGIN,
-            "not tried: no daemon runs here, but one is online at this broker as "
-            f"{settings.mqtt_client_id!r}, and a login "
-            "would end it",
+            f"not tried: no daemon runs here, but {online}, and a login would end it",
             "If it is no second daemon but one that the broker has not missed yet: the same command with --log-in.",
         )
     elif running.here is None and not log_in:

@@ -52,6 +52,12 @@ class Running:
             return True
         return False if self.holds_lock is False else self.answers
 
+    @property
+    def subscribed(self) -> bool | None:
+        """Whether the broker has confirmed the daemon's subscription; None where it has not told that."""
+        told = self.metrics.get("emotion_broker_connected")
+        return None if told is None else bool(told)
+
 
 def ask(settings: Settings) -> Running:
     """Look for the daemon of these settings."""

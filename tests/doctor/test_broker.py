@@ -74,6 +74,20 @@ class TestAddress:
     def test_a_port_where_nothing_listens(self, sqlite_url: str) -> None:
         assert look(None, sqlite_url)[ADDRESS].found == "nothing listens at 127.0.0.1:1"
 
+    def test_a_broker_that_takes_no_further_connection(
+        self, start_broker: StartBroker, sqlite_url: str, tmp_path: Path
+    ) -> None:
+        port = free_port()  # nobody may have looked whether it listens: Mosquitto 2.0.11 takes one more for that
+        broker = start_broker(f"listener {port} 127.0.0.1\nmax_connections 1")
+        settings = {"EMOTION_MQTT_PORT": str(port), "EMOTION_METRICS_ADDRESS": f"127.0.0.1:{free_port()}"}
+        with Daemon(broker, sqlite_url, tmp_path / "log", **settings) as daemon:
+            daemon.wait_for_log("subscribed to emotions/+/batch")
+            found = look(broker, sqlite_url, settings)[ADDRESS]
+
+        assert found.level == "warning"
+        assert "has the running daemon connected" in found.found
+        assert "max_connections" in found.advice
+
 
 class TestLogin:
     def test_the_right_password(self, closed: tuple[Broker, dict[str, str]], sqlite_url: str) -> None:
@@ -128,6 +142,47 @@ class TestLogin:
         assert "asked the running daemon instead: it is subscribed; reconnects since its start: 7" in found.found
         assert "as emotion-daemon" not in broker.log()
 
+    def test_a_daemon_that_is_refused_has_the_advice_that_doctors_own_login_would_have(
+        self, closed: tuple[Broker, dict[str, str]], sqlite_url: str, tmp_path: Path
+    ) -> None:
+        broker, login = closed
+        settings = login | {
+            "EMOTION_MQTT_PASSWORD": "wrong",
+            "EMOTION_METRICS_ADDRESS": f"127.0.0.1:{free_port()}",
+        }
+        alone = look(broker, sqlite_url, settings)[LOGIN]
+        with Daemon(broker, sqlite_url, tmp_path / "log", **settings) as daemon:
+            daemon.wait_for_log("the broker refused the connection: Not authorized")
+            found = look(broker, sqlite_url, settings)[LOGIN]
+
+        assert found.level == "problem"
+        assert found.found == "asked the running daemon instead: the broker refuses it: Not authorized"
+        assert "EMOTION_MQTT_PASSWORD" in found.advice
+        assert found.advice == alone.advice
+
+    @pytest.mark.parametrize(
+        ("limit", "reason"), [("max_qos 0", "QoS not supported"), ("retain_available false", "Retain not supported")]
+    )
+    def test_a_daemon_that_is_refused_for_a_limit_of_the_broker_is_shown_that(
+        self, limit: str, reason: str, start_broker: StartBroker, sqlite_url: str, tmp_path: Path
+    ) -> None:
+        broker = start_broker(limit)
+        settings = {"EMOTION_METRICS_ADDRESS": f"127.0.0.1:{free_port()}"}
+        with Daemon(broker, sqlite_url, tmp_path / "log", **settings) as daemon:
+            daemon.wait_for_log(f"the broker refused the connection: {reason}")
+            found = look(broker, sqlite_url, settings)
+
+        assert limit.partition(" ")[0] in found[LOGIN].advice
+        assert found.level(LIMITS) == "problem"
+        assert limit.partition(" ")[0] in found[LIMITS].advice
+
+    def test_a_refusal_that_nobody_knows_is_for_the_brokers_log(self, broker: Broker, sqlite_url: str) -> None:
+        word = "the broker refused the connection: No fun"
+        with answering(503, word, "emotion_broker_connected 0\n") as address:
+            found = look(broker, sqlite_url, {"EMOTION_METRICS_ADDRESS": address})[LOGIN]
+
+        assert found.advice == "See the broker's log."
+
     def test_a_daemon_that_runs_and_is_not_connected(self, broker: Broker, sqlite_url: str) -> None:
         with answering(503, "lost the broker", "emotion_broker_connected 0\n") as address:
             found = look(broker, sqlite_url, {"EMOTION_METRICS_ADDRESS": address})
@@ -178,10 +233,20 @@ class TestLogin:
             found = look(broker, sqlite_url)[LOGIN]
 
             assert found.level == "warning"
-            assert "one is online at this broker as 'emotion-daemon'" in found.found
+            assert "no daemon runs here, but one is online at this broker as 'emotion-daemon'" in found.found
             assert not elsewhere.ended
             assert look(broker, sqlite_url, log_in=True)[LOGIN].level == "ok"
             wait_until(lambda: elsewhere.ended, what="told to log in, doctor does")
+
+    def test_one_that_is_online_and_may_be_the_one_here_is_no_second_one(self, broker: Broker) -> None:
+        with Intruder(broker, client_id="emotion-daemon") as here_perhaps:
+            here_perhaps.publish("emotions/emotion-daemon/status", b"online", retain=True)
+            found = look(broker, "postgresql+psycopg://nobody@127.0.0.1:1/none")[LOGIN]
+
+            assert found.level == "ok"
+            assert "perhaps the one here" in found.found
+            assert "no daemon runs here" not in found.found
+            assert not here_perhaps.ended
 
 
 class TestSession:
@@ -236,11 +301,17 @@ class TestLimits:
         assert found.level == "warning"
         assert "no packet above 20,000 bytes" in found.found
 
-    def test_a_daemon_that_does_not_tell_them_says_nothing_of_them(self, broker: Broker, sqlite_url: str) -> None:
+    def test_of_a_daemon_that_does_not_tell_them_they_are_seen_where_anybody_is_let_in(
+        self, closed: tuple[Broker, dict[str, str]], start_broker: StartBroker, sqlite_url: str
+    ) -> None:
+        small = start_broker("max_packet_size 20000")
         with answering(200, "ok", "emotion_broker_connected 1\n") as address:
-            found = look(broker, sqlite_url, {"EMOTION_METRICS_ADDRESS": address})[LIMITS]
+            seen, unseen = (
+                look(broker, sqlite_url, {"EMOTION_METRICS_ADDRESS": address})[LIMITS] for broker in (small, closed[0])
+            )
 
-        assert (found.level, found.found) == ("ok", "not looked at while a daemon runs that does not tell them")
+        assert seen.level == "warning"
+        assert (unseen.level, unseen.found) == ("ok", "not looked at while a daemon runs that does not tell them")
 
     def test_the_session_of_a_running_daemon_has_to_last(self) -> None:
         levels = {one.subject: one.level for one in judge_running({"session_expiry_seconds": 3600}, keep_alive=10)}
@@ -312,7 +383,19 @@ class TestAnonymous:
         assert "no MQTT answer" in found[ADDRESS].found
 
     def test_a_closed_one_is_ok_anywhere(self) -> None:
-        assert judge_anonymous(let_in=False, is_local=False).level == "ok"
+        for code in (0x86, 0x87):
+            found = judge_anonymous(Answer(reason_code=code), is_local=False)
+
+            assert (found.level, found.found) == ("ok", "the broker lets nobody in without a login")
+
+    @pytest.mark.parametrize("code", [0x84, 0x88, 0x89, 0x95, 0x97])
+    def test_one_that_refuses_for_another_reason_may_be_open(self, code: int) -> None:
+        found = judge_anonymous(Answer(reason_code=code, reason="Server busy"), is_local=False)
+
+        assert (found.level, found.found) == (
+            "ok",
+            "cannot tell whether it lets in clients without a login: the broker refused it: Server busy",
+        )
 
 
 class TestTls:
