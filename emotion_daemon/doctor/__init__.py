@@ -9,7 +9,7 @@ tls            what the handshake says, and when certificates end
 sqlite_files   rights, disk, file system, -wal; rights and mounts: the pure parts of it
 database       what is in it: schema, journal, a server's version and rights
 clock          synchronised, plausible, and as stored times and the server have it
-devices        silent ones, and those whose messages are rejected
+devices        silent ones, those whose clock is off, and those whose messages are rejected
 api            does it answer?
 """
 

@@ -36,7 +36,7 @@ def examine(settings: Settings, running: Running, *, api_user: User | None, thor
     """All of it; nothing is written, and no file is made."""
     path = sqlite_path(settings.database_url)
     if path is None:
-        yield from _server(settings)
+        yield from _server(settings, running)
         return
     try:
         is_there = _is_there(path)
@@ -117,7 +117,7 @@ def _file(path: Path, settings: Settings, running: Running, *, thorough: bool) -
                     yield _journal(connection)
                 if thorough:
                     yield _content(connection)
-                yield from _rows(connection, settings, database_ahead=None)
+                yield from _rows(connection, settings, running, database_ahead=None)
         except PermissionError:
             yield warning(
                 SUBJECT,
@@ -185,12 +185,12 @@ def _content(connection: Connection) -> Finding:
     return ok(CONTENT, "looked through, and whole")
 
 
-def _server(settings: Settings) -> Iterator[Finding]:
+def _server(settings: Settings, running: Running) -> Iterator[Finding]:
     with _reading(reader_engine(settings.database_url)) as engine:
         try:
             with engine.connect() as connection:
                 yield from _judge_server(connection)
-                yield from _rows(connection, settings, database_ahead=_ahead(connection))
+                yield from _rows(connection, settings, running, database_ahead=_ahead(connection))
         except DBAPIError as error:
             yield problem(
                 SERVER,
@@ -243,7 +243,9 @@ def _ahead(connection: Connection) -> float:
     return float(theirs or 0) - (before + time.time()) / 2
 
 
-def _rows(connection: Connection, settings: Settings, *, database_ahead: float | None) -> Iterator[Finding]:
+def _rows(
+    connection: Connection, settings: Settings, running: Running, *, database_ahead: float | None
+) -> Iterator[Finding]:
     schema = judge_schema(connection)
     yield schema
     if connection.dialect.name == "postgresql":
@@ -263,7 +265,13 @@ def _rows(connection: Connection, settings: Settings, *, database_ahead: float |
         return
     yield from clock.judge_against_the_database(now, newest_arrival=heard.newest, database_ahead=database_ahead)
     topics = Topics(settings.mqtt_topic_prefix)
-    yield from devices.judge(heard, now=now, silent_after=settings.silent_after, topics=topics)
+    yield from devices.judge(
+        heard,
+        now=now,
+        silent_after=settings.silent_after,
+        topics=topics,
+        may_be_heard=running.may_hear_devices,
+    )
 
 
 def judge_schema(connection: Connection) -> Finding:

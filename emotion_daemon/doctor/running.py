@@ -58,6 +58,11 @@ class Running:
         told = self.metrics.get("emotion_broker_connected")
         return None if told is None else bool(told)
 
+    @property
+    def may_hear_devices(self) -> bool:
+        """False where no daemon runs, or the one that does says that it is not subscribed."""
+        return self.here is not False and self.subscribed is not False
+
 
 def ask(settings: Settings) -> Running:
     """Look for the daemon of these settings."""
