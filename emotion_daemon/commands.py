@@ -84,6 +84,13 @@ def _add_doctor(command: argparse.ArgumentParser) -> None:
         "not answer with TLS. scripts/doctor looks, and says it",
     )
     command.add_argument(
+        "--unread",
+        action="append",
+        default=[],
+        metavar="NAME",
+        help="a name in docker compose's .env that it hands to nobody; scripts/doctor looks, and says it",
+    )
+    command.add_argument(
         "--log-in",
         action="store_true",
         help="no daemon runs: log in to the broker as it would, where that cannot be told",
@@ -151,6 +158,7 @@ def run_doctor(settings: Settings, options: argparse.Namespace) -> int:
         api_user=options.api_user,
         api_url=options.api,
         devices_certificate=options.devices_certificate,
+        unread=options.unread,
         thorough=options.thorough,
         log_in=options.log_in,
     )

@@ -14,7 +14,7 @@ api            does it answer?
 """
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 
 from emotion_daemon.doctor import api, broker, clock, database, running, tls
@@ -29,6 +29,7 @@ def examine(
     api_user: User | None = None,
     api_url: str | None = None,
     devices_certificate: str | None = None,
+    unread: Sequence[str] = (),
     thorough: bool = False,
     log_in: bool = False,
 ) -> Iterator[Finding]:
@@ -36,10 +37,10 @@ def examine(
 
     `api_user` is whom the API runs as, None for the daemon's user; `api_url` is where it can be asked, and
     `devices_certificate` when the certificate ends that devices see (see `tls.judge_devices_port`): None, and it is not
-    looked at. `thorough` reads an SQLite file from end to end;
-    `log_in` says that no daemon runs, where that cannot be told.
+    looked at. `unread` are the names in docker compose's .env that it hands to nobody. `thorough` reads an SQLite file
+    from end to end; `log_in` says that no daemon runs, where that cannot be told.
     """
-    yield from _settings(settings)
+    yield from _settings(settings, unread)
     yield clock.judge(datetime.now(UTC), clock.synchronised())
     daemon = running.ask(settings)
     yield from running.judge(daemon, settings)
@@ -51,8 +52,14 @@ def examine(
         yield api.examine(api_url)
 
 
-def _settings(settings: Settings) -> Iterator[Finding]:
+def _settings(settings: Settings, unread: Sequence[str]) -> Iterator[Finding]:
     for sentence in settings.unknown:
         yield warning("settings", sentence, "Correct its name, or take it away.")
-    if not settings.unknown:
+    for name in unread:
+        yield warning(
+            "settings",
+            f"{name} in .env does nothing: docker-compose.yml has no such name",
+            "Correct its name, or take it away: .env.example has all that there are.",
+        )
+    if not settings.unknown and not unread:
         yield ok("settings", "all of them can work")
