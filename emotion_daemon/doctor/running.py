@@ -59,6 +59,11 @@ class Running:
         return None if told is None else bool(told)
 
     @property
+    def has_tables(self) -> bool:
+        """Whether it tells that its database is open, with all tables in it."""
+        return self.ready or self.subscribed is not None
+
+    @property
     def may_hear_devices(self) -> bool:
         """False where no daemon runs, or the one that does says that it is not subscribed."""
         return self.here is not False and self.subscribed is not False

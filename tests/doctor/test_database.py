@@ -19,7 +19,7 @@ from emotion_daemon.doctor.rights import Entry, Files, User, may
 from emotion_daemon.doctor.sqlite_files import DISK, FILE_SYSTEM, WAL, judge_disk, judge_file_system, user
 from shared.database import writer_engine
 from tests.databases import disposing, migrated
-from tests.doctor.looking import look
+from tests.doctor.looking import answering, look
 from tests.faults.small_disk import filled, on_small_disk
 from tests.postgresql import PostgreSQL
 
@@ -71,10 +71,36 @@ class TestSchema:
         assert "Start the newer version" in found.advice
 
     def test_no_tables_yet(self, database_url: str) -> None:
+        with disposing(writer_engine(database_url)) as engine, engine.connect():
+            found = look(None, database_url)[SCHEMA]
+
+        assert (found.level, found.found) == ("warning", "there are no tables of the daemon yet")
+
+    def test_the_tables_of_another_program_are_named(self, database_url: str) -> None:
         with disposing(writer_engine(database_url)) as engine, engine.begin() as connection:
             connection.execute(text("CREATE TABLE other (x INTEGER)"))
+        found = look(None, database_url)[SCHEMA]
 
-        assert "there are no tables yet" in look(None, database_url)[SCHEMA].found
+        assert found.level == "warning"
+        assert found.found.endswith("another program's: other")
+        assert "EMOTION_DATABASE_URL" in found.advice
+
+    def test_tables_without_a_version_keep_the_daemon_from_starting(self, database_url: str) -> None:
+        with migrated(database_url) as engine, engine.begin() as connection:
+            connection.execute(text("DELETE FROM alembic_version"))
+        found = look(None, database_url)[SCHEMA]
+
+        assert found.level == "problem"
+        assert "person_emotion" in found.found
+
+    def test_beside_a_daemon_that_has_tables_a_database_without_is_another(self, postgresql: PostgreSQL) -> None:
+        with answering(200, "ok", "emotion_broker_connected 1\n") as address:
+            settings = {"EMOTION_METRICS_ADDRESS": address}
+            found = look(None, postgresql.new_database(), settings)
+
+        assert found.level("daemon") == "ok"
+        assert found.level(SCHEMA) == "problem"
+        assert found[SCHEMA].advice == "EMOTION_DATABASE_URL is another than the daemon's: use the same."
 
 
 class TestSqlite:
@@ -344,6 +370,15 @@ class TestPostgreSQL:
         assert "person_emotion" in found[rights.SUBJECT].found
         assert look(None, url).level(rights.SUBJECT) == "ok"
 
+    def test_a_database_whose_transactions_only_read(self, postgresql: PostgreSQL) -> None:
+        url = postgresql.new_database()
+        with migrated(url) as engine, engine.begin() as connection:
+            connection.execute(text(f"ALTER DATABASE {engine.url.database} SET default_transaction_read_only = on"))
+        found = look(None, url)[rights.SUBJECT]
+
+        assert found.level == "problem"
+        assert "default_transaction_read_only is on" in found.found
+
     def test_its_clock_is_compared(self, postgresql: PostgreSQL) -> None:
         url = postgresql.new_database()
         with migrated(url):
@@ -355,7 +390,7 @@ class TestPostgreSQL:
         url = postgresql.new_database()
         say_it_is_a_standby(url)
 
-        found = next(one for one in look(None, url).findings if one.subject == rights.SUBJECT)
+        found = look(None, url)[rights.SUBJECT]
 
         assert found.level == "problem"
         assert "standby" in found.found
