@@ -1,7 +1,7 @@
 """The daemon's composition root: `python -m emotion_daemon`. Its commands are in commands.py.
 
 Exit codes: 0 after a stop by signal, 1 for what went wrong while running or what doctor calls a problem, 2 for a
-setting or an argument that cannot work.
+setting, an argument or a standard output that cannot work.
 """
 
 import argparse
@@ -36,6 +36,7 @@ from emotion_daemon.totals import leave_only_totals
 from emotion_daemon.trouble import Trouble
 from shared.batch import Topics
 from shared.database import sqlite_path, writer_engine
+from shared.printing import OutputError
 from shared.settings import Settings, SettingsError
 
 log = logging.getLogger("emotion_daemon")
@@ -55,7 +56,7 @@ def main(arguments: list[str] | None = None) -> int:
         path = sqlite_path(settings.database_url)
         if path is not None:
             _check_place(path)
-    except SettingsError as error:
+    except (SettingsError, OutputError) as error:
         print(f"emotion_daemon: {error}", file=sys.stderr)
         return 2
     _configure_logging(settings)
@@ -63,7 +64,11 @@ def main(arguments: list[str] | None = None) -> int:
         if path is not None and not path.exists():  # a writer would make an empty one
             return commands.cannot_read(settings, "there is no such file")
         run: Callable[[Settings, argparse.Namespace], int] = options.run
-        return run(settings, options)
+        try:
+            return run(settings, options)
+        except OutputError as error:
+            print(f"emotion_daemon: {error}", file=sys.stderr)
+            return 2
     engine = writer_engine(settings.database_url, echo=settings.sql_echo)
     stop = Stop()
     signal.signal(signal.SIGTERM, stop)

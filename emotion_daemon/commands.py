@@ -6,11 +6,8 @@ What they do stands in modules of their names. Each returns an exit code, see `e
 import argparse
 import json
 import math
-import os
 import ssl
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from datetime import UTC, datetime
 
 from sqlalchemy import make_url
@@ -24,6 +21,7 @@ from emotion_daemon.store import reason
 from shared import health
 from shared.batch import DEVICE_ID, MAX_PERSON_ID, Topics, is_person_id
 from shared.database import reader_engine, writer_engine
+from shared.printing import printing
 from shared.settings import Settings
 
 _MAX_HOURS = 87_600
@@ -151,7 +149,7 @@ def _count(text: str) -> int:
 
 
 def run_doctor(settings: Settings, options: argparse.Namespace) -> int:
-    """Print each finding as soon as it is there, or all of them as JSON."""
+    """Print each finding as soon as it is there, or all of them as JSON. Raises OutputError."""
     findings = []
     examined = doctor.examine(
         settings,
@@ -162,26 +160,17 @@ def run_doctor(settings: Settings, options: argparse.Namespace) -> int:
         thorough=options.thorough,
         log_in=options.log_in,
     )
-    with _reader_may_leave():
-        for found in examined:
-            findings.append(found)
-            if not options.json:
-                print(finding.as_text(found), flush=True)
+    for found in examined:
+        findings.append(found)
+        if not options.json:
+            with printing():
+                print(finding.as_text(found))
+    with printing():
         print(finding.as_json(findings) if options.json else finding.count(findings))
     return finding.exit_code(findings)
 
 
-@contextmanager
-def _reader_may_leave() -> Iterator[None]:
-    """`| head` ends what is printed in the block, in silence.
-
-    The default of SIGPIPE would do as well, but for the whole process, its sockets too.
-    """
-    try:
-        yield
-        sys.stdout.flush()
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+_reader_may_leave = printing
 
 
 def _list(settings: Settings, options: argparse.Namespace) -> int:

@@ -12,7 +12,7 @@ from pathlib import Path
 from types import MappingProxyType
 from urllib.parse import urlsplit
 
-from shared.batch import DEVICE_ID
+from shared.batch import DEVICE_ID, is_topic_prefix
 
 PREFIX = "EMOTION_"
 
@@ -239,11 +239,11 @@ def _check(settings: Settings) -> None:
         )
     if not DEVICE_ID.fullmatch(settings.mqtt_client_id):
         raise SettingsError("EMOTION_MQTT_CLIENT_ID", "has to be 1 to 64 of A-Z a-z 0-9 . _ : -")
-    prefix = settings.mqtt_topic_prefix
-    if not all(prefix.split("/")) or prefix.startswith("$") or any(c in "+#" or not c.isprintable() for c in prefix):
+    if not is_topic_prefix(settings.mqtt_topic_prefix):
         raise SettingsError(
             "EMOTION_MQTT_TOPIC_PREFIX",
-            f"is {prefix!r}, but it is topic levels without + # or a leading $, like emotions or site/emotions",
+            f"is {settings.mqtt_topic_prefix!r}, but it is topic levels without + # or a leading $, like emotions or "
+            "site/emotions",
         )
     if settings.mqtt_password and not settings.mqtt_username:
         raise SettingsError("EMOTION_MQTT_PASSWORD", "is set, but EMOTION_MQTT_USERNAME is not: set both")

@@ -3,6 +3,7 @@
 import json
 import os
 import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
@@ -90,6 +91,35 @@ def test_whoever_reads_only_the_beginning_sees_no_traceback(sqlite_url: str) -> 
         os.close(writing)
 
     assert done.stderr == b""
+
+
+@pytest.mark.parametrize(
+    ("where", "code", "sentence"),
+    [
+        (">&-", 1, ""),
+        ("| head -n 1; exit ${PIPESTATUS[0]}", 1, ""),
+        (">/dev/full", 2, "emotion_daemon: standard output cannot be written: No space left on device\n"),
+    ],
+)
+def test_what_becomes_of_its_words_is_no_traceback(where: str, code: int, sentence: str, sqlite_url: str) -> None:
+    done = subprocess.run(
+        ["bash", "-c", f"{sys.executable} -m emotion_daemon doctor {where}"],
+        cwd=ROOT,
+        env=without_settings() | {"EMOTION_DATABASE_URL": sqlite_url, "EMOTION_MQTT_PORT": "1"},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+
+    assert (done.returncode, done.stderr) == (code, sentence)
+
+
+def test_json_stays_json_where_the_terminal_lacks_a_letter(broker: Broker, tmp_path: Path) -> None:
+    done = run(broker, f"sqlite:///{tmp_path}/Kück/e.db", "--json", PYTHONIOENCODING="ascii")
+
+    assert done.stderr == ""
+    assert any("/Kück" in found["found"] for found in json.loads(done.stdout)["findings"])
 
 
 @pytest.mark.parametrize(
