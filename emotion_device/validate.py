@@ -20,11 +20,8 @@ import msgspec
 from emotion_device.command_line import PROGRAM, Parser
 from emotion_device.outbox import payload_limit
 from shared.batch import DEVICE_ID, MAX_CLOCK_SKEW, Batch, DecodeError, Topics, decode, is_topic_prefix
-from shared.contract import batch_schema
+from shared.contract import BROKER_PACKET_BYTES, batch_schema
 from shared.printing import OutputError, printing
-
-BROKER_PACKET_BYTES = 1_048_576
-"""The largest packet that the brokers which come with this project take."""
 
 STANDARD_INPUT = "-"
 
