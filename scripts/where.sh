@@ -28,6 +28,11 @@ choose_system() {
     esac
 }
 
+# need_own_python: beside scripts/run this system's programs are in .venv.
+need_own_python() {
+    [ -x .venv/bin/python ] || die "there is no .venv in $PWD, which scripts/run makes: start that once"
+}
+
 # from_caller FILE: its path, as whoever called this script meant it before the script changed the folder.
 from_caller() {
     case $1 in
@@ -56,6 +61,7 @@ admin_with_input() {
                 /opt/emotion-analytics/.venv/bin/python -m emotion_admin --secrets /etc/emotion-analytics/secrets \
                 "${@//\$/\$\$}" ;;
         run)
+            need_own_python
             EMOTION_DATABASE_URL="${EMOTION_DATABASE_URL:-sqlite:///$PWD/data/emotion.db}" \
                 .venv/bin/python -m emotion_admin --secrets data/secrets "$@" ;;
     esac
@@ -241,6 +247,7 @@ as_daemon() {
                 /opt/emotion-analytics/.venv/bin/python -m emotion_daemon "${@//\$/\$\$}" ;;
         run)
             [ -e data/broker.conf ] || die "start scripts/run once: it sets up what this looks at"
+            need_own_python
             export EMOTION_DATABASE_URL="${EMOTION_DATABASE_URL:-sqlite:///$PWD/data/emotion.db}" EMOTION_MQTT_HOST=127.0.0.1
             EMOTION_MQTT_PORT=$(sed -n 's/^listener \([0-9]*\) .*/\1/p' data/broker.conf)
             export EMOTION_MQTT_PORT

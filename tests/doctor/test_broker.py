@@ -259,6 +259,7 @@ class TestSession:
 
         assert found.level == "problem"
         assert "another client uses the daemon's client id 'emotion-daemon'" in found.found
+        assert "doctor, run twice at once" in found.advice
 
     def test_a_broker_that_ends_sessions(self) -> None:
         found = {one.subject: one for one in judged(session_expiry=3600)}

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import ssl
 import subprocess
@@ -18,7 +19,7 @@ from tests.brokers import Broker
 from tests.certificates import make_certificate
 from tests.databases import migrated
 from tests.doctor.looking import answering, look
-from tests.processes import ROOT, without_settings
+from tests.processes import DAEMON, ROOT, without_settings
 from tests.waiting import free_port
 
 
@@ -68,6 +69,39 @@ def test_it_asks_the_api_where_scripts_run_has_started_it(folder: Path) -> None:
 
     assert (away["level"], there["level"]) == ("problem", "ok")
     assert "cannot reach http://127.0.0.1:" in away["found"]
+
+
+@pytest.mark.parametrize("command", [("doctor",), ("device", "list")])
+def test_without_the_virtual_environment_that_is_the_sentence(command: tuple[str, ...], folder: Path) -> None:
+    shutil.rmtree(folder / ".venv")
+    script, *arguments = command
+    done = subprocess.run(
+        [folder / "scripts" / script, "--system", "run", *arguments],
+        env=without_settings(),
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+
+    assert done.returncode == 1
+    assert done.stderr == f"{script}: there is no .venv in {folder}, which scripts/run makes: start that once\n"
+
+
+def test_its_usage_needs_nothing_that_is_up(tmp_path: Path) -> None:
+    shutil.copytree(ROOT / "scripts", tmp_path / "scripts")
+    usage, own = (
+        subprocess.run([*command, "--help"], cwd=ROOT, capture_output=True, text=True, check=True, timeout=60).stdout
+        for command in ([str(tmp_path / "scripts" / "doctor")], [*DAEMON, "doctor"])
+    )
+
+    assert usage.startswith("usage: scripts/doctor ")
+    handed_over = {"--api", "--devices-certificate", "--unread", "--help"}
+    assert options(usage) - {"--system"} == options(own) - handed_over
+
+
+def options(usage: str) -> set[str]:
+    return set(re.findall(r"^  (?:-h, )?(--[a-z-]+)", usage, re.MULTILINE))
 
 
 def certificate_end(port: int) -> str:
