@@ -130,9 +130,8 @@ def _file(path: Path, settings: Settings, running: Running, *, thorough: bool) -
             yield problem(
                 subject,
                 f"{path} cannot be read: {reason(error)}",
-                "If it is no rights that are missing (see above): stop the daemon, move the file, -wal and "
-                "-shm away, put a "
-                "copy or nothing in their place.",
+                "If it is no rights that are missing (see above): "
+                "stop the daemon, move the file, -wal and -shm away, put a copy or nothing in their place.",
             )
 
 

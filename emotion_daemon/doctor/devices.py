@@ -115,8 +115,8 @@ def _judge_clocks(heard: Heard, *, now: datetime) -> Finding:
         return warning(
             CLOCK,
             f"{found}; all by the same, so most likely it is the clock of the daemon's machine",
-            "Set that, and have NTP keep it: timedatectl set-ntp true. If what they sent had waited, as for a broker "
-            "that was away, look again in a minute.",
+            "Set that, and have NTP keep it: timedatectl set-ntp true. "
+            "If what they sent had waited, as for a broker that was away, look again in a minute.",
         )
     return warning(
         CLOCK,

@@ -21,9 +21,8 @@ LONGEST_TURN_SECONDS = 60.0
 _PATIENCE_SECONDS = 5.0
 
 _WRITE_ADVICE = {
-    "locked": "Another program holds the write lock: close it (an open sqlite3 shell with a transaction, a "
-    "copy that runs). "
-    "The daemon goes on by itself.",
+    "locked": "Another program holds the write lock: "
+    "close it (an open sqlite3 shell with a transaction, a copy that runs). The daemon goes on by itself.",
     "full": "Make room on the database's disk. The daemon goes on by itself.",
     "unreadable": "See the lines on the database's files below, and the daemon's log.",
     "unreachable": "Start the database server, or set EMOTION_DATABASE_URL right. The daemon goes on by itself.",
@@ -136,9 +135,9 @@ def judge(running: Running, settings: Settings) -> Iterator[Finding]:
         yield problem(
             SUBJECT,
             f"one holds the database, but does not answer at {address}/readyz: {running.word}",
-            "If it started only just now, ask again. Else compare its EMOTION_METRICS_ADDRESS with this "
-            "one, see its log, "
-            "and start it again if that has stopped.",
+            "If it started only just now, ask again. "
+            "Else compare its EMOTION_METRICS_ADDRESS with this one, "
+            "see its log, and start it again if that has stopped.",
         )
     elif running.answers and running.holds_lock is False:
         yield problem(

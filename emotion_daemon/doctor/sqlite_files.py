@@ -81,8 +81,9 @@ def judge_file_system(path: str, mountinfo: str) -> Finding:
         return problem(
             FILE_SYSTEM,
             f"{mount.point} ({mount.kind}) is read-only: nothing can be stored",
-            "If nobody has mounted it so, its disk is faulty (journalctl -k says how): copy the database away, then "
-            "repair or replace that. Else mount it read-write; of a container, see how its volume is mounted.",
+            "If nobody has mounted it so, its disk is faulty (journalctl -k says how): "
+            "copy the database away, then repair or replace that. "
+            "Else mount it read-write; of a container, see how its volume is mounted.",
         )
     if mount.may_be_shared:
         return warning(
@@ -120,8 +121,8 @@ def judge_wal(size: int) -> Finding:
         return warning(
             WAL,
             f"{found}: a program keeps a transaction open that reads, or no daemon has run since it grew",
-            "Find who has the file open (fuser -v, as root): an sqlite3 shell, a copy that hangs. It "
-            "shrinks when that ends.",
+            "Find who has the file open (fuser -v, as root): an sqlite3 shell, a copy that hangs. "
+            "It shrinks when that ends.",
         )
     return ok(WAL, found)
 
