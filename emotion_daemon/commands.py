@@ -170,7 +170,7 @@ def run_doctor(settings: Settings, options: argparse.Namespace) -> int:
     return finding.exit_code(findings)
 
 
-_reader_may_leave = printing
+_reader_may_leave = printing  # as `rejected` and `person` call it
 
 
 def _list(settings: Settings, options: argparse.Namespace) -> int:

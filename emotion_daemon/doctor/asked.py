@@ -35,7 +35,7 @@ def examine(running: Running, settings: Settings, *, anonymous: connack.Answer) 
     yield _subscribed(running) if running.subscribed else _not_subscribed(running, settings.mqtt_username)
     prefix = "emotion_broker_limit:"
     limits = {name.removeprefix(prefix): at for name, at in running.metrics.items() if name.startswith(prefix)}
-    if limits:
+    if limits and (running.subscribed or not anonymous.let_in):  # else they may be those of before a restart
         yield from connack.judge_running(limits, keep_alive=KEEPALIVE_SECONDS)
     elif anonymous.let_in:
         yield from connack.judge_limits(anonymous, keep_alive=KEEPALIVE_SECONDS)

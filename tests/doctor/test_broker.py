@@ -176,6 +176,15 @@ class TestLogin:
         assert found.level(LIMITS) == "problem"
         assert limit.partition(" ")[0] in found[LIMITS].advice
 
+    def test_a_daemon_that_is_refused_has_the_limits_of_an_earlier_connection(
+        self, start_broker: StartBroker, sqlite_url: str
+    ) -> None:
+        metrics = 'emotion_broker_connected 0\nemotion_broker_limit{limit="maximum_qos"} 2\n'
+        with answering(503, "the broker refused the connection: QoS not supported", metrics) as address:
+            found = look(start_broker("max_qos 0"), sqlite_url, {"EMOTION_METRICS_ADDRESS": address})
+
+        assert found.level(LIMITS) == "problem"
+
     def test_a_refusal_that_nobody_knows_is_for_the_brokers_log(self, broker: Broker, sqlite_url: str) -> None:
         word = "the broker refused the connection: No fun"
         with answering(503, word, "emotion_broker_connected 0\n") as address:
