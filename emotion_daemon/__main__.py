@@ -1,7 +1,7 @@
 """The daemon's composition root: `python -m emotion_daemon`. Its commands are in commands.py.
 
 Exit codes: 0 after a stop by signal, 1 for what went wrong while running or what doctor calls a problem, 2 for a
-setting or an argument that cannot work.
+setting, an argument or a standard output that cannot work.
 """
 
 import argparse
@@ -13,6 +13,7 @@ import sys
 import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
 from types import FrameType
 
 from alembic.util import CommandError
@@ -35,6 +36,7 @@ from emotion_daemon.totals import leave_only_totals
 from emotion_daemon.trouble import Trouble
 from shared.batch import Topics
 from shared.database import sqlite_path, writer_engine
+from shared.printing import OutputError
 from shared.settings import Settings, SettingsError
 
 log = logging.getLogger("emotion_daemon")
@@ -52,8 +54,9 @@ def main(arguments: list[str] | None = None) -> int:
         if options.command == "doctor":
             return commands.run_doctor(settings, options)
         path = sqlite_path(settings.database_url)
-        commands.check_folder(path)
-    except SettingsError as error:
+        if path is not None:
+            _check_place(path)
+    except (SettingsError, OutputError) as error:
         print(f"emotion_daemon: {error}", file=sys.stderr)
         return 2
     _configure_logging(settings)
@@ -61,7 +64,11 @@ def main(arguments: list[str] | None = None) -> int:
         if path is not None and not path.exists():  # a writer would make an empty one
             return commands.cannot_use(settings, "there is no such file")
         run: Callable[[Settings, argparse.Namespace], int] = options.run
-        return run(settings, options)
+        try:
+            return run(settings, options)
+        except OutputError as error:
+            print(f"emotion_daemon: {error}", file=sys.stderr)
+            return 2
     engine = writer_engine(settings.database_url, echo=settings.sql_echo)
     stop = Stop()
     signal.signal(signal.SIGTERM, stop)
@@ -97,6 +104,23 @@ class Stop:
         if self.requested:
             os._exit(128 + number)
         self.requested = True
+
+
+def _check_place(database: Path) -> None:
+    """The daemon creates its file, but not the folder: a missing one is a volume that was not mounted.
+
+    Raises SettingsError.
+    """
+    name, folder = "EMOTION_DATABASE_URL", os.path.dirname(os.path.realpath(database))
+    try:
+        os.stat(database)
+    except FileNotFoundError:
+        if not os.path.isdir(folder):
+            raise SettingsError(name, f"names a file in {folder}, but there is no such folder: create it") from None
+    except OSError as error:
+        raise SettingsError(name, f"names {str(database)!r}, but that cannot be used: {error.strerror}") from error
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise SettingsError(name, f"names a file in {folder}, but this user may not write there")
 
 
 def _run(engine: Engine, settings: Settings, stop: Stop, heartbeat: Heartbeat, metrics: Metrics) -> int:

@@ -6,13 +6,9 @@ What they do stands in modules of their names. Each returns an exit code, see `e
 import argparse
 import json
 import math
-import os
 import ssl
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from datetime import UTC, datetime
-from pathlib import Path
 
 from sqlalchemy import Engine, make_url
 from sqlalchemy.exc import DBAPIError
@@ -25,8 +21,9 @@ from emotion_daemon.purge import NotPurgedError, purge
 from emotion_daemon.store import reason, trouble_kind
 from shared import health
 from shared.batch import DEVICE_ID, MAX_PERSON_ID, Topics, is_person_id
-from shared.database import reader_engine, sqlite_path, writer_engine
-from shared.settings import Settings, SettingsError
+from shared.database import reader_engine, writer_engine
+from shared.printing import printing
+from shared.settings import Settings
 
 _MAX_HOURS = 87_600
 _MOST_SHOWN = 20
@@ -88,6 +85,13 @@ def _add_doctor(command: argparse.ArgumentParser) -> None:
         "not answer with TLS. scripts/doctor looks, and says it",
     )
     command.add_argument(
+        "--unread",
+        action="append",
+        default=[],
+        metavar="NAME",
+        help="a name in docker compose's .env that it hands to nobody; scripts/doctor looks, and says it",
+    )
+    command.add_argument(
         "--log-in",
         action="store_true",
         help="no daemon runs: log in to the broker as it would, where that cannot be told",
@@ -147,60 +151,29 @@ def _count(text: str) -> int:
     return int(text)
 
 
-def check_folder(database: Path | None) -> None:
-    """The daemon creates its file, but not the folder: a missing one is a volume that was not mounted.
-
-    Raises SettingsError.
-    """
-    if database is None:
-        return
-    folder = check_folder_is_there(database)
-    if not os.access(folder, os.W_OK | os.X_OK):
-        raise SettingsError("EMOTION_DATABASE_URL", f"names a file in {folder}, but this user may not write there")
-
-
-def check_folder_is_there(database: Path) -> Path:
-    """The folder. Raises SettingsError."""
-    folder = database.absolute().parent
-    if not folder.is_dir():
-        raise SettingsError("EMOTION_DATABASE_URL", f"names a file in {folder}, but there is no such folder: create it")
-    return folder
-
-
 def run_doctor(settings: Settings, options: argparse.Namespace) -> int:
-    """Raises SettingsError."""
-    path = sqlite_path(settings.database_url)
-    if path is not None:
-        check_folder_is_there(path)
+    """Print each finding as soon as it is there, or all of them as JSON. Raises OutputError."""
     findings = []
     examined = doctor.examine(
         settings,
         api_user=options.api_user,
         api_url=options.api,
         devices_certificate=options.devices_certificate,
+        unread=options.unread,
         thorough=options.thorough,
         log_in=options.log_in,
     )
-    with _reader_may_leave():
-        for found in examined:
-            findings.append(found)
-            if not options.json:
-                print(finding.as_text(found), flush=True)
+    for found in examined:
+        findings.append(found)
+        if not options.json:
+            with printing():
+                print(finding.as_text(found))
+    with printing():
         print(finding.as_json(findings) if options.json else finding.count(findings))
     return finding.exit_code(findings)
 
 
-@contextmanager
-def _reader_may_leave() -> Iterator[None]:
-    """`| head` ends what is printed in the block, in silence.
-
-    The default of SIGPIPE would do as well, but for the whole process, its sockets too.
-    """
-    try:
-        yield
-        sys.stdout.flush()
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+_reader_may_leave = printing  # as `rejected` and `person` call it
 
 
 def _list(settings: Settings, options: argparse.Namespace) -> int:

@@ -64,6 +64,9 @@ SUSPICIOUS_LOSSES = 2
 """After so many connections in a row that did not last, the log asks for a second client with our client id:
 Mosquitto 2.0.11 closes the socket at a takeover without a word, 2.0.21 says 0x8E."""
 
+REFUSED = "the broker refused the connection: "
+"""With what follows, the CONNACK's reason as paho names it, this is what is in the way of the broker."""
+
 _SESSION_TAKEN_OVER = 0x8E
 _PINGREQ = b"\xc0\x00"
 _CONNECT_ERRORS = (OSError, ValueError)  # ssl.SSLError is an OSError; a host name with odd characters a ValueError
@@ -353,7 +356,7 @@ class Subscriber:
         properties: Properties | None,
     ) -> None:
         if reason.is_failure:
-            self._refusal = f"the broker refused the connection: {reason}"
+            self._refusal = f"{REFUSED}{reason}"
             return
         self._connection += 1
         self._session_present = flags.session_present

@@ -5,6 +5,7 @@ Whether a batch is valid is for `shared.batch.decode` to say, as in the daemon; 
 
 import argparse
 import codecs
+import errno
 import json
 import re
 import sys
@@ -18,11 +19,9 @@ import msgspec
 
 from emotion_device.command_line import PROGRAM, Parser
 from emotion_device.outbox import payload_limit
-from shared.batch import DEVICE_ID, MAX_CLOCK_SKEW, Batch, DecodeError, Topics, decode
-from shared.contract import batch_schema
-
-BROKER_PACKET_BYTES = 1_048_576
-"""The largest packet that the brokers which come with this project take."""
+from shared.batch import DEVICE_ID, MAX_CLOCK_SKEW, Batch, DecodeError, Topics, decode, is_topic_prefix
+from shared.contract import BROKER_PACKET_BYTES, batch_schema
+from shared.printing import OutputError, printing
 
 STANDARD_INPUT = "-"
 
@@ -37,26 +36,48 @@ class _Named(msgspec.Struct):
 
 
 def main(argv: Sequence[str]) -> int:
-    """Validate files. Returns the exit code: 0 if all are valid batches, 1 if one is not, 2 if one cannot be read."""
+    """Validate files. Returns the exit code.
+
+    0 if all are valid batches, 1 if one is not, 2 if one cannot be read or what is found cannot be written.
+    """
     arguments = _parser().parse_args(argv)
+    try:
+        return _validate(arguments.files, arguments.topic)
+    except OutputError as error:
+        print(f"{PROGRAM} validate: {error}", file=sys.stderr)
+        return 2
+
+
+def _validate(files: Sequence[str], topic: str | None) -> int:
     valid = readable = True
-    for file in arguments.files:
+    for file in files:
         name = "standard input" if file == STANDARD_INPUT else file
         try:
-            payload = sys.stdin.buffer.read() if file == STANDARD_INPUT else Path(file).read_bytes()
-        except OSError as error:
-            print(f"{PROGRAM} validate: {name} cannot be read: {error.strerror}", file=sys.stderr)
+            payload = _read(file)
+            lines = examine(payload, topic=topic, now=datetime.now(UTC))
+        except (OSError, MemoryError) as error:
+            why = error.strerror if isinstance(error, OSError) else "it is larger than the memory that there is"
+            print(f"{PROGRAM} validate: {name} cannot be read: {why}", file=sys.stderr)
             readable = False
             continue
-        try:
-            for line in examine(payload, topic=arguments.topic, now=datetime.now(UTC)):
-                print(f"{name}: {line}")
         except DecodeError as error:
-            print(f"{name}: not a valid batch: {_place(payload, error)}{error}")
+            lines = [f"not a valid batch: {_place(payload, error)}{error}"]
             valid = False
+        with printing():
+            for line in lines:
+                print(f"{name}: {line}")
     if not readable:
         return 2
     return 0 if valid else 1
+
+
+def _read(file: str) -> bytes:
+    """Raises OSError and MemoryError."""
+    if file != STANDARD_INPUT:
+        return Path(file).read_bytes()
+    if sys.stdin is None:
+        raise OSError(errno.EBADF, "it is closed")
+    return sys.stdin.buffer.read()
 
 
 def examine(payload: bytes, *, topic: str | None, now: datetime) -> list[str]:
@@ -170,12 +191,13 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _topic(text: str) -> str:
+    wrong = argparse.ArgumentTypeError(f"is {text!r}, but a batch is published on <prefix>/<device_id>/batch")
     try:
         _device_id(text)
     except DecodeError as error:
-        raise argparse.ArgumentTypeError(
-            f"is {text!r}, but a batch is published on <prefix>/<device_id>/batch"
-        ) from error
+        raise wrong from error
+    if not is_topic_prefix(text.rsplit("/", 2)[0]):
+        raise wrong
     return text
 
 

@@ -28,6 +28,11 @@ choose_system() {
     esac
 }
 
+# need_own_python: beside scripts/run this system's programs are in .venv.
+need_own_python() {
+    [ -x .venv/bin/python ] || die "there is no .venv in $PWD, which scripts/run makes: start that once"
+}
+
 # from_caller FILE: its path, as whoever called this script meant it before the script changed the folder.
 from_caller() {
     case $1 in
@@ -56,6 +61,7 @@ admin_with_input() {
                 /opt/emotion-analytics/.venv/bin/python -m emotion_admin --secrets /etc/emotion-analytics/secrets \
                 "${@//\$/\$\$}" ;;
         run)
+            need_own_python
             EMOTION_DATABASE_URL="${EMOTION_DATABASE_URL:-sqlite:///$PWD/data/emotion.db}" \
                 .venv/bin/python -m emotion_admin --secrets data/secrets "$@" ;;
     esac
@@ -180,12 +186,27 @@ certificate_end() {
         openssl x509 -noout -enddate 2>/dev/null | sed 's/^notAfter=//' || true
 }
 
-# what_doctor_cannot_see: sets LOOK to the options that tell doctor where the API is, and of the devices' certificate.
+# unread_in_env: the names in .env that docker compose hands to nobody, one a line: neither it nor a file of this
+# folder that it may be told to read has them. In the container, where doctor looks, they are not to be seen.
+unread_in_env() {
+    local name
+    [ -e .env ] || return 0
+    sed -n 's/^[[:space:]]*\(export[[:space:]]\{1,\}\)\{0,1\}\([A-Za-z_][A-Za-z0-9_]*\)[[:space:]]*[=:].*/\2/p' .env | sort -u |
+        while read -r name; do
+            case $name in COMPOSE_* | DOCKER_* | BUILDKIT_* | BUILDX_*) continue ;; esac
+            # As ${NAME…} or $NAME, or passed on by its name alone, as in a docker-compose.override.yml.
+            grep -Eqs "[$][{]?$name([^A-Za-z0-9_]|$)|^[[:space:]]*(- *)?$name:? *$" ./*.yml ./*.yaml || echo "$name"
+        done
+}
+
+# what_doctor_cannot_see: sets LOOK to the options that tell doctor where the API is, of the devices' certificate, and of
+# what nobody reads.
 what_doctor_cannot_see() {
-    local api="" tls=""
+    local api="" tls="" name
     LOOK=()
     case $SYSTEM in
         compose)
+            for name in $(unread_in_env); do LOOK+=(--unread "$name"); done
             api=api:8000 # in a network that the daemon is in, too
             tls=$(docker compose port mosquitto 8883 2>/dev/null) || tls="" ;;
         systemd)
@@ -226,6 +247,7 @@ as_daemon() {
                 /opt/emotion-analytics/.venv/bin/python -m emotion_daemon "${@//\$/\$\$}" ;;
         run)
             [ -e data/broker.conf ] || die "start scripts/run once: it sets up what this looks at"
+            need_own_python
             export EMOTION_DATABASE_URL="${EMOTION_DATABASE_URL:-sqlite:///$PWD/data/emotion.db}" EMOTION_MQTT_HOST=127.0.0.1
             EMOTION_MQTT_PORT=$(sed -n 's/^listener \([0-9]*\) .*/\1/p' data/broker.conf)
             export EMOTION_MQTT_PORT

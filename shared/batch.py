@@ -218,6 +218,11 @@ def is_person_id(text: str) -> bool:
     return not any("\ud800" <= character <= "\udfff" for character in text)  # half of a pair: not to be encoded
 
 
+def is_topic_prefix(text: str) -> bool:
+    """Whether topics may begin so: no level is empty, none has a + or #, and the first begins with no $."""
+    return all(text.split("/")) and not text.startswith("$") and not any(c in "+#" or not c.isprintable() for c in text)
+
+
 def utc(text: str) -> datetime:
     """A time in ISO 8601, without an offset UTC, as aware UTC.
 

@@ -19,6 +19,9 @@ SCHEMA_ID = "urn:emotion-analytics:batch"
 VERSION = "1.0.0"
 """The contract's own: a payload that was valid stays valid while the first number is the same."""
 
+BROKER_PACKET_BYTES = 1_048_576
+"""The largest packet that the brokers which come with this project take."""
+
 _BINDING = {"bindingVersion": "0.2.0"}
 _SECURITY = {"$ref": "#/components/securitySchemes/login"}
 _EXAMPLE: dict[str, Any] = msgspec.json.decode(
@@ -27,8 +30,10 @@ _EXAMPLE: dict[str, Any] = msgspec.json.decode(
 
 _WHAT_NO_SCHEMA_SAYS = """\
 A schema cannot say all of it. `device_id` has to be that of the topic. A timestamp has to be a day of the calendar. An
-integer as `person_id` is written without a fraction. Where a field stands twice in an object, both values have to be
-valid, and the last one counts. Some timestamps that are no ISO 8601 to the letter are accepted beyond this schema."""
+integer as `person_id` is written without a fraction and without an exponent. No text has half of a surrogate pair, like
+\\ud800. What is ignored may be nested 500 levels deep, and not without end. Where a field stands twice in an object,
+both values have to be valid, and the last one counts. Some timestamps that are no ISO 8601 to the letter are accepted
+beyond this schema."""
 
 
 def batch_schema() -> dict[str, Any]:
@@ -144,7 +149,9 @@ def _operations() -> dict[str, Any]:
             "description": (
                 "The daemon acknowledges a batch when it is committed. Values are cumulative, so a batch that is lost "
                 "heals with the next, and one that comes twice or late changes nothing. A batch with a Response Topic "
-                "is answered."
+                "is answered. A broker may limit the packet, and says so as Maximum Packet Size when a device "
+                f"connects: those that come with this project take {BROKER_PACKET_BYTES:,} bytes, topic and properties "
+                "included."
             ),
             "tags": [{"name": "batches"}],
             "messages": [{"$ref": "#/channels/batch/messages/batch"}],

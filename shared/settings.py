@@ -2,15 +2,17 @@
 
 import difflib
 import math
+import os
 import re
 import ssl
+import stat
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
 from urllib.parse import urlsplit
 
-from shared.batch import DEVICE_ID
+from shared.batch import DEVICE_ID, is_topic_prefix
 
 PREFIX = "EMOTION_"
 
@@ -153,8 +155,12 @@ class _Reader:
         value = self.text(name, "")
         if not value:
             return None
-        if not Path(value).is_file():
-            raise SettingsError(PREFIX + name, f"is {value!r}, but there is no such file")
+        try:
+            is_file = stat.S_ISREG(os.stat(value).st_mode)
+        except OSError as error:
+            raise SettingsError(PREFIX + name, f"is {value!r}, but that cannot be used: {error.strerror}") from error
+        if not is_file:
+            raise SettingsError(PREFIX + name, f"is {value!r}, but that is no file")
         return Path(value)
 
     def listed(self, name: str, default: tuple[str, ...]) -> tuple[str, ...]:
@@ -233,11 +239,11 @@ def _check(settings: Settings) -> None:
         )
     if not DEVICE_ID.fullmatch(settings.mqtt_client_id):
         raise SettingsError("EMOTION_MQTT_CLIENT_ID", "has to be 1 to 64 of A-Z a-z 0-9 . _ : -")
-    prefix = settings.mqtt_topic_prefix
-    if not all(prefix.split("/")) or prefix.startswith("$") or any(c in "+#" or not c.isprintable() for c in prefix):
+    if not is_topic_prefix(settings.mqtt_topic_prefix):
         raise SettingsError(
             "EMOTION_MQTT_TOPIC_PREFIX",
-            f"is {prefix!r}, but it is topic levels without + # or a leading $, like emotions or site/emotions",
+            f"is {settings.mqtt_topic_prefix!r}, but it is topic levels without + # or a leading $, like emotions or "
+            "site/emotions",
         )
     if settings.mqtt_password and not settings.mqtt_username:
         raise SettingsError("EMOTION_MQTT_PASSWORD", "is set, but EMOTION_MQTT_USERNAME is not: set both")
@@ -270,7 +276,7 @@ def _check_database(text: str) -> None:
         raise SettingsError(name, "has to name a plain file, like sqlite:////data/emotion.db: daemon and API share it")
     if url.query:
         raise SettingsError(name, "has options behind the file name, but the daemon and the API choose their own")
-    if Path(url.database).is_dir():
+    if os.path.isdir(url.database):  # False where this user may not look, which is said where the file is opened
         raise SettingsError(name, f"names {url.database!r}, which is a folder: name a file in it")
 
 

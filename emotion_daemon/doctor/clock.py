@@ -75,9 +75,8 @@ def judge_against_the_database(
     if newest_arrival is not None and newest_arrival - now > FUTURE:
         yield warning(
             "clock, stored times",
-            f"the newest batch arrived at {newest_arrival:%Y-%m-%dT%H:%M:%SZ}, which is still to come: the "
-            "clock has been "
-            "set back, or was wrong then",
+            f"the newest batch arrived at {newest_arrival:%Y-%m-%dT%H:%M:%SZ}, which is still to come: "
+            "the clock has been set back, or was wrong then",
             "If it is right now, this ends by itself: what is stamped in the future holds up nothing.",
         )
     elif newest_arrival is not None:

@@ -10,21 +10,25 @@ SESSION = "broker session"
 LIMITS = "broker limits"
 
 CLASH_ADVICE = (
-    "Find it in the broker's log and stop it: a second daemon, or a program with the daemon's login. Or give each its "
-    "own login and EMOTION_MQTT_CLIENT_ID."
+    "Find it in the broker's log and stop it: a second daemon, a program with the daemon's login, "
+    "or doctor, run twice at once. Or give each its own login and EMOTION_MQTT_CLIENT_ID."
 )
 
 NO_ANSWER_ADVICE = (
-    "Does this port speak MQTT, and without TLS? With TLS, set EMOTION_MQTT_TLS_CA; MQTT over WebSockets is "
-    "another port. The broker's log has its side."
+    "Does this port speak MQTT, and without TLS? With TLS, set EMOTION_MQTT_TLS_CA; "
+    "MQTT over WebSockets is another port. The broker's log has its side."
 )
 
 FOREVER = 0xFFFFFFFF
 SMALLEST_PACKET_BYTES = 256 * 2**10
 
+_ALLOW_QOS_1 = "Allow QoS 1 there (Mosquitto: max_qos)."
+_ALLOW_RETAINED = "Allow retained messages there (Mosquitto: retain_available)."
+
 _UNSUPPORTED_PROTOCOL, _INVALID_ID, _BAD_LOGIN, _NOT_AUTHORIZED, _BUSY = 0x84, 0x85, 0x86, 0x87, 0x89
 _UNAVAILABLE, _BANNED = 0x88, 0x8A
 _SESSION_TAKEN_OVER = 0x8E
+_NO_RETAINED, _NO_QOS = 0x9A, 0x9B
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,16 +58,21 @@ class Answer:
     def let_in(self) -> bool:
         return self.reason_code is not None and self.reason_code < 0x80
 
+    @property
+    def wants_login(self) -> bool:
+        """Whether the broker refused it for its login, or for having none."""
+        return self.reason_code in (_BAD_LOGIN, _NOT_AUTHORIZED)
+
 
 def judge(answer: Answer, *, client_id: str, username: str | None, keep_alive: int) -> Iterator[Finding]:
     """Everything that is to be said of the daemon's own login."""
     who = "without a login" if username is None else f"as {username}"
     if not answer.let_in:
-        yield problem(LOGIN, f"{who}: {what_came(answer)}", _advice(answer, username))
+        yield problem(LOGIN, f"{who}: {what_came(answer)}", advice(answer.reason_code, username))
         return
     yield ok(LOGIN, f"let in {who}")
     yield from _session(answer, client_id)
-    yield from _limits(answer, keep_alive)
+    yield from judge_limits(answer, keep_alive=keep_alive)
 
 
 def judge_running(limits: Mapping[str, float], *, keep_alive: int) -> Iterator[Finding]:
@@ -80,7 +89,7 @@ def judge_running(limits: Mapping[str, float], *, keep_alive: int) -> Iterator[F
     )
     if answer.session_expiry != FOREVER:
         yield _short_session(answer)
-    yield from _limits(answer, keep_alive)
+    yield from judge_limits(answer, keep_alive=keep_alive)
 
 
 def what_came(answer: Answer) -> str:
@@ -90,8 +99,8 @@ def what_came(answer: Answer) -> str:
     return answer.error or "the broker ended the connection and did not answer"
 
 
-def _advice(answer: Answer, username: str | None) -> str:
-    code = answer.reason_code
+def advice(code: int | None, username: str | None) -> str:
+    """What to do where the broker refused the daemon's login with this code; None: there was no CONNACK."""
     if code is None:
         return NO_ANSWER_ADVICE
     if code == _UNSUPPORTED_PROTOCOL:
@@ -107,6 +116,10 @@ def _advice(answer: Answer, username: str | None) -> str:
         )
     if code == _BANNED:
         return "The broker has banned this client: lift that there."
+    if code == _NO_QOS:
+        return f"The daemon's last will and its subscription are of QoS 1. {_ALLOW_QOS_1}"
+    if code == _NO_RETAINED:
+        return f"The daemon's last will is a retained message, and so is each device's. {_ALLOW_RETAINED}"
     if code in (_UNAVAILABLE, _BUSY):
         return "Try again in a minute; see the broker's log and its limit of connections."
     return "See the broker's log."
@@ -138,7 +151,8 @@ def _short_session(answer: Answer) -> Finding:
     )
 
 
-def _limits(answer: Answer, keep_alive: int) -> Iterator[Finding]:
+def judge_limits(answer: Answer, *, keep_alive: int) -> Iterator[Finding]:
+    """Whether a broker that has let somebody in can do what the daemon needs; `keep_alive` in seconds."""
     fine = True
     size = answer.maximum_packet_size
     if size is not None and size < SMALLEST_PACKET_BYTES:
@@ -153,21 +167,21 @@ def _limits(answer: Answer, keep_alive: int) -> Iterator[Finding]:
         yield problem(
             LIMITS,
             "the broker has no QoS 1: it would forget batches that nobody has stored",
-            "Allow QoS 1 there (Mosquitto: max_qos).",
+            _ALLOW_QOS_1,
         )
     if not answer.retain_available:
         fine = False
         yield problem(
             LIMITS,
             "the broker keeps no retained messages: it refuses the daemon, whose last will is one, and devices' too",
-            "Allow them there (Mosquitto: retain_available).",
+            _ALLOW_RETAINED,
         )
     if answer.server_keep_alive is not None and answer.server_keep_alive < keep_alive:
         fine = False
         yield warning(
             LIMITS,
-            f"the broker wants to hear of the daemon every {answer.server_keep_alive} s, which a slow "
-            "commit may exceed",
+            f"the broker wants to hear of the daemon every {answer.server_keep_alive} s, "
+            "which a slow commit may exceed",
             f"Raise its keep alive to {keep_alive} s at least (Mosquitto: max_keepalive).",
         )
     if fine:

@@ -29,6 +29,8 @@ SERVER = "database server"
 RIGHTS = "database rights"
 OLDEST_SERVER = 14
 
+_VERSION_TABLE = "alembic_version"
+_NAMED = 5
 _MOUNTINFO = Path("/proc/self/mountinfo")
 
 
@@ -36,30 +38,54 @@ def examine(settings: Settings, running: Running, *, api_user: User | None, thor
     """All of it; nothing is written, and no file is made."""
     path = sqlite_path(settings.database_url)
     if path is None:
-        yield from _server(settings)
+        yield from _server(settings, running)
         return
     try:
-        is_there = path.exists()
+        is_there = _is_there(path)
         if is_there:
             yield from sqlite_files.examine(path, _mountinfo(), api_user=api_user)
+        else:
+            yield from _not_there(path, running)
     except OSError as error:
-        yield problem(SUBJECT, f"{error.filename}: {error.strerror}", "Run doctor as the database's owner.")
+        yield problem(
+            SUBJECT,
+            f"{error.filename or path}: {error.strerror}",
+            "Run doctor as the database's owner. If you do: EMOTION_DATABASE_URL has to name a file that it can use.",
+        )
         return
-    if not is_there:
-        yield _not_there(path, running)
-        return
-    yield from _file(path, settings, running, thorough=thorough)
+    if is_there:
+        yield from _file(path, settings, running, thorough=thorough)
 
 
-def _not_there(path: Path, running: Running) -> Finding:
+def _is_there(path: Path) -> bool:
+    """Raises OSError where this user may not look, or no file can be of that name."""
+    try:
+        os.stat(path)
+    except FileNotFoundError:
+        return False
+    return True
+
+
+def _not_there(path: Path, running: Running) -> Iterator[Finding]:
+    """Raises OSError where this user may not look."""
+    real = Path(os.path.realpath(path))
+    if not real.parent.is_dir():
+        yield problem(
+            SUBJECT,
+            f"there is no folder {real.parent}, in which the database has to be",
+            "Set EMOTION_DATABASE_URL right, mount the volume that the folder is on, or create it: no daemon does.",
+        )
+        return
+    yield from sqlite_files.examine_place(real, _mountinfo())
     if running.here:
-        return problem(
+        yield problem(
             SUBJECT,
             f"a daemon runs, but there is no {path}",
-            "If EMOTION_DATABASE_URL is the daemon's, the file was deleted: the daemon ends at its next "
-            "batch; start it again.",
+            "If EMOTION_DATABASE_URL is the daemon's, the file was deleted: "
+            "the daemon ends at its next batch; start it again.",
         )
-    return warning(SUBJECT, f"there is no {path} yet", "The daemon makes it when it starts: start it.")
+    else:
+        yield warning(SUBJECT, f"there is no {path} yet", "The daemon makes it when it starts: start it.")
 
 
 def _mountinfo() -> str:
@@ -93,7 +119,7 @@ def _file(path: Path, settings: Settings, running: Running, *, thorough: bool) -
                     yield _journal(connection)
                 if thorough:
                     yield _content(connection)
-                yield from _rows(connection, settings, database_ahead=None)
+                yield from _rows(connection, settings, running, database_ahead=None)
         except PermissionError:
             yield warning(
                 SUBJECT,
@@ -104,9 +130,8 @@ def _file(path: Path, settings: Settings, running: Running, *, thorough: bool) -
             yield problem(
                 subject,
                 f"{path} cannot be read: {reason(error)}",
-                "If it is no rights that are missing (see above): stop the daemon, move the file, -wal and "
-                "-shm away, put a "
-                "copy or nothing in their place.",
+                "If it is no rights that are missing (see above): "
+                "stop the daemon, move the file, -wal and -shm away, put a copy or nothing in their place.",
             )
 
 
@@ -161,12 +186,12 @@ def _content(connection: Connection) -> Finding:
     return ok(CONTENT, "looked through, and whole")
 
 
-def _server(settings: Settings) -> Iterator[Finding]:
+def _server(settings: Settings, running: Running) -> Iterator[Finding]:
     with _reading(reader_engine(settings.database_url)) as engine:
         try:
             with engine.connect() as connection:
-                yield from _judge_server(connection)
-                yield from _rows(connection, settings, database_ahead=_ahead(connection))
+                yield _judge_server(connection)
+                yield from _rows(connection, settings, running, database_ahead=_ahead(connection))
         except DBAPIError as error:
             yield problem(
                 SERVER,
@@ -175,22 +200,28 @@ def _server(settings: Settings) -> Iterator[Finding]:
             )
 
 
-def _judge_server(connection: Connection) -> Iterator[Finding]:
+def _judge_server(connection: Connection) -> Finding:
     version = int(connection.scalar(text("SELECT current_setting('server_version_num')")) or 0) // 10_000
     if version < OLDEST_SERVER:
-        yield warning(SERVER, f"PostgreSQL {version}", f"Upgrade it: {OLDEST_SERVER} is the oldest that is kept up.")
-    else:
-        yield ok(SERVER, f"PostgreSQL {version} answers")
-    if connection.scalar(text("SELECT pg_is_in_recovery()")):
-        yield problem(
-            RIGHTS,
-            "it is a standby, which cannot be written",
-            "EMOTION_DATABASE_URL has to lead to the primary; or promote this one.",
-        )
+        return warning(SERVER, f"PostgreSQL {version}", f"Upgrade it: {OLDEST_SERVER} is the oldest that is kept up.")
+    return ok(SERVER, f"PostgreSQL {version} answers")
 
 
 def judge_privileges(connection: Connection) -> Finding:
     """Whether this login may do on PostgreSQL what the daemon does. Raises DBAPIError."""
+    if connection.scalar(text("SELECT pg_is_in_recovery()")):
+        return problem(
+            RIGHTS,
+            "it is a standby, which cannot be written",
+            "EMOTION_DATABASE_URL has to lead to the primary; or promote this one.",
+        )
+    if connection.scalar(text("SELECT current_setting('default_transaction_read_only')")) == "on":
+        return problem(
+            RIGHTS,
+            "default_transaction_read_only is on for this login or database: nothing can be stored",
+            "Whoever runs the server has set it, perhaps as its disk is full. "
+            "Then: ALTER DATABASE ... RESET default_transaction_read_only, or ALTER ROLE, or in its configuration.",
+        )
     there = set(inspect(connection).get_table_names())
     # A list of privileges asks whether one of them is held.
     query = text(
@@ -204,7 +235,9 @@ def judge_privileges(connection: Connection) -> Finding:
             f"this login may not read and write: {', '.join(missing)}",
             "Let the daemon use the login that made the tables, or GRANT SELECT, INSERT, UPDATE, DELETE on them.",
         )
-    if not there and not connection.scalar(text("SELECT has_schema_privilege(current_schema(), 'CREATE')")):
+    if not there & metadata.tables.keys() and not connection.scalar(
+        text("SELECT has_schema_privilege(current_schema(), 'CREATE')")
+    ):
         return problem(
             RIGHTS,
             "this login may make no tables here",
@@ -219,8 +252,10 @@ def _ahead(connection: Connection) -> float:
     return float(theirs or 0) - (before + time.time()) / 2
 
 
-def _rows(connection: Connection, settings: Settings, *, database_ahead: float | None) -> Iterator[Finding]:
-    schema = judge_schema(connection)
+def _rows(
+    connection: Connection, settings: Settings, running: Running, *, database_ahead: float | None
+) -> Iterator[Finding]:
+    schema = judge_schema(connection, running)
     yield schema
     if connection.dialect.name == "postgresql":
         yield judge_privileges(connection)
@@ -239,19 +274,26 @@ def _rows(connection: Connection, settings: Settings, *, database_ahead: float |
         return
     yield from clock.judge_against_the_database(now, newest_arrival=heard.newest, database_ahead=database_ahead)
     topics = Topics(settings.mqtt_topic_prefix)
-    yield from devices.judge(heard, now=now, silent_after=settings.silent_after, topics=topics)
+    yield from devices.judge(
+        heard,
+        now=now,
+        silent_after=settings.silent_after,
+        topics=topics,
+        may_be_heard=running.may_hear_devices,
+    )
 
 
-def judge_schema(connection: Connection) -> Finding:
+def judge_schema(connection: Connection, running: Running) -> Finding:
     """Which step of the migrations the database has. Raises DBAPIError."""
     known = revisions()
     found = None
-    if inspect(connection).has_table("alembic_version"):
+    tables = set(inspect(connection).get_table_names())
+    if _VERSION_TABLE in tables:
         found = connection.scalar(text("SELECT version_num FROM alembic_version"))
     if found == known[-1]:
         return ok(SCHEMA, f"{found}, the newest")
     if found is None:
-        return warning(SCHEMA, "there are no tables yet", "The daemon makes them when it starts: start it.")
+        return _judge_missing_schema(tables - {_VERSION_TABLE}, running)
     if found in known:
         return warning(
             SCHEMA, f"{found}, and this program has {known[-1]}", "The daemon upgrades it when it starts again."
@@ -260,6 +302,31 @@ def judge_schema(connection: Connection) -> Finding:
         SCHEMA,
         f"{found} is from a newer version of this program, which knows {known[-1]}",
         "Start the newer version, or put back a copy from before the upgrade.",
+    )
+
+
+def _judge_missing_schema(tables: set[str], running: Running) -> Finding:
+    """`tables` are those that there are, though none has been made by a step of the migrations."""
+    ours, others = sorted(tables & metadata.tables.keys()), sorted(tables - metadata.tables.keys())
+    if ours:
+        return problem(
+            SCHEMA,
+            f"there are tables of its names, and no version: {', '.join(ours)}",
+            "They are another program's, or alembic_version was emptied, and the daemon cannot start: "
+            "let EMOTION_DATABASE_URL name another database, or put back a copy of this one.",
+        )
+    if running.has_tables:
+        return problem(
+            SCHEMA,
+            "a daemon runs and has its tables, but here are none",
+            "EMOTION_DATABASE_URL is another than the daemon's: use the same.",
+        )
+    more = f"; those that there are, another program's: {', '.join(others[:_NAMED])}" if others else ""
+    return warning(
+        SCHEMA,
+        f"there are no tables of the daemon yet{more}",
+        "The daemon makes them when it starts: start it"
+        + (", if EMOTION_DATABASE_URL is right to name this database." if others else "."),
     )
 
 

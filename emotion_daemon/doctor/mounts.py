@@ -12,12 +12,16 @@ _NETWORK_IN_USERSPACE = frozenset(
 _PERHAPS_SHARED = frozenset(("virtiofs", "vboxsf", "vmhgfs", "prl_fs", "fakeowner"))
 """A folder of the machine that this virtual machine runs on."""
 
+_READ_ONLY = frozenset(("ro", "emergency_ro"))
+"""The second is what ext4 says since it has found its disk faulty; `statvfs` does not tell that."""
+
 
 class Mount(NamedTuple):
-    """A mount: where, and the kernel's name of the file system."""
+    """A mount: where, the kernel's name of the file system, and whether nobody can write there."""
 
     point: str
     kind: str
+    is_read_only: bool = False
 
     @property
     def is_network(self) -> bool:
@@ -46,9 +50,14 @@ def _holds(point: str, path: str) -> bool:
 
 
 def _mount(line: str) -> Mount | None:
-    """Fields as in proc(5): the fifth is the mount point, the first behind the lone hyphen the type."""
+    """Fields as in proc(5): the fifth is the mount point, the first behind the lone hyphen the type.
+
+    The sixth and the third behind the hyphen are options, of the mount and of the file system.
+    """
     before, hyphen, behind = line.partition(" - ")
     fields, types = before.split(" "), behind.split(" ")
-    if not hyphen or len(fields) < 5:
+    if not hyphen or len(fields) < 6:
         return None
-    return Mount(re.sub(r"\\([0-7]{3})", lambda octal: chr(int(octal[1], 8)), fields[4]), types[0])
+    point = re.sub(r"\\([0-7]{3})", lambda octal: chr(int(octal[1], 8)), fields[4])
+    options = {option for text in (fields[5], *types[2:3]) for option in text.split(",")}
+    return Mount(point, types[0], is_read_only=not _READ_ONLY.isdisjoint(options))

@@ -68,6 +68,14 @@ def connect(
     return answer
 
 
+def reason_code(name: str) -> int:
+    """The code of a CONNACK's reason by paho's name for it; 0x80, unspecified, for one that it does not know."""
+    try:
+        return int(ReasonCode(PacketTypes.CONNACK, name).value)
+    except KeyError:
+        return 0x80
+
+
 class _Seen:
     """What the callbacks of one client have heard."""
 

@@ -79,9 +79,8 @@ def _of_the_daemon(files: Files, user: User) -> Iterator[Finding]:
         else:
             yield problem(
                 SUBJECT,
-                f"{entry.path} belongs to user {entry.uid}, and the daemon's user {user.name} may not write "
-                "it: somebody "
-                "has opened or copied the database as another user",
+                f"{entry.path} belongs to user {entry.uid}, and the daemon's user {user.name} may not write it: "
+                "somebody has opened or copied the database as another user",
                 f"{_AS_ROOT}{_chown(user, entry)}",
             )
 
@@ -100,8 +99,8 @@ def _of_the_api(files: Files, daemon: User, api: User) -> Iterator[Finding]:
     if missing:
         yield problem(
             SUBJECT,
-            f"the API's user {api.name} may not use {', '.join(missing)}: it has to read the database and -wal, and to "
-            "write -shm and the folder",
+            f"the API's user {api.name} may not use {', '.join(missing)}: "
+            "it has to read the database and -wal, and to write -shm and the folder",
             f"Run the API as the daemon's user, {daemon.name}: they share these files.",
         )
 

@@ -1,6 +1,7 @@
 """Whether a daemon runs here, and what it says of itself. It is asked, and never disturbed."""
 
 import fcntl
+import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from http.client import HTTPConnection, HTTPException
@@ -20,9 +21,8 @@ LONGEST_TURN_SECONDS = 60.0
 _PATIENCE_SECONDS = 5.0
 
 _WRITE_ADVICE = {
-    "locked": "Another program holds the write lock: close it (an open sqlite3 shell with a transaction, a "
-    "copy that runs). "
-    "The daemon goes on by itself.",
+    "locked": "Another program holds the write lock: "
+    "close it (an open sqlite3 shell with a transaction, a copy that runs). The daemon goes on by itself.",
     "full": "Make room on the database's disk. The daemon goes on by itself.",
     "unreadable": "See the lines on the database's files below, and the daemon's log.",
     "unreachable": "Start the database server, or set EMOTION_DATABASE_URL right. The daemon goes on by itself.",
@@ -51,11 +51,27 @@ class Running:
             return True
         return False if self.holds_lock is False else self.answers
 
+    @property
+    def subscribed(self) -> bool | None:
+        """Whether the broker has confirmed the daemon's subscription; None where it has not told that."""
+        told = self.metrics.get("emotion_broker_connected")
+        return None if told is None else bool(told)
+
+    @property
+    def has_tables(self) -> bool:
+        """Whether it tells that its database is open, with all tables in it."""
+        return self.ready or self.subscribed is not None
+
+    @property
+    def may_hear_devices(self) -> bool:
+        """False where no daemon runs, or the one that does says that it is not subscribed."""
+        return self.here is not False and self.subscribed is not False
+
 
 def ask(settings: Settings) -> Running:
     """Look for the daemon of these settings."""
     path = sqlite_path(settings.database_url)
-    holds_lock = None if path is None else lock_is_held(path.resolve())
+    holds_lock = None if path is None else lock_is_held(Path(os.path.realpath(path)))
     if settings.metrics_address is None:
         return Running(holds_lock=holds_lock)
     host, port = settings.metrics_address
@@ -119,9 +135,9 @@ def judge(running: Running, settings: Settings) -> Iterator[Finding]:
         yield problem(
             SUBJECT,
             f"one holds the database, but does not answer at {address}/readyz: {running.word}",
-            "If it started only just now, ask again. Else compare its EMOTION_METRICS_ADDRESS with this "
-            "one, see its log, "
-            "and start it again if that has stopped.",
+            "If it started only just now, ask again. "
+            "Else compare its EMOTION_METRICS_ADDRESS with this one, "
+            "see its log, and start it again if that has stopped.",
         )
     elif running.answers and running.holds_lock is False:
         yield problem(

@@ -18,6 +18,8 @@ WAL = "database -wal"
 
 SCARCE, VERY_SCARCE = 0.10, 0.02
 VERY_SCARCE_BYTES = 100 * 2**20
+FEWEST_FILES = 10
+"""A start of the daemon makes four at most, beside the temporary ones of SQLite."""
 
 
 class UnknownUserError(Exception):
@@ -46,11 +48,21 @@ def examine(path: Path, mountinfo: str, *, api_user: User | None) -> Iterator[Fi
     """All of it for a database file that is there. Raises OSError where not even that can be looked at."""
     real = Path(os.path.realpath(path))
     yield from _rights(real, api_user)
-    yield judge_file_system(str(real), mountinfo)
-    disk = os.statvfs(real.parent)
-    yield judge_disk(str(real.parent), free=disk.f_bavail * disk.f_frsize, size=disk.f_blocks * disk.f_frsize)
+    yield from examine_place(real, mountinfo)
     wal = _stat(Path(f"{real}-wal"))
     yield judge_wal(0 if wal is None else wal.st_size)
+
+
+def examine_place(real: Path, mountinfo: str) -> Iterator[Finding]:
+    """File system and disk of a file that is there, or is to be made. Raises OSError where there is no folder."""
+    yield judge_file_system(str(real), mountinfo)
+    disk = os.statvfs(real.parent)
+    yield judge_disk(
+        str(real.parent),
+        free=disk.f_bavail * disk.f_frsize,
+        size=disk.f_blocks * disk.f_frsize,
+        files=disk.f_favail if disk.f_files else None,
+    )
 
 
 def judge_file_system(path: str, mountinfo: str) -> Finding:
@@ -65,6 +77,14 @@ def judge_file_system(path: str, mountinfo: str) -> Finding:
             "and may lose data",
             "Move the database to a local disk, or use PostgreSQL (EMOTION_DATABASE_URL).",
         )
+    if mount.is_read_only:
+        return problem(
+            FILE_SYSTEM,
+            f"{mount.point} ({mount.kind}) is read-only: nothing can be stored",
+            "If nobody has mounted it so, its disk is faulty (journalctl -k says how): "
+            "copy the database away, then repair or replace that. "
+            "Else mount it read-write; of a container, see how its volume is mounted.",
+        )
     if mount.may_be_shared:
         return warning(
             FILE_SYSTEM,
@@ -74,16 +94,21 @@ def judge_file_system(path: str, mountinfo: str) -> Finding:
     return ok(FILE_SYSTEM, f"{mount.kind}, local")
 
 
-def judge_disk(folder: str, *, free: int, size: int) -> Finding:
-    """Bytes that this user may still write, of how many there are."""
+def judge_disk(folder: str, *, free: int, size: int, files: int | None = None) -> Finding:
+    """Bytes that this user may still write, of how many there are; `files` that it may still make, None: any number."""
     found = f"{free / 2**20:,.0f} MiB free of {size / 2**20:,.0f} ({free / max(size, 1):.0%}) in {folder}"
     advice = (
-        f"Make room: what lies there? (du -xh {folder} | sort -h | tail) When it is full nothing is stored, "
-        "and the broker "
-        "keeps what it has room for."
+        f"Make room: what lies there? (du -xh {folder} | sort -h | tail) "
+        "When it is full nothing is stored, and the broker keeps what it has room for."
     )
     if free < max(VERY_SCARCE * size, VERY_SCARCE_BYTES):
         return problem(DISK, found, advice)
+    if files is not None and files < FEWEST_FILES:
+        return problem(
+            DISK,
+            f"{files} more files can be made on the disk of {folder} (inodes), and the daemon and SQLite need some",
+            f"Delete many small files there: which folder has them? (du -x --inodes {folder} | sort -n | tail)",
+        )
     if free < SCARCE * size:
         return warning(DISK, found, advice)
     return ok(DISK, found)
@@ -96,8 +121,8 @@ def judge_wal(size: int) -> Finding:
         return warning(
             WAL,
             f"{found}: a program keeps a transaction open that reads, or no daemon has run since it grew",
-            "Find who has the file open (fuser -v, as root): an sqlite3 shell, a copy that hangs. It "
-            "shrinks when that ends.",
+            "Find who has the file open (fuser -v, as root): an sqlite3 shell, a copy that hangs. "
+            "It shrinks when that ends.",
         )
     return ok(WAL, found)
 

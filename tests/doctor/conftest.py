@@ -2,11 +2,11 @@
 
 import pytest
 
-from emotion_daemon.doctor import broker
+from emotion_daemon.doctor import asked, broker
 
 
 @pytest.fixture(autouse=True)
 def _short_stay(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(broker, "CLASH_SECONDS", 0.3)
     monkeypatch.setattr(broker, "RETAINED_SECONDS", 0.3)
-    monkeypatch.setattr(broker, "RECONNECT_SECONDS", 0.6)
+    monkeypatch.setattr(asked, "RECONNECT_SECONDS", 0.6)

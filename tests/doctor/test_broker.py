@@ -14,20 +14,17 @@ from paho.mqtt.enums import CallbackAPIVersion
 
 from emotion_admin.logins import DAEMON, Logins
 from emotion_daemon.doctor import broker as broker_checks
+from emotion_daemon.doctor.asked import judge_reconnects
 from emotion_daemon.doctor.broker import (
     ADDRESS,
     ANONYMOUS,
-    DEVICES_TLS,
-    TLS,
     judge_anonymous,
-    judge_certificate,
-    judge_devices_certificate,
-    judge_reconnects,
 )
 from emotion_daemon.doctor.connack import LIMITS, LOGIN, SESSION, Answer, judge, judge_running
 from emotion_daemon.doctor.finding import Finding
 from emotion_daemon.doctor.listening import is_on_loopback_alone
 from emotion_daemon.doctor.running import Running
+from emotion_daemon.doctor.tls import DEVICES_TLS, TLS, judge_certificate, judge_devices_port
 from tests.brokers import HANG_UP, Broker, ScriptedBroker, shipped_rules
 from tests.certificates import make_certificate
 from tests.doctor.looking import answering, look
@@ -76,6 +73,20 @@ class TestAddress:
 
     def test_a_port_where_nothing_listens(self, sqlite_url: str) -> None:
         assert look(None, sqlite_url)[ADDRESS].found == "nothing listens at 127.0.0.1:1"
+
+    def test_a_broker_that_takes_no_further_connection(
+        self, start_broker: StartBroker, sqlite_url: str, tmp_path: Path
+    ) -> None:
+        port = free_port()  # nobody may have looked whether it listens: Mosquitto 2.0.11 takes one more for that
+        broker = start_broker(f"listener {port} 127.0.0.1\nmax_connections 1")
+        settings = {"EMOTION_MQTT_PORT": str(port), "EMOTION_METRICS_ADDRESS": f"127.0.0.1:{free_port()}"}
+        with Daemon(broker, sqlite_url, tmp_path / "log", **settings) as daemon:
+            daemon.wait_for_log("subscribed to emotions/+/batch")
+            found = look(broker, sqlite_url, settings)[ADDRESS]
+
+        assert found.level == "warning"
+        assert "has the running daemon connected" in found.found
+        assert "max_connections" in found.advice
 
 
 class TestLogin:
@@ -131,6 +142,56 @@ class TestLogin:
         assert "asked the running daemon instead: it is subscribed; reconnects since its start: 7" in found.found
         assert "as emotion-daemon" not in broker.log()
 
+    def test_a_daemon_that_is_refused_has_the_advice_that_doctors_own_login_would_have(
+        self, closed: tuple[Broker, dict[str, str]], sqlite_url: str, tmp_path: Path
+    ) -> None:
+        broker, login = closed
+        settings = login | {
+            "EMOTION_MQTT_PASSWORD": "wrong",
+            "EMOTION_METRICS_ADDRESS": f"127.0.0.1:{free_port()}",
+        }
+        alone = look(broker, sqlite_url, settings)[LOGIN]
+        with Daemon(broker, sqlite_url, tmp_path / "log", **settings) as daemon:
+            daemon.wait_for_log("the broker refused the connection: Not authorized")
+            found = look(broker, sqlite_url, settings)[LOGIN]
+
+        assert found.level == "problem"
+        assert found.found == "asked the running daemon instead: the broker refuses it: Not authorized"
+        assert "EMOTION_MQTT_PASSWORD" in found.advice
+        assert found.advice == alone.advice
+
+    @pytest.mark.parametrize(
+        ("limit", "reason"), [("max_qos 0", "QoS not supported"), ("retain_available false", "Retain not supported")]
+    )
+    def test_a_daemon_that_is_refused_for_a_limit_of_the_broker_is_shown_that(
+        self, limit: str, reason: str, start_broker: StartBroker, sqlite_url: str, tmp_path: Path
+    ) -> None:
+        broker = start_broker(limit)
+        settings = {"EMOTION_METRICS_ADDRESS": f"127.0.0.1:{free_port()}"}
+        with Daemon(broker, sqlite_url, tmp_path / "log", **settings) as daemon:
+            daemon.wait_for_log(f"the broker refused the connection: {reason}")
+            found = look(broker, sqlite_url, settings)
+
+        assert limit.partition(" ")[0] in found[LOGIN].advice
+        assert found.level(LIMITS) == "problem"
+        assert limit.partition(" ")[0] in found[LIMITS].advice
+
+    def test_a_daemon_that_is_refused_has_the_limits_of_an_earlier_connection(
+        self, start_broker: StartBroker, sqlite_url: str
+    ) -> None:
+        metrics = 'emotion_broker_connected 0\nemotion_broker_limit{limit="maximum_qos"} 2\n'
+        with answering(503, "the broker refused the connection: QoS not supported", metrics) as address:
+            found = look(start_broker("max_qos 0"), sqlite_url, {"EMOTION_METRICS_ADDRESS": address})
+
+        assert found.level(LIMITS) == "problem"
+
+    def test_a_refusal_that_nobody_knows_is_for_the_brokers_log(self, broker: Broker, sqlite_url: str) -> None:
+        word = "the broker refused the connection: No fun"
+        with answering(503, word, "emotion_broker_connected 0\n") as address:
+            found = look(broker, sqlite_url, {"EMOTION_METRICS_ADDRESS": address})[LOGIN]
+
+        assert found.advice == "See the broker's log."
+
     def test_a_daemon_that_runs_and_is_not_connected(self, broker: Broker, sqlite_url: str) -> None:
         with answering(503, "lost the broker", "emotion_broker_connected 0\n") as address:
             found = look(broker, sqlite_url, {"EMOTION_METRICS_ADDRESS": address})
@@ -181,10 +242,20 @@ class TestLogin:
             found = look(broker, sqlite_url)[LOGIN]
 
             assert found.level == "warning"
-            assert "one is online at this broker as 'emotion-daemon'" in found.found
+            assert "no daemon runs here, but one is online at this broker as 'emotion-daemon'" in found.found
             assert not elsewhere.ended
             assert look(broker, sqlite_url, log_in=True)[LOGIN].level == "ok"
             wait_until(lambda: elsewhere.ended, what="told to log in, doctor does")
+
+    def test_one_that_is_online_and_may_be_the_one_here_is_no_second_one(self, broker: Broker) -> None:
+        with Intruder(broker, client_id="emotion-daemon") as here_perhaps:
+            here_perhaps.publish("emotions/emotion-daemon/status", b"online", retain=True)
+            found = look(broker, "postgresql+psycopg://nobody@127.0.0.1:1/none")[LOGIN]
+
+            assert found.level == "ok"
+            assert "perhaps the one here" in found.found
+            assert "no daemon runs here" not in found.found
+            assert not here_perhaps.ended
 
 
 class TestSession:
@@ -197,6 +268,7 @@ class TestSession:
 
         assert found.level == "problem"
         assert "another client uses the daemon's client id 'emotion-daemon'" in found.found
+        assert "doctor, run twice at once" in found.advice
 
     def test_a_broker_that_ends_sessions(self) -> None:
         found = {one.subject: one for one in judged(session_expiry=3600)}
@@ -239,11 +311,17 @@ class TestLimits:
         assert found.level == "warning"
         assert "no packet above 20,000 bytes" in found.found
 
-    def test_a_daemon_that_does_not_tell_them_says_nothing_of_them(self, broker: Broker, sqlite_url: str) -> None:
+    def test_of_a_daemon_that_does_not_tell_them_they_are_seen_where_anybody_is_let_in(
+        self, closed: tuple[Broker, dict[str, str]], start_broker: StartBroker, sqlite_url: str
+    ) -> None:
+        small = start_broker("max_packet_size 20000")
         with answering(200, "ok", "emotion_broker_connected 1\n") as address:
-            found = look(broker, sqlite_url, {"EMOTION_METRICS_ADDRESS": address})[LIMITS]
+            seen, unseen = (
+                look(broker, sqlite_url, {"EMOTION_METRICS_ADDRESS": address})[LIMITS] for broker in (small, closed[0])
+            )
 
-        assert (found.level, found.found) == ("ok", "not looked at while a daemon runs that does not tell them")
+        assert seen.level == "warning"
+        assert (unseen.level, unseen.found) == ("ok", "not looked at while a daemon runs that does not tell them")
 
     def test_the_session_of_a_running_daemon_has_to_last(self) -> None:
         levels = {one.subject: one.level for one in judge_running({"session_expiry_seconds": 3600}, keep_alive=10)}
@@ -315,7 +393,19 @@ class TestAnonymous:
         assert "no MQTT answer" in found[ADDRESS].found
 
     def test_a_closed_one_is_ok_anywhere(self) -> None:
-        assert judge_anonymous(let_in=False, is_local=False).level == "ok"
+        for code in (0x86, 0x87):
+            found = judge_anonymous(Answer(reason_code=code), is_local=False)
+
+            assert (found.level, found.found) == ("ok", "the broker lets nobody in without a login")
+
+    @pytest.mark.parametrize("code", [0x84, 0x88, 0x89, 0x95, 0x97])
+    def test_one_that_refuses_for_another_reason_may_be_open(self, code: int) -> None:
+        found = judge_anonymous(Answer(reason_code=code, reason="Server busy"), is_local=False)
+
+        assert (found.level, found.found) == (
+            "ok",
+            "cannot tell whether it lets in clients without a login: the broker refused it: Server busy",
+        )
 
 
 class TestTls:
@@ -369,8 +459,8 @@ class TestTls:
         ends = "Jan  1 00:00:00 2027 GMT"
         now = ssl.cert_time_to_seconds(ends) - 31 * DAY
 
-        assert judge_certificate(ends, now=now).level == "ok"
-        assert judge_certificate(ends, now=now + 2 * DAY).level == "warning"
+        assert judge_certificate(TLS, ends, now=now).level == "ok"
+        assert judge_certificate(TLS, ends, now=now + 2 * DAY).level == "warning"
 
     @pytest.mark.parametrize(
         ("left", "level", "said"),
@@ -378,7 +468,7 @@ class TestTls:
     )
     def test_the_certificate_of_the_devices_port_is_judged(self, left: int, level: str, said: str) -> None:
         ends = "Jan  1 00:00:00 2027 GMT"
-        found = judge_devices_certificate(ends, now=ssl.cert_time_to_seconds(ends) - left * DAY)
+        found = judge_devices_port(ends, now=ssl.cert_time_to_seconds(ends) - left * DAY)
 
         assert found.level == level
         assert said in found.found

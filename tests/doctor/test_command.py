@@ -3,7 +3,9 @@
 import json
 import os
 import subprocess
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
 import pytest
@@ -92,6 +94,35 @@ def test_whoever_reads_only_the_beginning_sees_no_traceback(sqlite_url: str) -> 
 
 
 @pytest.mark.parametrize(
+    ("where", "code", "sentence"),
+    [
+        (">&-", 1, ""),
+        ("| head -n 1; exit ${PIPESTATUS[0]}", 1, ""),
+        (">/dev/full", 2, "emotion_daemon: standard output cannot be written: No space left on device\n"),
+    ],
+)
+def test_what_becomes_of_its_words_is_no_traceback(where: str, code: int, sentence: str, sqlite_url: str) -> None:
+    done = subprocess.run(
+        ["bash", "-c", f"{sys.executable} -m emotion_daemon doctor {where}"],
+        cwd=ROOT,
+        env=without_settings() | {"EMOTION_DATABASE_URL": sqlite_url, "EMOTION_MQTT_PORT": "1"},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+
+    assert (done.returncode, done.stderr) == (code, sentence)
+
+
+def test_json_stays_json_where_the_terminal_lacks_a_letter(broker: Broker, tmp_path: Path) -> None:
+    done = run(broker, f"sqlite:///{tmp_path}/Kück/e.db", "--json", PYTHONIOENCODING="ascii")
+
+    assert done.stderr == ""
+    assert any("/Kück" in found["found"] for found in json.loads(done.stdout)["findings"])
+
+
+@pytest.mark.parametrize(
     ("level", "status", "word"), [("ok", 200, "ok"), ("problem", 503, '{"detail": "the database cannot be read"}')]
 )
 def test_an_api_is_asked_where_it_is_said_to_be(sqlite_url: str, level: str, status: int, word: str) -> None:
@@ -128,19 +159,65 @@ def test_a_problem_is_a_line_with_advice_below_it_and_exit_code_1(
 
 
 @pytest.mark.parametrize(
-    ("name", "value", "sentence"),
+    ("kind", "why"),
     [
-        ("EMOTION_MQTT_PORT", "0", "EMOTION_MQTT_PORT is '0', but"),
-        ("EMOTION_DATABASE_URL", "sqlite:////no/such/folder/emotion.db", "there is no such folder: create it"),
+        ("a folder that this user may not enter", "Permission denied"),
+        ("a link to itself", "Too many levels of symbolic links"),
+        ("a long name", "File name too long"),
+        ("a folder that is not there", "there is no folder"),
+        ("a link into a folder that is not there", "there is no folder"),
     ],
 )
-def test_a_setting_that_cannot_work_is_its_sentence_and_exit_code_2(
-    name: str, value: str, sentence: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+def test_a_database_that_nobody_can_open_is_a_problem_for_doctor_and_a_sentence_of_the_daemon(
+    kind: str, why: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setenv(name, value)
+    private, link = tmp_path / "private", tmp_path / "link.db"
+    private.mkdir(mode=0o700)
+    path = {
+        "a folder that this user may not enter": private / "emotion.db",
+        "a link to itself": link,
+        "a long name": tmp_path / f"{'x' * 300}.db",
+        "a folder that is not there": tmp_path / "no" / "emotion.db",
+        "a link into a folder that is not there": link,
+    }[kind]
+    link.symlink_to(link if kind == "a link to itself" else tmp_path / "no" / "emotion.db")
+    monkeypatch.setenv("EMOTION_DATABASE_URL", f"sqlite:///{path}")
+    monkeypatch.setenv("EMOTION_MQTT_HOST", "127.0.0.1")
+    monkeypatch.setenv("EMOTION_MQTT_PORT", "1")
+    with kept_out_of(private) if path.parent == private else nullcontext():
+        examined = main(["doctor", "--json"])
+        findings = {found["subject"]: found for found in json.loads(capsys.readouterr().out)["findings"]}
+        started = main([])
+
+    assert examined == 1
+    assert findings["database"]["level"] == "problem"
+    assert why in findings["database"]["found"]
+    assert findings["broker address"]["level"] == "problem"
+    assert started == 2
+    (sentence,) = capsys.readouterr().err.splitlines()
+    assert sentence.startswith("emotion_daemon: EMOTION_DATABASE_URL names ")
+
+
+@contextmanager
+def kept_out_of(folder: Path) -> Iterator[None]:
+    """Who runs the tests may not enter `folder` for the block: as root it is another user for so long."""
+    folder.chmod(0)
+    if os.geteuid() == 0:
+        os.seteuid(65534)
+    try:
+        yield
+    finally:
+        os.seteuid(os.getuid())
+        folder.chmod(0o700)
+
+
+def test_a_setting_that_cannot_work_is_its_sentence_and_exit_code_2(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("EMOTION_MQTT_PORT", "0")
 
     assert main(["doctor"]) == 2
-    assert sentence in capsys.readouterr().err
+    assert "EMOTION_MQTT_PORT is '0', but" in capsys.readouterr().err
 
 
 def test_an_unknown_user_is_exit_code_2(capsys: pytest.CaptureFixture[str]) -> None:

@@ -3,6 +3,7 @@
 import os
 import shutil
 import sqlite3
+import subprocess
 import sys
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -18,7 +19,7 @@ from emotion_daemon.doctor.rights import Entry, Files, User, may
 from emotion_daemon.doctor.sqlite_files import DISK, FILE_SYSTEM, WAL, judge_disk, judge_file_system, user
 from shared.database import writer_engine
 from tests.databases import disposing, migrated
-from tests.doctor.looking import look
+from tests.doctor.looking import answering, look
 from tests.faults.small_disk import filled, on_small_disk
 from tests.postgresql import PostgreSQL
 
@@ -28,6 +29,10 @@ MOUNTS = r"""22 27 0:21 / / rw,relatime shared:1 - ext4 /dev/vda rw
 25 22 0:32 / /with\040space rw - cifs //server/y rw
 26 22 0:33 / /twice rw - ext4 /dev/vdc rw
 27 26 0:34 / /twice rw - fuse.sshfs server: rw
+28 22 0:35 / /bound ro,relatime - ext4 /dev/vdd rw,errors=remount-ro
+29 22 0:36 / /remounted rw,relatime - ext4 /dev/vde ro
+30 22 0:37 / /faulty rw,relatime - ext4 /dev/vdf rw,emergency_ro
+31 22 0:38 / /whole rw,relatime - ext4 /dev/vdg rw,errors=remount-ro
 not a mount
 """
 OWNER, OTHER = User("emotion", 1000, 1000), User("web", 2000, 2000)
@@ -66,10 +71,36 @@ class TestSchema:
         assert "Start the newer version" in found.advice
 
     def test_no_tables_yet(self, database_url: str) -> None:
+        with disposing(writer_engine(database_url)) as engine, engine.connect():
+            found = look(None, database_url)[SCHEMA]
+
+        assert (found.level, found.found) == ("warning", "there are no tables of the daemon yet")
+
+    def test_the_tables_of_another_program_are_named(self, database_url: str) -> None:
         with disposing(writer_engine(database_url)) as engine, engine.begin() as connection:
             connection.execute(text("CREATE TABLE other (x INTEGER)"))
+        found = look(None, database_url)[SCHEMA]
 
-        assert "there are no tables yet" in look(None, database_url)[SCHEMA].found
+        assert found.level == "warning"
+        assert found.found.endswith("another program's: other")
+        assert "EMOTION_DATABASE_URL" in found.advice
+
+    def test_tables_without_a_version_keep_the_daemon_from_starting(self, database_url: str) -> None:
+        with migrated(database_url) as engine, engine.begin() as connection:
+            connection.execute(text("DELETE FROM alembic_version"))
+        found = look(None, database_url)[SCHEMA]
+
+        assert found.level == "problem"
+        assert "person_emotion" in found.found
+
+    def test_beside_a_daemon_that_has_tables_a_database_without_is_another(self, postgresql: PostgreSQL) -> None:
+        with answering(200, "ok", "emotion_broker_connected 1\n") as address:
+            settings = {"EMOTION_METRICS_ADDRESS": address}
+            found = look(None, postgresql.new_database(), settings)
+
+        assert found.level("daemon") == "ok"
+        assert found.level(SCHEMA) == "problem"
+        assert found[SCHEMA].advice == "EMOTION_DATABASE_URL is another than the daemon's: use the same."
 
 
 class TestSqlite:
@@ -248,7 +279,19 @@ class TestDisk:
     def test_a_full_disk_is_a_problem(self, tmp_path: Path) -> None:
         folder = tmp_path / "small"
         folder.mkdir()
-        on_small_disk(folder, __name__)
+        on_small_disk(folder, __name__, "full")
+
+    def test_one_that_takes_no_more_files_is_a_problem(self, tmp_path: Path) -> None:
+        folder = tmp_path / "small"
+        folder.mkdir()
+        on_small_disk(folder, __name__, "without inodes")
+
+    @pytest.mark.parametrize(("files", "level"), [(0, "problem"), (9, "problem"), (10, "ok"), (None, "ok")])
+    def test_how_many_files_it_takes(self, files: int | None, level: str) -> None:
+        found = judge_disk("/data", free=50 * 2**30, size=100 * 2**30, files=files)
+
+        assert found.level == level
+        assert ("inodes" in found.found) == (level == "problem")
 
     @pytest.mark.parametrize(
         ("free", "size", "level"),
@@ -278,6 +321,17 @@ class TestFileSystem:
 
         assert found.level == "problem"
         assert "nfs4" in found.found
+
+    def test_a_read_only_one_is_a_problem(self, tmp_path: Path) -> None:
+        folder = tmp_path / "small"
+        folder.mkdir()
+        on_small_disk(folder, __name__, "read-only")
+
+    @pytest.mark.parametrize(
+        ("point", "level"), [("bound", "problem"), ("remounted", "problem"), ("faulty", "problem"), ("whole", "ok")]
+    )
+    def test_read_only_is_what_the_mount_or_the_file_system_says(self, point: str, level: str) -> None:
+        assert judge_file_system(f"/{point}/emotion.db", MOUNTS).level == level
 
     @pytest.mark.parametrize(("kind", "level"), [("virtiofs", "warning"), ("fuse.mergerfs", "warning"), ("xfs", "ok")])
     def test_one_that_may_be_shared_is_not_called_local(self, kind: str, level: str) -> None:
@@ -316,6 +370,15 @@ class TestPostgreSQL:
         assert "person_emotion" in found[rights.SUBJECT].found
         assert look(None, url).level(rights.SUBJECT) == "ok"
 
+    def test_a_database_whose_transactions_only_read(self, postgresql: PostgreSQL) -> None:
+        url = postgresql.new_database()
+        with migrated(url) as engine, engine.begin() as connection:
+            connection.execute(text(f"ALTER DATABASE {engine.url.database} SET default_transaction_read_only = on"))
+        found = look(None, url)[rights.SUBJECT]
+
+        assert found.level == "problem"
+        assert "default_transaction_read_only is on" in found.found
+
     def test_its_clock_is_compared(self, postgresql: PostgreSQL) -> None:
         url = postgresql.new_database()
         with migrated(url):
@@ -327,7 +390,7 @@ class TestPostgreSQL:
         url = postgresql.new_database()
         say_it_is_a_standby(url)
 
-        found = next(one for one in look(None, url).findings if one.subject == rights.SUBJECT)
+        found = look(None, url)[rights.SUBJECT]
 
         assert found.level == "problem"
         assert "standby" in found.found
@@ -342,6 +405,37 @@ def say_it_is_a_standby(url: str) -> None:
         connection.execute(text(f"ALTER DATABASE {engine.url.database} SET search_path = public, pg_catalog"))
 
 
+def look_at_a_disk_without_inodes(folder: Path) -> None:
+    """Where nothing can be mounted, the text alone tells."""
+    few = folder / "few"
+    few.mkdir()
+    if not mounted("-t", "tmpfs", "-o", "nr_inodes=6", "tmpfs", few):
+        return
+    url = f"sqlite:///{few}/emotion.db"
+    with migrated(url):
+        found = look(None, url)[DISK]
+    assert found.level == "problem", found
+    assert "(inodes)" in found.found, found
+
+
+def look_at_a_read_only_disk(folder: Path) -> None:
+    """Where nothing can be mounted, the text alone tells."""
+    url = f"sqlite:///{folder}/emotion.db"
+    fresh = look(None, f"sqlite:///{folder}/fresh.db").level(FILE_SYSTEM)
+    with migrated(url):
+        pass
+    if not mounted("-o", "remount,ro", folder):
+        return
+    found = [look(None, f"sqlite:///{folder}/{name}.db")[FILE_SYSTEM] for name in ("emotion", "fresh")]
+    assert fresh == "ok"
+    assert [one.level for one in found] == ["problem"] * 2, found
+    assert f"{folder} (tmpfs) is read-only" in found[0].found, found
+
+
+def mounted(*arguments: str | Path) -> bool:
+    return subprocess.run(["mount", *arguments], capture_output=True, check=False).returncode == 0
+
+
 def look_at_a_full_disk(folder: Path) -> None:
     url = f"sqlite:///{folder}/emotion.db"
     with migrated(url):
@@ -353,4 +447,8 @@ def look_at_a_full_disk(folder: Path) -> None:
 
 
 if __name__ == "__main__":
-    look_at_a_full_disk(Path(sys.argv[1]))
+    {
+        "full": look_at_a_full_disk,
+        "without inodes": look_at_a_disk_without_inodes,
+        "read-only": look_at_a_read_only_disk,
+    }[sys.argv[2]](Path(sys.argv[1]))

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import ssl
 import subprocess
@@ -11,13 +12,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from emotion_daemon.doctor.api import SUBJECT as API
 from tests.brokers import Broker
 from tests.certificates import make_certificate
 from tests.databases import migrated
-from tests.doctor.looking import answering
-from tests.processes import ROOT, without_settings
+from tests.doctor.looking import answering, look
+from tests.processes import DAEMON, ROOT, without_settings
 from tests.waiting import free_port
 
 
@@ -69,6 +71,39 @@ def test_it_asks_the_api_where_scripts_run_has_started_it(folder: Path) -> None:
     assert "cannot reach http://127.0.0.1:" in away["found"]
 
 
+@pytest.mark.parametrize("command", [("doctor",), ("device", "list")])
+def test_without_the_virtual_environment_that_is_the_sentence(command: tuple[str, ...], folder: Path) -> None:
+    shutil.rmtree(folder / ".venv")
+    script, *arguments = command
+    done = subprocess.run(
+        [folder / "scripts" / script, "--system", "run", *arguments],
+        env=without_settings(),
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+
+    assert done.returncode == 1
+    assert done.stderr == f"{script}: there is no .venv in {folder}, which scripts/run makes: start that once\n"
+
+
+def test_its_usage_needs_nothing_that_is_up(tmp_path: Path) -> None:
+    shutil.copytree(ROOT / "scripts", tmp_path / "scripts")
+    usage, own = (
+        subprocess.run([*command, "--help"], cwd=ROOT, capture_output=True, text=True, check=True, timeout=60).stdout
+        for command in ([str(tmp_path / "scripts" / "doctor")], [*DAEMON, "doctor"])
+    )
+
+    assert usage.startswith("usage: scripts/doctor ")
+    handed_over = {"--api", "--devices-certificate", "--unread", "--help"}
+    assert options(usage) - {"--system"} == options(own) - handed_over
+
+
+def options(usage: str) -> set[str]:
+    return set(re.findall(r"^  (?:-h, )?(--[a-z-]+)", usage, re.MULTILINE))
+
+
 def certificate_end(port: int) -> str:
     done = subprocess.run(
         ["bash", "-euo", "pipefail", "-c", f". scripts/where.sh; certificate_end localhost:{port}"],
@@ -92,3 +127,60 @@ def test_it_sees_when_the_certificate_ends_that_devices_see(
     assert certificate_end(port) == decode(made.certificate)["notAfter"]
     assert certificate_end(plain.port) == ""
     assert certificate_end(free_port()) == ""
+
+
+def unread_in_env(folder: Path, *lines: str) -> list[str]:
+    """What is said of docker compose's .env with these lines, beside the files of this project."""
+    for name in ("scripts", "docker-compose.yml"):
+        if not (folder / name).exists():
+            (folder / name).symlink_to(ROOT / name)
+    (folder / ".env").write_text("".join(f"{line}\n" for line in lines))
+    done = subprocess.run(
+        ["bash", "-euo", "pipefail", "-c", ". scripts/where.sh; unread_in_env"],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=60,
+    )
+    assert done.stderr == ""
+    return done.stdout.split()
+
+
+def test_every_name_of_the_example_is_read(tmp_path: Path) -> None:
+    example = (ROOT / ".env.example").read_text()
+
+    assert unread_in_env(tmp_path, *example.replace("# API_ADDRESS", "API_ADDRESS").splitlines()) == []
+    assert "\nAPI_ADDRESS=" in (tmp_path / ".env").read_text()
+
+
+def test_names_in_env_that_docker_compose_hands_to_nobody_are_found(tmp_path: Path) -> None:
+    lines = (
+        "MQTT_PORT=1883",
+        "EMOTION_PEOPLE_RETENTON_DAYS=30",
+        " export MQTT_PROT = 1883",
+        "EMOTION_MQTT_HOST=elsewhere",  # the daemon's is fixed
+        "MQTT=1",
+        "#MQTT_PROTO=1",
+        "COMPOSE_PROFILES=monitoring",
+        "PASSED_ON=1",
+    )
+    unread = ["EMOTION_MQTT_HOST", "EMOTION_PEOPLE_RETENTON_DAYS", "MQTT", "MQTT_PROT"]
+
+    assert unread_in_env(tmp_path, *lines) == [*unread, "PASSED_ON"]
+    (tmp_path / "docker-compose.override.yml").write_text("services: {api: {environment: [\n  - PASSED_ON\n]}}\n")
+    assert unread_in_env(tmp_path, *lines) == unread
+
+
+def test_doctor_says_which_names_nobody_reads(sqlite_url: str) -> None:
+    found = look(None, sqlite_url, unread=["MQTT_PROT"])["settings"]
+
+    assert found.level == "warning"
+    assert found.found.startswith("MQTT_PROT in .env does nothing")
+
+
+def test_under_docker_compose_doctor_has_the_settings_that_it_judges_by() -> None:
+    services = yaml.safe_load((ROOT / "docker-compose.yml").read_text())["services"]
+
+    for service in ("daemon", "api"):
+        assert services[service]["environment"]["EMOTION_SILENT_AFTER"] == "${EMOTION_SILENT_AFTER:-}"

@@ -16,11 +16,12 @@ from hypothesis import strategies as st
 
 from emotion_device.simulator import MALFORMATIONS, SimulatedDevice, Troubles
 from shared.batch import DEVICE_ID, DecodeError, Topics, decode, encode, utc
-from shared.contract import asyncapi, batch_schema
+from shared.contract import BROKER_PACKET_BYTES, asyncapi, batch_schema
 from shared.messages import ReplyError, ReplyOk
 from tests.examples import README_PAYLOAD, payload
 from tests.faults.poison import KINDS
 from tests.faults.test_16_edited_batches import RECEIVED_AT, cut_up, restructured, stamps
+from tests.processes import ROOT
 
 SCHEMA = batch_schema()
 VALID = jsonschema_rs.Draft202012Validator(SCHEMA)
@@ -152,6 +153,32 @@ def test_schema_and_decode_differ_about_these_kinds_of_payload_and_no_others() -
     }
 
     assert different == set(DIFFERENT)
+
+
+@pytest.mark.parametrize(
+    ("refused", "named"),
+    [
+        (payload(person_id="1e3"), "without an exponent"),
+        (payload(person_id="1.0"), "without a fraction"),
+        (payload(person_id='"\\ud800"'), "half of a surrogate pair, like \\ud800"),
+        (payload(more=f', "x": {"[" * 100_000}{"]" * 100_000}'), "500 levels deep"),
+    ],
+)
+def test_what_decode_alone_refuses_is_named_in_the_text(refused: bytes, named: str) -> None:
+    assert not accepted_by_decode(refused, "jetson_1")
+    assert named in " ".join(SCHEMA["description"].split())
+
+
+def test_what_is_ignored_may_be_nested_as_deep_as_the_text_has_it() -> None:
+    assert accepted_by_decode(payload(more=f', "x": {"[" * 500}{"]" * 500}'), "jetson_1")
+
+
+def test_the_document_has_the_limit_of_the_shipped_brokers(document: dict[str, Any]) -> None:
+    said = document["operations"]["receiveBatch"]["description"]
+
+    assert f"{BROKER_PACKET_BYTES:,} bytes" in said
+    for file in ("mosquitto.conf", "deploy/systemd/mosquitto.conf"):
+        assert f"\nmax_packet_size {BROKER_PACKET_BYTES}\n" in (ROOT / file).read_text()
 
 
 @pytest.mark.parametrize("person_id", ["1" * 128, "1" * 129, "9" * 128, f"-{'9' * 127}", f"-1{'0' * 127}", "-0"])

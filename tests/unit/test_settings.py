@@ -148,6 +148,7 @@ WRONG = [
     ("EMOTION_MQTT_TOPIC_PREFIX", "emo\ntions"),
     ("EMOTION_MQTT_TLS_CA", "/no/such/file.pem"),
     ("EMOTION_MQTT_TLS_CA", "/"),
+    ("EMOTION_MQTT_TLS_CA", f"/{'x' * 300}.pem"),
     ("EMOTION_MQTT_TLS_CA", __file__),
     ("EMOTION_CORS_ORIGINS", "*"),
     ("EMOTION_CORS_ORIGINS", "localhost:3000"),

@@ -142,6 +142,9 @@ def test_a_device_that_can_have_no_topic_is_no_device(device_id: str) -> None:
         ((), "FILE"),
         (("--topic", "emotions/jetson_1/status", "x"), "<prefix>/<device_id>/batch"),
         (("--topic", "jetson_1", "x"), "<prefix>/<device_id>/batch"),
+        (("--topic", "+/jetson_1/batch", "x"), "<prefix>/<device_id>/batch"),
+        (("--topic", "/jetson_1/batch", "x"), "<prefix>/<device_id>/batch"),
+        (("--topic", "$SYS/jetson_1/batch", "x"), "<prefix>/<device_id>/batch"),
         (("--device", "a b", "x"), "1 to 64 of"),
         (("--device", "a", "--topic", "e/a/batch", "x"), "not allowed with"),
     ],
@@ -231,6 +234,63 @@ def test_it_runs_as_a_command() -> None:
 
     assert (done.returncode, done.stderr) == (1, b"")
     assert done.stdout == b"standard input: not a valid batch: Expected `object`, got `array`\n"
+
+
+def validate(
+    shell: str, *arguments: str, environment: dict[str, str] | None = None
+) -> subprocess.CompletedProcess[bytes]:
+    """Run it as `shell` says: there $VALIDATE is the command, $0 and $1 are arguments."""
+    return subprocess.run(
+        ["bash", "-c", shell.replace("$VALIDATE", f"{sys.executable} -m emotion_device validate"), *arguments],
+        cwd=ROOT,
+        env=without_settings() | (environment or {}),
+        capture_output=True,
+        timeout=60,
+        check=False,
+    )
+
+
+def test_a_standard_input_that_is_closed_cannot_be_read() -> None:
+    done = validate("$VALIDATE - <&-")
+
+    assert done.returncode == 2
+    assert done.stderr == b"python -m emotion_device validate: standard input cannot be read: it is closed\n"
+
+
+def test_a_file_larger_than_the_memory_cannot_be_read(tmp_path: Path) -> None:
+    huge = tmp_path / "huge"
+    with huge.open("wb") as stream:
+        stream.truncate(6 * 2**30)
+    done = validate('ulimit -v 2000000; $VALIDATE "$0" "$1"', str(huge), file(tmp_path, payload()))
+
+    assert done.returncode == 2
+    assert done.stderr.endswith(b"huge cannot be read: it is larger than the memory that there is\n")
+    assert done.stderr.count(b"\n") == 1
+    assert b"ok: 1 person" in done.stdout
+
+
+@pytest.mark.parametrize("shell", ["$VALIDATE $0 $0 $0 | true; exit ${PIPESTATUS[0]}", "$VALIDATE $0 >&-"])
+def test_whoever_does_not_read_to_the_end_has_the_right_exit_code(shell: str, tmp_path: Path) -> None:
+    done = validate(shell, file(tmp_path, payload(cumulative="[]")))
+
+    assert (done.returncode, done.stderr) == (1, b"")
+
+
+def test_where_nothing_can_be_written_that_is_the_sentence(tmp_path: Path) -> None:
+    done = validate("$VALIDATE $0 >/dev/full", file(tmp_path, payload()))
+
+    assert done.returncode == 2
+    assert done.stderr == (
+        b"python -m emotion_device validate: standard output cannot be written: No space left on device\n"
+    )
+
+
+def test_a_name_that_the_terminal_has_no_letters_for_is_escaped(tmp_path: Path) -> None:
+    content = payload(more=', "\u5e74": 1').replace(b"\\u5e74", "\u5e74".encode())
+    done = validate("$VALIDATE $0", file(tmp_path, content), environment={"PYTHONIOENCODING": "cp1252"})
+
+    assert (done.returncode, done.stderr) == (0, b"")
+    assert b"$.\\u5e74" in done.stdout
 
 
 def test_it_needs_nothing_that_only_the_server_has() -> None:
