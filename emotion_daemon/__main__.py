@@ -55,7 +55,7 @@ def main(arguments: list[str] | None = None) -> int:
             return commands.run_doctor(settings, options)
         path = sqlite_path(settings.database_url)
         if path is not None:
-            _check_place(path)
+            _check_place(path, writing=not commands.only_reads(options))
     except (SettingsError, OutputError) as error:
         print(f"emotion_daemon: {error}", file=sys.stderr)
         return 2
@@ -106,7 +106,7 @@ class Stop:
         self.requested = True
 
 
-def _check_place(database: Path) -> None:
+def _check_place(database: Path, *, writing: bool) -> None:
     """The daemon creates its file, but not the folder: a missing one is a volume that was not mounted.
 
     Raises SettingsError.
@@ -119,7 +119,7 @@ def _check_place(database: Path) -> None:
             raise SettingsError(name, f"names a file in {folder}, but there is no such folder: create it") from None
     except OSError as error:
         raise SettingsError(name, f"names {str(database)!r}, but that cannot be used: {error.strerror}") from error
-    if not os.access(folder, os.W_OK | os.X_OK):
+    if writing and not os.access(folder, os.W_OK | os.X_OK):
         raise SettingsError(name, f"names a file in {folder}, but this user may not write there")
 
 

@@ -66,6 +66,11 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     return parser.parse_args(arguments)
 
 
+def only_reads(options: argparse.Namespace) -> bool:
+    """Whether the command can do with a database that it may not write."""
+    return options.command is not None and (options.run is _export or (options.run is _rejected and not options.replay))
+
+
 def _add_doctor(command: argparse.ArgumentParser) -> None:
     command.add_argument("--json", action="store_true", help="print the findings as JSON")
     command.add_argument(
@@ -173,9 +178,6 @@ def run_doctor(settings: Settings, options: argparse.Namespace) -> int:
     return finding.exit_code(findings)
 
 
-_reader_may_leave = printing  # as `rejected` and `person` call it
-
-
 def _list(settings: Settings, options: argparse.Namespace) -> int:
     """Only reads: it works beside a daemon, and beside a database that somebody has locked."""
     engine = reader_engine(settings.database_url, echo=settings.sql_echo)
@@ -185,7 +187,7 @@ def _list(settings: Settings, options: argparse.Namespace) -> int:
         return cannot_use(settings, reason(error), trouble_kind(error, engine))
     finally:
         engine.dispose()
-    with _reader_may_leave():
+    with printing():
         for row in rows:
             print(f"{row.id}  {row.received_at:%Y-%m-%dT%H:%M:%SZ}  {row.topic}  {row.payload_size} bytes")
             print(f"    {row.reason}")
@@ -288,8 +290,8 @@ def _export(settings: Settings, options: argparse.Namespace) -> int:
         return cannot_use(settings, reason(error), trouble_kind(error, engine))
     finally:
         engine.dispose()
-    with _reader_may_leave():
-        print(json.dumps(found, indent=2, ensure_ascii=sys.stdout.encoding.lower() != "utf-8"))
+    with printing():
+        print(json.dumps(found, indent=2, ensure_ascii=False))
     if found["person_emotion"] is None and not found["rejected_messages"]:
         print(f"nobody of that id is stored for {who.device_id} in {_shown(settings)}", file=sys.stderr)
     return 0

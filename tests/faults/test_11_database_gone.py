@@ -2,7 +2,6 @@
 
 import json
 import os
-import shutil
 import sqlite3
 from collections.abc import Callable
 from contextlib import closing, suppress
@@ -22,7 +21,7 @@ from tests.faults.conftest import Rounds
 from tests.faults.history import ALONE, Fleet, PersonKey, Row, expected_rows, stored_rows
 from tests.faults.rig import PROBE, SUBSCRIBED, Rig, integrity, running
 from tests.postgresql import PostgreSQL
-from tests.processes import DAEMON
+from tests.processes import bound_by_permissions
 from tests.waiting import wait_until
 from tests.web import SUMMARY, Api
 
@@ -396,13 +395,3 @@ def together_in(former: list[Path], url: str) -> dict[PersonKey, Row]:
             if key[0] != PROBE and (key not in rows or rows[key].last_seen <= row.last_seen):
                 rows[key] = row
     return rows
-
-
-def bound_by_permissions() -> tuple[str, ...]:
-    """The daemon's command; without what lets root open a file that nobody may read."""
-    if os.geteuid() != 0:
-        return DAEMON
-    program = shutil.which("setpriv")
-    assert program, "the tests need setpriv: apt-get install util-linux"
-    without = "-dac_override,-dac_read_search"
-    return program, f"--bounding-set={without}", f"--inh-caps={without}", *DAEMON

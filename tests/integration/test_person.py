@@ -5,6 +5,7 @@ import io
 import json
 import os
 import sqlite3
+import subprocess
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -32,6 +33,7 @@ from shared.settings import Settings
 from tests.background import repeatedly
 from tests.databases import disposing, migrated, reading
 from tests.postgresql import PostgreSQL
+from tests.processes import DAEMON, bound_by_permissions, without_settings
 from tests.waiting import wait_until
 from tests.web import SUMMARY, served
 
@@ -580,6 +582,44 @@ class TestExport:
     def test_it_only_reads(self, sqlite_engine: Engine, export: Callable[[], tuple[Any, str]]) -> None:
         with sqlite_engine.begin():  # somebody holds the lock for writing
             assert export()[0]["person_emotion"] is None
+
+    def test_it_needs_no_right_to_write_there(self, sqlite_url: str) -> None:
+        with migrated(sqlite_url) as engine:
+            commit(Store(engine), batch(NAME))
+            path = sqlite_path(engine.url)
+            assert path is not None
+            path.parent.chmod(0o555)
+            try:
+                done = {
+                    verb: subprocess.run(
+                        [*bound_by_permissions(), "person", verb, "--device", "jetson_1", "--person", NAME],
+                        env=without_settings() | {"EMOTION_DATABASE_URL": sqlite_url, "PYTHONIOENCODING": "ascii"},
+                        capture_output=True,
+                        text=True,
+                        check=False,
+                        timeout=60,
+                    )
+                    for verb in ("export", "forget")
+                }
+            finally:
+                path.parent.chmod(0o755)
+
+        assert json.loads(done["export"].stdout)["person_emotion"]["time_happy"] == 2.0
+        assert (done["export"].returncode, done["forget"].returncode) == (0, 2)
+        assert "but this user may not write there" in done["forget"].stderr
+
+    def test_where_the_terminal_has_no_such_letter_it_is_escaped(self, sqlite_engine: Engine) -> None:
+        commit(Store(sqlite_engine), batch("王"))
+        shown = subprocess.run(
+            [*DAEMON, "person", "export", "--device", "jetson_1", "--person", "王"],
+            env=os.environ | {"PYTHONIOENCODING": "latin-1"},
+            capture_output=True,
+            check=True,
+            timeout=60,
+        ).stdout
+
+        assert b'"\\u738b"' in shown
+        assert json.loads(shown)["person_id"] == "王"
 
 
 class TestPurge:
