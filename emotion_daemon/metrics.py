@@ -125,8 +125,12 @@ class Metrics:
 
     def commit_failed(self, trouble: str) -> None:
         """An attempt to commit failed, for one of TROUBLES; until the next that succeeds it is what is in the way."""
-        self._failing = trouble
+        self.database_fails(trouble)
         self._failures.labels(trouble).inc()
+
+    def database_fails(self, trouble: str) -> None:
+        """One of TROUBLES is in the way of the database, until a commit succeeds or `database_answers`."""
+        self._failing = trouble
 
     def database_answers(self) -> None:
         """What was in the way of the database is not any more."""
@@ -166,7 +170,7 @@ class Metrics:
             for limit, value in heartbeat.limits.items():
                 limits.add_metric([limit], value)
             yield limits
-        failing = _Labelled("database_failing", "1 while commits fail for this reason", "reason")
+        failing = _Labelled("database_failing", "1 while commits fail for this reason, or would", "reason")
         for trouble in TROUBLES:
             failing.add_metric([trouble], trouble == self._failing)
         yield failing
