@@ -146,7 +146,8 @@ class Ingest:
             well = self._trouble.began is None
             self._look_due = self._monotonic() + (LOOK_SECONDS if well else LONGEST_RETRY_SECONDS)
         if retention is not None:
-            retention.step(idle=not messages)
+            with self._heartbeat.waiting_for("the database"):
+                retention.step(idle=not messages)
         self._notices.report(now=self._monotonic())
         return len(messages)
 
@@ -199,7 +200,8 @@ class Ingest:
         """Commit the group, through temporary trouble however long it lasts; nothing is acked or dropped meanwhile."""
         for delay in _retry_delays():
             try:
-                self._commit(entries)
+                with self._heartbeat.waiting_for("the database"):
+                    self._commit(entries)
                 break
             except (DatabaseWrittenError, DBAPIError) as error:
                 why, kind = self._why(error)
@@ -230,7 +232,8 @@ class Ingest:
     def _look(self) -> None:
         """Whether a commit could find the database; a trouble is the same as where one fails, and ends with either."""
         try:
-            self._store.look()
+            with self._heartbeat.waiting_for("the database"):
+                self._store.look()
         except (DatabaseWrittenError, DBAPIError) as error:
             why, kind = self._why(error)
             self._trouble.failed(f"cannot commit: {why}", now=self._monotonic())

@@ -2,6 +2,7 @@
 
 import sqlite3
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -10,7 +11,7 @@ from prometheus_client import generate_latest
 from sqlalchemy import Engine
 
 from emotion_daemon.database_file import DatabaseReplacedError
-from emotion_daemon.heartbeat import OK, Heartbeat
+from emotion_daemon.heartbeat import OK, STALE_SECONDS, Heartbeat
 from emotion_daemon.ingest import LONGEST_RETRY_SECONDS, LOOK_SECONDS, Ingest
 from emotion_daemon.metrics import Metrics
 from emotion_daemon.notices import Notices
@@ -19,6 +20,7 @@ from shared.batch import Topics, encode
 from tests.databases import migrated
 from tests.fakes import Clock, FakeSource
 from tests.postgresql import PostgreSQL
+from tests.waiting import wait_until
 
 TOPICS = Topics("emotions")
 STAMP = datetime(2025, 11, 14, 12, tzinfo=UTC)
@@ -28,7 +30,8 @@ class Loop:
     """The loop, with a broker in memory and a clock of its own."""
 
     def __init__(self, engine: Engine) -> None:
-        self.source, self.clock, self.heartbeat = FakeSource(), Clock(), Heartbeat()
+        self.source, self.clock = FakeSource(), Clock()
+        self.heartbeat = Heartbeat(monotonic=self.clock)
         self.heartbeat.ready()
         self.heartbeat.broker(None)
         self.metrics = Metrics(self.heartbeat)
@@ -48,7 +51,7 @@ class Loop:
 
     def store_a_batch(self) -> None:
         self.source.publish(TOPICS.batch("jetson_1"), encode("jetson_1", STAMP, {"anna": {"happy": 1.0}}))
-        self.step(after=0)
+        self._ingest.step()
 
     @property
     def failing(self) -> list[str]:
@@ -87,6 +90,25 @@ def test_a_server_that_is_gone_while_nothing_comes_is_a_trouble_until_it_is_back
         loop.step(after=LONGEST_RETRY_SECONDS)
         assert (loop.failing, loop.heartbeat.line) == ([], OK)
         assert caplog.messages[-1] == "the database answers after 20.0 s; nothing had waited"
+
+
+@pytest.mark.parametrize("has_a_batch", [True, False])
+def test_a_server_that_hangs_is_what_the_loop_hangs_in(own_postgresql: PostgreSQL, has_a_batch: bool) -> None:
+    with migrated(own_postgresql.new_database()) as engine:
+        loop = Loop(engine)
+        loop.store_a_batch()
+        with ThreadPoolExecutor() as pool:
+            with own_postgresql.hanging():
+                step = pool.submit(loop.store_a_batch if has_a_batch else loop.step)
+                loop.clock.seconds += STALE_SECONDS
+                wait_until(
+                    lambda: loop.heartbeat.alive.endswith("s: it hangs, waiting for the database"), what="it hangs"
+                )
+                assert not step.done()
+            step.result()
+
+        loop.heartbeat.beat(now=loop.clock.seconds)
+        assert loop.heartbeat.ready_line == OK
 
 
 def test_a_batch_that_can_be_stored_ends_the_trouble_too(own_postgresql: PostgreSQL) -> None:
