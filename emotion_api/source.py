@@ -33,6 +33,7 @@ class Source:
 
     def __init__(self, engine: Engine, *, file: Path | None) -> None:
         self._engine = engine
+        self._is_file = file is not None
         self._kept = None if file is None else KeptAnswers(DatabaseWatch(engine, file))
         self._unavailable_since: float | None = None  # monotonic seconds
         self._available_since = 0.0  # the end of the last outage
@@ -108,7 +109,10 @@ class Source:
         """Note what went wrong with a request that came at `began`, and have it raised as DatabaseUnavailable."""
         reason = _reason(error)
         self._note_failure(began, reason)
-        self._engine.dispose()  # whoever keeps SQLite's -shm open after its -wal was cut keeps others out as well
+        if self._is_file:
+            # Whoever keeps SQLite's -shm open after its -wal was cut keeps others out as well. A server would get more
+            # connections each time: those in use stay, beside all that a new pool may have.
+            self._engine.dispose()
         return DatabaseUnavailable(reason)
 
     def _note_failure(self, began: float, reason: str) -> None:

@@ -194,6 +194,13 @@ class FileGuard:
                     self._watch.remember()
                 raise
 
+    def is_there(self) -> bool:
+        """Whether the files still are those that SQLite has open; True on a database that is no file.
+
+        Looks, and writes nothing. Where it is False `connect` says what has happened.
+        """
+        return self._watch is None or self._watch.is_there()
+
     def _check(self, connection: Connection, *, committed: bool = False) -> bool:
         """Whether somebody else has written into the file, which then was looked through and is whole.
 
@@ -285,6 +292,10 @@ class FileWatch:
             if not self.was_written():
                 return
             self.remember()
+
+    def is_there(self) -> bool:
+        """Whether all of them are the same files as before, whatever is in them."""
+        return [_identity(each) for each in self._now()] == [_identity(each) for each in self._known]
 
     def was_written(self, *, committed: bool = False) -> bool:
         """Whether somebody else has written the database, or `was_cut`.

@@ -3,8 +3,8 @@
 import os
 import socket
 import time
-from collections.abc import Callable, Mapping
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from types import TracebackType
 
 OK = "ok"
@@ -37,6 +37,7 @@ class Heartbeat:
         self._database: str | None = "the database is not open yet"
         self._broker: str | None = "not subscribed to the broker yet"
         self._subscriptions = 0
+        self._waits_for = ""
         self.beaten_at = monotonic()
         """When the loop turned last, monotonic seconds."""
         self.subscribed: bool | None = None
@@ -61,7 +62,11 @@ class Heartbeat:
     def alive(self) -> str:
         """OK while the loop turns, in trouble, too; else a sentence."""
         since = self._monotonic() - self.beaten_at
-        return OK if since < STALE_SECONDS else f"the daemon's loop has not turned for {since:.0f} s: it hangs"
+        if since < STALE_SECONDS:
+            return OK
+        waits_for = self._waits_for
+        why = f", waiting for {waits_for}" if waits_for else ""
+        return f"the daemon's loop has not turned for {since:.0f} s: it hangs{why}"
 
     @property
     def ready_line(self) -> str:
@@ -73,6 +78,15 @@ class Heartbeat:
     def reconnects(self) -> int:
         """How many times the daemon has subscribed anew."""
         return max(0, self._subscriptions - 1)
+
+    @contextmanager
+    def waiting_for(self, what: str) -> Iterator[None]:
+        """The loop waits during the block, and that may be for ever: then this is what it hangs in."""
+        self._waits_for = what
+        try:
+            yield
+        finally:
+            self._waits_for = ""
 
     def ready(self) -> None:
         """The schema is in place and the loop begins: who needs the database may start."""

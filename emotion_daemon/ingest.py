@@ -27,6 +27,9 @@ log = logging.getLogger(__name__)
 IDLE_SECONDS = 0.5
 """How long one step waits for messages; a stop is noticed after this at the latest."""
 
+LOOK_SECONDS = 15.0
+"""How long after the last group, or look, it is looked whether the database is still there; sooner in trouble."""
+
 SHORTEST_RETRY_SECONDS = 0.1
 LONGEST_RETRY_SECONDS = 5.0
 STOP_PATIENCE_SECONDS = 6.0
@@ -108,6 +111,7 @@ class Ingest:
         self._now = now
         self._monotonic = monotonic
         self._stopping = stopping
+        self._look_due = monotonic() + LOOK_SECONDS
         self._order = ArrivalOrder()
         self._trouble = Trouble(log, then="nothing is acknowledged, trying again until it works")
 
@@ -121,7 +125,8 @@ class Ingest:
 
         1. receive what is there, 2. decode each payload, 3. fold the batches over the known rows, 4. write the
         group in one transaction and commit, 5. acknowledge every message of it, and reply to those that asked.
-        In between, where there is time for it, a little of what is too old is deleted.
+        In between, where there is time for it, a little of what is too old is deleted; and where nothing comes, it is
+        looked whether the database is still there.
         """
         retention = self._retention
         messages = self._source.receive(timeout=0 if retention is not None and retention.is_due else IDLE_SECONDS)
@@ -135,8 +140,14 @@ class Ingest:
             for entry in entries:
                 if entry.message.response_topic is not None:
                     self._reply(entry, entry.message.response_topic)
+            self._look_due = self._monotonic() + LOOK_SECONDS
+        elif self._monotonic() >= self._look_due:
+            self._look()
+            well = self._trouble.began is None
+            self._look_due = self._monotonic() + (LOOK_SECONDS if well else LONGEST_RETRY_SECONDS)
         if retention is not None:
-            retention.step(idle=not messages)
+            with self._heartbeat.waiting_for("the database"):
+                retention.step(idle=not messages)
         self._notices.report(now=self._monotonic())
         return len(messages)
 
@@ -189,14 +200,11 @@ class Ingest:
         """Commit the group, through temporary trouble however long it lasts; nothing is acked or dropped meanwhile."""
         for delay in _retry_delays():
             try:
-                self._commit(entries)
+                with self._heartbeat.waiting_for("the database"):
+                    self._commit(entries)
                 break
-            except DatabaseWrittenError as error:
-                why, kind = str(error), "other"
-            except DBAPIError as error:
-                if not is_temporary(error):
-                    raise
-                why, kind = reason(error), self._store.trouble_kind(error)
+            except (DatabaseWrittenError, DBAPIError) as error:
+                why, kind = self._why(error)
             lasted = self._trouble.failed(f"cannot commit: {why}", now=self._monotonic())
             self._heartbeat.database(f"cannot commit: {why}")
             self._metrics.commit_failed(kind)
@@ -212,6 +220,31 @@ class Ingest:
             log.warning(
                 "committing again after %.1f s; %d messages had waited here, others with the broker", lasted, waited
             )
+
+    def _why(self, error: DatabaseWrittenError | DBAPIError) -> tuple[str, str]:
+        """What is in the way and which of `metrics.TROUBLES` that is. Raises `error` where it is not temporary."""
+        if isinstance(error, DatabaseWrittenError):
+            return str(error), "other"
+        if not is_temporary(error):
+            raise error
+        return reason(error), self._store.trouble_kind(error)
+
+    def _look(self) -> None:
+        """Whether a commit could find the database; a trouble is the same as where one fails, and ends with either."""
+        try:
+            with self._heartbeat.waiting_for("the database"):
+                self._store.look()
+        except (DatabaseWrittenError, DBAPIError) as error:
+            why, kind = self._why(error)
+            self._trouble.failed(f"cannot commit: {why}", now=self._monotonic())
+            self._heartbeat.database(f"cannot commit: {why}")
+            self._metrics.database_fails(kind)
+            return
+        if self._trouble.began is not None:
+            lasted = self._trouble.over(now=self._monotonic())
+            self._heartbeat.database(None)
+            self._metrics.database_answers()
+            log.warning("the database answers after %.1f s; nothing had waited", lasted)
 
     def _commit(self, entries: list[_Entry]) -> None:
         began = self._monotonic()

@@ -4,7 +4,6 @@ The daemon's thread counts, once a group and not once a message; `collect` runs 
 what is true at that moment. docs/OPERATING.md says what the figures are for.
 """
 
-import os
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import datetime, timedelta
@@ -14,6 +13,7 @@ from prometheus_client import CollectorRegistry, Counter, Histogram, ProcessColl
 from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
+from emotion_daemon.disk import DiskLook, Sizes
 from emotion_daemon.heartbeat import Heartbeat
 from emotion_daemon.history import ROUNDING
 from shared.batch import Batch
@@ -51,7 +51,7 @@ class Metrics:
     ) -> None:
         self.registry = CollectorRegistry()
         self._heartbeat = heartbeat
-        self._database = database
+        self._disk = None if database is None else DiskLook(database)
         self.waiting = waiting
         self.in_hand = 0
         """How many messages are being stored."""
@@ -125,8 +125,12 @@ class Metrics:
 
     def commit_failed(self, trouble: str) -> None:
         """An attempt to commit failed, for one of TROUBLES; until the next that succeeds it is what is in the way."""
-        self._failing = trouble
+        self.database_fails(trouble)
         self._failures.labels(trouble).inc()
+
+    def database_fails(self, trouble: str) -> None:
+        """One of TROUBLES is in the way of the database, until a commit succeeds or `database_answers`."""
+        self._failing = trouble
 
     def database_answers(self) -> None:
         """What was in the way of the database is not any more."""
@@ -166,13 +170,13 @@ class Metrics:
             for limit, value in heartbeat.limits.items():
                 limits.add_metric([limit], value)
             yield limits
-        failing = _Labelled("database_failing", "1 while commits fail for this reason", "reason")
+        failing = _Labelled("database_failing", "1 while commits fail for this reason, or would", "reason")
         for trouble in TROUBLES:
             failing.add_metric([trouble], trouble == self._failing)
         yield failing
         yield from self._collect_devices()
-        if self._database is not None:
-            yield from _sizes(self._database)
+        if self._disk is not None:
+            yield from _told_sizes(self._disk.sizes())
 
     def _collect_devices(self) -> Iterator[Metric]:
         last = _Labelled("device_last_batch_timestamp_seconds", "When a batch of the device arrived last", "device_id")
@@ -218,23 +222,13 @@ def _gauge(name: str, what: str, value: float) -> Metric:
     return GaugeMetricFamily(f"emotion_{name}", what, value=value)
 
 
-def _sizes(database: Path) -> Iterator[Metric]:
-    """With `stat` and never with `open`: closing a second handle on the database would drop SQLite's locks."""
-    real = os.path.realpath(database)
-    for name, what, file in (
-        ("database_bytes", "Size of the SQLite file", real),
-        ("database_wal_bytes", "Size of its -wal file", f"{real}-wal"),
+def _told_sizes(sizes: Sizes) -> Iterator[Metric]:
+    """Without those that nobody knows."""
+    for name, what, value in (
+        ("database_bytes", "Size of the SQLite file", sizes.database),
+        ("database_wal_bytes", "Size of its -wal file", sizes.wal),
+        ("database_disk_free_bytes", "Room on the database's disk for the daemon's user", sizes.free),
+        ("database_disk_bytes", "Size of the database's disk, as far as this user may fill it", sizes.disk),
     ):
-        try:
-            yield _gauge(name, what, os.stat(file).st_size)
-        except OSError:  # it is gone, or not there yet: so is its figure
-            continue
-    try:
-        disk = os.statvfs(os.path.dirname(real))
-    except OSError:
-        return
-    # What root has kept for itself counts as used, as it does for the daemon.
-    used = (disk.f_blocks - disk.f_bfree) * disk.f_frsize
-    free = disk.f_bavail * disk.f_frsize
-    yield _gauge("database_disk_free_bytes", "Room on the database's disk for the daemon's user", free)
-    yield _gauge("database_disk_bytes", "Size of the database's disk, as far as this user may fill it", used + free)
+        if value is not None:
+            yield _gauge(name, what, value)

@@ -337,7 +337,8 @@ class Store:
         self._now = now
         self._statements = _Statements(engine)
         self._rows = KnownRows(alone=guarded and engine.dialect.name == "sqlite", stored=not totals_only)
-        self._connect = FileGuard(engine, written=self._rows.forget).connect if guarded else engine.connect
+        self._guard = FileGuard(engine, written=self._rows.forget) if guarded else None
+        self._connect = engine.connect if self._guard is None else self._guard.connect
 
     def heard(self, *, most: int) -> dict[str, tuple[datetime, timedelta]]:
         """When each device's last batch arrived, and how far its clock was ahead, of the `most` that were heard last.
@@ -353,6 +354,18 @@ class Store:
     def trouble_kind(self, error: DBAPIError) -> str:
         """What kind of trouble `transaction` has had: one of `metrics.TROUBLES`."""
         return trouble_kind(error, self._engine)
+
+    def look(self) -> None:
+        """Look whether the database is still there, for whoever has nothing to store. It neither writes nor locks.
+
+        A server is asked; of a file only its name is looked at. Raises what `transaction` raises where it is gone.
+        """
+        is_file = sqlite_path(self._engine.url) is not None
+        if is_file and (self._guard is None or self._guard.is_there()):
+            return
+        with self._connect() as connection, _left_where_it_fails(connection):
+            if not is_file:
+                connection.exec_driver_sql("SELECT 1")
 
     @contextmanager
     def transaction(self) -> Iterator[Transaction]:

@@ -22,6 +22,12 @@ WAL_LIMIT_BYTES = 4 * 2**20
 """The -wal file is brought into the database when it is longer than this, and cut to it when it begins anew."""
 
 
+READER_POOL_SECONDS = 3
+"""How long a request of the API waits for a connection to PostgreSQL where all are in use.
+
+With the 5 s that a statement may take then, Prometheus, which waits for 10 s, still hears that nothing can be read.
+"""
+
 # PostgreSQL's counterparts of the busy timeout: what a lost server or a locked table may cost one request of the API,
 # and one attempt of the daemon, which has to keep its MQTT connection alive and to notice a SIGTERM in between.
 # tcp_user_timeout counts while something sent is not acknowledged, the keepalives while an answer is waited for.
@@ -80,6 +86,7 @@ def reader_engine(url: str, *, echo: bool = False, immutable: bool = False) -> E
             echo=echo,
             hide_parameters=True,
             pool_pre_ping=True,
+            pool_timeout=READER_POOL_SECONDS,
             isolation_level="REPEATABLE READ",
             connect_args=_READER_PATIENCE,
         )

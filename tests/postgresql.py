@@ -70,6 +70,20 @@ class PostgreSQL:
             self._process = None
             psutil.wait_procs(left, timeout=30)
 
+    @contextmanager
+    def hanging(self) -> Iterator[None]:
+        """Its processes stand still during the block, and its connections stay."""
+        assert self._process is not None
+        server = psutil.Process(self._process.pid)
+        processes = [server, *server.children(recursive=True)]
+        for process in processes:
+            process.suspend()
+        try:
+            yield
+        finally:
+            for process in processes:
+                process.resume()
+
     def limit_file_sizes(self, pid: int, size: str) -> None:
         """The server's process `pid` cannot write beyond `size` bytes of any file; "unlimited" takes that back.
 

@@ -1,16 +1,21 @@
 """GET /readyz: whether this worker can read its database now, and nothing of what is in it."""
 
+import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor, wait
 
 import pytest
 from flask.testing import FlaskClient
-from sqlalchemy import Engine, event, insert, text
+from sqlalchemy import Engine, create_engine, event, insert, text
+from sqlalchemy.pool import QueuePool
 
 from emotion_api import create_app
 from shared.database import sqlite_path, writer_engine
 from shared.schema import device
 from shared.settings import Settings
 from tests.databases import disposing, make_tables
+from tests.postgresql import PostgreSQL
+from tests.waiting import wait_until
 from tests.web import SUMMARY
 
 READY = "/readyz"
@@ -144,3 +149,46 @@ def test_the_openapi_document_describes_it(client: FlaskClient) -> None:
     assert list(responses["503"]["content"]) == ["application/problem+json"]
     assert list(responses["503"]["headers"]) == ["Retry-After"]
     assert document["paths"][SUMMARY]["get"]["responses"]["503"] == responses["503"]
+
+
+def test_a_locked_table_costs_the_server_no_more_connections_and_prometheus_an_answer(postgresql: PostgreSQL) -> None:
+    database_url = postgresql.new_database()
+    make_tables(database_url)
+    client = create_app(Settings(database_url=database_url)).test_client()
+    engine: Engine = client.application.extensions["engine"]
+    assert isinstance(engine.pool, QueuePool)
+    most = 10 + engine.pool.size()  # SQLAlchemy's overflow is 10
+    with (
+        disposing(engine),
+        disposing(writer_engine(database_url)) as writer,
+        disposing(create_engine(database_url, isolation_level="AUTOCOMMIT")) as another,
+        another.connect() as onlooker,
+        ThreadPoolExecutor(most + 11) as dashboards,
+    ):
+
+        def connections() -> int:
+            query = "SELECT count(*) - 2 FROM pg_stat_activity WHERE datname = current_database()"
+            return int(onlooker.execute(text(query)).scalar_one())
+
+        with writer.begin() as connection:
+            connection.execute(text("LOCK TABLE device, person_emotion IN ACCESS EXCLUSIVE MODE"))
+
+            def poll() -> list[int]:
+                return [client.application.test_client().get(SUMMARY).status_code for _ in range(2)]
+
+            polls = [dashboards.submit(poll) for _ in range(most + 10)]
+            wait_until(lambda: connections() == most, seconds=10, what="all connections are in use")
+            began = time.monotonic()
+            scrape = dashboards.submit(client.get, "/metrics")
+            wait_until(scrape.done, seconds=40, what="Prometheus has its answer")
+            lasted = time.monotonic() - began
+            counts = [connections()]
+            while not all(each.done() for each in polls):
+                counts.append(connections())
+                wait([each for each in polls if not each.done()], timeout=0.1)
+        metrics = scrape.result().text
+
+    assert "emotion_api_database_up 0.0" in metrics
+    assert max(counts) == most
+    assert lasted < 9.5
+    assert {status for each in polls for status in each.result()} == {503}

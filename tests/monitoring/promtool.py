@@ -108,18 +108,37 @@ class Timeline:
         self.daemon("emotion_device_last_batch_timestamp_seconds", heard, device_id=device_id)
         self.daemon("emotion_device_clock_skew_seconds", skew, device_id=device_id)
 
+    def rejected(self, reason: str, figure: Figure) -> None:
+        """How many messages were, whosever they are."""
+        self.daemon("emotion_rejected_messages_total", figure, reason=reason)
+
+    def another_daemon(self, *cameras: str, knows: str) -> None:
+        """On the same database, with a broker of its own, whose `cameras` it hears; `knows` is another's camera."""
+        other = {
+            series.replace("daemon:9464", "daemon-2:9464"): figure
+            for series, figure in self.figures.items()
+            if _DAEMON in series and "device_id" not in series
+        }
+        for camera in (*cameras, knows):
+            series = f'emotion_device_last_batch_timestamp_seconds{{{_DAEMON},device_id="{camera}"}}'
+            other[series.replace("daemon:9464", "daemon-2:9464")] = always(0) if camera == knows else lambda at: at
+        self.figures |= other
+
     def daemon_is_away(self, start: float, end: float, *, frozen: bool = False) -> None:
         """Killed, and started again at the end; or only frozen, as in a paused virtual machine."""
         if not frozen:
             self.daemon("emotion_start_timestamp_seconds", during(-DAY, end, -DAY, otherwise=end))
+        self.daemon_does_not_answer(lambda at: start <= at < end)
+
+    def daemon_does_not_answer(self, when: Callable[[float], bool]) -> None:
         for series, figure in self.figures.items():
             if _DAEMON in series:
                 away = 0.0 if series.startswith("up") else None
-                self.figures[series] = _unless(start, end, away, figure)
+                self.figures[series] = _unless(when, away, figure)
 
     def prometheus_is_away(self, start: float, end: float) -> None:
         for series, figure in self.figures.items():
-            self.figures[series] = _unless(start, end, None, figure)
+            self.figures[series] = _unless(lambda at: start <= at < end, None, figure)
 
     def run(self, folder: Path) -> "Fired":
         """What the shipped rules say of it."""
@@ -153,8 +172,8 @@ def _told(moment: int) -> dict[str, Any]:
     return {"expr": expression, "eval_time": f"{moment}s", "exp_samples": [{"labels": "impossible", "value": 0}]}
 
 
-def _unless(start: float, end: float, value: float | None, figure: Figure) -> Figure:
-    return lambda at: value if start <= at < end else figure(at)
+def _unless(when: Callable[[float], bool], value: float | None, figure: Figure) -> Figure:
+    return lambda at: value if when(at) else figure(at)
 
 
 def _parse(got: str) -> set[Labels]:

@@ -52,3 +52,12 @@ def test_devices_and_an_api_are_named_for_what_is_wrong_with_them(system: System
         system.cameras["camera_2"].rubbish = False
         system.cameras["camera_3"].clock_skew = timedelta(0)
         system.start_api()
+
+
+def test_cameras_that_are_cut_off_at_once_are_one_alert(system: System) -> None:
+    with system.names_alone(alert("EmotionAllCamerasSilent")):
+        for camera in system.cameras.values():
+            camera.silent = True
+        system.last(alert("EmotionAllCamerasSilent"), lasting=0)
+        for camera in system.cameras.values():
+            camera.silent = False

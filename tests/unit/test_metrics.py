@@ -1,17 +1,21 @@
 """What Prometheus reads of the daemon: what is looked at in the moment, and what bounds it."""
 
 import os
+import threading
 import time
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from threading import Event
 
 import pytest
 from prometheus_client import generate_latest
 
+from emotion_daemon import disk
 from emotion_daemon import metrics as module
 from emotion_daemon.heartbeat import Heartbeat
 from emotion_daemon.metrics import Metrics
 from shared.batch import Batch, Cumulative
+from tests.waiting import wait_until
 
 NOON = datetime(2025, 11, 14, 12, tzinfo=UTC)
 
@@ -103,11 +107,29 @@ class TestDatabase:
         assert found["database_disk_free_bytes"] > 0
 
     def test_the_disk_is_as_df_shows_it(self, file: Path) -> None:
-        disk = os.statvfs(file.parent)
+        room = os.statvfs(file.parent)
         found = samples(Metrics(Heartbeat(), database=file))
 
-        assert found["database_disk_free_bytes"] == pytest.approx(disk.f_bavail * disk.f_frsize, rel=0.1)
-        assert found["database_disk_free_bytes"] < found["database_disk_bytes"] <= disk.f_blocks * disk.f_frsize
+        assert found["database_disk_free_bytes"] == pytest.approx(room.f_bavail * room.f_frsize, rel=0.1)
+        assert found["database_disk_free_bytes"] < found["database_disk_bytes"] <= room.f_blocks * room.f_frsize
+
+    def test_a_disk_that_hangs_holds_up_nobody_and_has_no_figures(
+        self, file: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(disk, "PATIENCE_SECONDS", 0.05)
+        goes_on, real = Event(), os.statvfs
+        monkeypatch.setattr(os, "statvfs", lambda folder: goes_on.wait(60) and real(folder))
+        metrics = Metrics(Heartbeat(), database=file)
+        threads = threading.active_count()
+
+        for _ in range(3):
+            found = samples(metrics)
+            assert found["loop_age_seconds"] < 5
+            assert not [name for name in found if name.startswith("database_disk")]
+        assert threading.active_count() == threads + 1
+
+        goes_on.set()
+        wait_until(lambda: "database_disk_bytes" in samples(metrics), what="the disk has its figures again")
 
     def test_a_folder_that_is_gone_is_no_error(self, tmp_path: Path) -> None:
         found = samples(Metrics(Heartbeat(), database=tmp_path / "gone" / "emotion.db"))

@@ -4,6 +4,7 @@ import socket
 from collections.abc import Iterator
 from contextlib import ExitStack
 from http.client import HTTPConnection, HTTPResponse
+from threading import Thread
 
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
@@ -144,6 +145,18 @@ class TestSlowClients:
                 assert late.recv(1) == b""
 
         wait_until(lambda: answers(server), seconds=10, what="it answers when they have gone")
+
+    def test_those_for_whom_no_thread_begins_take_no_place(
+        self, server: StatusServer, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def start(thread: Thread) -> None:
+            raise RuntimeError("can't start new thread")
+
+        with monkeypatch.context() as patched:
+            patched.setattr(Thread, "start", start)
+            assert not any(answers(server) for _ in range(MOST_CLIENTS))
+
+        assert answers(server)
 
 
 def answers(server: StatusServer) -> bool:
