@@ -240,8 +240,8 @@ def _forget(settings: Settings, options: argparse.Namespace) -> int:
     finally:
         reader.dispose()
         writer.dispose()
-    print("when the daemon has stored what waits, restart the broker: its files may have the person until then.")
-    print("Backups have them, too. docs/PRIVACY.md says what else there is to do")
+    print("docker compose: once the daemon has stored what waits, restart the broker, whose files have it until then.")
+    print("Backups have the person, too: docs/PRIVACY.md says what else there is to do")
     return 0
 
 
