@@ -206,17 +206,17 @@ def _replay(settings: Settings) -> int:
     stored = left = 0
     try:
         for replayed in rejected.replay(engine, Topics(settings.mqtt_topic_prefix), totals_only=settings.totals_only):
-            if replayed.reason is None:
-                stored += 1
-                print(f"{replayed.id}  {replayed.topic}  stored")
-            else:
-                left += 1
-                print(f"{replayed.id}  {replayed.topic}  still rejected: {replayed.reason}")
+            stored += replayed.reason is None
+            left += replayed.reason is not None
+            with printing():
+                how = "stored" if replayed.reason is None else f"still rejected: {replayed.reason}"
+                print(f"{replayed.id}  {replayed.topic}  {how}")
     except DBAPIError as error:
         return cannot_use(settings, reason(error), trouble_kind(error, engine))
     finally:
         engine.dispose()
-    print(f"{stored} stored, {left} still rejected")
+    with printing():
+        print(f"{stored} stored, {left} still rejected")
     return 0
 
 
@@ -225,59 +225,65 @@ def _forget(settings: Settings, options: argparse.Namespace) -> int:
     who, topics = person.Person(options.device, options.person), Topics(settings.mqtt_topic_prefix)
     writer = writer_engine(settings.database_url, echo=settings.sql_echo)
     reader = reader_engine(settings.database_url, echo=settings.sql_echo)
+    erased = not_purged = mistyped = None
     try:
         erased = person.forget(writer, reader, topics, who, hours=options.hours, now=datetime.now(UTC))
-        _print_erased(who, erased)
+        if not erased.people and not erased.rejected:
+            mistyped = _what_is_mistyped(reader, who)
         purge(writer)
-        if not erased.people and not erased.rejected and not _is_meant(reader, who):
-            return 1
     except DBAPIError as error:
-        return cannot_use(settings, reason(error), trouble_kind(error, writer), then="nobody was erased")
+        then = "nobody was erased" if erased is None else ""
+        return cannot_use(settings, reason(error), trouble_kind(error, writer), then=then)
     except NotPurgedError as error:
-        return _not_purged(settings, str(error))
+        not_purged = _not_purged(settings, str(error))
     except KeyboardInterrupt:
-        return _not_purged(settings, "it was interrupted")
+        why = "it was interrupted"
+        not_purged = f"{why}; run the same command again" if erased is None else _not_purged(settings, why)
     finally:
         reader.dispose()
         writer.dispose()
-    print("docker compose: once the daemon has stored what waits, restart the broker, whose files have it until then.")
-    print("Backups have the person, too: docs/PRIVACY.md says what else there is to do")
-    return 0
+    for sentence in filter(None, (mistyped, not_purged)):
+        print(f"emotion_daemon: {sentence}", file=sys.stderr)
+    with printing():  # last: whether anybody reads it must not matter
+        if erased is not None:
+            _print_erased(who, erased, is_done=not not_purged and not mistyped)
+    return 1 if not_purged or mistyped else 0
 
 
-def _print_erased(who: person.Person, erased: person.Erased) -> None:
+def _print_erased(who: person.Person, erased: person.Erased, *, is_done: bool) -> None:
     print(f"{who.device_id}: {erased.people} person and {erased.rejected} rejected messages deleted")
     if erased.behind:
         hours = erased.behind.total_seconds() / 3600
         print(f"the clock of this machine is {hours:.1f} h behind the newest batch of {who.device_id}: one is wrong")
-    print(f"whatever is stamped up to {erased.until:%Y-%m-%dT%H:%M:%SZ} leaves this person out from now on", flush=True)
+    print(f"whatever is stamped up to {erased.until:%Y-%m-%dT%H:%M:%SZ} leaves this person out from now on")
+    if is_done and not erased.people and not erased.rejected:
+        print(f"nobody of that id was stored for {who.device_id}; what is still on its way is left out all the same")
+    if is_done:
+        print(
+            "docker compose: once the daemon has stored what waits, restart the broker, whose files have it until then."
+        )
+        print("Backups have the person, too: docs/PRIVACY.md says what else there is to do")
 
 
-def _is_meant(reader: Engine, who: person.Person) -> bool:
-    """Nobody was there to be erased: whether that may be right. Says what may be mistyped."""
+def _what_is_mistyped(reader: Engine, who: person.Person) -> str | None:
+    """A sentence, if nobody was there to be erased and that is most likely wrong."""
     known = sorted(person.devices(reader))
     if who.device_id not in known:
         shown = ", ".join(known[:_MOST_SHOWN]) + (", …" if len(known) > _MOST_SHOWN else "")
-        print(f"emotion_daemon: nothing was ever heard of {who.device_id}, but of: {shown or 'none'}", file=sys.stderr)
-        return False
-    print(f"nobody of that id was stored for {who.device_id}; what is still on its way is left out all the same")
+        return f"nothing was ever heard of {who.device_id}, but of: {shown or 'none'}"
     if person.is_stored_in_another_form(reader, who):
-        print(
-            "emotion_daemon: somebody is stored whose id differs in blanks around it or in its form of Unicode only: "
-            "write it as the camera does",
-            file=sys.stderr,
+        return (
+            "somebody is stored whose id differs in blanks around it or in its form of Unicode only: "
+            "write it as the camera does"
         )
-        return False
-    return True
+    return None
 
 
-def _not_purged(settings: Settings, why: str) -> int:
-    print(
-        f"emotion_daemon: what was deleted may still stand in the files of {_shown(settings)}: {why}; "
-        "run the same command again when that is over",
-        file=sys.stderr,
+def _not_purged(settings: Settings, why: str) -> str:
+    return (
+        f"what was deleted may still stand in the files of {_shown(settings)}: {why}; "
+        "run the same command again when that is over"
     )
-    return 1
 
 
 def _export(settings: Settings, options: argparse.Namespace) -> int:

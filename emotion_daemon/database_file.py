@@ -239,7 +239,7 @@ class FileGuard:
 
     def _connected(self, *_: object) -> None:
         assert self._watch is not None
-        self._watch.remember()
+        self._watch.opened()
         self._unchecked = True  # what has happened since the connection before, nobody has seen
 
 
@@ -270,14 +270,22 @@ class FileWatch:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self.remember()
+        self.opened()
 
-    def remember(self) -> None:
-        """Take what is there now for right: to be called when SQLite has opened it, and after each checkpoint."""
+    def opened(self) -> None:
+        """Take the files that are there now for right: to be called when SQLite has opened them."""
         # SQLite follows a symbolic link once, and has -wal and -shm beside the file that it leads to.
         real = os.path.realpath(self.path)
         self._names = real, f"{real}-wal", f"{real}-shm", f"{real}.lock"
         self._known = self._now()
+        self._checkpointed_bytes = self.wal_bytes
+
+    def remember(self) -> None:
+        """Take what is in them now for right: to be called after each checkpoint. Raises DatabaseReplacedError.
+
+        A checkpoint may take a second, in which they may be replaced.
+        """
+        self._known = self._same_files()
         self._checkpointed_bytes = self.wal_bytes
 
     def remember_when_quiet(self) -> None:
@@ -315,13 +323,8 @@ class FileWatch:
         That may have been somebody's VACUUM or checkpoint: what `remember` then finds is taken for right. SQLite itself
         cuts the -wal file with a commit that begins it anew: to WAL_LIMIT_BYTES, or to what that commit has written.
         """
-        now = self._now()
-        shorter = []
-        for name, old, new in zip((str(self.path), *self._names), self._known, now, strict=True):
-            if _identity(old) != _identity(new):
-                raise DatabaseReplacedError(Path(name))
-            if _is_shorter(old, new):
-                shorter.append(new)
+        now = self._same_files()
+        shorter = [new for old, new in zip(self._known, now, strict=True) if _is_shorter(old, new)]
         wal = now[2]
         is_our_cut = wal is not None and (
             wal.st_size == WAL_LIMIT_BYTES or (committed and wal.st_size > WAL_LIMIT_BYTES and not _has_hole(wal))
@@ -349,6 +352,14 @@ class FileWatch:
         SQLite begins it anew after a checkpoint, and cuts it to WAL_LIMIT_BYTES: when it grows, it has been filled.
         """
         return self.wal_bytes > max(self._checkpointed_bytes, WAL_LIMIT_BYTES)
+
+    def _same_files(self) -> "list[os.stat_result | None]":
+        """How they are now. Raises DatabaseReplacedError where one of them is not the file any more that it was."""
+        now = self._now()
+        for name, old, new in zip((str(self.path), *self._names), self._known, now, strict=True):
+            if _identity(old) != _identity(new):
+                raise DatabaseReplacedError(Path(name))
+        return now
 
     def _now(self) -> list[os.stat_result | None]:
         """Of the database as it is called, and of the file, its -wal, its -shm and its lock, behind whatever link."""

@@ -6,7 +6,6 @@ an id is short this finds more than there is: better one diagnosis too many gone
 
 import re
 from collections.abc import Iterator
-from functools import lru_cache
 from typing import NamedTuple
 
 from emotion_daemon.forgotten import Forgotten
@@ -36,7 +35,8 @@ def mentions(record: Record, topics: Topics, *, device_id: str, person_id: str) 
     middle of the id, cut by us or by the device, the beginning of it counts, from two characters on.
     """
     texts = [record.topic, record.reason, *_readings(record.payload)]
-    if record.topic not in (topics.batch(device_id), topics.status(device_id)) and not _has_device(texts, device_id):
+    owner = topics.owner(record.topic)
+    if owner != device_id and not _names(texts, device_id, owner):
         return False
     return any(person_id in text for text in texts) or _ends_within(texts[2:], person_id)
 
@@ -51,22 +51,17 @@ def may_mention_forgotten(topic: str, payload: bytes, topics: Topics, forgotten:
     if owner is None or owner in forgotten:
         return True
     texts = list(_readings(payload))
-    return any(_has_device(texts, device_id) for device_id in forgotten)
+    return any(_names(texts, device_id, owner) for device_id in forgotten)
 
 
-def _has_device(texts: list[str], device_id: str) -> bool:
-    """Not as a part of a longer name: jetson_1 is not in jetson_10."""
-    return any(device_id in text and _alone(device_id).search(text) for text in texts)
+def _names(texts: list[str], device_id: str, owner: str | None) -> bool:
+    """Whether a device is named, on a topic of another's or of no device: jetson_1 is not where jetson_10 names itself.
 
-
-@lru_cache(maxsize=1_000)
-def _alone(name: str) -> re.Pattern[str]:
-    """What is before the name is looked at behind it: so the search goes from one place with the name to the next.
-
-    A letter before it may belong to an escape: in a line of JSON in JSON, the n of \\n.
+    Any other longer name counts: what stands around a name in a payload that could not be read may be anything.
     """
-    name = re.escape(name)
-    return re.compile(rf"{name}(?:(?<![A-Za-z0-9]{name})|(?<=\\[bfnrt]{name}))(?![A-Za-z0-9])")
+    if owner is not None and device_id in owner:
+        texts = [text.replace(owner, "") for text in texts]
+    return any(device_id in text for text in texts)
 
 
 def _ends_within(texts: list[str], name: str) -> bool:

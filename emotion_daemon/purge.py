@@ -54,13 +54,15 @@ def _bring_in(cursor: DBAPICursor) -> None:
         raise BusyError("somebody reads or writes the database all the time")
 
 
-# What holds VACUUM back: https://www.postgresql.org/docs/current/routine-vacuuming.html
+# What holds VACUUM back: https://www.postgresql.org/docs/current/routine-vacuuming.html. Who reads here, and who writes
+# in any database: from the latter's beginning counts whoever begins to read here. Another VACUUM does not count.
 _OLDER = text("""
     SELECT 1 FROM pg_stat_activity
-    WHERE pid <> pg_backend_pid() AND (datname = current_database() OR datname IS NULL)
-        AND greatest(age(backend_xmin), age(backend_xid)) > age(CAST(:since AS xid))
+    WHERE pid <> pg_backend_pid() AND pid NOT IN (SELECT pid FROM pg_stat_progress_vacuum)
+        AND (age(backend_xid) > age(CAST(:since AS xid))
+            OR (datname = current_database() OR datname IS NULL) AND age(backend_xmin) > age(CAST(:since AS xid)))
     UNION ALL
-    SELECT 1 FROM pg_prepared_xacts WHERE database = current_database() AND age(transaction) > age(CAST(:since AS xid))
+    SELECT 1 FROM pg_prepared_xacts WHERE age(transaction) > age(CAST(:since AS xid))
     UNION ALL
     SELECT 1 FROM pg_replication_slots WHERE age(xmin) > age(CAST(:since AS xid))
     LIMIT 1

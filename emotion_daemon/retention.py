@@ -153,10 +153,10 @@ class _Table(NamedTuple):
 class Retention:
     """Deletes what is too old, whenever `step` is called. `people_days` and `history_days`: None keeps for ever.
 
-    Tombstones go KEPT_FOR after their end in any case. Nothing is deleted by a clock that may be wrong. It is believed
-    once it has run evenly for SETTLE_SECONDS and a camera's agrees with it, or for STEADY_SECONDS; where it is set, all
-    of this begins anew. A batch that agrees has not waited: then the broker has sent what it had before, and nothing
-    that a tombstone was for comes any more.
+    Nothing is deleted by a clock that may be wrong. It is believed once it has run evenly for SETTLE_SECONDS and a
+    camera's agrees with it, or for STEADY_SECONDS; where it is set, all of this begins anew. Tombstones go KEPT_FOR
+    after their end in any case, once a camera's clock agrees: its batch has not waited, so the broker has sent what it
+    had before, and nothing that a tombstone was for comes any more.
     """
 
     def __init__(
@@ -223,7 +223,9 @@ class Retention:
             transaction.deleted(0)
             agrees = _agrees_with_a_camera(transaction.connection, now)
             behind = _behind(transaction.connection)
-            tables = self._tables_of_a_pass(transaction.connection, now, behind)
+            tables = self._tables_of_a_pass(now, behind)
+            if agrees and (tombstones := self._old_tombstones(transaction.connection, now)) is not None:
+                tables.append(tombstones)
         if not tables:
             self._wait(PASS_SECONDS)
             return
@@ -237,7 +239,7 @@ class Retention:
         self._began = self._monotonic()
         self._busy_due = self._began + BUSY_SECONDS
 
-    def _tables_of_a_pass(self, connection: Connection, now: datetime, behind: Mapping[str, timedelta]) -> list[_Table]:
+    def _tables_of_a_pass(self, now: datetime, behind: Mapping[str, timedelta]) -> list[_Table]:
         tables = []
         if self._people_days is not None:
             stamp = now - timedelta(days=self._people_days)
@@ -250,11 +252,15 @@ class Retention:
             stamp = now - timedelta(days=self._history_days)
             words = f"device-minutes of the history before {stamp:%Y-%m-%dT%H:%M:%SZ}"
             tables.append(_Table(emotion_minute.name, partial(_minutes, Cutoff(stamp, behind)), "", words))
-        stamp = now - KEPT_FOR
-        if connection.execute(_OLD_TOMBSTONES, {"cutoff": stamp, "most": 1}).first() is not None:
-            words = f"tombstones that ended before {stamp:%Y-%m-%dT%H:%M:%SZ}"
-            tables.append(_Table(forgotten_person.name, partial(_tombstones, stamp), 0, words))
         return tables
+
+    def _old_tombstones(self, connection: Connection, now: datetime) -> _Table | None:
+        """None where none has to go."""
+        stamp = now - KEPT_FOR
+        if connection.execute(_OLD_TOMBSTONES, {"cutoff": stamp, "most": 1}).first() is None:
+            return None
+        words = f"tombstones that ended before {stamp:%Y-%m-%dT%H:%M:%SZ}"
+        return _Table(forgotten_person.name, partial(_tombstones, stamp), 0, words)
 
     def _delete(self) -> None:
         """One step of the pass."""

@@ -186,16 +186,19 @@ certificate_end() {
         openssl x509 -noout -enddate 2>/dev/null | sed 's/^notAfter=//' || true
 }
 
-# unread_in_env: the names in .env that docker compose hands to nobody, one a line: neither it nor a file of this
-# folder that it may be told to read has them. In the container, where doctor looks, they are not to be seen.
+# unread_in_env: the names in .env that begin as ours do and that docker compose hands to nobody, one a line: neither it
+# nor a file of this folder that it may be told to read has them. In the container, where doctor looks, they are not to
+# be seen. Where a file says env_file all of them may be handed over.
 unread_in_env() {
     local name
     [ -e .env ] || return 0
+    ! grep -Eqs "^[[:space:]]*[\"']?env_file" ./*.yml ./*.yaml || return 0
     sed -n 's/^[[:space:]]*\(export[[:space:]]\{1,\}\)\{0,1\}\([A-Za-z_][A-Za-z0-9_]*\)[[:space:]]*[=:].*/\2/p' .env | sort -u |
         while read -r name; do
-            case $name in COMPOSE_* | DOCKER_* | BUILDKIT_* | BUILDX_*) continue ;; esac
+            case $name in EMOTION_*) ;; *) continue ;; esac
             # As ${NAME…} or $NAME, or passed on by its name alone, as in a docker-compose.override.yml.
-            grep -Eqs "[$][{]?$name([^A-Za-z0-9_]|$)|^[[:space:]]*(- *)?$name:? *$" ./*.yml ./*.yaml || echo "$name"
+            local used="[$][{]?$name([^A-Za-z0-9_]|$)" alone="(^|[^A-Za-z0-9_])$name[\"']?:?[[:space:]]*([],}#]|$)"
+            grep -Eqs "$used|$alone" ./*.yml ./*.yaml || echo "$name"
         done
 }
 

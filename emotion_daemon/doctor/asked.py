@@ -77,9 +77,13 @@ def judge_reconnects(running: Running, *, before: float, now: float, client_id: 
     age = now - running.metrics.get("emotion_start_timestamp_seconds", 0)
     who = f"another client may use the daemon's client id {client_id!r}, or its login"
     if lost > before:
-        judged = problem if lost > SUSPICIOUS_LOSSES else warning  # the first may be the end of an outage
+        judged = problem if lost > SUSPICIOUS_LOSSES and age < lost * RARE_SECONDS else warning
         found = f"the daemon was without the broker and came back just now, {lost:.0f} times since its start: {who}"
-        yield judged(connack.SESSION, found, connack.CLASH_ADVICE)
+        yield judged(
+            connack.SESSION,
+            found,
+            f"If broker or network were restarted just now, that is all. Else: {connack.CLASH_ADVICE}",
+        )
     elif lost > MOST_RECONNECTS and age < lost * RARE_SECONDS:
         yield warning(
             connack.SESSION,

@@ -3,7 +3,7 @@
 import ipaddress
 import secrets
 import socket
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -102,9 +102,9 @@ def _find_way(settings: Settings) -> _Way:
     addresses = [str(entry[4][0]) for entry in found]
     is_local = all(_is_loopback(address) for address in addresses)
     try:
-        connection = socket.create_connection((host, port), timeout=_PATIENCE_SECONDS)
-    except OSError as error:
-        return _Way([_unreachable(f"{host}:{port}", error)], False, is_local)
+        connection = socket.create_connection((host, port), timeout=_PATIENCE_SECONDS, all_errors=True)
+    except ExceptionGroup as errors:
+        return _Way([_unreachable(f"{host}:{port}", _most_telling(errors.exceptions))], False, is_local)
     with connection:
         findings = [ok(ADDRESS, f"{host}:{port} answers at {connection.getpeername()[0]}")]
         if settings.mqtt_tls_ca is not None:
@@ -116,7 +116,13 @@ def _is_loopback(address: str) -> bool:
     return ipaddress.ip_address(address.partition("%")[0]).is_loopback
 
 
-def _unreachable(where: str, error: OSError) -> Finding:
+def _most_telling(errors: Sequence[Exception]) -> Exception:
+    """Of those of several addresses: where there is no IPv6, its error says nothing of the broker."""
+    told = (error for kind in (ConnectionRefusedError, TimeoutError) for error in errors if isinstance(error, kind))
+    return next(told, errors[-1])
+
+
+def _unreachable(where: str, error: Exception) -> Finding:
     if isinstance(error, ConnectionRefusedError):
         return problem(
             ADDRESS,
@@ -127,7 +133,9 @@ def _unreachable(where: str, error: OSError) -> Finding:
     if isinstance(error, TimeoutError):
         return problem(ADDRESS, f"{where} does not answer", "A firewall in between, or the machine is down.")
     return problem(
-        ADDRESS, f"{where} cannot be reached: {error.strerror}", "See the network of this machine or container."
+        ADDRESS,
+        f"{where} cannot be reached: {getattr(error, 'strerror', None) or error}",
+        "See the network of this machine or container.",
     )
 
 

@@ -229,11 +229,18 @@ def judge_privileges(connection: Connection) -> Finding:
         "AND has_table_privilege(:t, 'UPDATE') AND has_table_privilege(:t, 'DELETE')"
     )
     missing = [name for name in sorted(metadata.tables) if name in there and not connection.scalar(query, {"t": name})]
+    sequences = connection.scalars(
+        text("SELECT relname FROM pg_class WHERE relkind = 'S' AND relnamespace = to_regnamespace(current_schema())")
+    )
+    usable = text("SELECT has_sequence_privilege(quote_ident(:s), 'USAGE')")
+    ours = {f"{name}_id_seq" for name in metadata.tables} & set(sequences)
+    missing += [name for name in sorted(ours) if not connection.scalar(usable, {"s": name})]
     if missing:
         return problem(
             RIGHTS,
             f"this login may not read and write: {', '.join(missing)}",
-            "Let the daemon use the login that made the tables, or GRANT SELECT, INSERT, UPDATE, DELETE on them.",
+            "Let the daemon use the login that made the tables. Or GRANT SELECT, INSERT, UPDATE, DELETE on them and on "
+            "alembic_version, and USAGE on the sequences.",
         )
     if not there & metadata.tables.keys() and not connection.scalar(
         text("SELECT has_schema_privilege(current_schema(), 'CREATE')")
@@ -269,7 +276,7 @@ def _rows(
         yield problem(
             CONTENT,
             f"a stored time cannot be read: {str(error)[:200]}",
-            "Somebody has written it by hand: set device_state.received_at of that device to NULL.",
+            "Somebody has written it by hand: set device_state.received_at and clock_skew of that device to NULL.",
         )
         return
     yield from clock.judge_against_the_database(now, newest_arrival=heard.newest, database_ahead=database_ahead)
@@ -290,6 +297,12 @@ def judge_schema(connection: Connection, running: Running) -> Finding:
     tables = set(inspect(connection).get_table_names())
     if _VERSION_TABLE in tables:
         found = connection.scalar(text("SELECT version_num FROM alembic_version"))
+    if found == known[-1] and (gone := sorted(metadata.tables.keys() - tables)):
+        return problem(
+            SCHEMA,
+            f"{found}, the newest, but there is no table {', '.join(gone)}",
+            "Somebody has dropped it: stop the daemon, and put a copy back (scripts/restore), or begin anew.",
+        )
     if found == known[-1]:
         return ok(SCHEMA, f"{found}, the newest")
     if found is None:

@@ -55,7 +55,7 @@ def read(connection: Connection, *, now: datetime) -> Heard:
     return Heard(
         {device_id: at for device_id, at, _ in states},
         {topic: count for topic, count in connection.execute(rejected)},
-        {device_id: skew for device_id, _, skew in states if skew is not None},
+        {device_id: float(skew) for device_id, _, skew in states if skew is not None},
     )
 
 
@@ -92,7 +92,8 @@ def _judge_silence(arrivals: Mapping[str, datetime], *, now: datetime, silent_af
         return warning(
             SILENT,
             f"{len(silent)} of {len(silence)} for more than {silent_after:g} s: {_named(silent)}{long_gone}",
-            "Have they power and network? The broker's log says who connects and who is refused; "
+            "Have they power and network? If they send more rarely: raise EMOTION_SILENT_AFTER, for daemon and API. "
+            "The broker's log says who connects and who is refused; "
             "the live page says since when they are silent.",
         )
     return ok(SILENT, f"0 of {len(silence)}{long_gone}")

@@ -17,7 +17,9 @@ FILE_SYSTEM = "database file system"
 WAL = "database -wal"
 
 SCARCE, VERY_SCARCE = 0.10, 0.02
-VERY_SCARCE_BYTES = 100 * 2**20
+VERY_SCARCE_BYTES = (100 * 2**20, 2**30)
+"""VERY_SCARCE is never less and never more than this: of a large disk two hundredths last for years."""
+
 FEWEST_FILES = 10
 """A start of the daemon makes four at most, beside the temporary ones of SQLite."""
 
@@ -101,7 +103,8 @@ def judge_disk(folder: str, *, free: int, size: int, files: int | None = None) -
         f"Make room: what lies there? (du -xh {folder} | sort -h | tail) "
         "When it is full nothing is stored, and the broker keeps what it has room for."
     )
-    if free < max(VERY_SCARCE * size, VERY_SCARCE_BYTES):
+    least, most = VERY_SCARCE_BYTES
+    if free < max(least, min(VERY_SCARCE * size, most)):
         return problem(DISK, found, advice)
     if files is not None and files < FEWEST_FILES:
         return problem(

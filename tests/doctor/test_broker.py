@@ -206,7 +206,10 @@ class TestLogin:
 
         def metrics() -> str:
             turn = next(asked)
-            return f"emotion_broker_connected {turn % 2}\nemotion_broker_reconnects_total {100 + turn // 2}\n"
+            return (
+                f"emotion_broker_connected {turn % 2}\nemotion_broker_reconnects_total {100 + turn // 2}\n"
+                f"emotion_start_timestamp_seconds {time.time() - 600}\n"
+            )
 
         with answering(200, "ok", metrics) as address:
             found = look(broker, sqlite_url, {"EMOTION_METRICS_ADDRESS": address})[SESSION]

@@ -295,7 +295,10 @@ class TestDisk:
 
     @pytest.mark.parametrize(
         ("free", "size", "level"),
-        [(50, 100, "ok"), (9.9, 100, "warning"), (1.9, 100, "problem"), (0.09, 0.1, "problem"), (3, 100, "warning")],
+        [
+            *((50, 100, "ok"), (9.9, 100, "warning"), (1.1, 100, "warning"), (0.9, 100, "problem")),
+            *((79, 4_096, "warning"), (0.3, 20, "problem"), (0.09, 0.1, "problem")),
+        ],
     )
     def test_how_much_is_left_in_gib(self, free: float, size: float, level: str) -> None:
         assert judge_disk("/data", free=int(free * 2**30), size=int(size * 2**30)).level == level

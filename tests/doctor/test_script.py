@@ -158,18 +158,26 @@ def test_names_in_env_that_docker_compose_hands_to_nobody_are_found(tmp_path: Pa
     lines = (
         "MQTT_PORT=1883",
         "EMOTION_PEOPLE_RETENTON_DAYS=30",
-        " export MQTT_PROT = 1883",
+        " export EMOTION_SQL_ECO = true",
         "EMOTION_MQTT_HOST=elsewhere",  # the daemon's is fixed
-        "MQTT=1",
-        "#MQTT_PROTO=1",
+        "#EMOTION_LOG_LEVL=DEBUG",
         "COMPOSE_PROFILES=monitoring",
-        "PASSED_ON=1",
+        "HOST_IP=10.0.0.1",  # somebody else's, for this file itself, or docker compose's
+        "EMOTION_PASSED_ON=1",
     )
-    unread = ["EMOTION_MQTT_HOST", "EMOTION_PEOPLE_RETENTON_DAYS", "MQTT", "MQTT_PROT"]
+    unread = ["EMOTION_MQTT_HOST", "EMOTION_PEOPLE_RETENTON_DAYS", "EMOTION_SQL_ECO"]
 
-    assert unread_in_env(tmp_path, *lines) == [*unread, "PASSED_ON"]
-    (tmp_path / "docker-compose.override.yml").write_text("services: {api: {environment: [\n  - PASSED_ON\n]}}\n")
-    assert unread_in_env(tmp_path, *lines) == unread
+    assert unread_in_env(tmp_path, *lines) == ["EMOTION_MQTT_HOST", "EMOTION_PASSED_ON", *unread[1:]]
+    for service in (
+        "environment: [EMOTION_PASSED_ON]",
+        "environment: {TZ: UTC, EMOTION_PASSED_ON: }",
+        'environment:\n      - "EMOTION_PASSED_ON" # handed on',
+        "environment:\n      OTHER: $EMOTION_PASSED_ON",
+    ):
+        (tmp_path / "docker-compose.override.yml").write_text(f"services:\n  api:\n    {service}\n")
+        assert unread_in_env(tmp_path, *lines) == unread, service
+    (tmp_path / "docker-compose.override.yml").write_text("services:\n  api:\n    env_file: [.env]\n")
+    assert unread_in_env(tmp_path, *lines) == []
 
 
 def test_doctor_says_which_names_nobody_reads(sqlite_url: str) -> None:

@@ -36,7 +36,7 @@ def test_ingest_is_measured_beside_its_limits(tmp_path: Path) -> None:
 
 
 def test_reading_is_measured_beside_a_bare_view(tmp_path: Path) -> None:
-    results, _ = run(tmp_path / "read.json", "read --seconds 1 --rounds 1 --many 3000 --commits 10")
+    results, _ = run(tmp_path / "read.json", "read --seconds 1 --rounds 1 --many 3000 --commits 2")
 
     by_people = {each.parameters["people"]: each for each in results.measurements if each.unit == "requests/s"}
     assert set(by_people) == {5, 1_000}

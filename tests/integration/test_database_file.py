@@ -178,6 +178,29 @@ def test_a_file_that_was_cut_and_taken_for_right_is_no_news(tmp_path: Path) -> N
     assert not watch.was_cut()
 
 
+def test_a_file_that_is_replaced_during_a_checkpoint_is_not_taken_for_ours(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A checkpoint may take a second on a busy disk; what is acknowledged behind it would be in the old file."""
+    path = tmp_path / "emotion.db"
+    checkpoint = database_file._checkpoint
+
+    def replaced(connection: Connection, mode: str) -> bool:
+        monkeypatch.undo()
+        (tmp_path / "other").touch()
+        (tmp_path / "other").replace(path)
+        return checkpoint(connection, mode)
+
+    with migrated(f"sqlite:///{path}") as engine:
+        guard = FileGuard(engine)
+        with pytest.raises(DatabaseReplacedError), guard.connect() as connection:  # noqa: PT012
+            monkeypatch.setattr(database_file, "_checkpoint", replaced)
+            with connection.begin():
+                large = {"received_at": NOW, "topic": "t", "reason": "r", "payload_size": 1}
+                payload = bytes(WAL_LIMIT_BYTES + 1)
+                connection.execute(insert(rejected_message), large | {"payload": payload})
+
+
 def test_a_database_with_a_broken_page_is_refused_at_the_start(tmp_path: Path) -> None:
     path = tmp_path / "emotion.db"
     engine = writer_engine(f"sqlite:///{path}")

@@ -401,6 +401,24 @@ class TestTrouble:
         assert run("forget") == 1
         assert "it was interrupted; run the same command again" in capsys.readouterr().err
 
+    def test_whoever_does_not_read_what_is_printed_keeps_nobody_in_the_files(self, sqlite_engine: Engine) -> None:
+        commit(Store(sqlite_engine), batch(NAME, "bert"))
+        with open("/dev/full", "w") as full:
+            done = subprocess.run(
+                [*DAEMON, "person", "forget", "--device", "jetson_1", "--person", NAME],
+                stdout=full,
+                stderr=subprocess.PIPE,
+                text=True,
+                check=False,
+                timeout=60,
+            )
+
+        assert (done.returncode, done.stderr) == (
+            2,
+            "emotion_daemon: standard output cannot be written: No space left on device\n",
+        )
+        assert NAME.encode() not in _bytes(sqlite_engine)
+
 
 class TestReplay:
     def test_a_replay_does_not_bring_them_back(self, engine: Engine, run: Run) -> None:
