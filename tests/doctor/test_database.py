@@ -353,6 +353,15 @@ class TestFileSystem:
         assert "cannot tell" not in look(None, sqlite_url)[FILE_SYSTEM].found
 
 
+def test_a_table_that_was_dropped_is_missed(database_url: str) -> None:
+    with migrated(database_url) as engine, engine.begin() as connection:
+        connection.execute(text("DROP TABLE device_total"))
+    found = look(None, database_url)[SCHEMA]
+
+    assert found.level == "problem"
+    assert "the newest, but there is no table device_total" in found.found
+
+
 class TestPostgreSQL:
     def test_a_server_that_is_away(self) -> None:
         found = look(None, "postgresql+psycopg://user:secret@127.0.0.1:1/emotion")[SERVER]
@@ -372,6 +381,24 @@ class TestPostgreSQL:
         assert found[rights.SUBJECT].level == "problem"
         assert "person_emotion" in found[rights.SUBJECT].found
         assert look(None, url).level(rights.SUBJECT) == "ok"
+
+    def test_a_login_that_may_write_the_tables_and_not_number_their_rows(self, postgresql: PostgreSQL) -> None:
+        url = postgresql.new_database()
+        with migrated(url) as engine, engine.begin() as connection:
+            connection.execute(text("DROP ROLE IF EXISTS writer"))
+            connection.execute(text("CREATE ROLE writer LOGIN"))
+            connection.execute(
+                text("GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA public TO writer"),
+            )
+        as_writer = url.replace("postgres@", "writer@")
+        without = look(None, as_writer)[rights.SUBJECT]
+        with disposing(writer_engine(url)) as engine, engine.begin() as connection:
+            connection.execute(text("GRANT USAGE ON ALL SEQUENCES IN SCHEMA public TO writer"))
+
+        assert without.level == "problem"
+        assert "person_emotion_id_seq, rejected_message_id_seq" in without.found
+        assert "USAGE on the sequences" in without.advice
+        assert look(None, as_writer).level(rights.SUBJECT) == "ok"
 
     def test_a_database_whose_transactions_only_read(self, postgresql: PostgreSQL) -> None:
         url = postgresql.new_database()

@@ -17,6 +17,7 @@ from typing import Any
 
 import pytest
 from sqlalchemy import Engine, event, insert, select, text
+from sqlalchemy.exc import OperationalError
 
 from emotion_daemon import commands, patience
 from emotion_daemon import person as person_module
@@ -27,7 +28,7 @@ from emotion_daemon.fold import fold
 from emotion_daemon.forgotten import digest
 from emotion_daemon.store import Rejected, Store
 from shared.batch import Batch, Cumulative, encode
-from shared.database import reader_engine, sqlite_path
+from shared.database import reader_engine, sqlite_path, writer_engine
 from shared.schema import daemon_commit, device, emotion_minute, forgotten_person, person_emotion, rejected_message
 from shared.settings import Settings
 from tests.background import repeatedly
@@ -695,6 +696,40 @@ class TestPurge:
             assert "a transaction is open that began before" in err
             assert (dead, _dead_rows(engine)) == (1, 0)
 
+    def test_on_postgresql_whoever_writes_in_another_database_is_waited_for(
+        self, postgresql: PostgreSQL, run: Run, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Whoever begins to read here counts from the beginning of a writer there."""
+        monkeypatch.setattr(patience, "SECONDS", 0.3)
+        url = postgresql.new_database()
+        monkeypatch.setenv("EMOTION_DATABASE_URL", url)
+        with migrated(url) as engine, disposing(writer_engine(postgresql.new_database())) as other:
+            commit(Store(engine), batch(NAME))
+            with other.begin() as connection:
+                connection.exec_driver_sql("CREATE TABLE unrelated (number int)")
+                meanwhile = run("forget")
+
+            assert (meanwhile, run("forget")) == (1, 0)
+
+    def test_on_postgresql_a_vacuum_of_another_table_is_not(
+        self, postgresql: PostgreSQL, run: Run, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(patience, "SECONDS", 0.3)
+        url = postgresql.new_database()
+        monkeypatch.setenv("EMOTION_DATABASE_URL", url)
+        with migrated(url) as engine, disposing(writer_engine(url)) as other, ThreadPoolExecutor(1) as threads:
+            commit(Store(engine), batch(NAME))
+            with other.begin() as connection:
+                connection.exec_driver_sql("CREATE TABLE unrelated AS SELECT generate_series(1, 300000) AS number")
+            slowly = threads.submit(_maintain, other, "SET vacuum_cost_delay = 50", "VACUUM unrelated")
+            wait_until(lambda: _vacuums(url) == 1, what="the VACUUM of another table goes on")
+            code, meanwhile = run("forget"), _vacuums(url)
+            with engine.begin() as connection:
+                connection.exec_driver_sql("SELECT pg_cancel_backend(pid) FROM pg_stat_progress_vacuum")
+
+            assert isinstance(slowly.exception(), OperationalError)
+            assert (code, meanwhile) == (0, 1)
+
     def test_a_database_that_cannot_grow_is_said(
         self, sqlite_engine: Engine, run: Run, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
     ) -> None:
@@ -732,9 +767,15 @@ class TestPurge:
         assert {os.path.dirname(name) for name in seen if "etilqs" in name} == {folder}
 
 
-def _maintain(engine: Engine, statement: str) -> None:
+def _maintain(engine: Engine, *statements: str) -> None:
     with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
-        connection.exec_driver_sql(statement)
+        for statement in statements:
+            connection.exec_driver_sql(statement)
+
+
+def _vacuums(url: str) -> int:
+    with reading(url) as connection:
+        return int(connection.exec_driver_sql("SELECT count(*) FROM pg_stat_progress_vacuum").scalar_one())
 
 
 def _dead_rows(engine: Engine) -> int:

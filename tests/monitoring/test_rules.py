@@ -76,6 +76,34 @@ def test_rules_and_configurations_are_valid() -> None:
         assert "SUCCESS: 1 rule files found" in promtool("check", "config", str(CONFIGURATIONS / name))
 
 
+def test_of_cameras_that_fall_silent_one_after_the_other_somebody_is_always_named(
+    line: Timeline, tmp_path: Path
+) -> None:
+    line.camera("camera_1", heard=stops_at(10 * MINUTE))
+    line.camera("camera_2", heard=stops_at(18 * MINUTE))
+
+    fired = line.run(tmp_path)
+    assert fired.between(0, 23 * MINUTE) == {SILENT}
+    assert all(len(fired.at[moment]) == 1 for moment in fired.at if moment >= 17 * MINUTE)
+    assert fired.at[26 * MINUTE] == {ALL_SILENT}
+
+
+def test_a_camera_that_was_taken_away_days_ago_makes_the_other_one_not_all(line: Timeline, tmp_path: Path) -> None:
+    line.camera("camera_1", heard=stops_at(BEGIN))
+    line.camera("camera_2", heard=lambda at: -3 * DAY)
+
+    assert ALL_SILENT not in line.run(tmp_path).ever
+
+
+def test_an_outage_that_prometheus_did_not_see_the_end_of_names_no_camera(line: Timeline, tmp_path: Path) -> None:
+    line.camera("camera_1", heard=stops_at(10 * MINUTE, again_at=33 * MINUTE))
+    line.camera("camera_2", heard=stops_at(10 * MINUTE, again_at=38 * MINUTE))
+    line.daemon("emotion_broker_connected", during(10 * MINUTE, 31 * MINUTE, 0, otherwise=1))
+    line.prometheus_is_away(12 * MINUTE, 31 * MINUTE)
+
+    assert line.run(tmp_path).between(31 * MINUTE) == set()
+
+
 def test_whoever_gets_an_alert_is_told_what_it_is_and_what_to_do_first() -> None:
     alerts = [rule for rule in yaml.safe_load(RULES.read_text())["groups"][0]["rules"] if "alert" in rule]
     table = (ROOT / "README.md").read_text().split("### Alerts")[1].split("###")[0]

@@ -175,8 +175,9 @@ def test_after_the_end_nobody_answers(heartbeat: Heartbeat) -> None:
 
 
 def test_it_may_listen_on_ipv6(heartbeat: Heartbeat) -> None:
-    with StatusServer(("::1", 0), heartbeat, Metrics(heartbeat).registry) as server:
-        connection = HTTPConnection("::1", server.port, timeout=10)
+    """The address is of IPv4 behind the API of IPv6, which a container without IPv6 has, too."""
+    with StatusServer(("::ffff:127.0.0.1", 0), heartbeat, Metrics(heartbeat).registry) as server:
+        connection = HTTPConnection("127.0.0.1", server.port, timeout=10)
         connection.request("GET", "/readyz")
         status = connection.getresponse().status
         connection.close()
