@@ -303,7 +303,10 @@ class FileWatch:
 
     def is_there(self) -> bool:
         """Whether all of them are the same files as before, whatever is in them."""
-        return [_identity(each) for each in self._now()] == [_identity(each) for each in self._known]
+        with suppress(DatabaseReplacedError):
+            self._same_files()
+            return True
+        return False
 
     def was_written(self, *, committed: bool = False) -> bool:
         """Whether somebody else has written the database, or `was_cut`.

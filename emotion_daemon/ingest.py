@@ -204,9 +204,7 @@ class Ingest:
                     self._commit(entries)
                 break
             except (DatabaseWrittenError, DBAPIError) as error:
-                why, kind = self._why(error)
-            lasted = self._trouble.failed(f"cannot commit: {why}", now=self._monotonic())
-            self._heartbeat.database(f"cannot commit: {why}")
+                lasted, kind = self._in_the_way(error)
             self._metrics.commit_failed(kind)
             if self._stopping() and lasted > STOP_PATIENCE_SECONDS:
                 raise LeftWithBrokerError(len(entries))
@@ -221,13 +219,20 @@ class Ingest:
                 "committing again after %.1f s; %d messages had waited here, others with the broker", lasted, waited
             )
 
-    def _why(self, error: DatabaseWrittenError | DBAPIError) -> tuple[str, str]:
-        """What is in the way and which of `metrics.TROUBLES` that is. Raises `error` where it is not temporary."""
+    def _in_the_way(self, error: DatabaseWrittenError | DBAPIError) -> tuple[float, str]:
+        """Say what keeps us from committing: for how many seconds by now, and which of `metrics.TROUBLES` it is.
+
+        Raises `error` where it is not temporary.
+        """
         if isinstance(error, DatabaseWrittenError):
-            return str(error), "other"
-        if not is_temporary(error):
+            why, kind = str(error), "other"
+        elif is_temporary(error):
+            why, kind = reason(error), self._store.trouble_kind(error)
+        else:
             raise error
-        return reason(error), self._store.trouble_kind(error)
+        sentence = f"cannot commit: {why}"
+        self._heartbeat.database(sentence)
+        return self._trouble.failed(sentence, now=self._monotonic()), kind
 
     def _look(self) -> None:
         """Whether a commit could find the database; a trouble is the same as where one fails, and ends with either."""
@@ -235,9 +240,7 @@ class Ingest:
             with self._heartbeat.waiting_for("the database"):
                 self._store.look()
         except (DatabaseWrittenError, DBAPIError) as error:
-            why, kind = self._why(error)
-            self._trouble.failed(f"cannot commit: {why}", now=self._monotonic())
-            self._heartbeat.database(f"cannot commit: {why}")
+            _, kind = self._in_the_way(error)
             self._metrics.database_fails(kind)
             return
         if self._trouble.began is not None:

@@ -75,16 +75,17 @@ def judge_reconnects(running: Running, *, before: float, now: float, client_id: 
     """Whether another client pushes the daemon out, who comes back; `before` is what it had counted a moment ago."""
     lost = _reconnects(running)
     age = now - running.metrics.get("emotion_start_timestamp_seconds", 0)
+    often = age < lost * RARE_SECONDS
     who = f"another client may use the daemon's client id {client_id!r}, or its login"
     if lost > before:
-        judged = problem if lost > SUSPICIOUS_LOSSES and age < lost * RARE_SECONDS else warning
+        judged = problem if lost > SUSPICIOUS_LOSSES and often else warning
         found = f"the daemon was without the broker and came back just now, {lost:.0f} times since its start: {who}"
         yield judged(
             connack.SESSION,
             found,
             f"If broker or network were restarted just now, that is all. Else: {connack.CLASH_ADVICE}",
         )
-    elif lost > MOST_RECONNECTS and age < lost * RARE_SECONDS:
+    elif lost > MOST_RECONNECTS and often:
         yield warning(
             connack.SESSION,
             f"the daemon has lost the broker every {age / lost:.0f} s since its start: {who}",

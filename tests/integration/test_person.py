@@ -61,6 +61,18 @@ def sqlite_engine(sqlite_url: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[
 
 
 @pytest.fixture
+def postgresql_engine(postgresql: PostgreSQL, monkeypatch: pytest.MonkeyPatch) -> Iterator[Engine]:
+    url = postgresql.new_database()
+    monkeypatch.setenv("EMOTION_DATABASE_URL", url)
+    with migrated(url) as engine:
+        yield engine
+
+
+def url_of(engine: Engine) -> str:
+    return engine.url.render_as_string(hide_password=False)
+
+
+@pytest.fixture
 def run() -> Run:
     """Runs `person VERB` about NAME of jetson_1, or whom the arguments say; returns the exit code."""
 
@@ -255,9 +267,8 @@ class TestForget:
             assert connection.scalars(select(device.c.device_name)).all() == ["Entrance"]
 
     def test_the_summary_that_the_api_has_kept_does_not_show_them_any_more(self, engine: Engine, run: Run) -> None:
-        url = engine.url.render_as_string(hide_password=False)
         commit(Store(engine), batch(NAME, "bert"))
-        with served(Settings(database_url=url)) as client:
+        with served(Settings(database_url=url_of(engine))) as client:
             before = client.get(SUMMARY).get_json()
             run("forget")
             after = client.get(SUMMARY).get_json()
@@ -358,12 +369,10 @@ class TestTrouble:
         assert tombstones(sqlite_engine) == []
 
     def test_a_table_that_is_locked_on_postgresql(
-        self, postgresql: PostgreSQL, run: Run, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+        self, postgresql_engine: Engine, run: Run, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
     ) -> None:
-        url = postgresql.new_database()
-        monkeypatch.setenv("EMOTION_DATABASE_URL", url)
         monkeypatch.setattr(patience, "SECONDS", 0.1)
-        with migrated(url) as engine, engine.begin() as connection:
+        with postgresql_engine.begin() as connection:
             connection.exec_driver_sql("LOCK TABLE person_emotion IN ACCESS EXCLUSIVE MODE")
             code = run("forget")
 
@@ -490,39 +499,30 @@ class TestDaemonsMemory:
                     wait_until(lambda goal=goal: turns >= goal)  # type: ignore[misc]
             assert people(engine) == [("jetson_1", "bert")]
 
-    def test_a_transaction_in_flight_on_postgresql_is_waited_for(
-        self, postgresql: PostgreSQL, run: Run, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
+    def test_a_transaction_in_flight_on_postgresql_is_waited_for(self, postgresql_engine: Engine, run: Run) -> None:
         """What it inserts nobody else sees yet, nor could delete it."""
-        url = postgresql.new_database()
-        monkeypatch.setenv("EMOTION_DATABASE_URL", url)
 
         def is_waiting() -> bool:
-            with reading(url) as connection:
+            with reading(url_of(postgresql_engine)) as connection:
                 return bool(connection.scalar(text("SELECT count(*) FROM pg_locks WHERE NOT granted")))
 
-        with migrated(url) as engine, ThreadPoolExecutor(1) as threads:
-            with Store(engine).transaction() as transaction:
+        with ThreadPoolExecutor(1) as threads:
+            with Store(postgresql_engine).transaction() as transaction:
                 batches = [batch(NAME, "bert", stamp=datetime.now(UTC))]
                 transaction.write(fold(batches, transaction.known(batches)))
                 forgetting = threads.submit(run, "forget")
                 wait_until(is_waiting, what="the command waits for the device's row")
             assert forgetting.result(timeout=30) == 0
 
-            assert people(engine) == [("jetson_1", "bert")]
+            assert people(postgresql_engine) == [("jetson_1", "bert")]
 
-    def test_postgresql_has_them_in_no_statistics(
-        self, postgresql: PostgreSQL, run: Run, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        url = postgresql.new_database()
-        monkeypatch.setenv("EMOTION_DATABASE_URL", url)
-        with migrated(url) as engine:
-            commit(Store(engine), batch(NAME, *(f"bert {number}" for number in range(50))))
-            _maintain(engine, "ANALYZE")
-            before = NAME in _statistics(engine)
-            run("forget")
+    def test_postgresql_has_them_in_no_statistics(self, postgresql_engine: Engine, run: Run) -> None:
+        commit(Store(postgresql_engine), batch(NAME, *(f"bert {number}" for number in range(50))))
+        _maintain(postgresql_engine, "ANALYZE")
+        before = NAME in _statistics(postgresql_engine)
+        run("forget")
 
-            assert (before, NAME in _statistics(engine)) == (True, False)
+        assert (before, NAME in _statistics(postgresql_engine)) == (True, False)
 
 
 class TestExport:
@@ -672,39 +672,34 @@ class TestPurge:
         assert NAME.encode() not in _bytes(sqlite_engine)
 
     def test_on_postgresql_a_transaction_from_before_is_waited_for(
-        self, postgresql: PostgreSQL, run: Run, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+        self, postgresql_engine: Engine, run: Run, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
     ) -> None:
         """VACUUM would leave what it may still read, and say nothing."""
-        url = postgresql.new_database()
-        monkeypatch.setenv("EMOTION_DATABASE_URL", url)
-        with migrated(url) as engine:
-            commit(Store(engine), batch(NAME))
-            with reading(url) as connection:
-                monkeypatch.setattr(patience, "SECONDS", 0.3)
-                connection.execution_options(isolation_level="REPEATABLE READ")
-                connection.execute(select(person_emotion.c.id)).all()
-                code = run("forget")
-                err = capsys.readouterr().err
-                dead = _dead_rows(engine)
-                timer = threading.Timer(0.5, connection.close)
-                timer.start()
-                monkeypatch.setattr(patience, "SECONDS", 30.0)
-                after = run("forget")
-                timer.join()
+        commit(Store(postgresql_engine), batch(NAME))
+        with reading(url_of(postgresql_engine)) as connection:
+            monkeypatch.setattr(patience, "SECONDS", 0.3)
+            connection.execution_options(isolation_level="REPEATABLE READ")
+            connection.execute(select(person_emotion.c.id)).all()
+            code = run("forget")
+            err = capsys.readouterr().err
+            dead = _dead_rows(postgresql_engine)
+            timer = threading.Timer(0.5, connection.close)
+            timer.start()
+            monkeypatch.setattr(patience, "SECONDS", 30.0)
+            after = run("forget")
+            timer.join()
 
-            assert (code, after) == (1, 0)
-            assert "a transaction is open that began before" in err
-            assert (dead, _dead_rows(engine)) == (1, 0)
+        assert (code, after) == (1, 0)
+        assert "a transaction is open that began before" in err
+        assert (dead, _dead_rows(postgresql_engine)) == (1, 0)
 
     def test_on_postgresql_whoever_writes_in_another_database_is_waited_for(
-        self, postgresql: PostgreSQL, run: Run, monkeypatch: pytest.MonkeyPatch
+        self, postgresql: PostgreSQL, postgresql_engine: Engine, run: Run, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         """Whoever begins to read here counts from the beginning of a writer there."""
         monkeypatch.setattr(patience, "SECONDS", 0.3)
-        url = postgresql.new_database()
-        monkeypatch.setenv("EMOTION_DATABASE_URL", url)
-        with migrated(url) as engine, disposing(writer_engine(postgresql.new_database())) as other:
-            commit(Store(engine), batch(NAME))
+        with disposing(writer_engine(postgresql.new_database())) as other:
+            commit(Store(postgresql_engine), batch(NAME))
             with other.begin() as connection:
                 connection.exec_driver_sql("CREATE TABLE unrelated (number int)")
                 meanwhile = run("forget")
@@ -712,19 +707,18 @@ class TestPurge:
             assert (meanwhile, run("forget")) == (1, 0)
 
     def test_on_postgresql_a_vacuum_of_another_table_is_not(
-        self, postgresql: PostgreSQL, run: Run, monkeypatch: pytest.MonkeyPatch
+        self, postgresql_engine: Engine, run: Run, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setattr(patience, "SECONDS", 0.3)
-        url = postgresql.new_database()
-        monkeypatch.setenv("EMOTION_DATABASE_URL", url)
-        with migrated(url) as engine, disposing(writer_engine(url)) as other, ThreadPoolExecutor(1) as threads:
-            commit(Store(engine), batch(NAME))
+        url = url_of(postgresql_engine)
+        with disposing(writer_engine(url)) as other, ThreadPoolExecutor(1) as threads:
+            commit(Store(postgresql_engine), batch(NAME))
             with other.begin() as connection:
                 connection.exec_driver_sql("CREATE TABLE unrelated AS SELECT generate_series(1, 300000) AS number")
             slowly = threads.submit(_maintain, other, "SET vacuum_cost_delay = 50", "VACUUM unrelated")
             wait_until(lambda: _vacuums(url) == 1, what="the VACUUM of another table goes on")
             code, meanwhile = run("forget"), _vacuums(url)
-            with engine.begin() as connection:
+            with postgresql_engine.begin() as connection:
                 connection.exec_driver_sql("SELECT pg_cancel_backend(pid) FROM pg_stat_progress_vacuum")
 
             assert isinstance(slowly.exception(), OperationalError)
