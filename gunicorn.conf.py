@@ -47,7 +47,7 @@ def on_starting(server: "Arbiter") -> None:
     )
     for sentence in settings.unknown:
         server.log.warning("%s", sentence)
-    # For emotion_api/metrics.py; in memory, where the workers have a folder that is.
+    # For emotion_api/monitoring/metrics.py; in memory, where the workers have a folder that is.
     server.metrics_folder = tempfile.mkdtemp(prefix="emotion-api-metrics-", dir=server.cfg.worker_tmp_dir)
 
 

@@ -9,7 +9,7 @@ import time
 from collections.abc import Iterator
 
 from benchmarks.backlog import START, seconds
-from emotion_daemon.subscriber import GROUP_LIMIT
+from emotion_daemon.mqtt.subscriber import GROUP_LIMIT
 
 _UPSERT = """
 INSERT INTO person_emotion (device_id, person_id, time_happy, time_sad, time_angry, time_neutral, last_seen)

@@ -10,8 +10,8 @@ from collections.abc import Iterator
 from flask import Flask, Response
 
 import emotion_api
-from emotion_api.reader import SummaryReader
-from emotion_api.source import Source
+from emotion_api.reading.reader import SummaryReader
+from emotion_api.reading.source import Source
 from emotion_api.summary import Wanted
 from shared.database import reader_engine, sqlite_path
 from shared.settings import Settings

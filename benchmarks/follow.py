@@ -9,8 +9,8 @@ from functools import partial
 from pathlib import Path
 
 from benchmarks.report import Report
-from emotion_daemon.fold import fold
-from emotion_daemon.store import Store
+from emotion_daemon.rules.fold import fold
+from emotion_daemon.storage.store import Store
 from shared.batch import Batch, Cumulative
 from tests.databases import migrated
 from tests.web import HOST, SUMMARY, Api

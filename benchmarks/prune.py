@@ -18,10 +18,10 @@ from benchmarks.backlog import TOPICS
 from benchmarks.people import fill
 from benchmarks.report import Report
 from emotion_daemon.ingest import Ingest
-from emotion_daemon.notices import Notices
+from emotion_daemon.monitoring.event_log import Notices
+from emotion_daemon.mqtt.subscriber import Message
 from emotion_daemon.retention import SETTLE_SECONDS, Retention
-from emotion_daemon.store import Store
-from emotion_daemon.subscriber import Message
+from emotion_daemon.storage.store import Store
 from shared.batch import encode
 from tests.databases import migrated
 

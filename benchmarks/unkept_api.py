@@ -3,8 +3,8 @@
 from flask import Flask
 
 import emotion_api
-from emotion_api.answer import Answer
-from emotion_api.kept import KeptAnswers, Question
+from emotion_api.reading.cache import KeptAnswers, Question
+from emotion_api.reading.response import Answer
 
 
 def create_app() -> Flask:

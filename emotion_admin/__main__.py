@@ -1,6 +1,7 @@
-"""`python -m emotion_admin`, which scripts/device, token, tls, backup and restore call where the data lies.
+"""`python -m emotion_admin`: the operator's commands. The scripts in scripts/ call them where the data lies.
 
-Exit codes: 0 done, 1 it cannot be done, 2 for an argument or a setting that cannot work.
+Exit codes: 0 done, 1 for a failure or a problem that doctor found, 2 for an argument, a setting or a standard output
+that cannot work.
 """
 
 import argparse
@@ -13,24 +14,29 @@ from pathlib import Path
 from sqlalchemy import Engine
 from sqlalchemy.exc import DBAPIError
 
-from emotion_admin import backup, certificate, devices
+from emotion_admin import backup, certificates, devices
+from emotion_admin import commands as data_commands
 from emotion_admin.errors import OperatorError
 from emotion_admin.logins import Logins, check_device_login
 from emotion_admin.secrets import Secrets
 from emotion_admin.snippet import Address, snippet
 from emotion_admin.tokens import Tokens
-from emotion_daemon.database_file import DatabaseFileError
+from emotion_daemon.storage.file_guard import DatabaseFileError
 from shared.database import sqlite_path, writer_engine
+from shared.printing import OutputError
 from shared.settings import Settings, SettingsError
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Do what `arguments` ask for and return the exit code."""
     options = _parse(arguments)
-    os.umask(0o027)
     try:
-        options.run(options, Secrets(options.secrets))
-    except SettingsError as error:
+        if options.run_with_secrets is None:
+            code: int = options.run(options)
+            return code
+        os.umask(0o027)
+        options.run_with_secrets(options, Secrets(options.secrets))
+    except (SettingsError, OutputError) as error:
         print(f"emotion_admin: {error}", file=sys.stderr)
         return 2
     except (OperatorError, DatabaseFileError) as error:
@@ -116,11 +122,11 @@ def _remove_token(options: argparse.Namespace, secrets: Secrets) -> None:
 
 
 def _install_certificate(options: argparse.Namespace, secrets: Secrets) -> None:
-    certificate.install(secrets, sys.stdin.read())
+    certificates.install(secrets, sys.stdin.read())
 
 
 def _remove_certificate(options: argparse.Namespace, secrets: Secrets) -> None:
-    certificate.remove(secrets)
+    certificates.remove(secrets)
 
 
 def _save(options: argparse.Namespace, secrets: Secrets) -> None:
@@ -160,11 +166,12 @@ def _database() -> Iterator[Engine]:
 
 def _parse(arguments: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m emotion_admin", description=__doc__.partition("\n")[0])
-    parser.add_argument("--secrets", type=Path, required=True, metavar="DIR", help="the folder of secrets")
+    parser.add_argument("--secrets", type=Path, metavar="DIR", help="the folder of secrets, if the command uses it")
+    parser.set_defaults(run_with_secrets=None)
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
 
     command = commands.add_parser("secrets", help="make what is missing, as at the first start")
-    command.set_defaults(run=_make_secrets)
+    command.set_defaults(run_with_secrets=_make_secrets)
 
     device = commands.add_parser("device", help="the devices' logins and names", prog="scripts/device")
     actions = device.add_subparsers(metavar="add|list|remove|rename", required=True)
@@ -175,40 +182,46 @@ def _parse(arguments: list[str] | None) -> argparse.Namespace:
     command.add_argument("--host", default="localhost", help="what the device calls the broker's machine")
     command.add_argument("--port", type=int, default=1883, help=argparse.SUPPRESS)
     command.add_argument("--tls", action="store_true", help=argparse.SUPPRESS)
-    command.set_defaults(run=_add_device)
+    command.set_defaults(run_with_secrets=_add_device)
     command = actions.add_parser("list", help="everybody who has a login, a name or a batch")
-    command.set_defaults(run=_list_devices)
+    command.set_defaults(run_with_secrets=_list_devices)
     command = actions.add_parser("remove", help="take the login away; a live connection ends")
     command.add_argument("device_id")
-    command.set_defaults(run=_remove_device)
+    command.set_defaults(run_with_secrets=_remove_device)
     command = actions.add_parser("rename", help="change what the dashboard shows")
     command.add_argument("device_id")
     command.add_argument("name")
-    command.set_defaults(run=_rename_device)
+    command.set_defaults(run_with_secrets=_rename_device)
 
     token = commands.add_parser("token", help="the API's bearer tokens", prog="scripts/token")
     actions = token.add_subparsers(metavar="add|list|remove", required=True)
     command = actions.add_parser("add", help="make a token and print it, this once")
     command.add_argument("name", help="whose it is, like dashboard")
-    command.set_defaults(run=_add_token)
+    command.set_defaults(run_with_secrets=_add_token)
     command = actions.add_parser("list", help="whose tokens there are")
-    command.set_defaults(run=_list_tokens)
+    command.set_defaults(run_with_secrets=_list_tokens)
     command = actions.add_parser("remove", help="make a token invalid")
     command.add_argument("name")
     command.add_argument("--last", action="store_true", help="also if it is the last: the API is open then")
-    command.set_defaults(run=_remove_token)
+    command.set_defaults(run_with_secrets=_remove_token)
 
-    command = commands.add_parser("certificate", help="put certificate and key from standard input in place, as PEM")
-    command.set_defaults(run=_install_certificate)
-    command = commands.add_parser("no-certificate", help="take certificate and key away")
-    command.set_defaults(run=_remove_certificate)
+    command = commands.add_parser("certificate", help="the certificate that devices see")
+    actions = command.add_subparsers(metavar="install|remove", required=True)
+    command = actions.add_parser("install", help="install the certificate and key from standard input, as PEM")
+    command.set_defaults(run_with_secrets=_install_certificate)
+    command = actions.add_parser("remove", help="remove certificate and key")
+    command.set_defaults(run_with_secrets=_remove_certificate)
     command = commands.add_parser("backup", help="write database and secrets to standard output, as tar")
-    command.set_defaults(run=_save)
+    command.set_defaults(run_with_secrets=_save)
     command = commands.add_parser("check-backup", help="whether standard input is a whole backup")
-    command.set_defaults(run=_check_backup)
+    command.set_defaults(run_with_secrets=_check_backup)
     command = commands.add_parser("restore", help="put a backup from standard input in place")
-    command.set_defaults(run=_restore)
-    return parser.parse_args(arguments)
+    command.set_defaults(run_with_secrets=_restore)
+    data_commands.add_to(commands)
+    options = parser.parse_args(arguments)
+    if options.run_with_secrets is not None and options.secrets is None:
+        parser.error("this command needs --secrets DIR")
+    return options
 
 
 if __name__ == "__main__":

@@ -1,29 +1,13 @@
-"""The read side: summary and history of a device, and how all devices are doing, over HTTP. It never writes.
+"""The read side over HTTP: request -> authentication -> parameters -> cache or query -> JSON or CSV. It never writes.
 
-    request -> access -> parameters -> query -> summary, history or devices -> JSON or CSV
-
-views      the addresses of the API: parse, call, answer
-parameters query strings -> what is wanted
-refused    what cannot be answered as it was asked, in a sentence
-reader     the three answers, built from the database
-source     where answers come from: kept ones, or the database, and whether it can be read
-kept       the answers that were built, for as long as they are right
-watch      whether something was committed (SQLite)
-queries    the selects
-summary    rows -> Summary as JSON. Pure
-history    sums of minutes -> History as JSON or CSV. Pure
-devices    rows -> Devices as JSON. Pure
-pauses     rests during long work
-answer     bytes, ETag, gzip
-errors     every error as RFC 9457 problem details
-access     who may read at all: bearer tokens
-headers    who may read the answers from a browser, and what a browser may do with them
-docs       the OpenAPI document, Swagger UI and ReDoc, without the internet
-contract   what devices publish: AsyncAPI and JSON Schema
-dashboard  the live page, for whoever has no front end
-files      what these pages are made of, as answers
-metrics    what Prometheus is told of the API itself, and nothing of the data
-tally      counts in memory that the workers share
+summary     rows of one device -> the summary as JSON. Pure
+history     sums of minutes -> the history as JSON or CSV. Pure
+devices     rows of all devices -> their list as JSON. Pure
+bad_request the error for a request that names what is not there
+web/        views, parameters, authentication, errors, documents, pages. The only place that imports Flask
+reading/    queries, the cache of responses, and outages of the database
+monitoring/ the API's Prometheus metrics
+static/     the live page, and what the API's documents need
 """
 
 import os
@@ -33,10 +17,10 @@ from typing import Any
 
 from flask import Flask
 
-from emotion_api import access, contract, dashboard, docs, errors, headers, views
-from emotion_api.metrics import RequestTimes
-from emotion_api.reader import DevicesReader, HistoryReader, SummaryReader, utc_now
-from emotion_api.source import Source
+from emotion_api.monitoring.metrics import RequestTimes
+from emotion_api.reading.reader import DevicesReader, HistoryReader, SummaryReader, utc_now
+from emotion_api.reading.source import Source
+from emotion_api.web import asyncapi, auth, errors, headers, openapi, pages, views
 from shared.batch import Topics
 from shared.database import reader_engine, sqlite_path
 from shared.settings import Settings
@@ -54,7 +38,7 @@ def create_app(settings: Settings | None = None, *, now: Callable[[], datetime] 
         settings = Settings.from_environ(os.environ)
     engine = reader_engine(settings.database_url, echo=settings.sql_echo)
     readers = _readers(Source(engine, file=sqlite_path(settings.database_url)), settings, now)
-    specification = docs.new_specification()
+    specification = openapi.new_specification()
     topics = Topics(settings.mqtt_topic_prefix)
     times = RequestTimes()
 
@@ -62,10 +46,10 @@ def create_app(settings: Settings | None = None, *, now: Callable[[], datetime] 
     app.extensions["engine"] = engine
     app.ensure_sync = _as_it_is  # type: ignore[method-assign]
     views.register(app, readers, times, specification)
-    app.register_blueprint(docs.blueprint(specification, with_tokens=bool(settings.api_tokens)))
-    app.register_blueprint(contract.blueprint(topics))
-    app.register_blueprint(dashboard.blueprint(topics, settings.mqtt_port))
-    access.register(app, settings.api_tokens)
+    app.register_blueprint(openapi.blueprint(specification, with_tokens=bool(settings.api_tokens)))
+    app.register_blueprint(asyncapi.blueprint(topics))
+    app.register_blueprint(pages.blueprint(topics, settings.mqtt_port))
+    auth.register(app, settings.api_tokens)
     errors.register(app, topics)
     headers.register(app, settings.cors_origins, private=bool(settings.api_tokens), note=times.add)
     return app

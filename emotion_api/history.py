@@ -11,7 +11,7 @@ from typing import Annotated, NamedTuple, TypeAlias
 
 import msgspec
 
-from emotion_api.refused import Refused
+from emotion_api.bad_request import Refused
 from emotion_api.summary import About, Seconds, finite
 
 STEPS = (60, 120, 300, 600, 900, 1_800, 3_600, 7_200, 10_800, 21_600, 43_200, 86_400)

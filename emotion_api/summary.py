@@ -15,7 +15,7 @@ from typing import Annotated, Literal, NamedTuple, TypeAlias
 import msgspec
 from msgspec.structs import astuple
 
-from emotion_api.refused import Refused
+from emotion_api.bad_request import Refused
 
 Seconds = Annotated[float, msgspec.Meta(ge=0, description="seconds")]
 Emotion = Literal["happy", "sad", "angry", "neutral"]

@@ -1,7 +1,6 @@
-"""The daemon's composition root: `python -m emotion_daemon`. Its commands are in commands.py.
+"""The daemon's composition root: `python -m emotion_daemon`. What an operator runs by hand is in emotion_admin.
 
-Exit codes: 0 after a stop by signal, 1 for what went wrong while running or what doctor calls a problem, 2 for a
-setting, an argument or a standard output that cannot work.
+Exit codes: 0 after a stop by signal, 1 for a failure while running, 2 for a setting or an argument that cannot work.
 """
 
 import argparse
@@ -11,32 +10,28 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
-from pathlib import Path
 from types import FrameType
 
 from alembic.util import CommandError
 from sqlalchemy import Engine
 from sqlalchemy.exc import DBAPIError
 
-from emotion_daemon import commands
-from emotion_daemon.database_file import DatabaseFileError, drop_index_of_a_cut_log, only_one
-from emotion_daemon.heartbeat import Heartbeat
 from emotion_daemon.ingest import Ingest, LeftWithBrokerError
-from emotion_daemon.log_handler import DroppingHandler
-from emotion_daemon.metrics import MOST_DEVICES, Metrics
-from emotion_daemon.migrations import upgrade
-from emotion_daemon.notices import Notices
+from emotion_daemon.monitoring.event_log import Notices
+from emotion_daemon.monitoring.heartbeat import Heartbeat
+from emotion_daemon.monitoring.http import StatusServer
+from emotion_daemon.monitoring.log_handler import configure_logging
+from emotion_daemon.monitoring.metrics import MOST_DEVICES, Metrics
+from emotion_daemon.monitoring.outage import Trouble
+from emotion_daemon.mqtt.subscriber import SessionTakenOverError, Subscriber
 from emotion_daemon.retention import Retention
-from emotion_daemon.status_server import StatusServer
-from emotion_daemon.store import Store, is_temporary, reason, trouble_kind
-from emotion_daemon.subscriber import SessionTakenOverError, Subscriber
-from emotion_daemon.totals import leave_only_totals
-from emotion_daemon.trouble import Trouble
+from emotion_daemon.storage.file_guard import DatabaseFileError, drop_index_of_a_cut_log, only_one
+from emotion_daemon.storage.migrations import upgrade
+from emotion_daemon.storage.store import Store, is_temporary, reason, trouble_kind
+from emotion_daemon.storage.totals_migration import leave_only_totals
 from shared.batch import Topics
-from shared.database import sqlite_path, writer_engine
-from shared.printing import OutputError
+from shared.database import check_location, sqlite_path, writer_engine
 from shared.settings import Settings, SettingsError
 
 log = logging.getLogger("emotion_daemon")
@@ -45,30 +40,21 @@ _RETRY_SECONDS = 2.0
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Read arguments and settings, do what they say, and return the exit code."""
-    options = commands.parse(arguments)
-    if not commands.read_person(options):
-        return 2
+    """Run the daemon until a signal stops it, and return the exit code."""
+    argparse.ArgumentParser(
+        prog="python -m emotion_daemon",
+        description="Store the batches that devices publish. Settings come from EMOTION_… variables: see README.md. "
+        "The operator's commands are those of python -m emotion_admin.",
+    ).parse_args(arguments)
     try:
         settings = Settings.from_environ(os.environ)
-        if options.command == "doctor":
-            return commands.run_doctor(settings, options)
         path = sqlite_path(settings.database_url)
         if path is not None:
-            _check_place(path, writing=not commands.only_reads(options))
-    except (SettingsError, OutputError) as error:
+            check_location(path, writing=True)
+    except SettingsError as error:
         print(f"emotion_daemon: {error}", file=sys.stderr)
         return 2
-    _configure_logging(settings)
-    if options.command is not None:
-        if path is not None and not path.exists():  # a writer would make an empty one
-            return commands.cannot_use(settings, "there is no such file")
-        run: Callable[[Settings, argparse.Namespace], int] = options.run
-        try:
-            return run(settings, options)
-        except OutputError as error:
-            print(f"emotion_daemon: {error}", file=sys.stderr)
-            return 2
+    configure_logging(settings)
     engine = writer_engine(settings.database_url, echo=settings.sql_echo)
     stop = Stop()
     signal.signal(signal.SIGTERM, stop)
@@ -104,23 +90,6 @@ class Stop:
         if self.requested:
             os._exit(128 + number)
         self.requested = True
-
-
-def _check_place(database: Path, *, writing: bool) -> None:
-    """The daemon creates its file, but not the folder: a missing one is a volume that was not mounted.
-
-    Raises SettingsError.
-    """
-    name, folder = "EMOTION_DATABASE_URL", os.path.dirname(os.path.realpath(database))
-    try:
-        os.stat(database)
-    except FileNotFoundError:
-        if not os.path.isdir(folder):
-            raise SettingsError(name, f"names a file in {folder}, but there is no such folder: create it") from None
-    except OSError as error:
-        raise SettingsError(name, f"names {str(database)!r}, but that cannot be used: {error.strerror}") from error
-    if writing and not os.access(folder, os.W_OK | os.X_OK):
-        raise SettingsError(name, f"names a file in {folder}, but this user may not write there")
 
 
 def _run(engine: Engine, settings: Settings, stop: Stop, heartbeat: Heartbeat, metrics: Metrics) -> int:
@@ -180,14 +149,14 @@ def _status_server(
     settings: Settings, heartbeat: Heartbeat, metrics: Metrics
 ) -> "AbstractContextManager[StatusServer | None]":
     """Where a setting asks for it. Raises SettingsError."""
-    if settings.metrics_address is None:
+    if settings.daemon_http_address is None:
         return nullcontext()
     try:
-        return StatusServer(settings.metrics_address, heartbeat, metrics.registry)
+        return StatusServer(settings.daemon_http_address, heartbeat, metrics.registry)
     except OSError as error:
-        host, port = settings.metrics_address
+        host, port = settings.daemon_http_address
         raise SettingsError(
-            "EMOTION_METRICS_ADDRESS", f"is {host}:{port}, but nothing can be answered there: {error.strerror}"
+            "EMOTION_DAEMON_HTTP_ADDRESS", f"is {host}:{port}, but nothing can be answered there: {error.strerror}"
         ) from error
 
 
@@ -233,18 +202,6 @@ def _upgrade(engine: Engine, settings: Settings, stop: Stop, heartbeat: Heartbea
             metrics.database_answers()
             return True
     return False
-
-
-def _configure_logging(settings: Settings) -> None:
-    formatter = logging.Formatter("%(asctime)sZ %(levelname)-7s %(name)s: %(message)s", "%Y-%m-%dT%H:%M:%S")
-    formatter.converter = time.gmtime
-    handler = DroppingHandler()
-    handler.setFormatter(formatter)
-    logging.basicConfig(level=settings.log_level, handlers=[handler])
-    logging.getLogger("alembic").setLevel(logging.WARNING)
-    logging.getLogger("sqlalchemy.pool").setLevel(logging.CRITICAL)  # a traceback where a rollback fails, too
-    for sentence in settings.unknown:
-        log.warning("%s", sentence)
 
 
 if __name__ == "__main__":

@@ -10,15 +10,15 @@ from typing import Protocol
 import msgspec
 from sqlalchemy.exc import DBAPIError
 
-from emotion_daemon.arrival import ArrivalOrder
-from emotion_daemon.database_file import DatabaseWrittenError
-from emotion_daemon.heartbeat import Heartbeat
-from emotion_daemon.metrics import Metrics
-from emotion_daemon.notices import Notices
+from emotion_daemon.monitoring.event_log import Notices
+from emotion_daemon.monitoring.heartbeat import Heartbeat
+from emotion_daemon.monitoring.metrics import Metrics
+from emotion_daemon.monitoring.outage import Trouble
+from emotion_daemon.mqtt.subscriber import Message
 from emotion_daemon.retention import Retention
-from emotion_daemon.store import LASTING, Rejected, Status, Store, is_temporary, reason, refusal
-from emotion_daemon.subscriber import Message
-from emotion_daemon.trouble import Trouble
+from emotion_daemon.rules.arrival_order import ArrivalOrder
+from emotion_daemon.storage.file_guard import DatabaseWrittenError
+from emotion_daemon.storage.store import LASTING, Rejected, Status, Store, is_temporary, reason, refusal
 from shared.batch import Batch, DecodeError, Topics, decode
 from shared.messages import STATUSES, ReplyError, ReplyOk
 

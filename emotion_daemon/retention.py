@@ -16,14 +16,14 @@ from typing import NamedTuple, TypeAlias
 from sqlalchemy import Connection, Integer, bindparam, delete, func, select
 from sqlalchemy.exc import DBAPIError
 
-from emotion_daemon.database_file import DatabaseWrittenError
-from emotion_daemon.fold import PersonKey
-from emotion_daemon.forgotten import KEPT_FOR
-from emotion_daemon.heartbeat import Heartbeat
-from emotion_daemon.metrics import Metrics
-from emotion_daemon.notices import Notices
-from emotion_daemon.store import Store, is_temporary, reason
-from emotion_daemon.trouble import Trouble
+from emotion_daemon.monitoring.event_log import Notices
+from emotion_daemon.monitoring.heartbeat import Heartbeat
+from emotion_daemon.monitoring.metrics import Metrics
+from emotion_daemon.monitoring.outage import Trouble
+from emotion_daemon.rules.fold import PersonKey
+from emotion_daemon.rules.tombstones import KEPT_FOR
+from emotion_daemon.storage.file_guard import DatabaseWrittenError
+from emotion_daemon.storage.store import Store, is_temporary, reason
 from shared.batch import EARLIEST_TIMESTAMP, MAX_CLOCK_SKEW
 from shared.schema import device, device_state, emotion_minute, forgotten_person, person_emotion, rejected_message
 

@@ -3,6 +3,7 @@
 None of them shows the values of a statement in a log or a traceback (`hide_parameters`): people's ids are among them.
 """
 
+import os
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,6 +15,8 @@ from urllib.parse import quote
 from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url
 from sqlalchemy.engine.interfaces import DBAPIConnection
 from sqlalchemy.pool import ConnectionPoolEntry
+
+from shared.settings import SettingsError
 
 BUSY_TIMEOUT_MS = 2_000
 """How long SQLite waits for another writer's lock before it reports "database is locked"."""
@@ -47,6 +50,25 @@ def sqlite_path(url: URL | str) -> Path | None:
     if url.get_backend_name() != "sqlite" or url.database is None:
         return None
     return Path(url.database)
+
+
+def check_location(database: Path, *, writing: bool) -> None:
+    """Check that a SQLite file can be opened here, or created if `writing`.
+
+    The daemon creates its file, but not the folder: a missing folder is a volume that was not mounted.
+
+    Raises SettingsError.
+    """
+    name, folder = "EMOTION_DATABASE_URL", os.path.dirname(os.path.realpath(database))
+    try:
+        os.stat(database)
+    except FileNotFoundError:
+        if not os.path.isdir(folder):
+            raise SettingsError(name, f"names a file in {folder}, but there is no such folder: create it") from None
+    except OSError as error:
+        raise SettingsError(name, f"names {str(database)!r}, but that cannot be used: {error.strerror}") from error
+    if writing and not os.access(folder, os.W_OK | os.X_OK):
+        raise SettingsError(name, f"names a file in {folder}, but this user may not write there")
 
 
 def writer_engine(url: str, *, echo: bool = False) -> Engine:
@@ -108,7 +130,7 @@ def _prepare_writer(connection: DBAPIConnection, record: ConnectionPoolEntry) ->
         connection.execute("PRAGMA synchronous=FULL")
         connection.execute("PRAGMA secure_delete=ON")  # Debian's SQLite is built so; what was deleted is zeros
         connection.execute(f"PRAGMA journal_size_limit={WAL_LIMIT_BYTES}")
-        connection.execute("PRAGMA wal_autocheckpoint=0")  # the daemon's: emotion_daemon/database_file.py
+        connection.execute("PRAGMA wal_autocheckpoint=0")  # the daemon's: emotion_daemon/storage/file_guard.py
 
 
 @contextmanager

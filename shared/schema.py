@@ -1,4 +1,4 @@
-"""The tables. The daemon writes them, the API reads them, Alembic (`emotion_daemon/migrations`) makes them."""
+"""The tables. The daemon writes them, the API reads them, Alembic (`emotion_daemon/storage/migrations`) makes them."""
 
 from datetime import UTC, datetime
 

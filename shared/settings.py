@@ -52,7 +52,7 @@ class Settings:
     silent_after: float = 30.0
     log_level: str = "INFO"
     sql_echo: bool = False
-    metrics_address: tuple[str, int] | None = None
+    daemon_http_address: tuple[str, int] | None = None
     """Where the daemon answers /metrics, /healthz and /readyz: host and port."""
     totals_only: bool = False
     people_retention_days: float | None = None
@@ -77,10 +77,10 @@ class Settings:
             api_tokens=read.tokens("API_TOKEN"),
             cors_origins=read.listed("CORS_ORIGINS", default.cors_origins),
             device_names=read.names("DEVICE_NAMES", default.device_names),
-            silent_after=read.seconds("SILENT_AFTER", default.silent_after),
+            silent_after=read.seconds("SILENT_AFTER_SECONDS", default.silent_after),
             log_level=read.text("LOG_LEVEL", default.log_level).upper(),
             sql_echo=read.flag("SQL_ECHO", default.sql_echo),
-            metrics_address=read.address("METRICS_ADDRESS"),
+            daemon_http_address=read.address("DAEMON_HTTP_ADDRESS"),
             totals_only=read.flag("TOTALS_ONLY", default.totals_only),
             people_retention_days=read.days("PEOPLE_RETENTION_DAYS"),
             history_retention_days=read.days("HISTORY_RETENTION_DAYS"),

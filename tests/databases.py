@@ -5,7 +5,7 @@ from contextlib import contextmanager
 
 from sqlalchemy import Connection, Engine
 
-from emotion_daemon.migrations import upgrade
+from emotion_daemon.storage.migrations import upgrade
 from shared.database import reader_engine, writer_engine
 from shared.schema import metadata
 

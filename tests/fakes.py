@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from itertools import count
 from typing import NamedTuple
 
-from emotion_daemon.subscriber import Message
+from emotion_daemon.mqtt.subscriber import Message
 
 
 class Reply(NamedTuple):
@@ -29,7 +29,7 @@ class _Queued:
 
 
 class FakeSource:
-    """Behaves like Subscriber and Mosquitto together; tests/integration/test_subscriber.py holds both to it.
+    """Behaves like Subscriber and Mosquitto together; test_subscriber.py runs the same tests on both.
 
     The broker sends each message once a connection and keeps it until its packet id is acknowledged; what was not is
     sent again, first and in order, after a reconnect. As with the real one, a PUBACK is a bare number: whatever the

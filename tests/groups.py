@@ -3,8 +3,8 @@
 from collections.abc import Mapping
 from datetime import datetime
 
-from emotion_daemon.fold import Folded, PersonKey, Report
-from emotion_daemon.history import Minutes
+from emotion_daemon.rules.fold import Folded, PersonKey, Report
+from emotion_daemon.rules.history import Minutes
 from shared.batch import Batch
 
 

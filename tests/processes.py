@@ -15,16 +15,17 @@ from tests.waiting import wait_until
 
 ROOT = Path(__file__).resolve().parent.parent
 DAEMON = (sys.executable, "-m", "emotion_daemon")
+ADMIN = (sys.executable, "-m", "emotion_admin")
 
 
-def bound_by_permissions() -> tuple[str, ...]:
-    """The daemon's command; without what lets root open a file that nobody may read."""
+def bound_by_permissions(command: tuple[str, ...] = DAEMON) -> tuple[str, ...]:
+    """The command, without the capabilities that let root open every file."""
     if os.geteuid() != 0:
-        return DAEMON
+        return command
     program = shutil.which("setpriv")
     assert program, "the tests need setpriv: apt-get install util-linux"
     without = "-dac_override,-dac_read_search"
-    return program, f"--bounding-set={without}", f"--inh-caps={without}", *DAEMON
+    return program, f"--bounding-set={without}", f"--inh-caps={without}", *command
 
 
 def without_settings() -> dict[str, str]:

@@ -16,7 +16,7 @@ import psutil
 from flask.testing import FlaskClient
 
 from emotion_api import create_app
-from emotion_api.reader import utc_now
+from emotion_api.reading.reader import utc_now
 from shared.settings import Settings
 from tests.processes import ROOT, without_settings
 from tests.waiting import free_port, wait_until

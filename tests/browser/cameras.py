@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from types import TracebackType
 
-from emotion_daemon.totals import leave_only_totals
+from emotion_daemon.storage.totals_migration import leave_only_totals
 from shared.batch import Topics
 from shared.database import writer_engine
 from shared.schema import device, device_state, emotion_minute, metadata, person_emotion, rejected_message

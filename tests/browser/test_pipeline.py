@@ -26,7 +26,10 @@ def test_the_line_that_the_page_shows_makes_a_camera_appear_change_fall_silent_a
     with (
         Daemon(broker, sqlite_url, tmp_path / "daemon.log") as daemon,
         Server(
-            sqlite_url, tmp_path / "api.log", EMOTION_SILENT_AFTER=SILENT_AFTER, EMOTION_MQTT_PORT=str(broker.port)
+            sqlite_url,
+            tmp_path / "api.log",
+            EMOTION_SILENT_AFTER_SECONDS=SILENT_AFTER,
+            EMOTION_MQTT_PORT=str(broker.port),
         ) as api,
     ):
         daemon.wait_for_log("subscribed to")

@@ -76,7 +76,7 @@ def test_a_camera_that_sends_only_rubbish_is_told_so(api: Server, cameras: Camer
     assert "heard" not in tab.text("#notice-title")
     assert "3 messages were no valid batch in the last hour." in tab.text("#hints")
     assert "“Messages that were no valid batch” in the README" in tab.text("#hints")
-    assert "python -m emotion_daemon rejected" in tab.text("#hints")
+    assert "python -m emotion_admin dead-letters" in tab.text("#hints")
 
 
 def test_where_no_camera_is_live_daemon_and_broker_are_asked_for(api: Server, cameras: Cameras, tab: Tab) -> None:

@@ -8,7 +8,7 @@ from typing import Any, cast
 
 import pytest
 
-from emotion_api.dashboard import ASSETS
+from emotion_api.web.pages import ASSETS
 from emotion_device import Publisher
 from tests.brokers import Broker
 from tests.certificates import make_certificate

@@ -54,7 +54,7 @@ class Attacked:
         assert not [seen for seen in self.victim.seen + self.onlooker.seen if EVIL in seen[1]]
 
     def rejected(self) -> str:
-        return self.site.compose("exec", "-T", "daemon", "python3", "-m", "emotion_daemon", "rejected")
+        return self.site.compose("exec", "-T", "daemon", "python3", "-m", "emotion_admin", "dead-letters", "list")
 
     def people(self, device_id: str) -> list[str]:
         found = self.site.summary(device_id)

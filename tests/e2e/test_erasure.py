@@ -19,7 +19,7 @@ from tests.clients import Client
 from tests.databases import reading
 from tests.faults.history import TOPICS
 from tests.faults.rig import SUBSCRIBED, integrity, person_is_stored, rejected_count, running
-from tests.processes import DAEMON, ROOT, Daemon, environment
+from tests.processes import ADMIN, ROOT, Daemon, environment
 from tests.waiting import wait_until
 from tests.web import Api
 
@@ -44,7 +44,7 @@ def forget(broker: Broker, database_url: str, name: str, tmp_path: Path) -> Call
 
     def run(*arguments: str) -> str:
         finished = subprocess.run(
-            [*DAEMON, "person", "forget", "--device", "jetson_1", "--person", "-", *arguments],
+            [*ADMIN, "person", "forget", "--device", "jetson_1", "--person", "-", *arguments],
             cwd=ROOT,
             env=environment(broker, database_url) | LOUD,
             input=name.encode(),

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from emotion_daemon.heartbeat import STALE_SECONDS
+from emotion_daemon.monitoring.heartbeat import STALE_SECONDS
 from shared.batch import encode
 from tests.brokers import Broker
 from tests.clients import Client
@@ -47,7 +47,7 @@ def daemon(broker: Broker, sqlite_url: str, port: int, tmp_path: Path) -> Iterat
 
 
 def answering_at(port: int) -> dict[str, str]:
-    return {"EMOTION_METRICS_ADDRESS": f"127.0.0.1:{port}"}
+    return {"EMOTION_DAEMON_HTTP_ADDRESS": f"127.0.0.1:{port}"}
 
 
 def ask(port: int, path: str = "/readyz") -> tuple[int, str]:
@@ -275,7 +275,7 @@ def test_an_address_that_is_taken_ends_it_with_a_sentence(broker: Broker, sqlite
 
     assert run.returncode == 2
     assert run.stderr.endswith(
-        f"emotion_daemon: EMOTION_METRICS_ADDRESS is 127.0.0.1:{taken}, but nothing can be answered there: "
+        f"emotion_daemon: EMOTION_DAEMON_HTTP_ADDRESS is 127.0.0.1:{taken}, but nothing can be answered there: "
         "Address already in use\n"
     )
 

@@ -12,8 +12,8 @@ from contextlib import contextmanager
 from sqlalchemy import Engine, event
 
 from emotion_daemon import __main__ as program
-from emotion_daemon.store import Store, Transaction
-from emotion_daemon.subscriber import Message, Subscriber
+from emotion_daemon.mqtt.subscriber import Message, Subscriber
+from emotion_daemon.storage.store import Store, Transaction
 
 COMMAND = (sys.executable, "-m", "tests.faults.failpoints")
 STEPS = ("after_receive", "before_begin", "mid_write", "before_commit", "after_commit", "mid_ack")

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from emotion_daemon.subscriber import KEEPALIVE_SECONDS
+from emotion_daemon.mqtt.subscriber import KEEPALIVE_SECONDS
 from tests.brokers import Broker
 from tests.faults.conftest import Rounds
 from tests.faults.rig import SUBSCRIBED, running

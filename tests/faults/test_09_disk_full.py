@@ -106,7 +106,7 @@ def start_on_a_full_disk(folder: Path) -> None:
         try:
             with (
                 filled(folder),
-                Daemon(broker, url, Path(elsewhere) / "log", EMOTION_METRICS_ADDRESS=address) as daemon,
+                Daemon(broker, url, Path(elsewhere) / "log", EMOTION_DAEMON_HTTP_ADDRESS=address) as daemon,
             ):
                 daemon.wait_for_log("the database does not answer")
                 with urlopen(f"http://{address}/metrics", timeout=15) as answer:

@@ -10,10 +10,10 @@ from sqlalchemy import Engine
 from sqlalchemy.exc import DBAPIError
 
 from emotion_daemon.ingest import Ingest
-from emotion_daemon.migrations import upgrade
-from emotion_daemon.notices import Notices
-from emotion_daemon.store import Store, is_temporary
-from emotion_daemon.subscriber import Message
+from emotion_daemon.monitoring.event_log import Notices
+from emotion_daemon.mqtt.subscriber import Message
+from emotion_daemon.storage.migrations import upgrade
+from emotion_daemon.storage.store import Store, is_temporary
 from shared.batch import encode
 from shared.database import writer_engine
 from tests.brokers import Broker

@@ -11,8 +11,8 @@ from pathlib import Path
 from sqlalchemy import create_engine, make_url, text
 from sqlalchemy.exc import DBAPIError
 
-from emotion_api.parameters import DEFAULT_DEVICE_ID
-from emotion_daemon.migrations import upgrade
+from emotion_api.web.parameters import DEFAULT_DEVICE_ID
+from emotion_daemon.storage.migrations import upgrade
 from shared.database import writer_engine
 from shared.schema import person_emotion
 from tests.brokers import Broker

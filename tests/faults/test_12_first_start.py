@@ -9,7 +9,7 @@ from random import Random
 
 from sqlalchemy import text
 
-from emotion_daemon.migrations import upgrade
+from emotion_daemon.storage.migrations import upgrade
 from emotion_device import Publisher
 from shared.database import sqlite_path, writer_engine
 from tests.brokers import Broker

@@ -17,7 +17,7 @@ from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties, VariableByteIntegers
 from sqlalchemy import select
 
-from emotion_daemon.store import KEPT_TOPIC
+from emotion_daemon.storage.store import KEPT_TOPIC
 from shared.batch import encode
 from shared.schema import rejected_message
 from tests.brokers import Broker

@@ -14,9 +14,9 @@ from hypothesis import HealthCheck, given, seed, settings
 from hypothesis import strategies as st
 from sqlalchemy import Engine, select
 
-from emotion_daemon.fold import fold
-from emotion_daemon.migrations import upgrade
-from emotion_daemon.store import Store
+from emotion_daemon.rules.fold import fold
+from emotion_daemon.storage.migrations import upgrade
+from emotion_daemon.storage.store import Store
 from shared.batch import EMOTIONS, Batch, DecodeError, decode
 from shared.database import writer_engine
 from shared.schema import person_emotion

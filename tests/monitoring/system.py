@@ -62,16 +62,18 @@ class System:
         self.url = f"sqlite:///{database}/emotion.db"
         self._folder = folder
         self._block = block
-        self.metrics_address = f"127.0.0.1:{free_port()}"
+        self.daemon_http_address = f"127.0.0.1:{free_port()}"
         self._api_port = free_port()
-        targets = {"emotion-daemon": self.metrics_address, "emotion-api": f"127.0.0.1:{self._api_port}"}
+        targets = {"emotion-daemon": self.daemon_http_address, "emotion-api": f"127.0.0.1:{self._api_port}"}
         # First: it takes 5 seconds to find out whom to ask. The others start meanwhile.
         self.prometheus = block.enter_context(Prometheus(folder / "prometheus", targets))
         (folder / "broker").mkdir()
         self.broker = Broker(folder / "broker")
         block.callback(self.broker.kill)
         self.broker.start()
-        self.daemon = Daemon(self.broker, self.url, folder / "daemon.log", EMOTION_METRICS_ADDRESS=self.metrics_address)
+        self.daemon = Daemon(
+            self.broker, self.url, folder / "daemon.log", EMOTION_DAEMON_HTTP_ADDRESS=self.daemon_http_address
+        )
         block.enter_context(self.daemon)
         self.daemon.wait_for_log("subscribed to")
         self.start_api()

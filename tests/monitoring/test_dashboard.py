@@ -82,7 +82,7 @@ def test_every_metric_of_the_dashboard_exists(busy: System) -> None:
 
 def test_every_metric_of_the_daemon_is_shown_somewhere(busy: System) -> None:
     """So that none is forgotten when one is added."""
-    host, port = busy.metrics_address.split(":")
+    host, port = busy.daemon_http_address.split(":")
     connection = HTTPConnection(host, int(port), timeout=15)
     connection.request("GET", "/metrics")
     text = connection.getresponse().read().decode()

@@ -38,7 +38,7 @@ def test_devices_and_an_api_are_named_for_what_is_wrong_with_them(system: System
     """Each device by its own id, while another one is well; the API has to do with none of them."""
     trouble = [
         alert("EmotionCameraSilent", device_id="camera_1"),
-        alert("EmotionDeviceSendsRubbish", device_id="camera_2"),
+        alert("EmotionMessagesRejected", device_id="camera_2"),
         alert("EmotionDeviceClockWrong", device_id="camera_3"),
         alert("EmotionApiDown"),
     ]

@@ -29,7 +29,7 @@ UNTIL = 75 * MINUTE
 FOR_EVER = float("inf")
 SILENT = alert("EmotionCameraSilent", device_id="camera_1")
 CLOCK_WRONG = alert("EmotionDeviceClockWrong", device_id="camera_1")
-SENDS_RUBBISH = alert("EmotionDeviceSendsRubbish", device_id="camera_1")
+SENDS_RUBBISH = alert("EmotionMessagesRejected", device_id="camera_1")
 ALL_SILENT = alert("EmotionAllCamerasSilent")
 REPEATED = alert("EmotionOutagesRepeat")
 
@@ -132,7 +132,7 @@ def test_a_loop_that_stands_still_is_named_alone(line: Timeline, tmp_path: Path)
     line.daemon("emotion_loop_age_seconds", hangs)
 
     fired = line.run(tmp_path)
-    assert fired.at[BEGIN + 3 * MINUTE] == fired.at[END - MINUTE] == fired.ever == {alert("EmotionDaemonHangs")}
+    assert fired.at[BEGIN + 3 * MINUTE] == fired.at[END - MINUTE] == fired.ever == {alert("EmotionDaemonStalled")}
 
 
 def test_a_disk_that_is_nearly_full_is_named(line: Timeline, tmp_path: Path) -> None:
@@ -258,7 +258,7 @@ def test_an_api_that_cannot_read_while_the_daemon_does_nothing_is_not_named(
     else:
         without(line, "emotion-daemon")
 
-    named = "EmotionDaemonHangs" if outage == "hangs" else "EmotionDaemonDown"
+    named = "EmotionDaemonStalled" if outage == "hangs" else "EmotionDaemonDown"
     assert line.run(tmp_path).ever == {alert(named)}
 
 
@@ -277,7 +277,7 @@ def test_an_api_that_is_away_or_cannot_read_is_named_alone(line: Timeline, tmp_p
 
     fired = line.run(tmp_path)
     assert fired.at[900] == fired.between(0, 1_500) == {alert("EmotionApiDown")}
-    assert fired.at[2_100] == fired.between(1_500) == {alert("EmotionApiCannotRead")}
+    assert fired.at[2_100] == fired.between(1_500) == {alert("EmotionApiDatabaseUnavailable")}
 
 
 def test_an_api_that_comes_and_goes_is_named_alone(line: Timeline, tmp_path: Path) -> None:
@@ -286,7 +286,7 @@ def test_an_api_that_comes_and_goes_is_named_alone(line: Timeline, tmp_path: Pat
 
     fired = line.run(tmp_path)
     assert fired.at[900] == fired.between(0, 1_500) == {alert("EmotionApiDown")}
-    assert fired.at[2_100] == fired.between(1_500) == {alert("EmotionApiCannotRead")}
+    assert fired.at[2_100] == fired.between(1_500) == {alert("EmotionApiDatabaseUnavailable")}
 
 
 def test_a_daemon_that_answers_now_and_then_is_down(line: Timeline, tmp_path: Path) -> None:
@@ -389,7 +389,7 @@ def test_a_camera_that_is_heard_and_refused_is_not_silent_with_all_others(line: 
     line.daemon("emotion_device_rejected_messages_total", one_every(30), device_id="camera_2")
 
     fired = line.run(tmp_path)
-    assert fired.at[END] == fired.ever == {SILENT, alert("EmotionDeviceSendsRubbish", device_id="camera_2")}
+    assert fired.at[END] == fired.ever == {SILENT, alert("EmotionMessagesRejected", device_id="camera_2")}
 
 
 def test_cameras_of_another_daemon_on_the_same_database_are_not_silent(line: Timeline, tmp_path: Path) -> None:
@@ -485,7 +485,7 @@ def test_a_device_that_sends_nothing_but_rubbish_is_named_however_seldom(line: T
         line.camera(f"every_{seconds}", heard=stops_at(BEGIN))
 
     fired = line.run(tmp_path)
-    rubbish = {alert("EmotionDeviceSendsRubbish", device_id=name) for name in devices}
+    rubbish = {alert("EmotionMessagesRejected", device_id=name) for name in devices}
     assert all(fired.at[moment] == rubbish for moment in fired.at if moment >= BEGIN + 20 * MINUTE)
     assert fired.ever == rubbish
 
@@ -514,7 +514,7 @@ def test_whoever_publishes_on_a_topic_of_no_device_is_named(line: Timeline, tmp_
 
     fired = line.run(tmp_path)
     assert fired.between(0, BEGIN + 5 * MINUTE) == set()
-    assert fired.at[END] == fired.ever == {alert("EmotionTopicWrong", reason="topic")}
+    assert fired.at[END] == fired.ever == {alert("EmotionUnknownTopic", reason="topic")}
 
 
 def test_a_burst_of_rejected_messages_is_no_alert(line: Timeline, tmp_path: Path) -> None:

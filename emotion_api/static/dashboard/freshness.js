@@ -7,7 +7,7 @@ const NONE_IS_LIVE =
   "No camera is live: do the daemon and the broker run? On their machine: docker compose ps, or the window of scripts/run";
 const WHERE_REJECTED_ARE =
   "The daemon keeps them with the reason: see “Messages that were no valid batch” in the README. " +
-  "Where it runs: python -m emotion_daemon rejected";
+  "Where it runs: python -m emotion_admin dead-letters";
 
 /**
  * The state of a camera.

@@ -1,0 +1,123 @@
+"""Answers that were built already, kept for as long as the database would give the same ones."""
+
+import time
+from collections.abc import Callable
+from threading import Lock
+from typing import NamedTuple, Protocol
+
+from cachetools import LRUCache
+
+from emotion_api.reading.change_detector import DatabaseWatch, Look, Stamp
+from emotion_api.reading.response import Answer
+
+MAX_KEPT_BYTES = 64 * 2**20
+"""How much memory the answers of a process may take; anybody may ask for any device id."""
+
+ENTRY_BYTES = 2_000
+"""What an answer takes beside its body."""
+
+TRUSTED_SECONDS = 1.0
+"""How long an answer is kept while the daemon commits: what another program has written in between is seen then."""
+
+TRUSTED_TIMES = 20
+MOST_TRUSTED_SECONDS = 10.0
+"""Or so many times as long as it took to build, but not longer than this: that of very many people takes 0.4 s."""
+
+
+class Question(Protocol):
+    """What was asked for; equal where the answer is the same. It can be hashed."""
+
+    @property
+    def device_id(self) -> str | None:
+        """The device that it is about, None where it is about all of them."""
+
+    @property
+    def by_the_clock(self) -> bool:
+        """Whether the answer changes as time passes, also while the database does not."""
+
+
+class Before(NamedTuple):
+    """The database as it was before an answer was built; what is committed meanwhile then differs the next time."""
+
+    look: Look
+    stamp: Stamp | None
+    at: float  # monotonic seconds
+
+
+class _Kept:
+    __slots__ = ("answer", "look", "right_at", "stamp", "trusted_until")
+
+    def __init__(self, answer: Answer, before: Before, trusted_until: float, *, by_the_clock: bool) -> None:
+        self.answer = answer
+        self.stamp = before.stamp
+        self.right_at = None if by_the_clock else before.look  # while this is the look, for however long
+        self.look = before.look  # the last one at which the stamp was the same
+        self.trusted_until = trusted_until
+
+
+class KeptAnswers:
+    """The answers of one process, of which the longest unused go first.
+
+    While nothing was committed all are right but those by the clock, which are for a second. What the daemon commits
+    leaves those of other devices right. Those about all devices end with any commit: of two workers one would show a
+    camera that the other does not know yet.
+    """
+
+    def __init__(
+        self,
+        watch: DatabaseWatch,
+        *,
+        max_bytes: int = MAX_KEPT_BYTES,
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._watch = watch
+        self._max_bytes = max_bytes
+        self._monotonic = monotonic
+        self._lock = Lock()
+        self._kept: LRUCache[Question, _Kept] = LRUCache(max_bytes, getsizeof=_bytes_of)
+
+    def find(self, wanted: Question) -> Answer | None:
+        """The answer, if there is one that still is right. Raises what DatabaseWatch.look raises."""
+        look = self._watch.look()
+        with self._lock:
+            kept = self._kept.get(wanted)
+        if kept is None or not (kept.right_at is look or self._is_still_right(kept, wanted.device_id, look)):
+            return None
+        return kept.answer
+
+    def before(self, wanted: Question) -> Before:
+        """To be called before an answer is built. Raises what DatabaseWatch.look raises."""
+        return Before(self._watch.look(), self._stamp(wanted.device_id), self._monotonic())
+
+    def keep(self, wanted: Question, answer: Answer, before: Before) -> None:
+        """Keep what was built since `before`, unless it alone is too long."""
+        by_the_clock, now = wanted.by_the_clock, self._monotonic()
+        took = now - before.at
+        # By the clock it is as old as its beginning; who waited for one that took long shall find it all the same.
+        until = before.at + max(TRUSTED_SECONDS, 1.5 * took) if by_the_clock else now + _trusted_seconds(took)
+        kept = _Kept(answer, before, until, by_the_clock=by_the_clock)
+        if _bytes_of(kept) <= self._max_bytes:
+            with self._lock:
+                self._kept[wanted] = kept
+
+    def _is_still_right(self, kept: _Kept, device_id: str | None, look: Look) -> bool:
+        if kept.look.epoch != look.epoch or self._monotonic() > kept.trusted_until:
+            return False
+        if kept.look is not look:
+            if device_id is None or kept.stamp != self._stamp(device_id):
+                return False
+            kept.look = look
+        return True
+
+    def _stamp(self, device_id: str | None) -> Stamp | None:
+        return None if device_id is None else self._watch.stamp(device_id)
+
+
+def _bytes_of(kept: _Kept) -> int:
+    """Twice the body: it may be kept compressed as well, and nobody knows how far that goes."""
+    return 2 * kept.answer.length + ENTRY_BYTES
+
+
+def _trusted_seconds(took: float) -> float:
+    """How long to trust an answer that took so many seconds to build."""
+    return min(max(TRUSTED_SECONDS, TRUSTED_TIMES * took), MOST_TRUSTED_SECONDS)

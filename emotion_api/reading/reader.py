@@ -1,0 +1,203 @@
+"""The three answers, as of now: the summary of a device, its history, and how all devices are doing."""
+
+from collections.abc import Callable, Iterator, Mapping
+from datetime import UTC, datetime, timedelta
+from threading import Lock
+from typing import NamedTuple
+
+from sqlalchemy import Connection
+
+from emotion_api.devices import Circumstances, DeviceRow, DevicesWanted, encode_devices
+from emotion_api.history import Bucket, HistoryWanted, Span, add, encode_csv, encode_history, span_of
+from emotion_api.reading import queries
+from emotion_api.reading.cooperative_yield import Pauses
+from emotion_api.reading.response import Answer
+from emotion_api.reading.source import Source
+from emotion_api.summary import (
+    EVERYBODY,
+    PEOPLE_A_PIECE,
+    About,
+    EmotionTotals,
+    Part,
+    PersonRow,
+    Wanted,
+    encode_people,
+    encode_summary,
+    encode_totals,
+    nobody_is,
+    sum_of,
+)
+from shared.batch import Topics
+
+MANY_PEOPLE = 2_000
+"""A device with more has an answer that takes longer than others should wait: it is built piece by piece."""
+
+LONG_SECONDS = 7 * 86_400
+"""A history of more takes more than two selects: one such is added up at a time, between others' requests."""
+
+REJECTED_WITHIN = timedelta(hours=1)
+
+
+def utc_now() -> datetime:
+    """The clock of data, which tests replace."""
+    return datetime.now(UTC)
+
+
+class _Reader:
+    """What all of them read with. `device_names` name the devices that the database gives no name."""
+
+    def __init__(
+        self, source: Source, *, device_names: Mapping[str, str], now: Callable[[], datetime] = utc_now
+    ) -> None:
+        self._source = source
+        self._device_names = device_names
+        self._now = now
+        self._long_answer = Lock()  # one is built at a time
+
+    def _about(self, connection: Connection, device_id: str) -> About:
+        found = queries.device_row(connection, device_id)
+        return About(device_id, self._name(device_id, found.name), found.updated_at, found.others)
+
+    def _name(self, device_id: str, name: str | None) -> str:
+        """The name in the database, else in the settings, else the id."""
+        return self._device_names.get(device_id, device_id) if name is None else name
+
+
+class SummaryReader(_Reader):
+    """Reads summaries."""
+
+    def read(self, wanted: Wanted, *, gzip: bool = False) -> Answer:
+        """The summary of a device; with `gzip` compressed where it is long. Raises DatabaseUnavailable and Refused."""
+        return self._source.answer(wanted, self._build, gzip=gzip)
+
+    def _build(self, wanted: Wanted) -> Answer:
+        device_id, source = wanted.device_id, self._source
+        before, part = source.before(wanted), self._part(wanted)
+        with source.connect() as connection:
+            about = self._about(connection, device_id)
+            short = None if part is EVERYBODY and not wanted.totals_only else _few_of_many(connection, wanted, part)
+            # Not asked beforehand how many they are: that would cost everybody what only the rare long list costs now.
+            people = [] if short else next(queries.people(connection, device_id, at_once=MANY_PEOPLE + 1), [])
+        if short is not None:
+            return source.keep(wanted, Answer.of(short.encode(about), pause=Pauses()), before)
+        if len(people) > MANY_PEOPLE:
+            with self._long_answer:  # who waited may find that it was built meanwhile
+                return source.find(wanted) or self._build_in_pieces(wanted)
+        pieces = encode_summary(about, [people], totals_only=wanted.totals_only, part=part)
+        return source.keep(wanted, Answer.of(pieces), before)
+
+    def _build_in_pieces(self, wanted: Wanted) -> Answer:
+        before, part, pause, people = self._source.before(wanted), self._part(wanted), Pauses(), []
+        with self._source.connect() as connection:
+            about = self._about(connection, wanted.device_id)
+            for rows in queries.people(connection, wanted.device_id, at_once=PEOPLE_A_PIECE):
+                people.append(rows)
+                pause()
+        return self._source.keep(wanted, Answer.of(encode_summary(about, people, part=part), pause=pause), before)
+
+    def _part(self, wanted: Wanted) -> Part:
+        if wanted.seen_within is None and wanted.limit is None and wanted.after is None:
+            return EVERYBODY
+        since = None if wanted.seen_within is None else _before(self._now(), wanted.seen_within)
+        return Part(since, wanted.after, wanted.limit)
+
+
+class HistoryReader(_Reader):
+    """Reads histories."""
+
+    def read(self, wanted: HistoryWanted, *, gzip: bool = False) -> Answer:
+        """The history of a device; with `gzip` compressed where it is long. Raises DatabaseUnavailable and Refused."""
+        return self._source.answer(wanted, self._build, gzip=gzip)
+
+    def _build(self, wanted: HistoryWanted) -> Answer:
+        span = span_of(wanted, self._now())
+        if span.end - span.start <= LONG_SECONDS:
+            return self._add_up(wanted, span)
+        with self._long_answer:  # who waited may find that it was built meanwhile
+            return self._source.find(wanted) or self._add_up(wanted, span)
+
+    def _add_up(self, wanted: HistoryWanted, span: Span) -> Answer:
+        before, pause, found = self._source.before(wanted), Pauses(), dict[int, Bucket]()
+        with self._source.connect() as connection:
+            about = self._about(connection, wanted.device_id)
+            for buckets in queries.buckets(connection, wanted.device_id, span):
+                add(found, buckets)
+                pause()
+        pieces = encode_csv(span, found) if wanted.csv else encode_history(about, span, found)
+        return self._source.keep(wanted, Answer.of(pieces, pause=pause), before)
+
+
+class DevicesReader(_Reader):
+    """Reads how all devices are doing. One is silent after `silent_after` seconds without a batch."""
+
+    def __init__(
+        self,
+        source: Source,
+        *,
+        device_names: Mapping[str, str],
+        silent_after: float,
+        topics: Topics,
+        now: Callable[[], datetime] = utc_now,
+    ) -> None:
+        super().__init__(source, device_names=device_names, now=now)
+        self._silent_after = silent_after
+        self._topics = topics
+
+    def read(self, *, gzip: bool = False) -> Answer:
+        """All devices; with `gzip` compressed where they are many. Raises DatabaseUnavailable."""
+        return self._source.answer(DevicesWanted(), self._build, gzip=gzip)
+
+    def _build(self, wanted: DevicesWanted) -> Answer:
+        before, now, pause = self._source.before(wanted), self._now(), Pauses()
+        rows: list[DeviceRow] = []
+        with self._source.connect() as connection:
+            rejected = queries.rejected(connection, now - REJECTED_WITHIN)
+            for some in queries.devices(connection):
+                rows += some
+                pause()
+        circumstances = Circumstances(now=now, silent_after=self._silent_after, topics=self._topics, rejected=rejected)
+        pieces = encode_devices(rows, circumstances, self._name)
+        return self._source.keep(wanted, Answer.of(pieces, pause=pause), before)
+
+
+class _Few(NamedTuple):
+    """The totals of very many people, and those few of them who are listed: None where none are.
+
+    To the totals what is known `About` others is added.
+    """
+
+    totals: EmotionTotals
+    people: list[PersonRow] | None
+
+    def encode(self, about: About) -> Iterator[bytes]:
+        totals = sum_of(self.totals, about.others)
+        if self.people is None:
+            return iter([encode_totals(about, totals)])
+        starts = range(0, len(self.people), PEOPLE_A_PIECE)
+        return encode_people(about, totals, [self.people[at : at + PEOPLE_A_PIECE] for at in starts])
+
+
+def _few_of_many(connection: Connection, wanted: Wanted, part: Part) -> _Few | None:
+    """What the database adds up and picks out by itself; None where the people are few, or the list is long.
+
+    Raises Refused where nobody is `part.after`.
+    """
+    device_id = wanted.device_id
+    if not queries.has_more_people_than(connection, device_id, MANY_PEOPLE):
+        return None
+    if wanted.totals_only:
+        return _Few(queries.totals(connection, device_id), None)
+    if part.after is not None and not queries.has_person(connection, device_id, part.after, part.since):
+        raise nobody_is(part.after)
+    people = queries.page(connection, device_id, part, at_most=MANY_PEOPLE + 1 if part.limit is None else part.limit)
+    if part.limit is None and len(people) > MANY_PEOPLE:
+        return None
+    return _Few(queries.totals(connection, device_id), people)
+
+
+def _before(now: datetime, seconds: float) -> datetime | None:
+    """The time so many seconds before now; None where that is before all times."""
+    try:
+        return now - timedelta(seconds=seconds)
+    except OverflowError:
+        return None

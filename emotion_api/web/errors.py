@@ -1,0 +1,71 @@
+"""Every error as RFC 9457 problem details: what went wrong, and what the caller or the operator can do about it."""
+
+from http import HTTPStatus
+from typing import Annotated
+
+import msgspec
+from flask import Flask, Response
+from werkzeug.exceptions import HTTPException, InternalServerError, MethodNotAllowed, NotFound
+
+from emotion_api.bad_request import Refused
+from emotion_api.reading.source import DatabaseUnavailable
+from shared.batch import Topics
+
+RETRY_AFTER_SECONDS = 5
+
+_encoder = msgspec.json.Encoder()
+
+
+class Problem(msgspec.Struct, frozen=True):
+    """What went wrong, as RFC 9457 has it."""
+
+    type: Annotated[str, msgspec.Meta(description="about:blank: the status says what kind of problem it is")]
+    title: Annotated[str, msgspec.Meta(description="the status in words")]
+    status: int
+    detail: Annotated[str, msgspec.Meta(description="what was wrong with this request, or what to do about it")]
+
+
+def problem(status: int, detail: str) -> Response:
+    """An answer with `status` whose body says `detail`."""
+    body = _encoder.encode(Problem("about:blank", HTTPStatus(status).phrase, status, detail))
+    return Response(body, status, content_type="application/problem+json")
+
+
+def register(app: Flask, topics: Topics) -> None:
+    """Have `app` answer all errors as problem details. `topics` say where batches go instead of into a POST."""
+
+    def answer_http_error(error: HTTPException) -> Response:
+        answer = problem(error.code or 500, _detail(error, topics))
+        answer.headers.extend((name, value) for name, value in error.get_headers() if name != "Content-Type")
+        return answer
+
+    def answer_refused(error: Refused) -> Response:
+        return problem(400, str(error))
+
+    def answer_unexpected(error: InternalServerError) -> Response:
+        return problem(500, "The server failed in a way nobody foresaw. Its log has the reason.")
+
+    def answer_unavailable(error: DatabaseUnavailable) -> Response:
+        answer = problem(
+            503,
+            "The database cannot be read. emotion_daemon makes it when it first starts: is it running, "
+            "and do both have the same EMOTION_DATABASE_URL? The log has the reason.",
+        )
+        answer.headers["Retry-After"] = str(RETRY_AFTER_SECONDS)
+        return answer
+
+    app.register_error_handler(HTTPException, answer_http_error)
+    app.register_error_handler(Refused, answer_refused)
+    app.register_error_handler(InternalServerError, answer_unexpected)
+    app.register_error_handler(DatabaseUnavailable, answer_unavailable)
+
+
+def _detail(error: HTTPException, topics: Topics) -> str:
+    match error:
+        case MethodNotAllowed():
+            topic = topics.batch("<device_id>")
+            return f"This API is read-only. Devices publish batches over MQTT to {topic}."
+        case NotFound():
+            return "There is nothing here. /docs lists what there is."
+        case _:
+            return error.description or "The request cannot be answered."

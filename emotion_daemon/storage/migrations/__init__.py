@@ -1,0 +1,41 @@
+"""The schema's history, one file a step in `versions/`, and `upgrade`, which brings a database to the newest.
+
+A new step: change shared/schema.py, then `alembic revision --autogenerate -m "what changes"`.
+"""
+
+from pathlib import Path
+
+from alembic import command
+from alembic.config import Config
+from alembic.script import ScriptDirectory
+from sqlalchemy import Engine
+
+from emotion_daemon.storage.file_guard import check_sound
+
+_LOCK = 0x656D6F74  # PostgreSQL's advisory lock; any number that no other program uses
+
+
+def upgrade(engine: Engine) -> None:
+    """Create the schema or bring it up to date, in one transaction; of two at once the second waits and finds it done.
+
+    Raises alembic.util.CommandError where the database is newer than this program, and DatabaseDamagedError.
+    """
+    config = _config()
+    with engine.begin() as connection:
+        if engine.dialect.name == "postgresql":
+            connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({_LOCK})")
+        else:
+            check_sound(connection)
+        config.attributes["connection"] = connection
+        command.upgrade(config, "head")
+
+
+def revisions() -> list[str]:
+    """The steps that this program knows, oldest first; the last is the newest schema."""
+    return [step.revision for step in ScriptDirectory.from_config(_config()).walk_revisions()][::-1]
+
+
+def _config() -> Config:
+    config = Config()
+    config.set_main_option("script_location", str(Path(__file__).parent).replace("%", "%%"))
+    return config

@@ -1,0 +1,194 @@
+"""`scripts/doctor` beside what scripts/run has left, and what it looks at itself because doctor cannot see it."""
+
+import json
+import os
+import re
+import shutil
+import ssl
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from emotion_admin.doctor.api import SUBJECT as API
+from tests.brokers import Broker
+from tests.certificates import make_certificate
+from tests.databases import migrated
+from tests.integration.emotion_admin.doctor.looking import answering, look
+from tests.processes import ADMIN, ROOT, without_settings
+from tests.waiting import free_port
+
+
+@pytest.fixture
+def folder(tmp_path: Path, broker: Broker) -> Path:
+    """A folder in which scripts/run of an older version was started once, with the port of a broker that runs."""
+    here = tmp_path / "project"
+    shutil.copytree(ROOT / "scripts", here / "scripts")
+    (here / "data" / "secrets").mkdir(parents=True)
+    (here / "data" / "broker.conf").write_text(f"listener {broker.port} 127.0.0.1\n")
+    python = here / ".venv" / "bin" / "python"
+    python.parent.mkdir(parents=True)
+    python.write_text(f'#!/bin/sh\nPYTHONPATH={ROOT} exec {sys.executable} "$@"\n')
+    python.chmod(0o755)
+    with migrated(f"sqlite:///{here}/data/emotion.db"):
+        pass
+    return here
+
+
+def doctor(folder: Path) -> dict[str, Any]:
+    done = subprocess.run(
+        [folder / "scripts" / "doctor", "--system", "run", "--json"],
+        env=without_settings(),
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+    assert done.stderr == ""
+    return {found["subject"]: found for found in json.loads(done.stdout)["findings"]}
+
+
+def test_it_goes_without_the_ports_that_an_older_version_has_not_written_down(folder: Path) -> None:
+    found = doctor(folder)
+
+    assert found["broker login"]["level"] == "ok"
+    assert API not in found
+
+
+def test_it_asks_the_api_where_scripts_run_has_started_it(folder: Path) -> None:
+    (folder / "data" / "metrics-port").write_text(f"{free_port()}\n")
+    (folder / "data" / "api-port").write_text(f"{free_port()}\n")
+    away = doctor(folder)[API]
+    with answering(200, "ok") as address:
+        (folder / "data" / "api-port").write_text(address.rpartition(":")[2])
+        there = doctor(folder)[API]
+
+    assert (away["level"], there["level"]) == ("problem", "ok")
+    assert "cannot reach http://127.0.0.1:" in away["found"]
+
+
+@pytest.mark.parametrize("command", [("doctor",), ("device", "list")])
+def test_without_the_virtual_environment_that_is_the_sentence(command: tuple[str, ...], folder: Path) -> None:
+    shutil.rmtree(folder / ".venv")
+    script, *arguments = command
+    done = subprocess.run(
+        [folder / "scripts" / script, "--system", "run", *arguments],
+        env=without_settings(),
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+
+    assert done.returncode == 1
+    assert done.stderr == f"{script}: there is no .venv in {folder}, which scripts/run makes: start that once\n"
+
+
+def test_its_usage_needs_nothing_that_is_up(tmp_path: Path) -> None:
+    shutil.copytree(ROOT / "scripts", tmp_path / "scripts")
+    usage, own = (
+        subprocess.run([*command, "--help"], cwd=ROOT, capture_output=True, text=True, check=True, timeout=60).stdout
+        for command in ([str(tmp_path / "scripts" / "doctor")], [*ADMIN, "doctor"])
+    )
+
+    assert usage.startswith("usage: scripts/doctor ")
+    handed_over = {"--api", "--devices-certificate", "--unread", "--help"}
+    assert options(usage) - {"--system"} == options(own) - handed_over
+
+
+def options(usage: str) -> set[str]:
+    return set(re.findall(r"^  (?:-h, )?(--[a-z-]+)", usage, re.MULTILINE))
+
+
+def certificate_end(port: int) -> str:
+    done = subprocess.run(
+        ["bash", "-euo", "pipefail", "-c", f". scripts/lib/deployment.sh; certificate_end localhost:{port}"],
+        cwd=ROOT,
+        env=dict(os.environ),
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=60,
+    )
+    return done.stdout.strip()
+
+
+def test_it_sees_when_the_certificate_ends_that_devices_see(
+    start_broker: Callable[[str], Broker], tmp_path: Path
+) -> None:
+    made, port = make_certificate(tmp_path, "localhost"), free_port()
+    plain = start_broker(f"listener {port} 127.0.0.1\ncertfile {made.certificate}\nkeyfile {made.key}\n")
+    decode: Callable[[Path], dict[str, Any]] = ssl._ssl._test_decode_cert  # type: ignore[attr-defined]
+
+    assert certificate_end(port) == decode(made.certificate)["notAfter"]
+    assert certificate_end(plain.port) == ""
+    assert certificate_end(free_port()) == ""
+
+
+def unread_in_env(folder: Path, *lines: str) -> list[str]:
+    """What is said of docker compose's .env with these lines, beside the files of this project."""
+    for name in ("scripts", "docker-compose.yml"):
+        if not (folder / name).exists():
+            (folder / name).symlink_to(ROOT / name)
+    (folder / ".env").write_text("".join(f"{line}\n" for line in lines))
+    done = subprocess.run(
+        ["bash", "-euo", "pipefail", "-c", ". scripts/lib/deployment.sh; unread_in_env"],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=60,
+    )
+    assert done.stderr == ""
+    return done.stdout.split()
+
+
+def test_every_name_of_the_example_is_read(tmp_path: Path) -> None:
+    example = (ROOT / ".env.example").read_text()
+
+    assert unread_in_env(tmp_path, *example.replace("# API_ADDRESS", "API_ADDRESS").splitlines()) == []
+    assert "\nAPI_ADDRESS=" in (tmp_path / ".env").read_text()
+
+
+def test_names_in_env_that_docker_compose_hands_to_nobody_are_found(tmp_path: Path) -> None:
+    lines = (
+        "MQTT_PORT=1883",
+        "EMOTION_PEOPLE_RETENTON_DAYS=30",
+        " export EMOTION_SQL_ECO = true",
+        "EMOTION_MQTT_HOST=elsewhere",  # the daemon's is fixed
+        "#EMOTION_LOG_LEVL=DEBUG",
+        "COMPOSE_PROFILES=monitoring",
+        "HOST_IP=10.0.0.1",  # somebody else's, for this file itself, or docker compose's
+        "EMOTION_PASSED_ON=1",
+    )
+    unread = ["EMOTION_MQTT_HOST", "EMOTION_PEOPLE_RETENTON_DAYS", "EMOTION_SQL_ECO"]
+
+    assert unread_in_env(tmp_path, *lines) == ["EMOTION_MQTT_HOST", "EMOTION_PASSED_ON", *unread[1:]]
+    for service in (
+        "environment: [EMOTION_PASSED_ON]",
+        "environment: {TZ: UTC, EMOTION_PASSED_ON: }",
+        'environment:\n      - "EMOTION_PASSED_ON" # handed on',
+        "environment:\n      OTHER: $EMOTION_PASSED_ON",
+    ):
+        (tmp_path / "docker-compose.override.yml").write_text(f"services:\n  api:\n    {service}\n")
+        assert unread_in_env(tmp_path, *lines) == unread, service
+    (tmp_path / "docker-compose.override.yml").write_text("services:\n  api:\n    env_file: [.env]\n")
+    assert unread_in_env(tmp_path, *lines) == []
+
+
+def test_doctor_says_which_names_nobody_reads(sqlite_url: str) -> None:
+    found = look(None, sqlite_url, unread=["MQTT_PROT"])["settings"]
+
+    assert found.level == "warning"
+    assert found.found.startswith("MQTT_PROT in .env does nothing")
+
+
+def test_under_docker_compose_doctor_has_the_settings_that_it_judges_by() -> None:
+    services = yaml.safe_load((ROOT / "docker-compose.yml").read_text())["services"]
+
+    for service in ("daemon", "api"):
+        assert services[service]["environment"]["EMOTION_SILENT_AFTER_SECONDS"] == "${EMOTION_SILENT_AFTER_SECONDS:-}"

@@ -1,0 +1,219 @@
+"""A backup that is made while the daemon writes, and the way back."""
+
+import io
+import os
+import sqlite3
+import tarfile
+import time
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sqlalchemy import Engine, insert, select
+
+from emotion_admin import backup
+from emotion_admin.errors import OperatorError
+from emotion_admin.logins import Logins
+from emotion_admin.secrets import Secrets
+from emotion_daemon.storage.file_guard import DatabaseInUseError, only_one
+from shared.schema import device
+from tests.databases import migrated
+
+
+@pytest.fixture
+def database(tmp_path: Path) -> Path:
+    return tmp_path / "emotion.db"
+
+
+@pytest.fixture
+def engine(database: Path) -> Iterator[Engine]:
+    """A writer that stays connected: what it commits is in the -wal file."""
+    with migrated(f"sqlite:///{database}") as engine:
+        yield engine
+
+
+@pytest.fixture
+def secrets(tmp_path: Path) -> Secrets:
+    secrets = Secrets(tmp_path / "secrets")
+    secrets.make_missing()
+    return secrets
+
+
+def add(engine: Engine, device_id: str) -> None:
+    with engine.begin() as connection:
+        connection.execute(insert(device), {"device_id": device_id})
+
+
+def devices(database: Path) -> list[str]:
+    with closing(sqlite3.connect(database)) as connection:
+        return sorted(row[0] for row in connection.execute("SELECT device_id FROM device"))
+
+
+def saved(secrets: Secrets, database: Path | None) -> io.BytesIO:
+    stream = io.BytesIO()
+    backup.save(stream, secrets, database)
+    return io.BytesIO(stream.getvalue())
+
+
+def test_what_was_committed_last_is_in_it_and_what_comes_later_is_not(
+    engine: Engine, secrets: Secrets, database: Path, tmp_path: Path
+) -> None:
+    add(engine, "before")
+    archive = saved(secrets, database)
+    add(engine, "after")
+    elsewhere = tmp_path / "elsewhere" / "emotion.db"
+    elsewhere.parent.mkdir()
+
+    backup.check(io.BytesIO(archive.getvalue()))
+    names = backup.restore(archive, Secrets(tmp_path / "other"), elsewhere)
+
+    assert devices(elsewhere) == ["before"]
+    assert names == [
+        "emotion.db",
+        "secrets/api/tokens",
+        "secrets/broker/health-options",
+        "secrets/broker/passwords",
+        "secrets/daemon/password",
+    ]
+    assert Secrets(tmp_path / "other").passwords.read_text() == secrets.passwords.read_text()
+
+
+def test_it_leaves_nothing_behind_and_holds_nobody_up(engine: Engine, secrets: Secrets, database: Path) -> None:
+    saved(secrets, database)
+    add(engine, "later")
+
+    assert {path.name for path in database.parent.iterdir()} == {
+        *("emotion.db", "emotion.db-wal", "emotion.db-shm", "secrets")
+    }
+
+
+def test_what_a_killed_backup_has_left_is_cleared_away(engine: Engine, secrets: Secrets, database: Path) -> None:
+    abandoned, under_way = (database.parent / f".backup-{name}" for name in ("abandoned", "under_way"))
+    for folder in (abandoned, under_way):
+        folder.mkdir()
+        (folder / "emotion.db").touch()
+    two_days_ago = time.time() - 2 * 86_400
+    os.utime(abandoned, (two_days_ago, two_days_ago))
+
+    saved(secrets, database)
+
+    assert not abandoned.exists()
+    assert under_way.exists()
+
+
+def test_a_restored_database_is_not_mixed_with_the_log_of_the_one_before(
+    engine: Engine, secrets: Secrets, database: Path
+) -> None:
+    add(engine, "before")
+    archive = saved(secrets, database)
+    with closing(sqlite3.connect(database)) as crashed:  # its -wal stays, as a crash leaves it
+        engine.dispose()
+        crashed.execute("PRAGMA wal_autocheckpoint=0")
+        crashed.execute("INSERT INTO device (device_id) VALUES ('after')")
+        crashed.commit()
+        backup.restore(archive, secrets, database)
+
+    assert devices(database) == ["before"]
+
+
+def test_nothing_is_restored_while_a_daemon_runs(engine: Engine, secrets: Secrets, database: Path) -> None:
+    archive = saved(secrets, database)
+    add(engine, "after")
+    Logins(secrets.passwords).add("jetson_1")
+
+    with only_one(database), pytest.raises(DatabaseInUseError):
+        backup.restore(archive, secrets, database)
+
+    assert devices(database) == ["after"]
+    assert Logins(secrets.passwords).devices() == ["jetson_1"], "nor were the logins"
+
+
+@pytest.mark.parametrize("part", [0.0, 0.01, 0.1, 0.5, 0.8])
+def test_a_part_of_a_backup_changes_nothing(engine: Engine, secrets: Secrets, database: Path, part: float) -> None:
+    archive = saved(secrets, database).getvalue()
+    add(engine, "after")
+
+    cut = archive[: int(part * len(archive))]
+    with pytest.raises(OperatorError, match="only a part"):
+        backup.check(io.BytesIO(cut))
+    with pytest.raises(OperatorError, match="only a part"):
+        backup.restore(io.BytesIO(cut), secrets, database)
+
+    assert devices(database) == ["after"]
+
+
+def test_a_damaged_database_is_not_put_in_place(engine: Engine, secrets: Secrets, database: Path) -> None:
+    stream = io.BytesIO()
+    with tarfile.open(mode="w", fileobj=stream) as archive:
+        member = tarfile.TarInfo("emotion.db")
+        member.size = 8_192
+        archive.addfile(member, io.BytesIO(b"no database" * 800))
+        archive.addfile(tarfile.TarInfo(backup.END))
+
+    with pytest.raises(OperatorError, match="damaged"):
+        backup.restore(io.BytesIO(stream.getvalue()), secrets, database)
+
+    assert devices(database) == []
+
+
+@pytest.mark.parametrize(
+    "name", ["../evil", "secrets/../evil", "secrets/broker/../../evil", "/etc/evil", "secrets/evil"]
+)
+def test_an_archive_writes_nowhere_else(secrets: Secrets, database: Path, tmp_path: Path, name: str) -> None:
+    stream = io.BytesIO()
+    with tarfile.open(mode="w", fileobj=stream) as archive:
+        member = tarfile.TarInfo(name)
+        member.size = 4
+        archive.addfile(member, io.BytesIO(b"evil"))
+        archive.addfile(tarfile.TarInfo(backup.END))
+
+    assert backup.restore(io.BytesIO(stream.getvalue()), secrets, database) == []
+
+    assert not list(tmp_path.rglob("evil"))
+
+
+def test_without_a_database_there_is_a_sentence(secrets: Secrets, database: Path) -> None:
+    with pytest.raises(OperatorError, match="start the daemon once"):
+        saved(secrets, database)
+
+
+def test_with_postgresql_the_secrets_alone_are_saved(secrets: Secrets, tmp_path: Path) -> None:
+    archive = saved(secrets, None)
+
+    assert "emotion.db" not in backup.restore(archive, Secrets(tmp_path / "other"), None)
+
+
+def test_the_rows_are_whole(engine: Engine, secrets: Secrets, database: Path, tmp_path: Path) -> None:
+    with engine.begin() as connection:
+        connection.execute(insert(device), [{"device_id": f"jetson_{n}"} for n in range(10_000)])
+    elsewhere = tmp_path / "elsewhere.db"
+
+    backup.restore(saved(secrets, database), secrets, elsewhere)
+
+    with engine.connect() as connection:
+        assert devices(elsewhere) == sorted(connection.scalars(select(device.c.device_id)))
+
+
+def test_what_root_restores_belongs_to_the_folders_owner(
+    engine: Engine, secrets: Secrets, database: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Played, so that nobody has to be root for it; tests/install/in_container does it for real."""
+    archive = saved(secrets, database)
+    elsewhere = tmp_path / "elsewhere" / "emotion.db"
+    elsewhere.parent.mkdir()
+    given: dict[str, tuple[int, int]] = {}
+    real_stat = os.stat
+
+    def stat(path: os.PathLike[str] | str | int, **options: Any) -> os.stat_result:
+        found = real_stat(path, **options)
+        return os.stat_result([*found[:4], 12345, 12346, *found[6:]]) if path == elsewhere.parent else found
+
+    monkeypatch.setattr(os, "stat", stat)
+    monkeypatch.setattr(os, "geteuid", lambda: 0)
+    monkeypatch.setattr(os, "chown", lambda path, uid, gid, **_: given.update({Path(path).name: (uid, gid)}))
+
+    backup.restore(archive, Secrets(tmp_path / "other"), elsewhere)
+
+    assert given == {"emotion.db": (12345, 12346), "emotion.db.lock": (12345, 12346)}

@@ -1,0 +1,240 @@
+"""The history as a client gets it, from a real database."""
+
+import gzip
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+from flask.testing import FlaskClient
+from sqlalchemy import Engine, insert
+
+from emotion_api.reading import queries
+from shared.batch import EMOTIONS
+from shared.schema import device, emotion_minute
+from shared.settings import Settings
+from tests.databases import make_tables
+from tests.web import HISTORY, SUMMARY, served
+
+NOON = datetime(2025, 11, 14, 12, 0, tzinfo=UTC)
+HOUR = f"{HISTORY}?start=2025-11-14T12:00:00Z&end=2025-11-14T13:00:00Z"
+
+CSV = "text/csv; charset=utf-8"
+JSON = "application/json"
+
+
+@pytest.fixture
+def client(database_url: str) -> Iterator[FlaskClient]:
+    with served(Settings(database_url=database_url), now=lambda: NOON + timedelta(hours=1)) as client:
+        yield client
+
+
+@pytest.fixture
+def sqlite_client(sqlite_url: str) -> Iterator[FlaskClient]:
+    make_tables(sqlite_url)
+    with served(Settings(database_url=sqlite_url)) as client:
+        yield client
+
+
+def store_minutes(writer: Engine, *minutes: float, device_id: str = "jetson_1", **values: Any) -> None:
+    """Minutes after noon."""
+    times = {f"time_{emotion}": 0.0 for emotion in EMOTIONS}
+    rows = [
+        {"device_id": device_id, "minute": NOON + timedelta(minutes=minute), "most_people": 1, **times, **values}
+        for minute in minutes
+    ]
+    with writer.begin() as connection:
+        connection.execute(insert(emotion_minute), rows)
+
+
+def points(client: FlaskClient, path: str) -> list[dict[str, Any]]:
+    answer = client.get(path)
+    assert answer.status_code == 200, answer.text
+    assert answer.json is not None
+    found: list[dict[str, Any]] = answer.json["points"]
+    return found
+
+
+def test_the_history_is_the_agreed_json(writer: Engine, client: FlaskClient) -> None:
+    with writer.begin() as connection:
+        connection.execute(insert(device).values(device_id="jetson_1", device_name="Hall"))
+    store_minutes(writer, 30, time_happy=12.0, time_neutral=3.5, most_people=2)
+
+    answer = client.get(f"{HISTORY}?start=2025-11-14T12:30:00Z&end=2025-11-14T12:35:00Z&step=300")
+
+    assert answer.status_code == 200
+    assert answer.content_type == JSON
+    assert answer.text == (
+        '{"device_id":"jetson_1","device_name":"Hall","start":"2025-11-14T12:30:00Z","end":"2025-11-14T12:35:00Z",'
+        '"step":300,"points":[{"start":"2025-11-14T12:30:00Z","happy":12.0,"sad":0.0,"angry":0.0,"neutral":3.5,'
+        '"most_people":2}]}'
+    )
+
+
+def test_minutes_of_a_step_are_added_and_no_others(writer: Engine, client: FlaskClient) -> None:
+    store_minutes(writer, -1, 0, 1, 29, 30, 59, 60, time_happy=1.0, time_sad=0.1)
+    store_minutes(writer, 2, time_happy=0.5, most_people=7)
+    store_minutes(writer, 3, device_id="jetson_2", time_happy=100.0, most_people=100)
+
+    first, second = points(client, f"{HOUR}&step=1800")
+
+    assert first == {
+        "start": "2025-11-14T12:00:00Z",
+        "happy": 3.5,
+        "sad": 0.3,
+        "angry": 0.0,
+        "neutral": 0.0,
+        "most_people": 7,
+    }
+    assert (second["happy"], second["most_people"]) == (2.0, 1)
+
+
+def test_without_a_start_and_an_end_it_is_the_day_before_now(writer: Engine, client: FlaskClient) -> None:
+    store_minutes(writer, 59, time_happy=1.0)
+
+    answer = client.get(HISTORY).json
+
+    assert answer is not None
+    assert (answer["start"], answer["end"], answer["step"]) == ("2025-11-13T13:00:00Z", "2025-11-14T13:00:00Z", 300)
+    assert [point["happy"] for point in answer["points"]] == [0.0] * 287 + [1.0]
+
+
+@pytest.mark.parametrize("at_once", [1, 2, 7, 100])
+def test_however_many_minutes_are_added_at_once_the_sums_are_the_same(
+    at_once: int, writer: Engine, client: FlaskClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(queries, "MINUTES_AT_ONCE", at_once)
+    store_minutes(writer, *range(28), time_angry=1.0)
+
+    assert [point["angry"] for point in points(client, f"{HOUR}&step=600")] == [10.0, 10.0, 8.0, 0.0, 0.0, 0.0]
+
+
+def test_the_largest_seconds_add_up_to_a_finite_sum(writer: Engine, client: FlaskClient) -> None:
+    store_minutes(writer, 0, 1, 2, time_sad=1.7e308)
+
+    (point,) = points(client, f"{HOUR}&step=3600")
+
+    assert 1e300 < point["sad"] < float("inf")
+
+
+def test_very_many_years_are_answered(writer: Engine, client: FlaskClient) -> None:
+    store_minutes(writer, 0, time_happy=1.0)
+
+    found = points(client, f"{HISTORY}?start=1970-01-01&end=9000-01-01")
+
+    assert len(found) <= 500
+    assert sum(point["happy"] for point in found) == 1.0
+
+
+def test_a_device_nobody_has_heard_of_has_zeros(writer: Engine, client: FlaskClient) -> None:
+    answer = client.get(f"{HOUR}&device_id=unknown&step=3600").json
+
+    assert answer is not None
+    assert (answer["device_name"], [point["happy"] for point in answer["points"]]) == ("unknown", [0.0])
+
+
+def test_a_minute_that_is_committed_shows_in_the_next_answer(writer: Engine, client: FlaskClient) -> None:
+    store_minutes(writer, 0, time_happy=1.0)
+    points(client, HOUR)
+    store_minutes(writer, 1, time_happy=2.0)
+
+    assert sum(point["happy"] for point in points(client, HOUR)) == 3.0
+
+
+@pytest.mark.parametrize(
+    ("query", "sentence"),
+    [
+        ("start=yesterday", "start is not ISO 8601"),
+        ("start=2025-11-14&end=2025-11-14", "start has to be before end"),
+        ("step=90", "a multiple of 60"),
+        ("start=2025-01-01&end=2025-11-14&step=60", "ask for a longer step or a shorter time"),
+        ("start=1969-12-31", "1970-01-01T00:00:00Z or later"),
+        ("step=60&step=60", "more than once"),
+        ("device_id=a/b", "device_id has to be"),
+    ],
+)
+def test_what_cannot_be_answered_is_refused_with_a_sentence(
+    query: str, sentence: str, sqlite_client: FlaskClient
+) -> None:
+    answer = sqlite_client.get(f"{HISTORY}?{query}")
+
+    assert answer.status_code == 400
+    assert answer.content_type == "application/problem+json"
+    assert sentence in answer.json["detail"]  # type: ignore[index]
+
+
+@pytest.mark.parametrize(
+    ("accept", "content_type"),
+    [
+        (None, JSON),
+        ("", JSON),
+        ("*/*", JSON),
+        ("application/json", JSON),
+        ("text/csv", CSV),
+        ("TEXT/CSV", CSV),
+        ("text/*", CSV),
+        ("text/csv, application/json", JSON),
+        ("text/csv, */*", JSON),
+        ("text/csv, */*;q=0.5", CSV),
+        ("text/csv;q=0.5, application/json;q=0.4", CSV),
+        ("text/csv;q=0.4, application/json;q=0.5", JSON),
+        ("text/csv;q=0", JSON),
+        ("text/csv;q=high", JSON),
+        ("text/html, application/xml", JSON),
+    ],
+)
+def test_who_prefers_csv_gets_it_and_everybody_else_json(
+    accept: str | None, content_type: str, sqlite_client: FlaskClient
+) -> None:
+    answer = sqlite_client.get(HOUR, headers={} if accept is None else {"Accept": accept})
+
+    assert (answer.status_code, answer.content_type) == (200, content_type)
+
+
+def test_as_csv_there_is_a_line_a_point(writer: Engine, client: FlaskClient) -> None:
+    store_minutes(writer, 30, time_happy=12.0, time_neutral=3.5, most_people=2)
+
+    answer = client.get(f"{HOUR}&step=1800", headers={"Accept": "text/csv"})
+
+    assert answer.text == (
+        "start,happy,sad,angry,neutral,most_people\r\n"
+        "2025-11-14T12:00:00Z,0.0,0.0,0.0,0.0,0\r\n"
+        "2025-11-14T12:30:00Z,12.0,0.0,0.0,3.5,2\r\n"
+    )
+
+
+@pytest.mark.parametrize("accept", [JSON, "text/csv"])
+def test_caches_are_told_that_accept_counts_in_one_line(accept: str, sqlite_client: FlaskClient) -> None:
+    first = sqlite_client.get(HOUR, headers={"Accept": accept})
+    again = sqlite_client.get(HOUR, headers={"Accept": accept, "If-None-Match": first.headers["ETag"]})
+
+    assert (first.status_code, again.status_code) == (200, 304)
+    assert first.headers.getlist("Vary") == again.headers.getlist("Vary") == ["Accept, Origin, Accept-Encoding"]
+
+
+def test_csv_is_another_answer_than_json_also_where_it_was_kept(sqlite_client: FlaskClient) -> None:
+    etags = {sqlite_client.get(HOUR, headers={"Accept": accept}).headers["ETag"] for accept in (JSON, "text/csv") * 2}
+
+    assert len(etags) == 2
+
+
+def test_a_long_history_is_compressed(sqlite_client: FlaskClient) -> None:
+    plain = sqlite_client.get(HOUR)
+
+    answer = sqlite_client.get(HOUR, headers={"Accept-Encoding": "gzip"})
+
+    assert answer.headers["Content-Encoding"] == "gzip"
+    assert gzip.decompress(answer.data) == plain.data
+
+
+def test_without_its_table_it_is_a_503_and_the_summary_is_answered(
+    writer: Engine, client: FlaskClient, caplog: pytest.LogCaptureFixture
+) -> None:
+    with writer.begin() as connection:
+        emotion_minute.drop(connection)
+
+    history, summary = client.get(HOUR), client.get(SUMMARY)
+
+    assert (history.status_code, summary.status_code) == (503, 200)
+    assert int(history.headers["Retry-After"]) > 0
+    assert "can be read again" not in caplog.text

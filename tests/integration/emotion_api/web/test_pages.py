@@ -1,0 +1,100 @@
+"""How the live page is served; what it does in a browser is in tests/browser."""
+
+import re
+from collections.abc import Iterator
+from html import unescape
+from importlib import resources
+
+import pytest
+from flask.testing import FlaskClient
+
+from emotion_api.web.pages import ASSETS
+from shared.settings import Settings
+from tests.web import served
+
+PAGE = "/dashboard"
+FOLDER = resources.files("emotion_api").joinpath("static/dashboard")
+
+
+@pytest.fixture
+def client(sqlite_url: str) -> Iterator[FlaskClient]:
+    """The API; the page needs no database."""
+    with served(Settings(database_url=sqlite_url)) as client:
+        yield client
+
+
+def test_the_page_loads_everything_from_this_server_by_relative_addresses(client: FlaskClient) -> None:
+    html = client.get(PAGE).text
+    loaded = re.findall(r'(?:src|href)="([^"#]+)"', html)
+
+    assert {"dashboard/assets/main.js", "dashboard/assets/dashboard.css", "docs"} <= set(loaded)
+    assert all(client.get(f"/{path}").status_code == 200 for path in loaded)
+
+
+def test_the_page_holds_no_script_and_no_style(client: FlaskClient) -> None:
+    html = client.get(PAGE).text
+
+    assert not re.search(r"<script[^>]*>[^<]|<style|\sstyle=|\son\w+=", html)
+
+
+def test_the_browser_is_told_to_run_and_to_ask_nothing_else(client: FlaskClient) -> None:
+    answer = client.get(PAGE)
+
+    assert answer.mimetype == "text/html"
+    assert answer.headers.getlist("Content-Security-Policy") == [
+        "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src 'self'; "
+        "frame-ancestors 'none'; base-uri 'none'; form-action 'none'"
+    ]
+
+
+def test_every_module_is_served_and_nothing_else(client: FlaskClient) -> None:
+    modules = {file.name for file in FOLDER.iterdir()}
+
+    assert modules == {name for name in ASSETS if name.endswith(".js")}
+    for name in ASSETS:
+        assert client.get(f"{PAGE}/assets/{name}").status_code == 200
+    for name in ("docs.js", "nothing.js", "dashboard.html", "..%2f..%2fdocs.py", ""):
+        assert client.get(f"{PAGE}/assets/{name}").status_code == 404
+
+
+@pytest.mark.parametrize("name", sorted(name for name in ASSETS if name.endswith(".js")))
+def test_every_import_leads_to_a_module_that_is_served(name: str) -> None:
+    imported = re.findall(r'from "\./([^"]+)"', FOLDER.joinpath(name).read_text(encoding="utf-8"))
+
+    assert set(imported) <= set(ASSETS)
+
+
+@pytest.mark.parametrize("path", [PAGE, f"{PAGE}/assets/main.js", f"{PAGE}/assets/dashboard.css"])
+def test_what_the_browser_has_is_not_sent_again(path: str, client: FlaskClient) -> None:
+    first = client.get(path)
+
+    second = client.get(path, headers={"If-None-Match": first.headers["ETag"]})
+
+    assert second.status_code == 304
+    assert second.data == b""
+
+
+@pytest.mark.parametrize("query", ["", "?device=a%20b&x=%C3%A9"])
+def test_with_a_slash_it_leads_to_the_page(query: str, sqlite_url: str) -> None:
+    """By a relative address, below the prefix of a proxy, too; and without a token, as the page itself."""
+    with served(Settings(database_url=sqlite_url, api_tokens=("0123456789abcdef",))) as client:
+        answer = client.get(f"{PAGE}/{query}")
+
+    assert answer.status_code == 308
+    assert answer.headers["Location"] == f"../dashboard{query}"
+
+
+@pytest.mark.parametrize("port", [1883, 8884])
+def test_the_page_knows_the_port_of_the_broker(port: int, sqlite_url: str) -> None:
+    with served(Settings(database_url=sqlite_url, mqtt_port=port)) as client:
+        assert f'<meta name="mqtt-port" content="{port}">' in client.get(PAGE).text
+
+
+@pytest.mark.parametrize("prefix", ["emotions", "site/a", 'odd "<b>&'])
+def test_the_page_knows_where_batches_go(prefix: str, sqlite_url: str) -> None:
+    with served(Settings(database_url=sqlite_url, mqtt_topic_prefix=prefix)) as client:
+        html = client.get(PAGE).text
+
+    (topic,) = re.findall(r'<meta name="batch-topic" content="([^"]*)">', html)
+    assert unescape(topic) == f"{prefix}/{{device_id}}/batch"
+    assert "<b>" not in html

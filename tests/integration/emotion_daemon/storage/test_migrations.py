@@ -1,0 +1,141 @@
+"""The schema as Alembic makes it, on SQLite and PostgreSQL."""
+
+import threading
+from collections.abc import Iterator
+
+import pytest
+from alembic.autogenerate import compare_metadata
+from alembic.migration import MigrationContext
+from alembic.util import CommandError
+from sqlalchemy import Engine, inspect, text
+
+from emotion_daemon.storage.migrations import upgrade
+from shared.database import writer_engine
+from shared.schema import metadata
+
+
+@pytest.fixture
+def engine(database_url: str) -> Iterator[Engine]:
+    engine = writer_engine(database_url)
+    yield engine
+    engine.dispose()
+
+
+def columns(engine: Engine, table: str) -> dict[str, str]:
+    return {column["name"]: str(column["type"]) for column in inspect(engine).get_columns(table)}
+
+
+def test_an_upgrade_from_nothing_makes_what_the_schema_says(engine: Engine) -> None:
+    upgrade(engine)
+    with engine.connect() as connection:
+        context = MigrationContext.configure(connection, opts={"compare_server_default": True})
+        difference = compare_metadata(context, metadata)
+
+    assert difference == []
+
+
+def test_a_second_upgrade_changes_nothing(engine: Engine) -> None:
+    upgrade(engine)
+    with engine.begin() as connection:
+        connection.execute(text("INSERT INTO device (device_id) VALUES ('jetson_1')"))
+    upgrade(engine)
+
+    with engine.connect() as connection:
+        assert connection.scalar(text("SELECT count(*) FROM device")) == 1
+
+
+def test_of_several_upgrades_at_once_all_succeed(database_url: str) -> None:
+    errors: list[BaseException] = []
+    barrier = threading.Barrier(4)
+
+    def run() -> None:
+        engine = writer_engine(database_url)
+        try:
+            barrier.wait(15)
+            upgrade(engine)
+        except Exception as error:  # noqa: BLE001 - whatever it is, the test shows it
+            errors.append(error)
+        finally:
+            engine.dispose()
+
+    threads = [threading.Thread(target=run) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+    assert errors == []
+
+
+def test_an_upgrade_that_fails_leaves_nothing_behind(engine: Engine) -> None:
+    with engine.begin() as connection:
+        connection.execute(text("CREATE TABLE rejected_message (id INTEGER)"))  # in the way of the last of the tables
+    with pytest.raises(Exception, match="already exists"):
+        upgrade(engine)
+
+    assert inspect(engine).get_table_names() == ["rejected_message"]
+
+
+def test_a_database_of_a_newer_version_is_refused(engine: Engine) -> None:
+    upgrade(engine)
+    with engine.begin() as connection:
+        connection.execute(text("UPDATE alembic_version SET version_num = '9999'"))
+
+    with pytest.raises(CommandError):
+        upgrade(engine)
+
+
+def test_person_emotion_has_the_columns_of_the_contract(engine: Engine) -> None:
+    upgrade(engine)
+    found = columns(engine, "person_emotion")
+
+    sqlite = engine.dialect.name == "sqlite"
+    number, stamp = ("FLOAT", "DATETIME") if sqlite else ("DOUBLE PRECISION", "TIMESTAMP")
+    assert found == {
+        "id": "INTEGER" if sqlite else "BIGINT",
+        "device_id": "TEXT",
+        "person_id": "TEXT",
+        "time_happy": number,
+        "time_sad": number,
+        "time_angry": number,
+        "time_neutral": number,
+        "last_seen": stamp,
+    }
+
+
+def test_device_has_the_columns_of_the_contract(engine: Engine) -> None:
+    upgrade(engine)
+    found = columns(engine, "device")
+
+    stamp = "DATETIME" if engine.dialect.name == "sqlite" else "TIMESTAMP"
+    assert found == {"device_id": "TEXT", "device_name": "TEXT", "updated_at": stamp}
+    assert inspect(engine).get_pk_constraint("device")["constrained_columns"] == ["device_id"]
+
+
+def test_a_person_is_unique_per_device_and_both_are_indexed(engine: Engine) -> None:
+    upgrade(engine)
+    inspector = inspect(engine)
+
+    unique = inspector.get_unique_constraints("person_emotion")
+    indexed = [index["column_names"] for index in inspector.get_indexes("person_emotion") if not index["unique"]]
+    assert [constraint["column_names"] for constraint in unique] == [["device_id", "person_id"]]
+    assert sorted(indexed, key=str) == [["device_id"], ["person_id"]]
+    assert inspector.get_pk_constraint("person_emotion")["constrained_columns"] == ["id"]
+
+
+def test_everything_of_a_person_is_required(engine: Engine) -> None:
+    upgrade(engine)
+
+    assert [column["name"] for column in inspect(engine).get_columns("person_emotion") if column["nullable"]] == []
+
+
+def test_sqlite_never_gives_an_id_twice(sqlite_url: str) -> None:
+    engine = writer_engine(sqlite_url)
+    upgrade(engine)
+    with engine.connect() as connection:
+        statements = connection.scalars(text("SELECT sql FROM sqlite_master WHERE type = 'table'")).all()
+        tables = connection.scalars(text("SELECT name FROM sqlite_master WHERE sql LIKE '%AUTOINCREMENT%'")).all()
+    engine.dispose()
+
+    assert set(tables) == {"person_emotion", "rejected_message"}
+    assert any("INTEGER NOT NULL PRIMARY KEY AUTOINCREMENT" in statement for statement in statements)

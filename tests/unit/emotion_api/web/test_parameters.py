@@ -1,0 +1,103 @@
+"""What query strings ask for, and the sentences for those that ask for nothing possible."""
+
+import re
+from contextlib import suppress
+from datetime import UTC, datetime
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from emotion_api.bad_request import Refused
+from emotion_api.history import HistoryWanted
+from emotion_api.summary import Wanted
+from emotion_api.web.parameters import history, summary
+
+HALF_PAST = datetime(2025, 11, 14, 12, 30, tzinfo=UTC)
+
+
+@pytest.mark.parametrize(
+    ("query", "wanted"),
+    [
+        ("", Wanted("jetson_1")),
+        ("device_id=a&unknown=1&unknown=2", Wanted("a")),
+        ("fields=totals", Wanted("jetson_1", totals_only=True)),
+        ("seen_within=30", Wanted("jetson_1", seen_within=30)),
+        ("seen_within=.5", Wanted("jetson_1", seen_within=0.5)),
+        ("seen_within=1e-05", Wanted("jetson_1", seen_within=0.00001)),
+        ("seen_within=1e%2B300", Wanted("jetson_1", seen_within=1e300)),
+        ("limit=1", Wanted("jetson_1", limit=1)),
+        ("limit=10000", Wanted("jetson_1", limit=10_000)),
+        ("after=%F0%9F%98%80+b", Wanted("jetson_1", after="😀 b")),
+        ("device_id=a&seen_within=2.5&limit=50&after=1", Wanted("a", False, 2.5, 50, "1")),
+    ],
+)
+def test_what_is_asked_of_the_summary(query: str, wanted: Wanted) -> None:
+    assert summary(query) == wanted
+
+
+@pytest.mark.parametrize(
+    ("query", "sentence"),
+    [
+        *((f"seen_within={value}", "seen_within has to be a number of seconds greater than 0") for value in (
+            "", "0", "0.0", "-1", "1e400", "1e-400", "inf", "nan", "1_0", "%2030", "30s", "%D9%A3", "0x10", ".",
+        )),
+        *((f"limit={value}", "limit has to be a whole number from 1 to 10,000") for value in (
+            "", "0", "10001", "-1", "1.0", "1e3", "1_0", "%201", "%D9%A3", "9" * 5_000,
+        )),
+        *((f"after={value}", "after names nobody") for value in ("", "%00", "a%0Ab", "x" * 129)),
+        *((f"{name}=1&{name}=1", f"{name} is given more than once") for name in ("seen_within", "limit", "after")),
+        *((f"fields=totals&{more}", "fields=totals has none") for more in ("seen_within=1", "limit=1", "after=1")),
+        ("device_id=a%20b", "device_id has to be"),
+        ("fields=people", "fields can only be totals"),
+    ],
+)  # fmt: skip
+def test_what_cannot_be_asked_of_the_summary(query: str, sentence: str) -> None:
+    with pytest.raises(Refused, match=re.escape(sentence)):
+        summary(query)
+
+
+@pytest.mark.parametrize(
+    ("query", "wanted"),
+    [
+        ("", HistoryWanted("jetson_1")),
+        ("device_id=a&step=300", HistoryWanted("a", step=300)),
+        ("start=2025-11-14T12:30:00Z", HistoryWanted("jetson_1", start=HALF_PAST)),
+        ("start=2025-11-14T12:30", HistoryWanted("jetson_1", start=HALF_PAST)),
+        ("end=2025-11-14T13:30:00%2B01:00", HistoryWanted("jetson_1", end=HALF_PAST)),
+        ("end=2025-11-14T07:30:00-05:00", HistoryWanted("jetson_1", end=HALF_PAST)),
+        ("end=2025-11-14", HistoryWanted("jetson_1", end=datetime(2025, 11, 14, tzinfo=UTC))),
+    ],
+)
+def test_what_is_asked_of_the_history(query: str, wanted: HistoryWanted) -> None:
+    assert history(query, csv=False) == wanted
+
+
+@pytest.mark.parametrize(
+    ("query", "sentence"),
+    [
+        *((f"{name}={value}", f"{name} is not ISO 8601") for name in ("start", "end") for value in (
+            "", "yesterday", "2025", "2025-13-01", "2025-11-14T25:00", "2025-11-14x12:30", "1763123400",
+            "2025-11-14T13:30:00+01:00",  # the + is a space
+        )),
+        ("start=0001-01-01T00:00:00%2B01:00", "start has to lie between"),
+        ("end=9999-12-31T23:59:59-01:00", "end has to lie between"),
+        *((f"step={value}", "step has to be whole seconds, a multiple of 60") for value in (
+            "", "0", "59", "61", "-60", "60.0", "6e1", "1m", "9" * 5_000, "60" + "0" * 14,
+        )),
+        *((f"{name}={value}&{name}={value}", f"{name} is given more than once") for name, value in (
+            ("start", "2025-11-14"), ("end", "2025-11-14"), ("step", "60"),
+        )),
+        ("device_id=a&device_id=a", "device_id is given more than once"),
+    ],
+)  # fmt: skip
+def test_what_cannot_be_asked_of_the_history(query: str, sentence: str) -> None:
+    with pytest.raises(Refused, match=re.escape(sentence)):
+        history(query, csv=False)
+
+
+@given(st.sampled_from(["start", "end", "step", "seen_within", "limit", "after"]), st.text())
+def test_whatever_a_parameter_is_nothing_fails_but_with_a_sentence(name: str, value: str) -> None:
+    for ask in (summary, lambda query: history(query, csv=True)):
+        with suppress(Refused):
+            ask(f"{name}={value}")
