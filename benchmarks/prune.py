@@ -19,7 +19,7 @@ from benchmarks.people import fill
 from benchmarks.report import Report
 from emotion_daemon.ingest import Ingest
 from emotion_daemon.monitoring.event_log import Notices
-from emotion_daemon.mqtt.subscriber import Message
+from emotion_daemon.mqtt.publish_packet import Message
 from emotion_daemon.retention import SETTLE_SECONDS, Retention
 from emotion_daemon.storage.store import Store
 from shared.batch import encode

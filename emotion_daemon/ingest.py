@@ -14,7 +14,7 @@ from emotion_daemon.monitoring.event_log import Notices
 from emotion_daemon.monitoring.heartbeat import Heartbeat
 from emotion_daemon.monitoring.metrics import Metrics
 from emotion_daemon.monitoring.outage import Trouble
-from emotion_daemon.mqtt.subscriber import Message
+from emotion_daemon.mqtt.publish_packet import Message
 from emotion_daemon.retention import Retention
 from emotion_daemon.rules.arrival_order import ArrivalOrder
 from emotion_daemon.storage.file_guard import DatabaseWrittenError

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from itertools import count
 from typing import NamedTuple
 
-from emotion_daemon.mqtt.subscriber import Message
+from emotion_daemon.mqtt.publish_packet import Message
 
 
 class Reply(NamedTuple):

@@ -1,8 +1,8 @@
-"""The PUBLISH packet of MQTT 5, decoded as far as the daemon needs it (MQTT 5, 3.3). No I/O, no clock.
+"""Decode the PUBLISH packet of MQTT 5 as far as the daemon needs it (MQTT 5, 3.3). No I/O, no clock.
 
-paho's own decoding is left out, because a device decides what stands in a packet. paho refuses text with U+FEFF, which
-brokers forward, and ends the connection; and it takes minutes for the 100,000 user properties that fit into 1 MiB. The
-broker would send the same message again, for ever. It is also half of the time that a message costs.
+The daemon does not use paho's decoder, because a device decides what stands in a packet. paho ends the connection at a
+text with U+FEFF, which brokers forward. It takes minutes for the 100,000 user properties that fit into 1 MiB. In both
+cases the broker would send the same message again, for ever. paho's decoder is also half of the time a message costs.
 """
 
 import msgspec
@@ -13,28 +13,33 @@ _BINARY_OR_TEXT = (3, _RESPONSE_TOPIC, _CORRELATION_DATA)  # and content type: t
 _SUBSCRIPTION_IDENTIFIER, _USER_PROPERTY = 11, 38
 
 
-class PublishPacket(msgspec.Struct, frozen=True, gc=False):
-    """One PUBLISH. Text that is no UTF-8 has U+FFFD in its place, which is in no valid topic of ours."""
+class Message(msgspec.Struct, frozen=True, gc=False):
+    """One PUBLISH as the broker sent it. `packet_id` is valid only on the connection numbered `connection`.
+
+    `dup` says that the broker sent it before, on an earlier connection. `retain` says that the broker had stored it
+    before the daemon subscribed. Text that is not UTF-8 gets U+FFFD, which no valid topic contains.
+    """
 
     topic: str
     payload: bytes
     qos: int
     packet_id: int
-    dup: bool
-    retain: bool
+    connection: int
     response_topic: str | None = None
     correlation_data: bytes | None = None
+    dup: bool = False
+    retain: bool = False
 
 
 class MalformedPacketError(Exception):
-    """Raised where a packet ends before what it announces: no broker sends that."""
+    """Raised when a packet is shorter than it announces. No broker sends such a packet."""
 
 
-def decode_publish(command: int, packet: bytes | bytearray) -> PublishPacket:
-    """Decode a packet: its first byte, and what follows the remaining length.
+def decode_publish(command: int, packet: bytes | bytearray, *, connection: int) -> Message:
+    """Decode a packet that arrived on `connection`, from its first byte and from what follows the remaining length.
 
-    Of the properties only Response Topic and Correlation Data are read; whatever stands in the others, or behind one
-    that MQTT 5 does not know, is passed over. Raises MalformedPacketError.
+    It reads only the properties Response Topic and Correlation Data, and skips the others without checking them. It
+    stops at a property that MQTT 5 does not know. Raises MalformedPacketError.
     """
     try:
         end = 2 + int.from_bytes(packet[:2], "big")
@@ -50,20 +55,21 @@ def decode_publish(command: int, packet: bytes | bytearray) -> PublishPacket:
     if end > len(packet):
         raise MalformedPacketError("a PUBLISH that ends in its properties")
     response_topic, correlation_data = _answer_properties(bytes(packet[begin:end])) if length else (None, None)
-    return PublishPacket(
+    return Message(
         topic,
         bytes(packet[end:]),
         qos,
         packet_id,
-        bool(command & 8),
-        bool(command & 1),
+        connection,
         response_topic,
         correlation_data,
+        bool(command & 8),
+        bool(command & 1),
     )
 
 
 def _answer_properties(properties: bytes) -> tuple[str | None, bytes | None]:
-    """Where an answer goes, and what it has to bring back; in one pass, by offset."""
+    """Return Response Topic and Correlation Data, read in one pass by offset."""
     response_topic: str | None = None
     correlation_data: bytes | None = None
     at, end = 0, len(properties)
@@ -87,13 +93,13 @@ def _answer_properties(properties: bytes) -> tuple[str | None, bytes | None]:
                 at += _FIXED_BYTES[identifier]
             else:
                 break
-    except IndexError:  # the last one is longer than there is room for
+    except IndexError:  # the last property is longer than the rest of the packet
         pass
     return response_topic, correlation_data
 
 
 def _variable_byte_integer(data: bytes | bytearray, at: int) -> tuple[int, int]:
-    """The integer at `at` (MQTT 5, 1.5.5), and where it ends. Raises IndexError."""
+    """Return the integer at `at` (MQTT 5, 1.5.5) and the offset behind it. Raises IndexError."""
     value = shift = 0
     while True:
         byte = data[at]

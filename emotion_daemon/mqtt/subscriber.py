@@ -17,7 +17,6 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-import msgspec
 from paho.mqtt import client as mqtt
 from paho.mqtt.enums import CallbackAPIVersion, MQTTErrorCode
 from paho.mqtt.packettypes import PacketTypes
@@ -27,7 +26,7 @@ from paho.mqtt.subscribeoptions import SubscribeOptions
 
 from emotion_daemon.monitoring.heartbeat import Heartbeat
 from emotion_daemon.monitoring.outage import Trouble
-from emotion_daemon.mqtt.publish_packet import MalformedPacketError, PublishPacket, decode_publish
+from emotion_daemon.mqtt.publish_packet import MalformedPacketError, Message, decode_publish
 from shared.batch import Topics
 
 log = logging.getLogger(__name__)
@@ -85,24 +84,6 @@ class SessionTakenOverError(SubscriberError):
             "Stop it, or give each its own EMOTION_MQTT_CLIENT_ID and database"
         )
         self.client_id = client_id
-
-
-class Message(msgspec.Struct, frozen=True, gc=False):
-    """One PUBLISH as it came in. `packet_id` counts only on the connection numbered `connection`.
-
-    `dup` says that the broker has sent it before, on an earlier connection; `retain` that it was there before the
-    subscription, nobody knows since when.
-    """
-
-    topic: str
-    payload: bytes
-    qos: int
-    packet_id: int
-    connection: int
-    response_topic: str | None = None
-    correlation_data: bytes | None = None
-    dup: bool = False
-    retain: bool = False
 
 
 class Subscriber:
@@ -433,22 +414,11 @@ class Subscriber:
             self._try_again_later(self._refusal or f"lost the broker at {self._host}:{self._port}: {reason}{hint}")
         self._refusal = ""
 
-    def _on_publish_packet(self, packet: PublishPacket) -> None:
-        waiting = (packet.payload, packet.topic, packet.response_topic or "", packet.correlation_data or b"")
-        self._inbox_bytes += sum(map(len, waiting))
-        self._inbox.append(
-            Message(
-                packet.topic,
-                packet.payload,
-                packet.qos,
-                packet.packet_id,
-                self._connection,
-                packet.response_topic,
-                packet.correlation_data,
-                packet.dup,
-                packet.retain,
-            )
-        )
+    def _on_publish_packet(self, command: int, packet: bytearray) -> None:
+        message = decode_publish(command, packet, connection=self._connection)
+        parts = (message.payload, message.topic, message.response_topic or "", message.correlation_data or b"")
+        self._inbox_bytes += sum(map(len, parts))
+        self._inbox.append(message)
 
 
 def broker_limits(properties: Properties | None) -> dict[str, int]:
@@ -470,20 +440,19 @@ def broker_limits(properties: Properties | None) -> dict[str, int]:
 
 
 class _Client(mqtt.Client):
-    """paho's client, which hands PUBLISH packets over instead of decoding them: see publish_packet.py."""
+    """paho's client, except that `on_publish_packet` gets each PUBLISH undecoded: see publish_packet.py."""
 
-    def __init__(self, on_publish_packet: Callable[[PublishPacket], None], client_id: str) -> None:
+    def __init__(self, on_publish_packet: Callable[[int, bytearray], None], client_id: str) -> None:
         super().__init__(CallbackAPIVersion.VERSION2, client_id=client_id, protocol=mqtt.MQTTv5, manual_ack=True)
         self._on_publish_packet = on_publish_packet
         self.on_message = _other_paho
 
     def _handle_publish(self) -> MQTTErrorCode:
         try:
-            packet = decode_publish(self._in_packet["command"], self._in_packet["packet"])
+            self._on_publish_packet(self._in_packet["command"], self._in_packet["packet"])
         except MalformedPacketError as error:
             log.error("the broker sent %s", error)
             return MQTTErrorCode.MQTT_ERR_PROTOCOL
-        self._on_publish_packet(packet)
         return MQTTErrorCode.MQTT_ERR_SUCCESS
 
 

@@ -12,7 +12,8 @@ from contextlib import contextmanager
 from sqlalchemy import Engine, event
 
 from emotion_daemon import __main__ as program
-from emotion_daemon.mqtt.subscriber import Message, Subscriber
+from emotion_daemon.mqtt.publish_packet import Message
+from emotion_daemon.mqtt.subscriber import Subscriber
 from emotion_daemon.storage.store import Store, Transaction
 
 COMMAND = (sys.executable, "-m", "tests.faults.failpoints")

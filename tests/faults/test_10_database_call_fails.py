@@ -11,7 +11,7 @@ from sqlalchemy.exc import DBAPIError
 
 from emotion_daemon.ingest import Ingest
 from emotion_daemon.monitoring.event_log import Notices
-from emotion_daemon.mqtt.subscriber import Message
+from emotion_daemon.mqtt.publish_packet import Message
 from emotion_daemon.storage.migrations import upgrade
 from emotion_daemon.storage.store import Store, is_temporary
 from shared.batch import encode

@@ -19,7 +19,7 @@ from emotion_daemon.ingest import IDLE_SECONDS, STOP_PATIENCE_SECONDS, Ingest, L
 from emotion_daemon.monitoring.event_log import Notices
 from emotion_daemon.monitoring.heartbeat import Heartbeat
 from emotion_daemon.monitoring.metrics import Metrics
-from emotion_daemon.mqtt.subscriber import Message
+from emotion_daemon.mqtt.publish_packet import Message
 from emotion_daemon.retention import BUSY_SECONDS, SETTLE_SECONDS, Retention
 from emotion_daemon.rules.fold import Folded, fold
 from emotion_daemon.rules.tombstones import digest

@@ -19,7 +19,8 @@ import pytest
 from emotion_daemon.ingest import Source
 from emotion_daemon.monitoring.heartbeat import Heartbeat
 from emotion_daemon.mqtt import subscriber
-from emotion_daemon.mqtt.subscriber import Message, SessionTakenOverError, Subscriber
+from emotion_daemon.mqtt.publish_packet import Message
+from emotion_daemon.mqtt.subscriber import SessionTakenOverError, Subscriber
 from shared.batch import Topics
 from tests.brokers import HANG_UP, Broker, ScriptedBroker
 from tests.clients import Client

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties, VariableByteIntegers
 
-from emotion_daemon.mqtt.publish_packet import MalformedPacketError, PublishPacket, decode_publish
+from emotion_daemon.mqtt.publish_packet import MalformedPacketError, Message, decode_publish
 
 TOPIC = b"emotions/jetson_1/batch"
 QOS_1 = 0x32
@@ -22,6 +22,11 @@ def packet(properties: bytes = b"", *, topic: bytes = TOPIC, payload: bytes = b"
 
 def user_property(name: bytes, value: bytes) -> bytes:
     return b"\x26" + struct.pack(">H", len(name)) + name + struct.pack(">H", len(value)) + value
+
+
+def decode(command: int, body: bytes | bytearray) -> Message:
+    """Decode `body` as it arrived on the connection numbered 3."""
+    return decode_publish(command, body, connection=3)
 
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0\ufeff"), max_size=200)
@@ -60,25 +65,25 @@ def test_what_paho_packs_is_decoded(
     packed = properties.pack()
     _, length_bytes = VariableByteIntegers.decode(packed)
 
-    decoded = decode_publish(QOS_1, packet(packed[length_bytes:], payload=payload))
+    decoded = decode(QOS_1, packet(packed[length_bytes:], payload=payload))
 
-    assert decoded == PublishPacket(TOPIC.decode(), payload, 1, 7, False, False, response_topic, correlation_data)
+    assert decoded == Message(TOPIC.decode(), payload, 1, 7, 3, response_topic, correlation_data)
 
 
 def test_a_packet_at_qos_0_has_no_packet_id() -> None:
     body = struct.pack(">H", len(TOPIC)) + TOPIC + b"\x00{}"
 
-    assert decode_publish(0x30, bytearray(body)) == PublishPacket(TOPIC.decode(), b"{}", 0, 0, False, False)
+    assert decode(0x30, bytearray(body)) == Message(TOPIC.decode(), b"{}", 0, 0, 3)
 
 
 def test_what_the_broker_has_sent_before_is_marked() -> None:
-    decoded = decode_publish(QOS_1 | 8, packet())
+    decoded = decode(QOS_1 | 8, packet())
 
     assert (decoded.dup, decoded.retain) == (True, False)
 
 
 def test_what_was_there_before_the_subscription_is_marked() -> None:
-    decoded = decode_publish(QOS_1 | 1, packet())
+    decoded = decode(QOS_1 | 1, packet())
 
     assert (decoded.dup, decoded.retain) == (False, True)
 
@@ -109,14 +114,14 @@ def test_what_was_there_before_the_subscription_is_marked() -> None:
     ],
 )
 def test_odd_properties_are_passed_over(properties: bytes) -> None:
-    decoded = decode_publish(QOS_1, packet(properties))
+    decoded = decode(QOS_1, packet(properties))
 
     assert (decoded.topic, decoded.payload, decoded.packet_id) == (TOPIC.decode(), b"{}", 7)
 
 
 @pytest.mark.parametrize("text", ["\ufeff".encode(), b"\xff"])
 def test_topics_that_are_no_valid_text_are_no_valid_topics(text: bytes) -> None:
-    decoded = decode_publish(QOS_1, packet(b"\x08" + struct.pack(">H", len(text)) + text, topic=TOPIC + b"\xff"))
+    decoded = decode(QOS_1, packet(b"\x08" + struct.pack(">H", len(text)) + text, topic=TOPIC + b"\xff"))
 
     assert decoded.topic == TOPIC.decode() + "\ufffd"
     assert decoded.response_topic in ("\ufeff", "\ufffd")
@@ -125,4 +130,4 @@ def test_topics_that_are_no_valid_text_are_no_valid_topics(text: bytes) -> None:
 @pytest.mark.parametrize("length", range(len(packet(b"\x01\x01", payload=b""))))
 def test_a_packet_that_was_cut_in_its_header_is_malformed(length: int) -> None:
     with pytest.raises(MalformedPacketError):
-        decode_publish(QOS_1, packet(b"\x01\x01", payload=b"")[:length])
+        decode(QOS_1, packet(b"\x01\x01", payload=b"")[:length])
