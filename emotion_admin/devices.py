@@ -8,6 +8,7 @@ from sqlalchemy import Engine, select
 from sqlalchemy.dialects import postgresql, sqlite
 
 from emotion_admin.errors import OperatorError
+from emotion_daemon.storage.store import raise_revision
 from shared.schema import device
 
 MAX_NAME_LENGTH = 200
@@ -39,6 +40,7 @@ def set_name(engine: Engine, device_id: str, name: str) -> None:
     )
     with engine.begin() as connection:
         connection.execute(statement)
+        raise_revision(connection, device_id)
 
 
 def listed(engine: Engine, logins: Collection[str]) -> list[Device]:

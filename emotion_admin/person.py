@@ -16,7 +16,7 @@ from emotion_admin.retry import patiently, push_in
 from emotion_daemon.rules.tombstones import SALT_BYTES, digest, until_when
 from emotion_daemon.storage.mention import Record, mentions
 from emotion_daemon.storage.state_cache import lock_devices, read_forgotten
-from emotion_daemon.storage.store import SENT_AHEAD, count_unstamped
+from emotion_daemon.storage.store import SENT_AHEAD, count_unstamped, raise_revision
 from shared.batch import MAX_CLOCK_SKEW, Topics
 from shared.schema import device, device_state, forgotten_person, person_emotion, rejected_message
 
@@ -72,6 +72,8 @@ def _erase(
         if locked_only:
             connection.execute(delete(device).where(device.c.device_id == person.device_id, *_SAYS_NOTHING))
         count_unstamped(connection)
+        if people:
+            raise_revision(connection, person.device_id)
     return Erased(people, rejected, until, behind)
 
 

@@ -128,6 +128,7 @@ class _Step(NamedTuple):
     deleted: int
     at: _At | None
     people: Sequence[PersonKey] = ()
+    devices: Sequence[str] = ()
 
 
 class Cutoff(NamedTuple):
@@ -267,7 +268,9 @@ class Retention:
         table = self._tables[0]
         with self._store.transaction() as transaction:
             done = table.step(transaction.connection, self._at)
-            transaction.deleted(done.deleted, done.people, tombstones=table.name == forgotten_person.name)
+            transaction.deleted(
+                done.deleted, done.people, devices=done.devices, tombstones=table.name == forgotten_person.name
+            )
         if done.deleted:
             self._deleted[table.words] += done.deleted
             self._notices.pruned(table.name, done.deleted)
@@ -377,17 +380,19 @@ def _tombstones(stamp: datetime, connection: Connection, at: _At) -> _Step:
 def _minutes(cutoff: Cutoff, connection: Connection, at: _At) -> _Step:
     """Of the next devices behind `at` the oldest minutes: what of one is left comes in the next step."""
     deleted = 0
+    devices: list[str] = []
     for _ in range(DEVICES_A_STEP):
         device_id = connection.execute(_NEXT_DEVICE, {"at": at}).scalar()
         if device_id is None:
-            return _Step(deleted, None)
+            return _Step(deleted, None, devices=devices)
         left = MINUTES_A_STEP - deleted
         wanted = {"device_id": device_id, "cutoff": cutoff.of(device_id), "left": left}
         old = connection.scalars(_OLD_MINUTES, wanted).all()
         if old:
             connection.execute(_DELETE_MINUTES, {"device_id": device_id, "minutes": old})
             deleted += len(old)
+            devices.append(device_id)
         if len(old) == left:
             break
         at = device_id
-    return _Step(deleted, at)
+    return _Step(deleted, at, devices=devices)

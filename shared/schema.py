@@ -78,8 +78,15 @@ device_state = Table(
     Column("clock_skew", Float, comment="seconds that its stamp was ahead of the daemon's clock at that moment"),
     Column("status", Text, comment="online or offline, as the device or its last will said"),
     Column("status_at", UtcDateTime, comment="when the daemon heard that"),
+    Column(
+        "revision",
+        BigInteger,
+        nullable=False,
+        server_default="0",
+        comment="raised by every transaction that changes an answer about the device",
+    ),
 )
-"""How each device is doing: what its newest batch tells beside its people, and what its status topic says."""
+"""How each device is doing: its newest batch, what its status topic says, and the revision of all answers about it."""
 
 emotion_minute = Table(
     "emotion_minute",

@@ -22,6 +22,7 @@ from sqlalchemy import (
     ColumnElement,
     Connection,
     Engine,
+    Integer,
     Select,
     Table,
     bindparam,
@@ -29,6 +30,7 @@ from sqlalchemy import (
     delete,
     func,
     insert,
+    literal_column,
     select,
     update,
 )
@@ -144,6 +146,7 @@ class Transaction:
         self._written: list[Folded] = []
         self._gone: Collection[PersonKey] = ()
         self._changes_nothing = False
+        self._changed: set[str] = set()
 
     def known(self, batches: Collection[Batch]) -> Known:
         """What is stored of everybody in `batches`, unless its stamp is later than it can be; to be folded over.
@@ -187,6 +190,9 @@ class Transaction:
         self._sure &= believed
         self._stamped &= folded.stamped and self._sure
         self._written.append(folded)
+        self._changed.update(device_id for device_id, _ in folded.people)
+        self._changed.update(folded.devices)
+        self._changed.difference_update(folded.heard)  # upsert_state has raised theirs
 
     def write_statuses(self, statuses: Iterable[Status]) -> None:
         """Keep what was said last on each device's status topic."""
@@ -236,6 +242,8 @@ class Transaction:
                 for message in messages
             ],
         )
+        if topics is not None:
+            self._changed.update(owner for each in messages if (owner := topics.owner(each.topic)) is not None)
         row_id = rejected_message.c.id
         newest_to_go = select(row_id).order_by(row_id.desc()).offset(KEPT_REJECTED).limit(1).scalar_subquery()
         self._connection.execute(delete(rejected_message).where(row_id <= newest_to_go))
@@ -271,6 +279,7 @@ class Transaction:
             for device_id, *seconds in self._connection.execute(_sums(self._connection)).all():
                 total = (min(each, _LARGEST) for each in seconds)
                 self._connection.exec_driver_sql(self._statements.add_total, (device_id, *total))
+                self._changed.add(device_id)
             self._connection.execute(delete(person_emotion))
         kept = func.length(rejected_message.c.payload) > 0
         emptied = self._connection.execute(update(rejected_message).where(kept).values(payload=b"")).rowcount
@@ -286,7 +295,14 @@ class Transaction:
         """For whoever deletes rows by himself, and says so to `deleted`."""
         return self._connection
 
-    def deleted(self, rows: int, people: Collection[PersonKey] = (), *, tombstones: bool = False) -> None:
+    def deleted(
+        self,
+        rows: int,
+        people: Collection[PersonKey] = (),
+        *,
+        devices: Collection[str] = (),
+        tombstones: bool = False,
+    ) -> None:
         """So many rows were deleted and nothing else is written; `people` were among them, and are known no more.
 
         Where they are `tombstones`, nobody knows any more who was erased. No stamp tells the API of it. Of 0 rows
@@ -294,6 +310,8 @@ class Transaction:
         """
         self._sure, self._stamped = not (tombstones and rows), False
         self._gone = people
+        self._changed.update(devices)
+        self._changed.update(device_id for device_id, _ in people)
         self._changes_nothing = rows == 0
 
     def committed(self) -> None:
@@ -309,6 +327,9 @@ class Transaction:
 
         There it would also be a row that several daemons wait for.
         """
+        if self._changed:
+            rows = [(device_id,) for device_id in sorted(self._changed)]
+            self._connection.exec_driver_sql(self._statements.raise_revision, rows)
         if self._connection.dialect.name == "sqlite" and not self._changes_nothing:
             self._connection.exec_driver_sql(
                 self._statements.count_stamped if self._stamped else self._statements.count_unstamped
@@ -389,6 +410,11 @@ class Store:
             self._rows.failed()
             raise
         transaction.committed()
+
+
+def raise_revision(connection: Connection, device_id: str) -> None:
+    """Tell the API that answers about the device have changed. Every program that changes its rows calls this."""
+    connection.exec_driver_sql(_raise_revision(connection.engine, ["device_id"]), (device_id,))
 
 
 def count_unstamped(connection: Connection) -> None:
@@ -494,8 +520,9 @@ class _Statements:
     def __init__(self, engine: Engine) -> None:
         self.upsert_person = _upsert(engine, person_emotion, key=["device_id", "person_id"], stamp="last_seen")
         self.upsert_device = _upsert(engine, device, key=["device_id"], stamp="updated_at")
-        self.upsert_state = _replace(engine, device_state, ["device_id", "received_at", "people", "clock_skew"])
-        self.upsert_status = _replace(engine, device_state, ["device_id", "status", "status_at"])
+        self.raise_revision = _raise_revision(engine, ["device_id"])
+        self.upsert_state = _raise_revision(engine, ["device_id", "received_at", "people", "clock_skew"])
+        self.upsert_status = _raise_revision(engine, ["device_id", "status", "status_at"])
         self.add_minute = _add(engine, emotion_minute, ["device_id", "minute"])
         self.add_total = _add(engine, device_total, ["device_id"])
         self.count_stamped = _count(engine, "stamped")
@@ -522,14 +549,16 @@ def _upsert(engine: Engine, table: Table, *, key: list[str], stamp: str) -> str:
     return _compiled(engine, statement, columns, [*columns, "latest"])
 
 
-def _replace(engine: Engine, table: Table, columns: list[str]) -> str:
-    """An upsert of these columns, the first of which is the key; one `?` each."""
+_ONE: ColumnElement[int] = literal_column("1", type_=Integer)
+
+
+def _raise_revision(engine: Engine, columns: list[str]) -> str:
+    """An upsert of these columns of `device_state` that raises `revision`: the key first, one `?` each."""
     key, *others = columns
-    statement = _insert(engine, table)
-    statement = statement.on_conflict_do_update(
-        index_elements=[key], set_={name: statement.excluded[name] for name in others}
-    )
-    return _compiled(engine, statement, columns, columns)
+    statement = _insert(engine, device_state).values(revision=_ONE)
+    changes: dict[str, Any] = {name: statement.excluded[name] for name in others}
+    changes["revision"] = device_state.c.revision + _ONE
+    return _compiled(engine, statement.on_conflict_do_update(index_elements=[key], set_=changes), columns, columns)
 
 
 def _add(engine: Engine, table: Table, key: list[str]) -> str:

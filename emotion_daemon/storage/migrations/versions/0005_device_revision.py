@@ -1,0 +1,27 @@
+"""device_state.revision: one number per device tells the API whether a response is current."""
+
+import sqlalchemy as sa
+from alembic import op
+
+revision = "0005"
+down_revision = "0004"
+branch_labels = None
+depends_on = None
+
+
+def upgrade() -> None:
+    op.add_column(
+        "device_state",
+        sa.Column(
+            "revision",
+            sa.BigInteger,
+            nullable=False,
+            server_default="0",
+            comment="raised by every transaction that changes an answer about the device",
+        ),
+    )
+
+
+def downgrade() -> None:
+    with op.batch_alter_table("device_state") as batch:
+        batch.drop_column("revision")
