@@ -3,7 +3,7 @@
 summary     rows of one device -> the summary as JSON. Pure
 history     sums of minutes -> the history as JSON or CSV. Pure
 devices     rows of all devices -> their list as JSON. Pure
-bad_request the error for a request that names what is not there
+bad_request the error for a request that is invalid
 web/        views, parameters, authentication, errors, documents, pages. The only place that imports Flask
 reading/    queries, the cache of responses, and outages of the database
 monitoring/ the API's Prometheus metrics

@@ -11,7 +11,7 @@ from typing import Annotated, NamedTuple, TypeAlias
 
 import msgspec
 
-from emotion_api.bad_request import Refused
+from emotion_api.bad_request import BadRequest
 from emotion_api.summary import About, Seconds, finite
 
 STEPS = (60, 120, 300, 600, 900, 1_800, 3_600, 7_200, 10_800, 21_600, 43_200, 86_400)
@@ -105,24 +105,24 @@ class History(msgspec.Struct, frozen=True):
 
 
 def span_of(wanted: HistoryWanted, now: datetime) -> Span:
-    """The span that is answered: `start` rounded down to a step, `end` up. Raises Refused."""
+    """The span that is answered: `start` rounded down to a step, `end` up. Raises BadRequest."""
     end = now if wanted.end is None else wanted.end
     if not _EPOCH < end <= _LATEST:
-        raise Refused("end has to lie between the years 1970 and 8999.")
+        raise BadRequest("end has to lie between the years 1970 and 8999.")
     start = max(end - DEFAULT_SPAN, _EPOCH) if wanted.start is None else wanted.start
     if start < _EPOCH:
-        raise Refused("start has to be 1970-01-01T00:00:00Z or later.")
+        raise BadRequest("start has to be 1970-01-01T00:00:00Z or later.")
     if start >= end:
-        raise Refused("start has to be before end, which is now where it is left out.")
+        raise BadRequest("start has to be before end, which is now where it is left out.")
     first, last = (start - _EPOCH) // _MICROSECOND, (end - _EPOCH) // _MICROSECOND
     span = _chosen(first, last) if wanted.step is None else _rounded(first, last, wanted.step)
     if span.points > MOST_POINTS:
-        raise Refused(
+        raise BadRequest(
             f"These are {span.points:,} points, more than {MOST_POINTS:,}: ask for a longer step or a shorter time, "
             "or leave step out to have one chosen."
         )
     if span.end > _seconds(_END_OF_TIME):
-        raise Refused("step is too long: rounded up to a multiple of it, end would lie beyond the year 9998.")
+        raise BadRequest("step is too long: rounded up to a multiple of it, end would lie beyond the year 9998.")
     return span
 
 

@@ -15,7 +15,7 @@ from typing import Annotated, Literal, NamedTuple, TypeAlias
 import msgspec
 from msgspec.structs import astuple
 
-from emotion_api.bad_request import Refused
+from emotion_api.bad_request import unlisted_person
 
 Seconds = Annotated[float, msgspec.Meta(ge=0, description="seconds")]
 Emotion = Literal["happy", "sad", "angry", "neutral"]
@@ -119,7 +119,8 @@ def encode_summary(
     """A Summary as JSON, in pieces: whoever asks for very many people can do something else in between.
 
     The people come in lists, in whatever order; what is yielded while they do is empty. In the summary they stand in
-    order of `last_seen`, newest first, then of `person_id` by code points. Raises Refused where nobody is `part.after`.
+    order of `last_seen`, newest first, then of `person_id` by code points.
+    Raises BadRequest if the person `part.after` is not listed.
     """
     lists: list[list[PersonRow]] = []
     columns: list[list[float]] = [[seconds] for seconds in astuple(about.others)]
@@ -159,7 +160,7 @@ def encode_people(about: About, totals: EmotionTotals, pieces: Iterable[list[Per
 def listed(pieces: Iterable[list[PersonRow]], part: Part) -> Iterator[list[PersonRow]]:
     """Those of the people, who come in their order, who are in the part; pieces may be empty.
 
-    Raises Refused where none of those seen since `part.since` is `part.after`.
+    Raises BadRequest where none of those seen since `part.since` is `part.after`.
     """
     left = sys.maxsize if part.limit is None else part.limit
     after = part.after
@@ -173,12 +174,7 @@ def listed(pieces: Iterable[list[PersonRow]], part: Part) -> Iterator[list[Perso
         if is_last or left <= 0:
             break
     if after is not None:
-        raise nobody_is(after)
-
-
-def nobody_is(after: str) -> Refused:
-    """What to raise where nobody of those who may be listed is `after`."""
-    return Refused(f"after names nobody who is in the list ({after!r:.60}): begin again without it.")
+        raise unlisted_person(after)
 
 
 def encode_totals(about: About, totals: EmotionTotals) -> bytes:

@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 from sqlalchemy import Connection
 
+from emotion_api.bad_request import unlisted_person
 from emotion_api.devices import Circumstances, DeviceRow, DevicesWanted, encode_devices
 from emotion_api.history import Bucket, HistoryWanted, Span, add, encode_csv, encode_history, span_of
 from emotion_api.reading import queries
@@ -24,7 +25,6 @@ from emotion_api.summary import (
     encode_people,
     encode_summary,
     encode_totals,
-    nobody_is,
     sum_of,
 )
 from shared.batch import Topics
@@ -67,7 +67,7 @@ class SummaryReader(_Reader):
     """Reads summaries."""
 
     def read(self, wanted: Wanted, *, gzip: bool = False) -> Answer:
-        """The summary of a device; with `gzip` compressed where it is long. Raises DatabaseUnavailable and Refused."""
+        """The summary of a device; with `gzip` compressed if it is long. Raises DatabaseUnavailable, BadRequest."""
         return self._source.answer(wanted, self._build, gzip=gzip)
 
     def _build(self, wanted: Wanted) -> Answer:
@@ -106,7 +106,7 @@ class HistoryReader(_Reader):
     """Reads histories."""
 
     def read(self, wanted: HistoryWanted, *, gzip: bool = False) -> Answer:
-        """The history of a device; with `gzip` compressed where it is long. Raises DatabaseUnavailable and Refused."""
+        """The history of a device; with `gzip` compressed if it is long. Raises DatabaseUnavailable, BadRequest."""
         return self._source.answer(wanted, self._build, gzip=gzip)
 
     def _build(self, wanted: HistoryWanted) -> Answer:
@@ -180,7 +180,7 @@ class _Few(NamedTuple):
 def _few_of_many(connection: Connection, wanted: Wanted, part: Part) -> _Few | None:
     """What the database adds up and picks out by itself; None where the people are few, or the list is long.
 
-    Raises Refused where nobody is `part.after`.
+    Raises BadRequest if the person `part.after` is not listed.
     """
     device_id = wanted.device_id
     if not queries.has_more_people_than(connection, device_id, MANY_PEOPLE):
@@ -188,7 +188,7 @@ def _few_of_many(connection: Connection, wanted: Wanted, part: Part) -> _Few | N
     if wanted.totals_only:
         return _Few(queries.totals(connection, device_id), None)
     if part.after is not None and not queries.has_person(connection, device_id, part.after, part.since):
-        raise nobody_is(part.after)
+        raise unlisted_person(part.after)
     people = queries.page(connection, device_id, part, at_most=MANY_PEOPLE + 1 if part.limit is None else part.limit)
     if part.limit is None and len(people) > MANY_PEOPLE:
         return None

@@ -7,7 +7,7 @@ import msgspec
 from flask import Flask, Response
 from werkzeug.exceptions import HTTPException, InternalServerError, MethodNotAllowed, NotFound
 
-from emotion_api.bad_request import Refused
+from emotion_api.bad_request import BadRequest
 from emotion_api.reading.source import DatabaseUnavailable
 from shared.batch import Topics
 
@@ -39,7 +39,7 @@ def register(app: Flask, topics: Topics) -> None:
         answer.headers.extend((name, value) for name, value in error.get_headers() if name != "Content-Type")
         return answer
 
-    def answer_refused(error: Refused) -> Response:
+    def answer_bad_request(error: BadRequest) -> Response:
         return problem(400, str(error))
 
     def answer_unexpected(error: InternalServerError) -> Response:
@@ -55,7 +55,7 @@ def register(app: Flask, topics: Topics) -> None:
         return answer
 
     app.register_error_handler(HTTPException, answer_http_error)
-    app.register_error_handler(Refused, answer_refused)
+    app.register_error_handler(BadRequest, answer_bad_request)
     app.register_error_handler(InternalServerError, answer_unexpected)
     app.register_error_handler(DatabaseUnavailable, answer_unavailable)
 

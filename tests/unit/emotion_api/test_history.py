@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from emotion_api.bad_request import Refused
+from emotion_api.bad_request import BadRequest
 from emotion_api.history import (
     DAY,
     MOST_POINTS,
@@ -82,7 +82,7 @@ class TestTheSpan:
     def test_another_is_refused(
         self, start: datetime | None, end: datetime | None, step: int | None, reason: str
     ) -> None:
-        with pytest.raises(Refused, match=reason):
+        with pytest.raises(BadRequest, match=reason):
             times_of(start, end, step=step)
 
     def test_a_week_of_minutes_is_not_too_many(self) -> None:
@@ -99,7 +99,7 @@ class TestTheSpan:
     ) -> None:
         try:
             span = span_of(HistoryWanted("jetson_1", start, end, step), NOON)
-        except Refused:
+        except BadRequest:
             return
 
         assert 0 <= span.start < span.end
@@ -131,7 +131,7 @@ class TestTheStepThatIsChosen:
     def test_no_shorter_one_would_do(self, start: datetime, length: timedelta) -> None:
         try:
             span = span_of(HistoryWanted("jetson_1", start, start + length), NOON)
-        except (Refused, OverflowError):
+        except (BadRequest, OverflowError):
             return
 
         shorter = max((step for step in STEPS if step < span.step), default=None)

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from emotion_api.bad_request import Refused
+from emotion_api.bad_request import BadRequest
 from emotion_api.summary import (
     PEOPLE_A_PIECE,
     About,
@@ -215,7 +215,7 @@ class TestWhoIsListed:
     @pytest.mark.parametrize("piece", [1, 3, 100])
     @pytest.mark.parametrize("part", [Part(after="7"), Part(after="4", since=NOON - timedelta(seconds=3))])
     def test_after_somebody_who_is_not_there_is_refused(self, part: Part, piece: int) -> None:
-        with pytest.raises(Refused, match="begin again without it"):
+        with pytest.raises(BadRequest, match="begin again without it"):
             self.ids(part, piece=piece)
 
     def test_the_summary_has_the_totals_of_all(self) -> None:

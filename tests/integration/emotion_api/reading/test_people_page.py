@@ -118,7 +118,7 @@ def test_after_somebody_who_is_not_in_the_list_nobody_comes(
     assert answer.status_code == 400
     assert answer.json is not None
     assert answer.json["detail"] == (
-        f"after names nobody who is in the list ({query['after']!r}): begin again without it."
+        f"after names a person who is not in the list ({query['after']!r}): begin again without it."
     )
 
 

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from emotion_api.bad_request import Refused
+from emotion_api.bad_request import BadRequest
 from emotion_api.history import HistoryWanted
 from emotion_api.summary import Wanted
 from emotion_api.web.parameters import history, summary
@@ -45,7 +45,7 @@ def test_what_is_asked_of_the_summary(query: str, wanted: Wanted) -> None:
         *((f"limit={value}", "limit has to be a whole number from 1 to 10,000") for value in (
             "", "0", "10001", "-1", "1.0", "1e3", "1_0", "%201", "%D9%A3", "9" * 5_000,
         )),
-        *((f"after={value}", "after names nobody") for value in ("", "%00", "a%0Ab", "x" * 129)),
+        *((f"after={value}", "after names a person who is not") for value in ("", "%00", "a%0Ab", "x" * 129)),
         *((f"{name}=1&{name}=1", f"{name} is given more than once") for name in ("seen_within", "limit", "after")),
         *((f"fields=totals&{more}", "fields=totals has none") for more in ("seen_within=1", "limit=1", "after=1")),
         ("device_id=a%20b", "device_id has to be"),
@@ -53,7 +53,7 @@ def test_what_is_asked_of_the_summary(query: str, wanted: Wanted) -> None:
     ],
 )  # fmt: skip
 def test_what_cannot_be_asked_of_the_summary(query: str, sentence: str) -> None:
-    with pytest.raises(Refused, match=re.escape(sentence)):
+    with pytest.raises(BadRequest, match=re.escape(sentence)):
         summary(query)
 
 
@@ -92,12 +92,12 @@ def test_what_is_asked_of_the_history(query: str, wanted: HistoryWanted) -> None
     ],
 )  # fmt: skip
 def test_what_cannot_be_asked_of_the_history(query: str, sentence: str) -> None:
-    with pytest.raises(Refused, match=re.escape(sentence)):
+    with pytest.raises(BadRequest, match=re.escape(sentence)):
         history(query, csv=False)
 
 
 @given(st.sampled_from(["start", "end", "step", "seen_within", "limit", "after"]), st.text())
 def test_whatever_a_parameter_is_nothing_fails_but_with_a_sentence(name: str, value: str) -> None:
     for ask in (summary, lambda query: history(query, csv=True)):
-        with suppress(Refused):
+        with suppress(BadRequest):
             ask(f"{name}={value}")
