@@ -20,7 +20,7 @@ from sqlalchemy.exc import DBAPIError
 from emotion_daemon.ingest import Ingest, LeftWithBrokerError
 from emotion_daemon.monitoring.event_log import Notices
 from emotion_daemon.monitoring.heartbeat import Heartbeat
-from emotion_daemon.monitoring.http import StatusServer
+from emotion_daemon.monitoring.http import serving
 from emotion_daemon.monitoring.log_handler import configure_logging
 from emotion_daemon.monitoring.metrics import MOST_DEVICES, Metrics
 from emotion_daemon.monitoring.outage import Trouble
@@ -62,7 +62,7 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         with _alone(settings), Heartbeat(os.environ) as heartbeat:
             metrics = Metrics(heartbeat, database=path)
-            with _status_server(settings, heartbeat, metrics):
+            with serving(settings.daemon_http_address, heartbeat, metrics.registry):
                 if not _upgrade(engine, settings, stop, heartbeat, metrics):
                     return 0
                 return _run(engine, settings, stop, heartbeat, metrics)
@@ -143,21 +143,6 @@ def _alone(settings: Settings) -> AbstractContextManager[None]:
     """SQLite has one daemon; on PostgreSQL several may write, each with its own client id."""
     path = sqlite_path(settings.database_url)
     return nullcontext() if path is None else only_one(path.resolve())  # one lock, whichever link leads to it
-
-
-def _status_server(
-    settings: Settings, heartbeat: Heartbeat, metrics: Metrics
-) -> "AbstractContextManager[StatusServer | None]":
-    """Where a setting asks for it. Raises SettingsError."""
-    if settings.daemon_http_address is None:
-        return nullcontext()
-    try:
-        return StatusServer(settings.daemon_http_address, heartbeat, metrics.registry)
-    except OSError as error:
-        host, port = settings.daemon_http_address
-        raise SettingsError(
-            "EMOTION_DAEMON_HTTP_ADDRESS", f"is {host}:{port}, but nothing can be answered there: {error.strerror}"
-        ) from error
 
 
 def _recall_devices(store: Store, metrics: Metrics) -> None:

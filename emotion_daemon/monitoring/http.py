@@ -1,128 +1,79 @@
-"""What the daemon answers over HTTP: /metrics for Prometheus, /healthz and /readyz for whoever restarts or waits.
+"""The daemon over HTTP: /metrics for Prometheus, /healthz and /readyz for health checks.
 
-A thread of its own, which answers also while the loop stands still: then that is what it says.
+The server has threads of its own: it also answers while the loop stands still, and then says so.
 """
 
 import socket
-from contextlib import suppress
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from socketserver import TCPServer
-from threading import BoundedSemaphore, Thread, Timer
-from types import TracebackType
-from typing import Any
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from socketserver import TCPServer, ThreadingMixIn
+from threading import Thread
+from wsgiref.simple_server import WSGIRequestHandler, WSGIServer
+from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 
-from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
+from prometheus_client import CollectorRegistry, make_wsgi_app
 
 from emotion_daemon.monitoring.heartbeat import OK, Heartbeat
-
-PATIENCE_SECONDS = 5.0
-"""How long a client may take to ask, and to read."""
-
-MOST_CLIENTS = 16
-"""How many are answered at the same time; the others are turned away, and each may ask again."""
+from shared.settings import SettingsError
 
 
-class StatusServer:
-    """Answers at `address`, host and port, for the block. Raises OSError where it cannot listen there."""
-
-    def __init__(self, address: tuple[str, int], heartbeat: Heartbeat, registry: CollectorRegistry) -> None:
-        self._server = _Server(address, heartbeat, registry)
-        self._thread = Thread(target=self._server.serve_forever, name="status", daemon=True)
-
-    @property
-    def port(self) -> int:
-        """Where it listens, also where any free port was asked for."""
-        return int(self._server.server_address[1])
-
-    def __enter__(self) -> "StatusServer":
-        self._thread.start()
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
-        self._server.shutdown()
-        self._server.server_close()
+@contextmanager
+def serving(address: tuple[str, int] | None, heartbeat: Heartbeat, registry: CollectorRegistry) -> Iterator[int]:
+    """Serve at `address`, host and port, during the block, and yield the port. Raises SettingsError."""
+    if address is None:
+        yield 0
+        return
+    try:
+        server = _Server(address, _application(heartbeat, registry))
+    except OSError as error:
+        found = f"is {address[0]}:{address[1]}, but the daemon cannot listen there: {error.strerror}"
+        raise SettingsError("EMOTION_DAEMON_HTTP_ADDRESS", found) from error
+    with server:
+        Thread(target=server.serve_forever, name="http", daemon=True).start()
+        try:
+            yield server.server_port
+        finally:
+            server.shutdown()
 
 
-class _Server(ThreadingHTTPServer):
-    daemon_threads = True  # a client that hangs does not hold up the end
-    block_on_close = False
+def _application(heartbeat: Heartbeat, registry: CollectorRegistry) -> WSGIApplication:
+    metrics: WSGIApplication = make_wsgi_app(registry)
 
-    def __init__(self, address: tuple[str, int], heartbeat: Heartbeat, registry: CollectorRegistry) -> None:
+    def application(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        path = environ["PATH_INFO"]
+        if path == "/metrics":
+            return metrics(environ, start_response)
+        if path in ("/healthz", "/readyz"):
+            line = heartbeat.alive if path == "/healthz" else heartbeat.ready_line
+            status = "200 OK" if line == OK else "503 Service Unavailable"
+        else:
+            line, status = "Not found. This server has /metrics, /healthz and /readyz.", "404 Not Found"
+        start_response(status, [("Content-Type", "text/plain; charset=utf-8"), ("Cache-Control", "no-store")])
+        return [f"{line}\n".encode(errors="backslashreplace")]
+
+    return application
+
+
+class _Server(ThreadingMixIn, WSGIServer):
+    daemon_threads = True  # a hanging client does not delay the daemon's end
+
+    def __init__(self, address: tuple[str, int], application: WSGIApplication) -> None:
         (self.address_family, *_), *_ = socket.getaddrinfo(*address, type=socket.SOCK_STREAM)
-        self.heartbeat = heartbeat
-        self.registry = registry
-        self._room = BoundedSemaphore(MOST_CLIENTS)
         super().__init__(address, _Handler)
+        self.set_app(application)
 
     def server_bind(self) -> None:
-        """Without the look for our own name, which http.server does not need, and a silent name server delays."""
+        """Bind without looking up this machine's name, which takes long if a name server does not answer."""
         TCPServer.server_bind(self)
+        self.server_name, self.server_port = str(self.server_address[0]), self.server_address[1]
+        self.setup_environ()
 
-    def process_request(self, request: Any, client_address: Any) -> None:
-        if not self._room.acquire(blocking=False):
-            self.shutdown_request(request)
-            return
-        try:
-            super().process_request(request, client_address)
-        except BaseException:  # no thread has begun, and so none gives the place back
-            self._room.release()
-            raise
-
-    def process_request_thread(self, request: Any, client_address: Any) -> None:
-        try:
-            super().process_request_thread(request, client_address)
-        finally:
-            self._room.release()
-
-    def handle_error(self, request: Any, client_address: Any) -> None:
-        """A client that went away: nothing to do, and nothing for the log."""
+    def handle_error(self, request: object, client_address: object) -> None:
+        """Ignore clients that went away."""
 
 
-class _Handler(BaseHTTPRequestHandler):
-    server: _Server
-    patience = PATIENCE_SECONDS
-    server_version, sys_version = "emotion-daemon", ""
+class _Handler(WSGIRequestHandler):
+    timeout = 5.0  # after which a silent client's thread ends
 
-    def setup(self) -> None:
-        super().setup()
-        # The socket's own timeout counts for each byte: sixteen who send one now and then would keep out all others.
-        self._deadline = Timer(self.patience, self._leave)
-        self._deadline.daemon = True
-        self._deadline.start()
-
-    def finish(self) -> None:
-        self._deadline.cancel()
-        super().finish()
-
-    def _leave(self) -> None:
-        with suppress(OSError):
-            self.connection.shutdown(socket.SHUT_RDWR)
-
-    def do_GET(self) -> None:
-        path = self.path.partition("?")[0]
-        heartbeat = self.server.heartbeat
-        if path == "/metrics":
-            self._answer(200, generate_latest(self.server.registry), CONTENT_TYPE_LATEST)
-        elif path == "/healthz":
-            self._say(heartbeat.alive)
-        elif path == "/readyz":
-            self._say(heartbeat.ready_line)
-        else:
-            self._answer(404, b"there are /metrics, /healthz and /readyz\n")
-
-    do_HEAD = do_GET
-
-    def _say(self, line: str) -> None:
-        self._answer(200 if line == OK else 503, f"{line}\n".encode(errors="backslashreplace"))
-
-    def _answer(self, status: int, body: bytes, content_type: str = "text/plain; charset=utf-8") -> None:
-        self.send_response(status)
-        self.send_header("Content-Type", content_type)
-        self.send_header("Content-Length", str(len(body)))
-        self.send_header("Cache-Control", "no-store")
-        self.end_headers()
-        if self.command != "HEAD":
-            self.wfile.write(body)
-
-    def log_message(self, format: str, *args: Any) -> None:
-        """Somebody asks every few seconds: that is no news."""
+    def log_message(self, format: str, *args: object) -> None:
+        """Log nothing: health checks ask every few seconds."""

@@ -275,7 +275,7 @@ def test_an_address_that_is_taken_ends_it_with_a_sentence(broker: Broker, sqlite
 
     assert run.returncode == 2
     assert run.stderr.endswith(
-        f"emotion_daemon: EMOTION_DAEMON_HTTP_ADDRESS is 127.0.0.1:{taken}, but nothing can be answered there: "
+        f"emotion_daemon: EMOTION_DAEMON_HTTP_ADDRESS is 127.0.0.1:{taken}, but the daemon cannot listen there: "
         "Address already in use\n"
     )
 
