@@ -12,7 +12,7 @@ from flask import Flask, Response
 import emotion_api
 from emotion_api.reading.reader import SummaryReader
 from emotion_api.reading.source import Source
-from emotion_api.summary import Wanted
+from emotion_api.summary import SummaryRequest
 from shared.database import reader_engine, sqlite_path
 from shared.settings import Settings
 
@@ -28,12 +28,12 @@ def create_app() -> Flask:
 
     @app.get("/events/<device_id>")
     def events(device_id: str) -> Response:
-        return Response(_events(reader, Wanted(device_id)), content_type="text/event-stream")
+        return Response(_events(reader, SummaryRequest(device_id)), content_type="text/event-stream")
 
     return app
 
 
-def _events(reader: SummaryReader, wanted: Wanted) -> Iterator[bytes]:
+def _events(reader: SummaryReader, wanted: SummaryRequest) -> Iterator[bytes]:
     sent = ""
     while True:
         answer = reader.read(wanted)

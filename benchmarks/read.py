@@ -147,7 +147,7 @@ class _Stage:
             daemon.wait_for_log(" connected to ")
             self.api = stack.enter_context(Api(self._url, self._folder / "api.log"))
             self.unkept = stack.enter_context(
-                Api(self._url, self._folder / "unkept.log", application="benchmarks.unkept_api:create_app()")
+                Api(self._url, self._folder / "unkept.log", application="benchmarks.uncached_api:create_app()")
             )
             self.bare = stack.enter_context(
                 Api(self._url, self._folder / "bare.log", application="benchmarks.bare_flask:app")

@@ -24,7 +24,7 @@ _encode = msgspec.json.Encoder().encode
 
 
 @dataclass(frozen=True, slots=True)
-class DevicesWanted:
+class DevicesRequest:
     """All devices: there is nothing to choose."""
 
     @property
@@ -33,7 +33,7 @@ class DevicesWanted:
         return None
 
     @property
-    def by_the_clock(self) -> bool:
+    def time_dependent(self) -> bool:
         """Whoever falls silent goes offline."""
         return True
 

@@ -12,7 +12,7 @@ from typing import Annotated, NamedTuple, TypeAlias
 import msgspec
 
 from emotion_api.bad_request import BadRequest
-from emotion_api.summary import About, Seconds, finite
+from emotion_api.summary import DeviceInfo, Seconds, finite
 
 STEPS = (60, 120, 300, 600, 900, 1_800, 3_600, 7_200, 10_800, 21_600, 43_200, 86_400)
 """Seconds that a point may stand for where nobody says how many; more than a day is so many whole days."""
@@ -40,7 +40,7 @@ _encode = msgspec.json.Encoder().encode
 
 
 @dataclass(frozen=True, slots=True)
-class HistoryWanted:
+class HistoryRequest:
     """What was asked for: `start` and `end` in aware UTC, `step` in seconds, None where they were left open."""
 
     device_id: str
@@ -50,7 +50,7 @@ class HistoryWanted:
     csv: bool = False
 
     @property
-    def by_the_clock(self) -> bool:
+    def time_dependent(self) -> bool:
         """Whether it ends now."""
         return self.end is None
 
@@ -104,7 +104,7 @@ class History(msgspec.Struct, frozen=True):
     points: Annotated[list[Point], msgspec.Meta(max_length=MOST_POINTS, description="from start on, without gaps")]
 
 
-def span_of(wanted: HistoryWanted, now: datetime) -> Span:
+def span_of(wanted: HistoryRequest, now: datetime) -> Span:
     """The span that is answered: `start` rounded down to a step, `end` up. Raises BadRequest."""
     end = now if wanted.end is None else wanted.end
     if not _EPOCH < end <= _LATEST:
@@ -133,9 +133,9 @@ def add(found: dict[int, Bucket], buckets: Iterable[Bucket]) -> None:
         found[bucket.number] = bucket if other is None else _sum(bucket, other)
 
 
-def encode_history(about: About, span: Span, buckets: Buckets) -> Iterator[bytes]:
+def encode_history(info: DeviceInfo, span: Span, buckets: Buckets) -> Iterator[bytes]:
     """A History as JSON, in pieces."""
-    yield _encode(History(about.device_id, about.device_name, _time(span.start), _time(span.end), span.step, []))[:-2]
+    yield _encode(History(info.device_id, info.device_name, _time(span.start), _time(span.end), span.step, []))[:-2]
     points = _points(span, buckets)
     comma = b""
     while piece := list(islice(points, POINTS_A_PIECE)):

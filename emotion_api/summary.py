@@ -69,7 +69,7 @@ class Summary(msgspec.Struct, frozen=True):
     ] = msgspec.UNSET
 
 
-class Wanted(NamedTuple):
+class SummaryRequest(NamedTuple):
     """A summary, and who is listed in it. Not a dataclass: nothing is asked for as often, and its hash takes longer."""
 
     device_id: str
@@ -79,7 +79,7 @@ class Wanted(NamedTuple):
     after: str | None = None
 
     @property
-    def by_the_clock(self) -> bool:
+    def time_dependent(self) -> bool:
         """Whether those who were not seen for a while drop out."""
         return self.seen_within is not None
 
@@ -87,7 +87,7 @@ class Wanted(NamedTuple):
 NO_TIME = EmotionTotals(0.0, 0.0, 0.0, 0.0)
 
 
-class About(msgspec.Struct, frozen=True):
+class DeviceInfo(msgspec.Struct, frozen=True):
     """What is known of a device beside its people; `updated_at` in aware UTC, None where no batch came yet.
 
     `others` are the seconds of people of whom nothing else is stored: they are in the totals, too.
@@ -99,7 +99,7 @@ class About(msgspec.Struct, frozen=True):
     others: EmotionTotals = NO_TIME
 
 
-class Part(NamedTuple):
+class PeoplePage(NamedTuple):
     """Who of all people is listed: those seen at `since` or later, who come after the person `after`, at most `limit`.
 
     None does not choose. The totals are always those of all people.
@@ -110,11 +110,11 @@ class Part(NamedTuple):
     limit: int | None = None
 
 
-EVERYBODY = Part()
+ALL_PEOPLE = PeoplePage()
 
 
 def encode_summary(
-    about: About, people: Iterable[list[PersonRow]], *, totals_only: bool = False, part: Part = EVERYBODY
+    info: DeviceInfo, people: Iterable[list[PersonRow]], *, totals_only: bool = False, part: PeoplePage = ALL_PEOPLE
 ) -> Iterator[bytes]:
     """A Summary as JSON, in pieces: whoever asks for very many people can do something else in between.
 
@@ -123,7 +123,7 @@ def encode_summary(
     Raises BadRequest if the person `part.after` is not listed.
     """
     lists: list[list[PersonRow]] = []
-    columns: list[list[float]] = [[seconds] for seconds in astuple(about.others)]
+    columns: list[list[float]] = [[seconds] for seconds in astuple(info.others)]
     for rows in people:
         rows.sort(key=itemgetter(0))
         rows.sort(key=itemgetter(5), reverse=True)
@@ -137,16 +137,16 @@ def encode_summary(
         column.clear()
         yield b""
     if totals_only:
-        yield encode_totals(about, EmotionTotals(*totals))
+        yield encode_totals(info, EmotionTotals(*totals))
         return
     ordered = iter(lists[0]) if len(lists) == 1 else merge(*map(_drained, lists), key=_newest_first)
     pieces = iter(lambda: list(islice(ordered, PEOPLE_A_PIECE)), [])
-    yield from encode_people(about, EmotionTotals(*totals), pieces if part is EVERYBODY else listed(pieces, part))
+    yield from encode_people(info, EmotionTotals(*totals), pieces if part is ALL_PEOPLE else listed(pieces, part))
 
 
-def encode_people(about: About, totals: EmotionTotals, pieces: Iterable[list[PersonRow]]) -> Iterator[bytes]:
+def encode_people(info: DeviceInfo, totals: EmotionTotals, pieces: Iterable[list[PersonRow]]) -> Iterator[bytes]:
     """A Summary as JSON, in pieces, whose people come in their order."""
-    yield encode_totals(about, totals)[:-1] + b',"current_people":['
+    yield encode_totals(info, totals)[:-1] + b',"current_people":['
     comma = b""
     for piece in pieces:
         if piece:
@@ -157,7 +157,7 @@ def encode_people(about: About, totals: EmotionTotals, pieces: Iterable[list[Per
     yield b"]}"
 
 
-def listed(pieces: Iterable[list[PersonRow]], part: Part) -> Iterator[list[PersonRow]]:
+def listed(pieces: Iterable[list[PersonRow]], part: PeoplePage) -> Iterator[list[PersonRow]]:
     """Those of the people, who come in their order, who are in the part; pieces may be empty.
 
     Raises BadRequest where none of those seen since `part.since` is `part.after`.
@@ -177,9 +177,9 @@ def listed(pieces: Iterable[list[PersonRow]], part: Part) -> Iterator[list[Perso
         raise unlisted_person(after)
 
 
-def encode_totals(about: About, totals: EmotionTotals) -> bytes:
+def encode_totals(info: DeviceInfo, totals: EmotionTotals) -> bytes:
     """A Summary without its people, as JSON."""
-    return _encode(Summary(about.device_id, about.device_name, about.updated_at, totals))
+    return _encode(Summary(info.device_id, info.device_name, info.updated_at, totals))
 
 
 def current_emotion(happy: float, sad: float, angry: float, neutral: float) -> Emotion:

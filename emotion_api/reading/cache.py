@@ -8,7 +8,7 @@ from typing import NamedTuple, Protocol
 from cachetools import LRUCache
 
 from emotion_api.reading.change_detector import DatabaseWatch, Look, Stamp
-from emotion_api.reading.response import Answer
+from emotion_api.reading.response import CachedResponse
 
 MAX_KEPT_BYTES = 64 * 2**20
 """How much memory the answers of a process may take; anybody may ask for any device id."""
@@ -24,7 +24,7 @@ MOST_TRUSTED_SECONDS = 10.0
 """Or so many times as long as it took to build, but not longer than this: that of very many people takes 0.4 s."""
 
 
-class Question(Protocol):
+class Request(Protocol):
     """What was asked for; equal where the answer is the same. It can be hashed."""
 
     @property
@@ -32,7 +32,7 @@ class Question(Protocol):
         """The device that it is about, None where it is about all of them."""
 
     @property
-    def by_the_clock(self) -> bool:
+    def time_dependent(self) -> bool:
         """Whether the answer changes as time passes, also while the database does not."""
 
 
@@ -47,15 +47,15 @@ class Before(NamedTuple):
 class _Kept:
     __slots__ = ("answer", "look", "right_at", "stamp", "trusted_until")
 
-    def __init__(self, answer: Answer, before: Before, trusted_until: float, *, by_the_clock: bool) -> None:
+    def __init__(self, answer: CachedResponse, before: Before, trusted_until: float, *, time_dependent: bool) -> None:
         self.answer = answer
         self.stamp = before.stamp
-        self.right_at = None if by_the_clock else before.look  # while this is the look, for however long
+        self.right_at = None if time_dependent else before.look  # while this is the look, for however long
         self.look = before.look  # the last one at which the stamp was the same
         self.trusted_until = trusted_until
 
 
-class KeptAnswers:
+class ResponseCache:
     """The answers of one process, of which the longest unused go first.
 
     While nothing was committed all are right but those by the clock, which are for a second. What the daemon commits
@@ -74,9 +74,9 @@ class KeptAnswers:
         self._max_bytes = max_bytes
         self._monotonic = monotonic
         self._lock = Lock()
-        self._kept: LRUCache[Question, _Kept] = LRUCache(max_bytes, getsizeof=_bytes_of)
+        self._kept: LRUCache[Request, _Kept] = LRUCache(max_bytes, getsizeof=_bytes_of)
 
-    def find(self, wanted: Question) -> Answer | None:
+    def find(self, wanted: Request) -> CachedResponse | None:
         """The answer, if there is one that still is right. Raises what DatabaseWatch.look raises."""
         look = self._watch.look()
         with self._lock:
@@ -85,17 +85,17 @@ class KeptAnswers:
             return None
         return kept.answer
 
-    def before(self, wanted: Question) -> Before:
+    def before(self, wanted: Request) -> Before:
         """To be called before an answer is built. Raises what DatabaseWatch.look raises."""
         return Before(self._watch.look(), self._stamp(wanted.device_id), self._monotonic())
 
-    def keep(self, wanted: Question, answer: Answer, before: Before) -> None:
+    def keep(self, wanted: Request, answer: CachedResponse, before: Before) -> None:
         """Keep what was built since `before`, unless it alone is too long."""
-        by_the_clock, now = wanted.by_the_clock, self._monotonic()
+        time_dependent, now = wanted.time_dependent, self._monotonic()
         took = now - before.at
         # By the clock it is as old as its beginning; who waited for one that took long shall find it all the same.
-        until = before.at + max(TRUSTED_SECONDS, 1.5 * took) if by_the_clock else now + _trusted_seconds(took)
-        kept = _Kept(answer, before, until, by_the_clock=by_the_clock)
+        until = before.at + max(TRUSTED_SECONDS, 1.5 * took) if time_dependent else now + _trusted_seconds(took)
+        kept = _Kept(answer, before, until, time_dependent=time_dependent)
         if _bytes_of(kept) <= self._max_bytes:
             with self._lock:
                 self._kept[wanted] = kept

@@ -6,7 +6,7 @@ WORK_SECONDS = 0.003
 PAUSE_SECONDS = 0.001
 
 
-class Pauses:
+class CooperativeYield:
     """Now and then a rest in which, under gevent, the worker's other requests go on.
 
     Not of 0 seconds: gevent would come back before it has looked whether there are any. With four clients that ask for

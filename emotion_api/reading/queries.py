@@ -28,7 +28,7 @@ from sqlalchemy.exc import DBAPIError
 
 from emotion_api.devices import DeviceRow
 from emotion_api.history import Bucket, Span
-from emotion_api.summary import NO_TIME, EmotionTotals, Part, PersonRow, finite
+from emotion_api.summary import NO_TIME, EmotionTotals, PeoplePage, PersonRow, finite
 from shared.schema import device, device_state, device_total, emotion_minute, person_emotion, rejected_message
 
 _DEVICE_0003 = select(device.c.device_name, device.c.updated_at).where(device.c.device_id == bindparam("device_id"))
@@ -194,7 +194,7 @@ def has_person(connection: Connection, device_id: str, person_id: str, since: da
     return connection.execute(query, {"device_id": device_id}).scalar() is not None
 
 
-def page(connection: Connection, device_id: str, part: Part, *, at_most: int) -> list[PersonRow]:
+def page(connection: Connection, device_id: str, part: PeoplePage, *, at_most: int) -> list[PersonRow]:
     """The first `at_most` of the device's people behind `part.after` and seen since `part.since`, in their order.
 
     SQLite compares stamps as texts, which is right for those of the form that the daemon writes.

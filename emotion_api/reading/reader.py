@@ -8,20 +8,20 @@ from typing import NamedTuple
 from sqlalchemy import Connection
 
 from emotion_api.bad_request import unlisted_person
-from emotion_api.devices import Circumstances, DeviceRow, DevicesWanted, encode_devices
-from emotion_api.history import Bucket, HistoryWanted, Span, add, encode_csv, encode_history, span_of
+from emotion_api.devices import Circumstances, DeviceRow, DevicesRequest, encode_devices
+from emotion_api.history import Bucket, HistoryRequest, Span, add, encode_csv, encode_history, span_of
 from emotion_api.reading import queries
-from emotion_api.reading.cooperative_yield import Pauses
-from emotion_api.reading.response import Answer
+from emotion_api.reading.cooperative_yield import CooperativeYield
+from emotion_api.reading.response import CachedResponse
 from emotion_api.reading.source import Source
 from emotion_api.summary import (
-    EVERYBODY,
+    ALL_PEOPLE,
     PEOPLE_A_PIECE,
-    About,
+    DeviceInfo,
     EmotionTotals,
-    Part,
+    PeoplePage,
     PersonRow,
-    Wanted,
+    SummaryRequest,
     encode_people,
     encode_summary,
     encode_totals,
@@ -54,9 +54,9 @@ class _Reader:
         self._now = now
         self._long_answer = Lock()  # one is built at a time
 
-    def _about(self, connection: Connection, device_id: str) -> About:
+    def _info(self, connection: Connection, device_id: str) -> DeviceInfo:
         found = queries.device_row(connection, device_id)
-        return About(device_id, self._name(device_id, found.name), found.updated_at, found.others)
+        return DeviceInfo(device_id, self._name(device_id, found.name), found.updated_at, found.others)
 
     def _name(self, device_id: str, name: str | None) -> str:
         """The name in the database, else in the settings, else the id."""
@@ -66,65 +66,67 @@ class _Reader:
 class SummaryReader(_Reader):
     """Reads summaries."""
 
-    def read(self, wanted: Wanted, *, gzip: bool = False) -> Answer:
+    def read(self, wanted: SummaryRequest, *, gzip: bool = False) -> CachedResponse:
         """The summary of a device; with `gzip` compressed if it is long. Raises DatabaseUnavailable, BadRequest."""
         return self._source.answer(wanted, self._build, gzip=gzip)
 
-    def _build(self, wanted: Wanted) -> Answer:
+    def _build(self, wanted: SummaryRequest) -> CachedResponse:
         device_id, source = wanted.device_id, self._source
         before, part = source.before(wanted), self._part(wanted)
         with source.connect() as connection:
-            about = self._about(connection, device_id)
-            short = None if part is EVERYBODY and not wanted.totals_only else _few_of_many(connection, wanted, part)
+            info = self._info(connection, device_id)
+            short = None if part is ALL_PEOPLE and not wanted.totals_only else _few_of_many(connection, wanted, part)
             # Not asked beforehand how many they are: that would cost everybody what only the rare long list costs now.
             people = [] if short else next(queries.people(connection, device_id, at_once=MANY_PEOPLE + 1), [])
         if short is not None:
-            return source.keep(wanted, Answer.of(short.encode(about), pause=Pauses()), before)
+            return source.keep(wanted, CachedResponse.of(short.encode(info), pause=CooperativeYield()), before)
         if len(people) > MANY_PEOPLE:
             with self._long_answer:  # who waited may find that it was built meanwhile
                 return source.find(wanted) or self._build_in_pieces(wanted)
-        pieces = encode_summary(about, [people], totals_only=wanted.totals_only, part=part)
-        return source.keep(wanted, Answer.of(pieces), before)
+        pieces = encode_summary(info, [people], totals_only=wanted.totals_only, part=part)
+        return source.keep(wanted, CachedResponse.of(pieces), before)
 
-    def _build_in_pieces(self, wanted: Wanted) -> Answer:
-        before, part, pause, people = self._source.before(wanted), self._part(wanted), Pauses(), []
+    def _build_in_pieces(self, wanted: SummaryRequest) -> CachedResponse:
+        before, part, pause, people = self._source.before(wanted), self._part(wanted), CooperativeYield(), []
         with self._source.connect() as connection:
-            about = self._about(connection, wanted.device_id)
+            info = self._info(connection, wanted.device_id)
             for rows in queries.people(connection, wanted.device_id, at_once=PEOPLE_A_PIECE):
                 people.append(rows)
                 pause()
-        return self._source.keep(wanted, Answer.of(encode_summary(about, people, part=part), pause=pause), before)
+        return self._source.keep(
+            wanted, CachedResponse.of(encode_summary(info, people, part=part), pause=pause), before
+        )
 
-    def _part(self, wanted: Wanted) -> Part:
+    def _part(self, wanted: SummaryRequest) -> PeoplePage:
         if wanted.seen_within is None and wanted.limit is None and wanted.after is None:
-            return EVERYBODY
+            return ALL_PEOPLE
         since = None if wanted.seen_within is None else _before(self._now(), wanted.seen_within)
-        return Part(since, wanted.after, wanted.limit)
+        return PeoplePage(since, wanted.after, wanted.limit)
 
 
 class HistoryReader(_Reader):
     """Reads histories."""
 
-    def read(self, wanted: HistoryWanted, *, gzip: bool = False) -> Answer:
+    def read(self, wanted: HistoryRequest, *, gzip: bool = False) -> CachedResponse:
         """The history of a device; with `gzip` compressed if it is long. Raises DatabaseUnavailable, BadRequest."""
         return self._source.answer(wanted, self._build, gzip=gzip)
 
-    def _build(self, wanted: HistoryWanted) -> Answer:
+    def _build(self, wanted: HistoryRequest) -> CachedResponse:
         span = span_of(wanted, self._now())
         if span.end - span.start <= LONG_SECONDS:
             return self._add_up(wanted, span)
         with self._long_answer:  # who waited may find that it was built meanwhile
             return self._source.find(wanted) or self._add_up(wanted, span)
 
-    def _add_up(self, wanted: HistoryWanted, span: Span) -> Answer:
-        before, pause, found = self._source.before(wanted), Pauses(), dict[int, Bucket]()
+    def _add_up(self, wanted: HistoryRequest, span: Span) -> CachedResponse:
+        before, pause, found = self._source.before(wanted), CooperativeYield(), dict[int, Bucket]()
         with self._source.connect() as connection:
-            about = self._about(connection, wanted.device_id)
+            info = self._info(connection, wanted.device_id)
             for buckets in queries.buckets(connection, wanted.device_id, span):
                 add(found, buckets)
                 pause()
-        pieces = encode_csv(span, found) if wanted.csv else encode_history(about, span, found)
-        return self._source.keep(wanted, Answer.of(pieces, pause=pause), before)
+        pieces = encode_csv(span, found) if wanted.csv else encode_history(info, span, found)
+        return self._source.keep(wanted, CachedResponse.of(pieces, pause=pause), before)
 
 
 class DevicesReader(_Reader):
@@ -143,12 +145,12 @@ class DevicesReader(_Reader):
         self._silent_after = silent_after
         self._topics = topics
 
-    def read(self, *, gzip: bool = False) -> Answer:
+    def read(self, *, gzip: bool = False) -> CachedResponse:
         """All devices; with `gzip` compressed where they are many. Raises DatabaseUnavailable."""
-        return self._source.answer(DevicesWanted(), self._build, gzip=gzip)
+        return self._source.answer(DevicesRequest(), self._build, gzip=gzip)
 
-    def _build(self, wanted: DevicesWanted) -> Answer:
-        before, now, pause = self._source.before(wanted), self._now(), Pauses()
+    def _build(self, wanted: DevicesRequest) -> CachedResponse:
+        before, now, pause = self._source.before(wanted), self._now(), CooperativeYield()
         rows: list[DeviceRow] = []
         with self._source.connect() as connection:
             rejected = queries.rejected(connection, now - REJECTED_WITHIN)
@@ -157,27 +159,27 @@ class DevicesReader(_Reader):
                 pause()
         circumstances = Circumstances(now=now, silent_after=self._silent_after, topics=self._topics, rejected=rejected)
         pieces = encode_devices(rows, circumstances, self._name)
-        return self._source.keep(wanted, Answer.of(pieces, pause=pause), before)
+        return self._source.keep(wanted, CachedResponse.of(pieces, pause=pause), before)
 
 
 class _Few(NamedTuple):
     """The totals of very many people, and those few of them who are listed: None where none are.
 
-    To the totals what is known `About` others is added.
+    To the totals what is known of others (`DeviceInfo.others`) is added.
     """
 
     totals: EmotionTotals
     people: list[PersonRow] | None
 
-    def encode(self, about: About) -> Iterator[bytes]:
-        totals = sum_of(self.totals, about.others)
+    def encode(self, info: DeviceInfo) -> Iterator[bytes]:
+        totals = sum_of(self.totals, info.others)
         if self.people is None:
-            return iter([encode_totals(about, totals)])
+            return iter([encode_totals(info, totals)])
         starts = range(0, len(self.people), PEOPLE_A_PIECE)
-        return encode_people(about, totals, [self.people[at : at + PEOPLE_A_PIECE] for at in starts])
+        return encode_people(info, totals, [self.people[at : at + PEOPLE_A_PIECE] for at in starts])
 
 
-def _few_of_many(connection: Connection, wanted: Wanted, part: Part) -> _Few | None:
+def _few_of_many(connection: Connection, wanted: SummaryRequest, part: PeoplePage) -> _Few | None:
     """What the database adds up and picks out by itself; None where the people are few, or the list is long.
 
     Raises BadRequest if the person `part.after` is not listed.

@@ -13,7 +13,7 @@ _GZIP = 16 + zlib.MAX_WBITS
 _BLOCK = 256 * 1024
 
 
-class Answer:
+class CachedResponse:
     """A body, its ETag in quotes, which is equal where the body is, and its Content-Encoding if it has one.
 
     The body is in blocks, of which only a long answer has more than one: to copy 16 MB takes 10 ms.
@@ -26,11 +26,11 @@ class Answer:
         self.length = sum(map(len, blocks))
         self.etag = etag
         self.encoding = encoding
-        self._compressed: Answer | None = None
+        self._compressed: CachedResponse | None = None
         self._lock = Lock()
 
     @classmethod
-    def of(cls, pieces: Iterable[bytes], *, pause: Callable[[], None] = lambda: None) -> "Answer":
+    def of(cls, pieces: Iterable[bytes], *, pause: Callable[[], None] = lambda: None) -> "CachedResponse":
         """The pieces as one body. `pause` is called between two of them."""
         digest = sha256()
         blocks = []
@@ -49,13 +49,13 @@ class Answer:
         """All of it in one."""
         return b"".join(self.blocks)
 
-    def compressed(self, *, pause: Callable[[], None]) -> "Answer":
+    def compressed(self, *, pause: Callable[[], None]) -> "CachedResponse":
         """The same answer with gzip, made once; itself where it is short. `pause` is called now and then."""
         if self.length < SHORTEST_COMPRESSED:
             return self
         with self._lock:
             if self._compressed is None:
-                self._compressed = Answer([_gzip(self.blocks, pause)], f'{self.etag[:-1]}-gzip"', "gzip")
+                self._compressed = CachedResponse([_gzip(self.blocks, pause)], f'{self.etag[:-1]}-gzip"', "gzip")
             return self._compressed
 
 

@@ -12,14 +12,14 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
 from emotion_api.reading import queries
-from emotion_api.reading.cache import Before, KeptAnswers, Question
+from emotion_api.reading.cache import Before, Request, ResponseCache
 from emotion_api.reading.change_detector import DatabaseWatch
-from emotion_api.reading.cooperative_yield import Pauses
-from emotion_api.reading.response import Answer
+from emotion_api.reading.cooperative_yield import CooperativeYield
+from emotion_api.reading.response import CachedResponse
 
 _TROUBLE = (DBAPIError, PoolTimeoutError, sqlite3.Error)  # the last from DatabaseWatch, which asks the driver itself
 
-_QuestionT = TypeVar("_QuestionT", bound=Question)
+_RequestT = TypeVar("_RequestT", bound=Request)
 
 logger = logging.getLogger(__name__)
 
@@ -34,12 +34,12 @@ class Source:
     def __init__(self, engine: Engine, *, file: Path | None) -> None:
         self._engine = engine
         self._is_file = file is not None
-        self._kept = None if file is None else KeptAnswers(DatabaseWatch(engine, file))
+        self._kept = None if file is None else ResponseCache(DatabaseWatch(engine, file))
         self._unavailable_since: float | None = None  # monotonic seconds
         self._available_since = 0.0  # the end of the last outage
         self._said_too_old = False
 
-    def answer(self, wanted: _QuestionT, build: Callable[[_QuestionT], Answer], *, gzip: bool) -> Answer:
+    def answer(self, wanted: _RequestT, build: Callable[[_RequestT], CachedResponse], *, gzip: bool) -> CachedResponse:
         """The answer that was kept, else what `build` makes; with `gzip` compressed where it is long.
 
         Raises DatabaseUnavailable, and what else `build` raises.
@@ -52,7 +52,7 @@ class Source:
                 raise self._too_old(error) from error
             raise self._unavailable(error, began) from error
         self._note_success()
-        return answer.compressed(pause=Pauses()) if gzip else answer
+        return answer.compressed(pause=CooperativeYield()) if gzip else answer
 
     def check(self) -> None:
         """Read from the table of devices, kept answers or not. Raises DatabaseUnavailable."""
@@ -69,15 +69,15 @@ class Source:
         """A transaction of its own, to its end; one snapshot for all its selects."""
         return self._engine.connect()
 
-    def find(self, wanted: Question) -> Answer | None:
+    def find(self, wanted: Request) -> CachedResponse | None:
         """The answer, if one was kept that still is right."""
         return None if self._kept is None else self._kept.find(wanted)
 
-    def before(self, wanted: Question) -> Before | None:
+    def before(self, wanted: Request) -> Before | None:
         """To be called before an answer is built that is to be kept."""
         return None if self._kept is None else self._kept.before(wanted)
 
-    def keep(self, wanted: Question, answer: Answer, before: Before | None) -> Answer:
+    def keep(self, wanted: Request, answer: CachedResponse, before: Before | None) -> CachedResponse:
         """The answer, which is kept from now on."""
         if self._kept is not None and before is not None:
             self._kept.keep(wanted, answer, before)

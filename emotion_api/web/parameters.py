@@ -9,8 +9,8 @@ from typing import TypeAlias
 from urllib.parse import parse_qs
 
 from emotion_api.bad_request import BadRequest, unlisted_person
-from emotion_api.history import HistoryWanted
-from emotion_api.summary import Wanted
+from emotion_api.history import HistoryRequest
+from emotion_api.summary import SummaryRequest
 from shared.batch import DEVICE_ID, MAX_PERSON_ID, utc
 
 DEFAULT_DEVICE_ID = "jetson_1"
@@ -26,20 +26,20 @@ _PERSON_ID = re.compile(rf"[^\x00-\x1f\x7f-\x9f]{{1,{MAX_PERSON_ID}}}")
 
 
 @lru_cache(maxsize=1_000)  # a dashboard asks the same again and again
-def summary(query: str) -> Wanted:
+def summary(query: str) -> SummaryRequest:
     """What a query string asks of the summary. Raises BadRequest."""
     given = parse_qs(query, keep_blank_values=True)
-    wanted = Wanted(_device_id(given), _totals_only(given), _seen_within(given), _limit(given), _after(given))
+    wanted = SummaryRequest(_device_id(given), _totals_only(given), _seen_within(given), _limit(given), _after(given))
     if wanted.totals_only and wanted[2:] != (None, None, None):
         raise BadRequest("seen_within, limit and after choose from the list of people, and fields=totals has none.")
     return wanted
 
 
 @lru_cache(maxsize=1_000)
-def history(query: str, *, csv: bool) -> HistoryWanted:
+def history(query: str, *, csv: bool) -> HistoryRequest:
     """What a query string asks of the history. Raises BadRequest."""
     given = parse_qs(query, keep_blank_values=True)
-    return HistoryWanted(_device_id(given), _time(given, "start"), _time(given, "end"), _step(given), csv)
+    return HistoryRequest(_device_id(given), _time(given, "start"), _time(given, "end"), _step(given), csv)
 
 
 def _given_once(given: _Given, name: str) -> str | None:

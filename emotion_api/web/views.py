@@ -12,7 +12,7 @@ from werkzeug.http import parse_accept_header
 
 from emotion_api.monitoring.metrics import CONTENT_TYPE_LATEST, RequestTimes
 from emotion_api.reading.reader import DevicesReader, HistoryReader, SummaryReader
-from emotion_api.reading.response import Answer
+from emotion_api.reading.response import CachedResponse
 from emotion_api.reading.source import DatabaseUnavailable, Source
 from emotion_api.web import openapi, parameters
 
@@ -117,7 +117,7 @@ def _can_be_read(source: Source) -> bool:
     return True
 
 
-def _whole(answer: Answer, content_type: str) -> Response:
+def _whole(answer: CachedResponse, content_type: str) -> Response:
     """The answer as a response, or that it is the one which the client has."""
     asked_for = request.environ.get("HTTP_IF_NONE_MATCH")
     if asked_for == answer.etag:

@@ -10,7 +10,7 @@ from sqlalchemy import Engine, insert
 from emotion_admin.__main__ import main
 from emotion_api.reading.reader import SummaryReader
 from emotion_api.reading.source import Source
-from emotion_api.summary import Wanted
+from emotion_api.summary import SummaryRequest
 from shared.database import reader_engine
 from shared.schema import device
 from tests.databases import disposing, migrated
@@ -43,7 +43,7 @@ def shown_name(database_url: str, device_id: str) -> str:
     """What the dashboard shows, with a setting that says otherwise."""
     with disposing(reader_engine(database_url)) as engine:
         source = Source(engine, file=None)
-        answer = SummaryReader(source, device_names={device_id: "from the setting"}).read(Wanted(device_id))
+        answer = SummaryReader(source, device_names={device_id: "from the setting"}).read(SummaryRequest(device_id))
     return answer.body.decode().partition('"device_name":"')[2].partition('"')[0]
 
 

@@ -17,30 +17,30 @@ from emotion_api.history import (
     POINTS_CHOSEN,
     STEPS,
     Bucket,
-    HistoryWanted,
+    HistoryRequest,
     Span,
     add,
     encode_csv,
     encode_history,
     span_of,
 )
-from emotion_api.summary import About
+from emotion_api.summary import DeviceInfo
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 NOON = datetime(2025, 11, 14, 12, tzinfo=UTC)
-HALL = About("jetson_1", "Hall", NOON)
+HALL = DeviceInfo("jetson_1", "Hall", NOON)
 
 times = st.datetimes(timezones=st.just(UTC))
 
 
 def times_of(start: datetime | None, end: datetime | None, *, step: int | None = None) -> tuple[datetime, datetime]:
     """Start and end of the span, where it is asked for at noon."""
-    span = span_of(HistoryWanted("jetson_1", start, end, step), NOON)
+    span = span_of(HistoryRequest("jetson_1", start, end, step), NOON)
     return EPOCH + timedelta(seconds=span.start), EPOCH + timedelta(seconds=span.end)
 
 
 def step_of(length: timedelta) -> int:
-    return span_of(HistoryWanted("jetson_1", NOON - length, NOON), NOON).step
+    return span_of(HistoryRequest("jetson_1", NOON - length, NOON), NOON).step
 
 
 class TestTheSpan:
@@ -86,19 +86,21 @@ class TestTheSpan:
             times_of(start, end, step=step)
 
     def test_a_week_of_minutes_is_not_too_many(self) -> None:
-        span = span_of(HistoryWanted("jetson_1", NOON - timedelta(days=7), NOON, 60), NOON)
+        span = span_of(HistoryRequest("jetson_1", NOON - timedelta(days=7), NOON, 60), NOON)
 
         assert span.points == MOST_POINTS
 
     def test_all_of_time_can_be_asked_for(self) -> None:
-        assert span_of(HistoryWanted("jetson_1", EPOCH, datetime(9000, 1, 1, tzinfo=UTC)), NOON).points <= POINTS_CHOSEN
+        assert (
+            span_of(HistoryRequest("jetson_1", EPOCH, datetime(9000, 1, 1, tzinfo=UTC)), NOON).points <= POINTS_CHOSEN
+        )
 
     @given(times | st.none(), times | st.none(), st.integers(1, 10**13).map(lambda minutes: minutes * 60) | st.none())
     def test_whatever_is_asked_for_it_is_one_or_refused(
         self, start: datetime | None, end: datetime | None, step: int | None
     ) -> None:
         try:
-            span = span_of(HistoryWanted("jetson_1", start, end, step), NOON)
+            span = span_of(HistoryRequest("jetson_1", start, end, step), NOON)
         except BadRequest:
             return
 
@@ -130,7 +132,7 @@ class TestTheStepThatIsChosen:
     @given(st.datetimes(EPOCH.replace(tzinfo=None), timezones=st.just(UTC)), st.timedeltas(timedelta(seconds=1)))
     def test_no_shorter_one_would_do(self, start: datetime, length: timedelta) -> None:
         try:
-            span = span_of(HistoryWanted("jetson_1", start, start + length), NOON)
+            span = span_of(HistoryRequest("jetson_1", start, start + length), NOON)
         except (BadRequest, OverflowError):
             return
 

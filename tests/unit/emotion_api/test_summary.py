@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 from emotion_api.bad_request import BadRequest
 from emotion_api.summary import (
     PEOPLE_A_PIECE,
-    About,
+    DeviceInfo,
     EmotionTotals,
-    Part,
+    PeoplePage,
     Person,
     PersonRow,
     Summary,
@@ -41,7 +41,7 @@ def row(person_id: str = "1", *, happy: float = 0.0, sad: float = 0.0, last_seen
     return person_id, happy, sad, 0.0, 0.0, last_seen
 
 
-HALL = About("jetson_1", "Hall", NOON)
+HALL = DeviceInfo("jetson_1", "Hall", NOON)
 
 
 class WholeSummary(Summary, frozen=True):
@@ -50,10 +50,10 @@ class WholeSummary(Summary, frozen=True):
     current_people: list[Person]
 
 
-def json_of(*people: PersonRow, about: About = HALL, at_once: int = 1_000) -> bytes:
+def json_of(*people: PersonRow, info: DeviceInfo = HALL, at_once: int = 1_000) -> bytes:
     """The summary's JSON where the people are read in lists of `at_once`."""
     lists = [list(people[start : start + at_once]) for start in range(0, len(people), at_once)]
-    return b"".join(encode_summary(about, lists))
+    return b"".join(encode_summary(info, lists))
 
 
 def summary_of(*people: PersonRow) -> WholeSummary:
@@ -77,7 +77,7 @@ def test_a_sum_beyond_the_largest_float_stays_the_largest_float() -> None:
 
 
 def test_a_device_without_people_has_zero_totals() -> None:
-    assert json_of(about=About("nobody", "nobody", None)) == (
+    assert json_of(info=DeviceInfo("nobody", "nobody", None)) == (
         b'{"device_id":"nobody","device_name":"nobody","updated_at":null,'
         b'"emotion_totals":{"happy":0.0,"sad":0.0,"angry":0.0,"neutral":0.0},"current_people":[]}'
     )
@@ -186,7 +186,7 @@ def test_very_many_people_come_in_pieces() -> None:
 class TestWhoIsListed:
     PEOPLE = [row(str(number), last_seen=NOON - timedelta(seconds=number)) for number in range(7)]  # noqa: RUF012
 
-    def ids(self, part: Part, *, piece: int) -> str:
+    def ids(self, part: PeoplePage, *, piece: int) -> str:
         """The ids of those who are listed, where people come in pieces of that length."""
         pieces = [self.PEOPLE[start : start + piece] for start in range(0, len(self.PEOPLE), piece)]
         return "".join(person[0] for rows in listed(pieces, part) for person in rows)
@@ -195,33 +195,33 @@ class TestWhoIsListed:
     @pytest.mark.parametrize(
         ("part", "ids"),
         [
-            (Part(), "0123456"),
-            (Part(limit=1), "0"),
-            (Part(limit=4), "0123"),
-            (Part(limit=100), "0123456"),
-            (Part(after="0"), "123456"),
-            (Part(after="3"), "456"),
-            (Part(after="6"), ""),
-            (Part(after="2", limit=2), "34"),
-            (Part(since=NOON - timedelta(seconds=3)), "0123"),
-            (Part(since=NOON + timedelta(seconds=1)), ""),
-            (Part(since=NOON - timedelta(seconds=3), after="1", limit=1), "2"),
-            (Part(since=NOON - timedelta(seconds=3), after="3", limit=1), ""),
+            (PeoplePage(), "0123456"),
+            (PeoplePage(limit=1), "0"),
+            (PeoplePage(limit=4), "0123"),
+            (PeoplePage(limit=100), "0123456"),
+            (PeoplePage(after="0"), "123456"),
+            (PeoplePage(after="3"), "456"),
+            (PeoplePage(after="6"), ""),
+            (PeoplePage(after="2", limit=2), "34"),
+            (PeoplePage(since=NOON - timedelta(seconds=3)), "0123"),
+            (PeoplePage(since=NOON + timedelta(seconds=1)), ""),
+            (PeoplePage(since=NOON - timedelta(seconds=3), after="1", limit=1), "2"),
+            (PeoplePage(since=NOON - timedelta(seconds=3), after="3", limit=1), ""),
         ],
     )
-    def test_they_are_those_of_the_part_in_their_order(self, part: Part, ids: str, piece: int) -> None:
+    def test_they_are_those_of_the_part_in_their_order(self, part: PeoplePage, ids: str, piece: int) -> None:
         assert self.ids(part, piece=piece) == ids
 
     @pytest.mark.parametrize("piece", [1, 3, 100])
-    @pytest.mark.parametrize("part", [Part(after="7"), Part(after="4", since=NOON - timedelta(seconds=3))])
-    def test_after_somebody_who_is_not_there_is_refused(self, part: Part, piece: int) -> None:
+    @pytest.mark.parametrize("part", [PeoplePage(after="7"), PeoplePage(after="4", since=NOON - timedelta(seconds=3))])
+    def test_after_somebody_who_is_not_there_is_refused(self, part: PeoplePage, piece: int) -> None:
         with pytest.raises(BadRequest, match="begin again without it"):
             self.ids(part, piece=piece)
 
     def test_the_summary_has_the_totals_of_all(self) -> None:
         people = [row(f"{number:04}", happy=1.0) for number in range(2 * PEOPLE_A_PIECE)]
 
-        text = b"".join(encode_summary(HALL, [people], part=Part(after=f"{PEOPLE_A_PIECE:04}", limit=2)))
+        text = b"".join(encode_summary(HALL, [people], part=PeoplePage(after=f"{PEOPLE_A_PIECE:04}", limit=2)))
 
         summary = msgspec.json.decode(text, type=WholeSummary)
         assert ids(summary) == [f"{PEOPLE_A_PIECE + 1:04}", f"{PEOPLE_A_PIECE + 2:04}"]

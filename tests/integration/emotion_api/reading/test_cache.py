@@ -11,15 +11,15 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from sqlalchemy import Engine, delete, event, insert, select, update
 
-from emotion_api.devices import DevicesWanted
-from emotion_api.history import HistoryWanted
+from emotion_api.devices import DevicesRequest
+from emotion_api.history import HistoryRequest
 from emotion_api.reading import cooperative_yield as pauses
-from emotion_api.reading.cache import ENTRY_BYTES, TRUSTED_SECONDS, KeptAnswers, Question
+from emotion_api.reading.cache import ENTRY_BYTES, TRUSTED_SECONDS, Request, ResponseCache
 from emotion_api.reading.change_detector import DatabaseWatch
 from emotion_api.reading.reader import MANY_PEOPLE, SummaryReader
-from emotion_api.reading.response import Answer
+from emotion_api.reading.response import CachedResponse
 from emotion_api.reading.source import Source
-from emotion_api.summary import Wanted
+from emotion_api.summary import SummaryRequest
 from emotion_daemon.rules.fold import Report, fold
 from emotion_daemon.storage.store import Rejected, Store
 from shared.batch import Batch, Cumulative
@@ -82,7 +82,7 @@ def commit(store: Store, device_id: str, seconds: float, *, person_id: str = "an
 
 def happy(reader: SummaryReader, device_id: str) -> str:
     """The device's happy seconds, as the answer has them."""
-    return reader.read(Wanted(device_id)).body.decode().partition('"happy":')[2].partition(",")[0]
+    return reader.read(SummaryRequest(device_id)).body.decode().partition('"happy":')[2].partition(",")[0]
 
 
 class TestWhatTheDaemonCommits:
@@ -91,12 +91,12 @@ class TestWhatTheDaemonCommits:
     ) -> None:
         commit(store, "busy", 0)
         commit(store, "quiet", 0, happy=1)
-        first = reader.read(Wanted("quiet"))
+        first = reader.read(SummaryRequest("quiet"))
         selects.clear()
         for number in range(1, 4):
             commit(store, "busy", number)
 
-            assert reader.read(Wanted("quiet")) is first
+            assert reader.read(SummaryRequest("quiet")) is first
         assert selects == []
 
     def test_a_batch_of_the_device_itself_shows(self, store: Store, reader: SummaryReader) -> None:
@@ -138,11 +138,11 @@ class TestWhatTheDaemonCommits:
 
     def test_a_rejected_message_leaves_every_answer_as_it_is(self, store: Store, reader: SummaryReader) -> None:
         commit(store, "quiet", 0)
-        first = reader.read(Wanted("quiet"))
+        first = reader.read(SummaryRequest("quiet"))
         with store.transaction() as transaction:
             transaction.reject([Rejected("emotions/busy/batch", "not JSON", b"", NOON)])
 
-        assert reader.read(Wanted("quiet")) is first
+        assert reader.read(SummaryRequest("quiet")) is first
 
     def test_the_first_batch_of_a_device_shows(self, store: Store, reader: SummaryReader) -> None:
         commit(store, "another", 0)
@@ -156,7 +156,7 @@ class TestWhatAnotherProgramWrites:
     @pytest.mark.parametrize("change", ["insert", "update", "delete", "name"])
     def test_it_shows_at_once(self, change: str, store: Store, other: Engine, reader: SummaryReader) -> None:
         commit(store, "busy", 0, happy=1)
-        before = reader.read(Wanted("busy")).body
+        before = reader.read(SummaryRequest("busy")).body
         times = dict.fromkeys(("time_happy", "time_sad", "time_angry", "time_neutral"), 1.0)
         statement = {
             "insert": insert(person_emotion).values(device_id="busy", person_id="ben", last_seen=NOON, **times),
@@ -167,7 +167,7 @@ class TestWhatAnotherProgramWrites:
         with other.begin() as connection:
             connection.execute(statement)
 
-        assert reader.read(Wanted("busy")).body != before
+        assert reader.read(SummaryRequest("busy")).body != before
 
     def test_among_the_daemons_commits_it_shows_within_a_second(
         self, store: Store, other: Engine, engine: Engine, sqlite_url: str
@@ -175,18 +175,18 @@ class TestWhatAnotherProgramWrites:
         now = 100.0
         file = sqlite_path(sqlite_url)
         assert file is not None
-        kept = KeptAnswers(DatabaseWatch(engine, file), monotonic=lambda: now)
+        kept = ResponseCache(DatabaseWatch(engine, file), monotonic=lambda: now)
         commit(store, "busy", 0)
         commit(store, "quiet", 0)
-        kept.keep(Wanted("quiet"), Answer([b"1"], '"1"'), kept.before(Wanted("quiet")))
+        kept.keep(SummaryRequest("quiet"), CachedResponse([b"1"], '"1"'), kept.before(SummaryRequest("quiet")))
         with other.begin() as connection:
             connection.execute(update(person_emotion).where(person_emotion.c.device_id == "quiet").values(time_sad=1.0))
         commit(store, "busy", 1)
-        trusted = kept.find(Wanted("quiet"))
+        trusted = kept.find(SummaryRequest("quiet"))
         now += TRUSTED_SECONDS + 0.01
 
         assert trusted is not None
-        assert kept.find(Wanted("quiet")) is None  # also where nothing was committed since
+        assert kept.find(SummaryRequest("quiet")) is None  # also where nothing was committed since
 
     def test_without_the_table_of_commits_every_commit_shows(
         self, store: Store, other: Engine, reader: SummaryReader
@@ -205,24 +205,29 @@ class TestAnswersByTheClock:
     """They are right for a second, however long nothing is committed."""
 
     @pytest.fixture
-    def kept(self, store: Store, engine: Engine, sqlite_url: str, clock: list[float]) -> KeptAnswers:
+    def kept(self, store: Store, engine: Engine, sqlite_url: str, clock: list[float]) -> ResponseCache:
         file = sqlite_path(sqlite_url)
         assert file is not None
-        return KeptAnswers(DatabaseWatch(engine, file), monotonic=lambda: clock[0])
+        return ResponseCache(DatabaseWatch(engine, file), monotonic=lambda: clock[0])
 
     @pytest.fixture
     def clock(self) -> list[float]:
         """Monotonic seconds, to be set."""
         return [100.0]
 
-    def keep(self, kept: KeptAnswers, wanted: Question) -> None:
-        kept.keep(wanted, Answer([b"1"], '"1"'), kept.before(wanted))
+    def keep(self, kept: ResponseCache, wanted: Request) -> None:
+        kept.keep(wanted, CachedResponse([b"1"], '"1"'), kept.before(wanted))
 
     @pytest.mark.parametrize(
         "wanted",
-        [Wanted("quiet", seen_within=30.0), HistoryWanted("quiet"), HistoryWanted("quiet", NOON), DevicesWanted()],
+        [
+            SummaryRequest("quiet", seen_within=30.0),
+            HistoryRequest("quiet"),
+            HistoryRequest("quiet", NOON),
+            DevicesRequest(),
+        ],
     )
-    def test_they_are_kept_for_a_second(self, wanted: Question, kept: KeptAnswers, clock: list[float]) -> None:
+    def test_they_are_kept_for_a_second(self, wanted: Request, kept: ResponseCache, clock: list[float]) -> None:
         self.keep(kept, wanted)
         clock[0] += TRUSTED_SECONDS
         within = kept.find(wanted)
@@ -232,39 +237,40 @@ class TestAnswersByTheClock:
         assert kept.find(wanted) is None
 
     def test_one_that_took_long_is_found_by_those_who_waited_for_it(
-        self, kept: KeptAnswers, clock: list[float]
+        self, kept: ResponseCache, clock: list[float]
     ) -> None:
-        before = kept.before(DevicesWanted())
+        before = kept.before(DevicesRequest())
         clock[0] += 2
-        kept.keep(DevicesWanted(), Answer([b"1"], '"1"'), before)
+        kept.keep(DevicesRequest(), CachedResponse([b"1"], '"1"'), before)
         clock[0] += 0.9
-        found = kept.find(DevicesWanted())
+        found = kept.find(DevicesRequest())
         clock[0] += 0.2
 
         assert found is not None
-        assert kept.find(DevicesWanted()) is None
+        assert kept.find(DevicesRequest()) is None
 
-    def test_their_second_begins_before_they_are_built(self, kept: KeptAnswers, clock: list[float]) -> None:
-        before = kept.before(DevicesWanted())
+    def test_their_second_begins_before_they_are_built(self, kept: ResponseCache, clock: list[float]) -> None:
+        before = kept.before(DevicesRequest())
         clock[0] += 0.7
-        kept.keep(DevicesWanted(), Answer([b"1"], '"1"'), before)
+        kept.keep(DevicesRequest(), CachedResponse([b"1"], '"1"'), before)
         clock[0] += 0.7
 
-        assert kept.find(DevicesWanted()) is None
+        assert kept.find(DevicesRequest()) is None
 
     @pytest.mark.parametrize(
-        "wanted", [Wanted("quiet"), Wanted("quiet", limit=5, after="1"), HistoryWanted("quiet", None, NOON)]
+        "wanted",
+        [SummaryRequest("quiet"), SummaryRequest("quiet", limit=5, after="1"), HistoryRequest("quiet", None, NOON)],
     )
     def test_all_others_are_kept_while_nothing_is_committed(
-        self, wanted: Question, kept: KeptAnswers, clock: list[float]
+        self, wanted: Request, kept: ResponseCache, clock: list[float]
     ) -> None:
         self.keep(kept, wanted)
         clock[0] += 1_000_000
 
         assert kept.find(wanted) is not None
 
-    @pytest.mark.parametrize("wanted", [Wanted("busy", seen_within=30.0), HistoryWanted("busy")])
-    def test_a_batch_of_the_device_ends_them(self, wanted: Question, kept: KeptAnswers, store: Store) -> None:
+    @pytest.mark.parametrize("wanted", [SummaryRequest("busy", seen_within=30.0), HistoryRequest("busy")])
+    def test_a_batch_of_the_device_ends_them(self, wanted: Request, kept: ResponseCache, store: Store) -> None:
         commit(store, "busy", 0)
         commit(store, "busy", 1)
         self.keep(kept, wanted)
@@ -275,36 +281,36 @@ class TestAnswersByTheClock:
         assert meanwhile is not None
         assert kept.find(wanted) is None
 
-    def test_any_batch_ends_the_list_of_devices(self, kept: KeptAnswers, store: Store) -> None:
+    def test_any_batch_ends_the_list_of_devices(self, kept: ResponseCache, store: Store) -> None:
         commit(store, "busy", 0)
         commit(store, "busy", 1)
-        self.keep(kept, DevicesWanted())
-        before = kept.find(DevicesWanted())
+        self.keep(kept, DevicesRequest())
+        before = kept.find(DevicesRequest())
         commit(store, "busy", 2)
 
         assert before is not None
-        assert kept.find(DevicesWanted()) is None
+        assert kept.find(DevicesRequest()) is None
 
     def test_whatever_else_is_committed_ends_the_list_of_devices(
-        self, kept: KeptAnswers, store: Store, other: Engine
+        self, kept: ResponseCache, store: Store, other: Engine
     ) -> None:
         commit(store, "busy", 0)
-        self.keep(kept, DevicesWanted())
+        self.keep(kept, DevicesRequest())
         with other.begin() as connection:
             connection.execute(update(device).values(device_name="Hall"))
 
-        assert kept.find(DevicesWanted()) is None
+        assert kept.find(DevicesRequest()) is None
 
-    def test_whoever_asks_for_something_else_gets_another_answer(self, kept: KeptAnswers) -> None:
-        questions: list[Question] = [
-            Wanted("quiet"),
-            Wanted("quiet", totals_only=True),
-            Wanted("quiet", seen_within=1.0),
-            Wanted("quiet", limit=1),
-            Wanted("quiet", after="1"),
-            HistoryWanted("quiet"),
-            HistoryWanted("quiet", csv=True),
-            DevicesWanted(),
+    def test_whoever_asks_for_something_else_gets_another_answer(self, kept: ResponseCache) -> None:
+        questions: list[Request] = [
+            SummaryRequest("quiet"),
+            SummaryRequest("quiet", totals_only=True),
+            SummaryRequest("quiet", seen_within=1.0),
+            SummaryRequest("quiet", limit=1),
+            SummaryRequest("quiet", after="1"),
+            HistoryRequest("quiet"),
+            HistoryRequest("quiet", csv=True),
+            DevicesRequest(),
         ]
         for wanted in questions:
             self.keep(kept, wanted)
@@ -338,32 +344,37 @@ def test_whatever_is_committed_the_answer_is_what_the_database_holds(
 def test_the_longest_unused_answers_go_first(store: Store, engine: Engine, sqlite_url: str) -> None:
     file = sqlite_path(sqlite_url)
     assert file is not None
-    kept = KeptAnswers(DatabaseWatch(engine, file), max_bytes=2 * (ENTRY_BYTES + 2 * 1_000))
+    kept = ResponseCache(DatabaseWatch(engine, file), max_bytes=2 * (ENTRY_BYTES + 2 * 1_000))
 
     def keep(device_id: str, length: int) -> None:
-        kept.keep(Wanted(device_id), Answer([b"x" * length], '"x"'), kept.before(Wanted(device_id)))
+        kept.keep(
+            SummaryRequest(device_id), CachedResponse([b"x" * length], '"x"'), kept.before(SummaryRequest(device_id))
+        )
 
     keep("a", 1_000)
     keep("b", 1_000)
-    kept.find(Wanted("a"))
+    kept.find(SummaryRequest("a"))
     keep("c", 1_000)
     keep("too long", 10_000)
 
-    assert [device_id for device_id in ("a", "b", "c", "too long") if kept.find(Wanted(device_id))] == ["a", "c"]
+    assert [device_id for device_id in ("a", "b", "c", "too long") if kept.find(SummaryRequest(device_id))] == [
+        "a",
+        "c",
+    ]
 
 
 def test_an_answer_takes_no_more_memory_than_it_is_counted_for(store: Store, engine: Engine, sqlite_url: str) -> None:
     file = sqlite_path(sqlite_url)
     assert file is not None
-    kept = KeptAnswers(DatabaseWatch(engine, file))
+    kept = ResponseCache(DatabaseWatch(engine, file))
     answers = 500
     tracemalloc.start()
     for number in range(answers):
         device_id = f"nobody_{number}".ljust(64, "x")
         kept.keep(
-            Wanted(device_id),
-            Answer([f'{{"device_id":"{device_id}"}}'.encode()], '"x"'),
-            kept.before(Wanted(device_id)),
+            SummaryRequest(device_id),
+            CachedResponse([f'{{"device_id":"{device_id}"}}'.encode()], '"x"'),
+            kept.before(SummaryRequest(device_id)),
         )
     taken, _ = tracemalloc.get_traced_memory()
     tracemalloc.stop()
@@ -373,15 +384,15 @@ def test_an_answer_takes_no_more_memory_than_it_is_counted_for(store: Store, eng
 
 class TestVeryManyPeople:
     @pytest.fixture
-    def crowd(self, store: Store) -> Wanted:
+    def crowd(self, store: Store) -> SummaryRequest:
         """A device with more people than are read in one go."""
         people = {("crowd", str(number)): Report(Cumulative(1.0), at(number)) for number in range(MANY_PEOPLE + 500)}
         with store.transaction() as transaction:
             transaction.write(group(people, {"crowd": at(0)}))
-        return Wanted("crowd")
+        return SummaryRequest("crowd")
 
     def test_others_are_answered_while_the_list_is_built(
-        self, store: Store, reader: SummaryReader, crowd: Wanted, monkeypatch: pytest.MonkeyPatch
+        self, store: Store, reader: SummaryReader, crowd: SummaryRequest, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         commit(store, "quiet", 0, happy=1)
         seen: list[str] = []
@@ -398,7 +409,7 @@ class TestVeryManyPeople:
         assert answer.body.count(b"person_id") == MANY_PEOPLE + 500
 
     def test_who_asks_meanwhile_gets_the_same_list(
-        self, reader: SummaryReader, crowd: Wanted, monkeypatch: pytest.MonkeyPatch
+        self, reader: SummaryReader, crowd: SummaryRequest, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         building, go_on = threading.Event(), threading.Event()
 
@@ -408,7 +419,7 @@ class TestVeryManyPeople:
 
         monkeypatch.setattr(pauses, "WORK_SECONDS", -1)
         monkeypatch.setattr(time, "sleep", rest)
-        answers: list[Answer] = []
+        answers: list[CachedResponse] = []
         clients = [threading.Thread(target=lambda: answers.append(reader.read(crowd))) for _ in range(3)]
         clients[0].start()
         assert building.wait(15)
@@ -421,7 +432,9 @@ class TestVeryManyPeople:
         assert len(answers) == 3
         assert all(answer is answers[0] for answer in answers)
 
-    def test_a_long_list_comes_in_blocks_and_as_long_as_it_says(self, reader: SummaryReader, crowd: Wanted) -> None:
+    def test_a_long_list_comes_in_blocks_and_as_long_as_it_says(
+        self, reader: SummaryReader, crowd: SummaryRequest
+    ) -> None:
         answer = reader.read(crowd)
         compressed = reader.read(crowd, gzip=True)
 

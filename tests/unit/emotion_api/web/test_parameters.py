@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from emotion_api.bad_request import BadRequest
-from emotion_api.history import HistoryWanted
-from emotion_api.summary import Wanted
+from emotion_api.history import HistoryRequest
+from emotion_api.summary import SummaryRequest
 from emotion_api.web.parameters import history, summary
 
 HALF_PAST = datetime(2025, 11, 14, 12, 30, tzinfo=UTC)
@@ -19,20 +19,20 @@ HALF_PAST = datetime(2025, 11, 14, 12, 30, tzinfo=UTC)
 @pytest.mark.parametrize(
     ("query", "wanted"),
     [
-        ("", Wanted("jetson_1")),
-        ("device_id=a&unknown=1&unknown=2", Wanted("a")),
-        ("fields=totals", Wanted("jetson_1", totals_only=True)),
-        ("seen_within=30", Wanted("jetson_1", seen_within=30)),
-        ("seen_within=.5", Wanted("jetson_1", seen_within=0.5)),
-        ("seen_within=1e-05", Wanted("jetson_1", seen_within=0.00001)),
-        ("seen_within=1e%2B300", Wanted("jetson_1", seen_within=1e300)),
-        ("limit=1", Wanted("jetson_1", limit=1)),
-        ("limit=10000", Wanted("jetson_1", limit=10_000)),
-        ("after=%F0%9F%98%80+b", Wanted("jetson_1", after="😀 b")),
-        ("device_id=a&seen_within=2.5&limit=50&after=1", Wanted("a", False, 2.5, 50, "1")),
+        ("", SummaryRequest("jetson_1")),
+        ("device_id=a&unknown=1&unknown=2", SummaryRequest("a")),
+        ("fields=totals", SummaryRequest("jetson_1", totals_only=True)),
+        ("seen_within=30", SummaryRequest("jetson_1", seen_within=30)),
+        ("seen_within=.5", SummaryRequest("jetson_1", seen_within=0.5)),
+        ("seen_within=1e-05", SummaryRequest("jetson_1", seen_within=0.00001)),
+        ("seen_within=1e%2B300", SummaryRequest("jetson_1", seen_within=1e300)),
+        ("limit=1", SummaryRequest("jetson_1", limit=1)),
+        ("limit=10000", SummaryRequest("jetson_1", limit=10_000)),
+        ("after=%F0%9F%98%80+b", SummaryRequest("jetson_1", after="😀 b")),
+        ("device_id=a&seen_within=2.5&limit=50&after=1", SummaryRequest("a", False, 2.5, 50, "1")),
     ],
 )
-def test_what_is_asked_of_the_summary(query: str, wanted: Wanted) -> None:
+def test_what_is_asked_of_the_summary(query: str, wanted: SummaryRequest) -> None:
     assert summary(query) == wanted
 
 
@@ -60,16 +60,16 @@ def test_what_cannot_be_asked_of_the_summary(query: str, sentence: str) -> None:
 @pytest.mark.parametrize(
     ("query", "wanted"),
     [
-        ("", HistoryWanted("jetson_1")),
-        ("device_id=a&step=300", HistoryWanted("a", step=300)),
-        ("start=2025-11-14T12:30:00Z", HistoryWanted("jetson_1", start=HALF_PAST)),
-        ("start=2025-11-14T12:30", HistoryWanted("jetson_1", start=HALF_PAST)),
-        ("end=2025-11-14T13:30:00%2B01:00", HistoryWanted("jetson_1", end=HALF_PAST)),
-        ("end=2025-11-14T07:30:00-05:00", HistoryWanted("jetson_1", end=HALF_PAST)),
-        ("end=2025-11-14", HistoryWanted("jetson_1", end=datetime(2025, 11, 14, tzinfo=UTC))),
+        ("", HistoryRequest("jetson_1")),
+        ("device_id=a&step=300", HistoryRequest("a", step=300)),
+        ("start=2025-11-14T12:30:00Z", HistoryRequest("jetson_1", start=HALF_PAST)),
+        ("start=2025-11-14T12:30", HistoryRequest("jetson_1", start=HALF_PAST)),
+        ("end=2025-11-14T13:30:00%2B01:00", HistoryRequest("jetson_1", end=HALF_PAST)),
+        ("end=2025-11-14T07:30:00-05:00", HistoryRequest("jetson_1", end=HALF_PAST)),
+        ("end=2025-11-14", HistoryRequest("jetson_1", end=datetime(2025, 11, 14, tzinfo=UTC))),
     ],
 )
-def test_what_is_asked_of_the_history(query: str, wanted: HistoryWanted) -> None:
+def test_what_is_asked_of_the_history(query: str, wanted: HistoryRequest) -> None:
     assert history(query, csv=False) == wanted
 
 
