@@ -12,7 +12,7 @@ import sys
 from collections.abc import Callable
 from datetime import UTC, datetime
 
-from sqlalchemy import Engine, make_url
+from sqlalchemy import make_url
 from sqlalchemy.exc import DBAPIError
 
 from emotion_admin import dead_letters, doctor, health, person
@@ -28,8 +28,6 @@ from shared.printing import printing
 from shared.settings import Settings
 
 _MAX_HOURS = 87_600
-_MOST_SHOWN = 20
-"""How many devices are named to whoever has mistyped one."""
 
 
 def add_to(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -235,62 +233,43 @@ def _replay(settings: Settings, options: argparse.Namespace) -> int:
 
 
 def _forget(settings: Settings, options: argparse.Namespace) -> int:
-    """It never says the person's id: what it prints may end up in a log."""
+    """Erase the person. It never prints the person's id: its output may end up in a log."""
     who, topics = person.Person(options.device, options.person), Topics(settings.mqtt_topic_prefix)
-    writer = writer_engine(settings.database_url, echo=settings.sql_echo)
-    reader = reader_engine(settings.database_url, echo=settings.sql_echo)
-    erased = not_purged = mistyped = None
+    engine = writer_engine(settings.database_url, echo=settings.sql_echo)
+    erased = not_purged = None
     try:
-        erased = person.forget(writer, reader, topics, who, hours=options.hours, now=datetime.now(UTC))
-        if not erased.people and not erased.rejected:
-            mistyped = _what_is_mistyped(reader, who)
-        purge(writer)
+        erased = person.forget(engine, topics, who, hours=options.hours, now=datetime.now(UTC))
+        purge(engine)
     except DBAPIError as error:
         then = "nobody was erased" if erased is None else ""
-        return cannot_use(settings, reason(error), trouble_kind(error, writer), then=then)
+        return cannot_use(settings, reason(error), trouble_kind(error, engine), then=then)
     except NotPurgedError as error:
         not_purged = _not_purged(settings, str(error))
     except KeyboardInterrupt:
         why = "it was interrupted"
         not_purged = f"{why}; run the same command again" if erased is None else _not_purged(settings, why)
     finally:
-        reader.dispose()
-        writer.dispose()
-    for sentence in filter(None, (mistyped, not_purged)):
+        engine.dispose()
+    mistake = erased.mistake if erased is not None else None
+    for sentence in filter(None, (mistake, not_purged)):
         print(f"emotion_admin: {sentence}", file=sys.stderr)
     with printing():  # last: whether anybody reads it must not matter
         if erased is not None:
-            _print_erased(who, erased, is_done=not not_purged and not mistyped)
-    return 1 if not_purged or mistyped else 0
+            _print_erased(who, erased, is_done=not not_purged and not mistake)
+    return 1 if not_purged or mistake else 0
 
 
 def _print_erased(who: person.Person, erased: person.Erased, *, is_done: bool) -> None:
-    print(f"{who.device_id}: {erased.people} person and {erased.rejected} rejected messages deleted")
+    people = "1 person" if erased.people else "no person"
+    print(f"{who.device_id}: deleted {people}, and the payloads of {erased.dead_letters} dead letters")
     if erased.behind:
         hours = erased.behind.total_seconds() / 3600
-        print(f"the clock of this machine is {hours:.1f} h behind the newest batch of {who.device_id}: one is wrong")
-    print(f"whatever is stamped up to {erased.until:%Y-%m-%dT%H:%M:%SZ} leaves this person out from now on")
-    if is_done and not erased.people and not erased.rejected:
-        print(f"nobody of that id was stored for {who.device_id}; what is still on its way is left out all the same")
+        print(f"this machine's clock is {hours:.1f} h behind the newest batch of {who.device_id}: check both clocks")
+    print(f"the daemon omits this person from batches with timestamps up to {erased.until:%Y-%m-%dT%H:%M:%SZ}")
     if is_done:
-        print(
-            "docker compose: once the daemon has stored what waits, restart the broker, whose files have it until then."
-        )
-        print("Backups have the person, too: docs/PRIVACY.md says what else there is to do")
-
-
-def _what_is_mistyped(reader: Engine, who: person.Person) -> str | None:
-    """A sentence, if nobody was there to be erased and that is most likely wrong."""
-    known = sorted(person.devices(reader))
-    if who.device_id not in known:
-        shown = ", ".join(known[:_MOST_SHOWN]) + (", …" if len(known) > _MOST_SHOWN else "")
-        return f"nothing was ever heard of {who.device_id}, but of: {shown or 'none'}"
-    if person.is_stored_in_another_form(reader, who):
-        return (
-            "somebody is stored whose id differs in blanks around it or in its form of Unicode only: "
-            "write it as the camera does"
-        )
-    return None
+        print("docker compose: once the daemon has stored the queued messages, restart the broker;")
+        print("until then its files contain the person's data")
+        print("backups contain the person, too: see docs/PRIVACY.md")
 
 
 def _not_purged(settings: Settings, why: str) -> str:
@@ -301,7 +280,7 @@ def _not_purged(settings: Settings, why: str) -> str:
 
 
 def _export(settings: Settings, options: argparse.Namespace) -> int:
-    """Only reads, as `_list`."""
+    """Print what is stored of the person as JSON. Like `_list` it only reads."""
     who, topics = person.Person(options.device, options.person), Topics(settings.mqtt_topic_prefix)
     engine = reader_engine(settings.database_url, echo=settings.sql_echo)
     try:
@@ -312,8 +291,8 @@ def _export(settings: Settings, options: argparse.Namespace) -> int:
         engine.dispose()
     with printing():
         print(json.dumps(found, indent=2, ensure_ascii=False))
-    if found["person_emotion"] is None and not found["rejected_messages"]:
-        print(f"nobody of that id is stored for {who.device_id} in {_shown(settings)}", file=sys.stderr)
+    if found["person_emotion"] is None:
+        print(f"no person of that id is stored for {who.device_id} in {_shown(settings)}", file=sys.stderr)
     return 0
 
 

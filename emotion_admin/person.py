@@ -1,72 +1,67 @@
-"""`python -m emotion_admin person`: all that is stored of one person, erased or shown.
+"""`python -m emotion_admin person`: erase one person, or export what is stored of one.
 
-What was shown before a camera in total, and in each minute, is nobody's: it stays.
+A device's totals and history are sums without ids: they stay.
 """
 
-import base64
 import secrets
 import unicodedata
-from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime, timedelta
 from typing import Any, NamedTuple
 
-from sqlalchemy import ColumnElement, Connection, Engine, Row, delete, insert, select
+from sqlalchemy import ColumnElement, Connection, Engine, delete, func, insert, select, update
 
 from emotion_admin.retry import patiently, push_in
 from emotion_daemon.rules.tombstones import SALT_BYTES, digest, until_when
-from emotion_daemon.storage.mention import Record, mentions
 from emotion_daemon.storage.state_cache import lock_devices, read_forgotten
-from emotion_daemon.storage.store import SENT_AHEAD, count_unstamped, raise_revision
+from emotion_daemon.storage.store import count_unstamped, raise_revision
 from shared.batch import MAX_CLOCK_SKEW, Topics
 from shared.schema import device, device_state, forgotten_person, person_emotion, rejected_message
 
-_ROWS_A_SELECT = 100  # of up to 64 KiB
+_MOST_SHOWN = 20  # devices
+_PAYLOAD_DELETED = "; payload deleted: a person was erased"
 
 
 class Person(NamedTuple):
-    """Whom it is about: ids are one device's."""
+    """A `person_id` means one person of one device only."""
 
     device_id: str
     person_id: str
 
 
 class Erased(NamedTuple):
-    """How many rows were deleted, and up to which stamp the person is left out from now on (aware UTC).
+    """How many rows of the person were deleted, and how many dead letters lost their payload.
 
-    `behind` is how far our clock is behind what is stored of the device, if it is so by more than a clock may be.
+    The daemon omits the person from batches with timestamps up to `until` (aware UTC). `behind` is how far our clock is
+    behind the device's newest batch, if that is more than clocks may differ. `mistake` says what is most likely
+    mistyped, if no row was there.
     """
 
     people: int
-    rejected: int
+    dead_letters: int
     until: datetime
-    behind: timedelta = timedelta()
+    behind: timedelta
+    mistake: str | None
 
 
-def forget(writer: Engine, reader: Engine, topics: Topics, person: Person, *, hours: float, now: datetime) -> Erased:
-    """Delete the person's row and the rejected messages that mention them, and leave a tombstone, in one transaction.
+def forget(engine: Engine, topics: Topics, person: Person, *, hours: float, now: datetime) -> Erased:
+    """Delete the person's row and the payloads of dead letters that may name the person, and leave a tombstone.
 
-    Whatever is stamped until `hours` after `now` leaves the person out, or after the newest that is stored of the
-    device, where our clock is behind that, or as long as an earlier tombstone says. What is deleted is gone for every
-    reader, but not yet out of the files: see purge.py. Raises what SQLAlchemy raises, for what is temporary after
-    `patience.SECONDS`.
+    One transaction does all three. The tombstone lasts until `hours` after `now`, or after the device's newest batch if
+    our clock is behind that, or as long as an earlier tombstone. Afterwards no reader sees the person, but the files
+    still hold the deleted bytes: see purge.py. Raises what SQLAlchemy raises; a lock is waited for up to
+    `retry.SECONDS`.
     """
-    with reader.connect() as connection:  # minutes for 10,000 of the largest, in which the daemon has to write
-        found = _search(connection, topics, person, between=connection.rollback)  # and its -wal file to be brought in
-    push_in(writer)
-    return patiently(lambda: _erase(writer, topics, person, found, now, timedelta(hours=hours)))
+    push_in(engine)
+    return patiently(lambda: _erase(engine, topics, person, now, timedelta(hours=hours)))
 
 
-def _erase(
-    writer: Engine, topics: Topics, person: Person, found: tuple[set[int], int], now: datetime, lasts: timedelta
-) -> Erased:
-    mentioning, searched = found
-    with writer.begin() as connection:
+def _erase(engine: Engine, topics: Topics, person: Person, now: datetime, lasts: timedelta) -> Erased:
+    with engine.begin() as connection:
+        known = _known_devices(connection, topics)
         locked_only = _lock(connection, person.device_id)
         people = connection.execute(delete(person_emotion).where(*_is(person))).rowcount
-        # On PostgreSQL daemons may commit out of the order of the ids.
-        out_of_order = 0 if connection.dialect.name == "sqlite" else SENT_AHEAD
-        newer, _ = _search(connection, topics, person, after=searched - out_of_order)
-        rejected = _delete_rejected(connection, sorted(mentioning | newer))
+        mistake = None if people else _mistake(connection, known, person)
+        dead_letters = _delete_payloads(connection, topics, person.device_id)
         behind = _behind(connection, person.device_id, now)
         until = _leave_tombstone(connection, person, now, now + behind + lasts)
         if locked_only:
@@ -74,14 +69,14 @@ def _erase(
         count_unstamped(connection)
         if people:
             raise_revision(connection, person.device_id)
-    return Erased(people, rejected, until, behind)
+    return Erased(people, dead_letters, until, behind, mistake)
 
 
 _SAYS_NOTHING = (device.c.updated_at.is_(None), device.c.device_name.is_(None))
 
 
 def _lock(connection: Connection, device_id: str) -> bool:
-    """On PostgreSQL, no daemon's transaction brings the row back. Returns whether a row of `device` was made for it."""
+    """Keep PostgreSQL's daemons from writing the row again. Returns whether a row of `device` was made for it."""
     if connection.dialect.name != "postgresql":
         return False
     known = connection.scalar(select(device.c.device_id).where(device.c.device_id == device_id))
@@ -94,50 +89,49 @@ def _is(person: Person) -> tuple[ColumnElement[bool], ColumnElement[bool]]:
     return columns.device_id == person.device_id, columns.person_id == person.person_id
 
 
-def _search(
-    connection: Connection,
-    topics: Topics,
-    person: Person,
-    *,
-    after: int = 0,
-    between: Callable[[], None] = lambda: None,
-) -> tuple[set[int], int]:
-    """The ids of the records behind `after` that mention the person, and the last id that was looked at.
+def _delete_payloads(connection: Connection, topics: Topics, device_id: str) -> int:
+    changes = {"payload": b"", "reason": rejected_message.c.reason + _PAYLOAD_DELETED}
+    may_name = _may_name_a_person(connection, topics, device_id)
+    return connection.execute(update(rejected_message).where(*may_name).values(changes)).rowcount
 
-    `between` is called now and then.
+
+def _may_name_a_person(
+    connection: Connection, topics: Topics, device_id: str
+) -> tuple[ColumnElement[bool], ColumnElement[bool]]:
+    """Select the dead letters with a payload that came on the device's topics, or on a topic without an owner.
+
+    Payloads are not searched: an invalid message can hold an id in any encoding, or a part of one.
     """
-    found = set()
-    for row in _records(connection, after, between):
-        after = row.id
-        if _mentions(row, topics, person):
-            found.add(row.id)
-    return found, after
+    columns = rejected_message.c
+    has_payload = func.length(columns.payload) > 0
+    found = connection.scalars(select(columns.topic).where(has_payload).distinct())
+    return has_payload, columns.topic.in_([topic for topic in found if topics.owner(topic) in (device_id, None)])
 
 
-def _records(connection: Connection, after: int = 0, between: Callable[[], None] = lambda: None) -> Iterator[Row[Any]]:
-    table = rejected_message
-    query = select(table).order_by(table.c.id).limit(_ROWS_A_SELECT)
-    while rows := connection.execute(query.where(table.c.id > after)).all():
-        between()
-        yield from rows
-        after = rows[-1].id
+def _known_devices(connection: Connection, topics: Topics) -> set[str]:
+    """Return the devices that ever sent a message or were given a name."""
+    columns = device.c.device_id, device_state.c.device_id
+    known = {device_id for column in columns for device_id in connection.scalars(select(column))}
+    owners = {topics.owner(topic) for topic in connection.scalars(select(rejected_message.c.topic).distinct())}
+    return known | {owner for owner in owners if owner is not None}
 
 
-def _mentions(row: Row[Any], topics: Topics, person: Person) -> bool:
-    record = Record(row.topic, row.reason, row.payload)
-    return mentions(record, topics, device_id=person.device_id, person_id=person.person_id)
-
-
-def _delete_rejected(connection: Connection, ids: Sequence[int]) -> int:
-    deleted = 0
-    for start in range(0, len(ids), _ROWS_A_SELECT):
-        part = ids[start : start + _ROWS_A_SELECT]
-        deleted += connection.execute(delete(rejected_message).where(rejected_message.c.id.in_(part))).rowcount
-    return deleted
+def _mistake(connection: Connection, known: set[str], person: Person) -> str | None:
+    if person.device_id not in known:
+        shown = ", ".join(sorted(known)[:_MOST_SHOWN]) + (", …" if len(known) > _MOST_SHOWN else "")
+        return f"no message of {person.device_id} has ever arrived; known devices: {shown or 'none'}"
+    alike = {unicodedata.normalize(form, person.person_id.strip()) for form in ("NFC", "NFD")} - {person.person_id}
+    row = person_emotion.c
+    if connection.scalar(select(row.id).where(row.device_id == person.device_id, row.person_id.in_(alike)).limit(1)):
+        return (
+            "a person is stored whose id differs only in blanks around it or in its form of Unicode: "
+            "write the id as the device does"
+        )
+    return None
 
 
 def _behind(connection: Connection, device_id: str, now: datetime) -> timedelta:
-    """How far `now` is behind the newest that is stored of the device: a clock that is wrong, or was."""
+    """How far `now` is behind the device's newest stored time: our clock is wrong, or a clock was."""
     updated_at = connection.scalar(select(device.c.updated_at).where(device.c.device_id == device_id))
     received_at = connection.scalar(select(device_state.c.received_at).where(device_state.c.device_id == device_id))
     behind = max(each or now for each in (updated_at, received_at)) - now
@@ -145,9 +139,9 @@ def _behind(connection: Connection, device_id: str, now: datetime) -> timedelta:
 
 
 def _leave_tombstone(connection: Connection, person: Person, now: datetime, until: datetime) -> datetime:
-    """In the place of the one that there was, whose end stays if it is later. Returns its end.
+    """Replace the person's earlier tombstone, if any, and keep its end if that is later. Returns the end.
 
-    A device's tombstones share their salt: one digest a person and batch.
+    A device's tombstones share their salt, so that a batch costs one digest a person.
     """
     there = read_forgotten(connection, [person.device_id])
     until = max(until, until_when(there, *person) or until)
@@ -163,47 +157,22 @@ def _leave_tombstone(connection: Connection, person: Person, now: datetime, unti
     return until
 
 
-def devices(engine: Engine) -> set[str]:
-    """Those of whom anything is stored. Raises what SQLAlchemy raises."""
-    with engine.connect() as connection:
-        return {*connection.scalars(select(device.c.device_id)), *connection.scalars(select(device_state.c.device_id))}
-
-
-def is_stored_in_another_form(engine: Engine, person: Person) -> bool:
-    """Whether the device has somebody whose id looks the same: blanks around it, or another form of Unicode.
+def export(engine: Engine, topics: Topics, person: Person) -> dict[str, Any]:
+    """Everything stored of the person, ready for JSON; of dead letters only how many may name the person.
 
     Raises what SQLAlchemy raises.
     """
-    forms = {unicodedata.normalize(form, person.person_id.strip()) for form in ("NFC", "NFD")} - {person.person_id}
-    alike = select(person_emotion.c.id).where(
-        person_emotion.c.device_id == person.device_id, person_emotion.c.person_id.in_(forms)
-    )
-    with engine.connect() as connection:
-        return connection.execute(alike.limit(1)).first() is not None
-
-
-def export(engine: Engine, topics: Topics, person: Person) -> dict[str, Any]:
-    """All that is stored of the person, as JSON has it. Raises what SQLAlchemy raises."""
     with engine.connect() as connection:  # one transaction: all of one moment
         row = connection.execute(select(person_emotion).where(*_is(person))).first()
-        rejected = [_shown(each) for each in _records(connection) if _mentions(each, topics, person)]
+        may_name = _may_name_a_person(connection, topics, person.device_id)
+        dead_letters = connection.scalar(select(func.count()).select_from(rejected_message).where(*may_name))
         tombstone = _tombstone(connection, person)
     return {
         **person._asdict(),
         "person_emotion": None if row is None else {name: _json(value) for name, value in row._mapping.items()},
-        "rejected_messages": rejected,
+        "dead_letters_that_may_name_the_person": dead_letters,
         "forgotten": tombstone,
     }
-
-
-def _shown(row: Row[Any]) -> dict[str, Any]:
-    """`payload_is` says how to read `payload`: text, or base64 where its bytes are no UTF-8."""
-    try:
-        payload, payload_is = row.payload.decode(), "text"
-    except UnicodeDecodeError:
-        payload, payload_is = base64.b64encode(row.payload).decode(), "base64"
-    shown = {name: _json(getattr(row, name)) for name in ("id", "received_at", "topic", "reason", "payload_size")}
-    return shown | {"payload": payload, "payload_is": payload_is}
 
 
 def _tombstone(connection: Connection, person: Person) -> dict[str, Any] | None:

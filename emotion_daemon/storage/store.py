@@ -40,7 +40,6 @@ from sqlalchemy.exc import DataError, DBAPIError, IntegrityError, InterfaceError
 from emotion_daemon.rules.fold import Folded, Known, PersonKey, fold, fold_newer
 from emotion_daemon.rules.tombstones import Forgotten
 from emotion_daemon.storage.file_guard import FileGuard
-from emotion_daemon.storage.mention import may_mention_forgotten
 from emotion_daemon.storage.state_cache import KnownRows
 from shared.batch import EMOTIONS, MAX_CLOCK_SKEW, Batch, Topics
 from shared.database import sqlite_path
@@ -218,14 +217,13 @@ class Transaction:
     ) -> None:
         """Record `messages`, and drop the oldest records beyond KEPT_REJECTED.
 
-        Of a message that mentions somebody who was erased the payload is not kept; it is looked for where `topics` say
-        whose messages they are.
+        With `topics`, which tell whose message it is, a payload that may name an erased person is not stored.
 
         What the broker sent again because nobody had acknowledged it, but which was recorded, is not recorded twice.
         `between` is called now and then, as in `write`.
         """
         if topics is not None and messages and (forgotten := self._rows.forgotten(self._connection)):
-            messages = [_without_forgotten(message, topics, forgotten, between) for message in messages]
+            messages = [_without_forgotten(message, topics, forgotten) for message in messages]
         messages = [message for message in messages if not self._is_recorded(message, between)]
         if not messages:
             return
@@ -496,17 +494,13 @@ def _skew(batch: Batch, received_at: datetime) -> float:
     return (batch.timestamp - received_at if batch.clock_skew is None else batch.clock_skew).total_seconds()
 
 
-def _without_forgotten(
-    message: Rejected, topics: Topics, forgotten: Forgotten, between: Callable[[], None]
-) -> Rejected:
-    between()  # 10 ms for the largest
-    if not may_mention_forgotten(message.topic, message.payload[:KEPT_PAYLOAD], topics, forgotten):
+def _without_forgotten(message: Rejected, topics: Topics, forgotten: Forgotten) -> Rejected:
+    """The message without its payload, if it came on the topic of such a device or on a topic of no device."""
+    owner = topics.owner(message.topic)
+    if owner is not None and owner not in forgotten:
         return message
-    topic, reason = message.topic, message.reason
-    if topics.owner(topic) is None:
-        topic, reason = f"{topics.prefix}/…", "the topic is no device's"
-    why = f"{reason}; not kept, as somebody was erased whom it may mention"
-    return message._replace(topic=topic, reason=why, payload=b"", left_out=len(message.payload))
+    reason = f"{message.reason}; payload not stored: a person was erased"
+    return message._replace(reason=reason, payload=b"", left_out=len(message.payload))
 
 
 class _Statements:

@@ -10,9 +10,8 @@ from emotion_admin.devices import set_name
 from emotion_admin.person import Person, forget
 from emotion_daemon.storage.store import Rejected, Status, Store
 from shared.batch import Batch, Cumulative, Topics
-from shared.database import reader_engine
 from shared.schema import device_state
-from tests.databases import disposing, migrated
+from tests.databases import migrated
 
 NOON = datetime(2025, 11, 14, 12, tzinfo=UTC)
 TOPICS = Topics("emotions")
@@ -87,10 +86,9 @@ def test_a_new_name_raises_it(engine: Engine) -> None:
 def test_erasing_a_person_raises_it_if_the_person_was_stored(engine: Engine) -> None:
     commit(engine, batch("jetson_1", 1, "anna"))
     before = revisions(engine)
-    with disposing(reader_engine(engine.url.render_as_string(hide_password=False))) as reader:
-        forget(engine, reader, TOPICS, Person("jetson_1", "anna"), hours=1, now=NOON)
-        erased = revisions(engine)
-        forget(engine, reader, TOPICS, Person("jetson_1", "nobody"), hours=1, now=NOON)
+    forget(engine, TOPICS, Person("jetson_1", "anna"), hours=1, now=NOON)
+    erased = revisions(engine)
+    forget(engine, TOPICS, Person("jetson_1", "nobody"), hours=1, now=NOON)
 
     assert erased["jetson_1"] > before["jetson_1"]
     assert revisions(engine) == erased
