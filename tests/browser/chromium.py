@@ -1,7 +1,9 @@
 """Debian's Chromium, as somebody who looks at the live page has it; nothing is downloaded."""
 
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal
@@ -11,12 +13,15 @@ from selenium.webdriver.chrome.service import Service
 from selenium.webdriver.common.action_chains import ActionChains
 
 from tests.waiting import wait_until
+from tests.web import SUMMARY
 
 FLAGS = (
     *("--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--disable-quic", "--no-first-run"),
     *("--disable-background-networking", "--disable-component-update", "--disable-sync", "--hide-scrollbars"),
-    "--lang=en-GB",
 )
+
+LOCALE = "en-GB"
+"""Dates are written as this language has it, whatever the machine's is."""
 
 PHONE, DESKTOP = 360, 1280
 HEIGHT = 900
@@ -68,6 +73,8 @@ class Tab:
     def __init__(self, driver: webdriver.Chrome) -> None:
         self.driver = driver
         self.look(DESKTOP)
+        self.run_first(_NOTE_REQUESTS)
+        self.driver.execute_cdp_cmd("Emulation.setLocaleOverride", {"locale": LOCALE})
 
     def look(self, width: int, theme: Literal["light", "dark"] = "light", motion: Literal["reduce", ""] = "") -> None:
         """Use a screen of this width, and a browser with these preferences."""
@@ -105,6 +112,36 @@ class Tab:
             error.add_note(f"it says: {self.text(selector)}")
             raise
 
+    @contextmanager
+    def answers(self, text: str, selector: str = "main", *, path: str = SUMMARY) -> Iterator[None]:
+        """What the block does makes the page say `text` with its next request for `path`.
+
+        This counts requests instead of seconds: on a busy machine a request may come late, but none may come in vain.
+        """
+        assert text not in self.text(selector)
+        self.ask(_WATCH, text, selector, path)
+        yield
+        before = len(self.requests(path))
+        self.sees(text, selector)
+        assert self.ask("return window.seenWith") - before <= 1
+
+    def requests(self, path: str) -> list[float]:
+        """When the page began each request for an address, answered or not: milliseconds of its own clock."""
+        found: list[float] = self.ask(
+            "return requests.filter(([requested]) => requested === arguments[0]).map(([, start]) => start)", path
+        )
+        return found
+
+    def move_to_noon(self) -> timezone:
+        """Put the browser into the time zone in which it is between 12:00 and 13:00 now.
+
+        No test comes near midnight there, and no such zone changes its clocks.
+        """
+        behind = datetime.now(UTC).hour - 12
+        zone = {"timezoneId": f"Etc/GMT{behind:+}"}  # which has the sign the other way round
+        self.driver.execute_cdp_cmd("Emulation.setTimezoneOverride", zone)
+        return timezone(timedelta(hours=-behind))
+
     def hide(self) -> None:
         """Minimize the window: what is behind another tab counts as shown where there is no screen."""
         self.driver.minimize_window()
@@ -133,6 +170,26 @@ class Tab:
 _ALL_TEXTS = """
 const found = [...document.querySelectorAll(arguments[0])];
 return found.filter((node) => node.checkVisibility()).map((node) => node.innerText);
+"""
+
+_NOTE_REQUESTS = """
+window.requests = [];
+const original = window.fetch;
+window.fetch = (address, options) => {
+  requests.push([new URL(address, document.baseURI).pathname, performance.now()]);
+  return original(address, options);
+};
+"""
+
+_WATCH = """
+const [text, selector, path] = arguments;
+window.seenWith = null;
+const watcher = new MutationObserver(() => {
+  const node = [...document.querySelectorAll(selector)].find((each) => each.checkVisibility());
+  if (seenWith !== null || !node?.innerText.replace(/\\s+/g, " ").includes(text)) return;
+  window.seenWith = requests.filter(([requested]) => requested === path).length;
+});
+watcher.observe(document, { subtree: true, childList: true, characterData: true, attributes: true });
 """
 
 _REQUESTS = """
