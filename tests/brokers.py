@@ -8,11 +8,10 @@ import socket
 import ssl
 import subprocess
 import threading
-import time
 from pathlib import Path
 from types import TracebackType
 
-from tests.waiting import accepts_connections, free_port, wait_until
+from tests.waiting import DEADLINE_SECONDS, accepts_connections, free_port, wait_until
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -85,8 +84,8 @@ class Broker:
 
     def wait_for_save(self) -> None:
         """Until Mosquitto has written to disk what it knows now; `autosave_interval 1` does so every two seconds."""
-        path, began = self.folder / "mosquitto.db", time.time()
-        wait_until(lambda: path.exists() and path.stat().st_mtime > began, what="Mosquitto saves its sessions")
+        before = self._saved()
+        wait_until(lambda: self._saved() != before, what="Mosquitto saves its sessions")
 
     def wipe(self) -> None:
         """Forget every session and message; call it while the broker is down."""
@@ -96,10 +95,15 @@ class Broker:
     def log(self) -> str:
         return (self.folder / "mosquitto.log").read_text(errors="replace")
 
+    def _saved(self) -> int | None:
+        """What tells one save from another: Mosquitto writes a new file each time, and renames it."""
+        path = self.folder / "mosquitto.db"
+        return path.stat().st_mtime_ns if path.exists() else None
+
     def _end(self, number: signal.Signals) -> None:
         if self._process is not None:
             self._process.send_signal(number)
-            self._process.wait(timeout=15)
+            self._process.wait(timeout=DEADLINE_SECONDS)
             self._process = None
 
 

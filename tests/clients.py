@@ -94,8 +94,8 @@ class Client:
         self.send(topic, payload, **how)
         self.wait_for_pubacks()
 
-    def wait_for_pubacks(self, *, seconds: float = 30) -> None:
-        wait_until(lambda: not self._under_way, seconds=seconds, what="the broker acknowledged everything")
+    def wait_for_pubacks(self) -> None:
+        wait_until(lambda: not self._under_way, what="the broker acknowledged everything")
 
     @property
     def acknowledged(self) -> list[bytes]:

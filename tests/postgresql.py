@@ -53,7 +53,7 @@ class PostgreSQL:
             stderr=subprocess.DEVNULL,
             cwd=self._folder,
         )
-        wait_until(self._answers, seconds=60, what="PostgreSQL answers")
+        wait_until(self._answers, what="PostgreSQL answers")
 
     def stop(self) -> None:
         if self._process is not None:

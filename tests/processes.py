@@ -11,7 +11,7 @@ from types import TracebackType
 
 from tests.brokers import Broker
 from tests.proxies import Proxy
-from tests.waiting import wait_until
+from tests.waiting import DEADLINE_SECONDS, wait_until
 
 ROOT = Path(__file__).resolve().parent.parent
 DAEMON = (sys.executable, "-m", "emotion_daemon")
@@ -82,7 +82,7 @@ class Daemon:
         assert self._process is not None
         self._process.send_signal(number)
 
-    def wait(self, *, seconds: float = 30) -> int:
+    def wait(self, *, seconds: float = DEADLINE_SECONDS) -> int:
         """The exit code, once the process has ended."""
         assert self._process is not None
         return self._process.wait(timeout=seconds)
@@ -99,4 +99,4 @@ class Daemon:
         return self._log.read_text(encoding="utf-8")
 
     def wait_for_log(self, text: str, *, times: int = 1) -> None:
-        wait_until(lambda: self.log().count(text) >= times, seconds=30, what=f"the daemon logs {text!r}")
+        wait_until(lambda: self.log().count(text) >= times, what=f"the daemon logs {text!r}")

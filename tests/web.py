@@ -19,7 +19,7 @@ from emotion_api import create_app
 from emotion_api.reading.reader import utc_now
 from shared.settings import Settings
 from tests.processes import ROOT, without_settings
-from tests.waiting import free_port, wait_until
+from tests.waiting import DEADLINE_SECONDS, free_port, wait_until
 
 HOST = "127.0.0.1"
 SUMMARY = "/api/dashboard/summary"
@@ -53,7 +53,7 @@ class Api:
                 gunicorn(self.port, self._application), cwd=ROOT, env=self._environment, stdout=log, stderr=log
             )
         try:
-            wait_until(self._serves, seconds=30, what="both workers of the API answer")
+            wait_until(self._serves, what="both workers of the API answer")
         except AssertionError as error:
             error.add_note(self.log())
             self.stop()
@@ -69,7 +69,7 @@ class Api:
     def stop(self) -> int:
         """End it, if it has not ended yet, and return its exit code."""
         self.signal(signal.SIGTERM)
-        return self._process.wait(timeout=30)
+        return self._process.wait(timeout=DEADLINE_SECONDS)
 
     def workers(self) -> list[psutil.Process]:
         """The processes that answer."""

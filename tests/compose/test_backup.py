@@ -10,19 +10,19 @@ from tests.waiting import wait_until
 def test_a_backup_brings_back_data_logins_and_tokens(site: Project, tmp_path: Path) -> None:
     site.add_device("kept")
     site.publish("kept", 1.0)
-    wait_until(lambda: site.happy("kept") == 1.0, seconds=30, what="the batch is in the summary")
+    wait_until(lambda: site.happy("kept") == 1.0, what="the batch is in the summary")
 
     file = Path(site.folder, site.run("scripts/backup").strip())
     site.run("scripts/device", "remove", "kept")
     site.publish("jetson_1", 77.0)
-    wait_until(lambda: site.happy("jetson_1") == 77.0, seconds=30, what="the batch is in the summary")
+    wait_until(lambda: site.happy("jetson_1") == 77.0, what="the batch is in the summary")
     site.run("scripts/restore", str(file))
 
     assert stat.S_IMODE(file.stat().st_mode) == 0o600
     assert site.happy("kept") == 1.0
     assert site.happy("jetson_1") != 77.0
     site.publish("kept", 2.0)
-    wait_until(lambda: site.happy("kept") == 2.0, seconds=30, what="the login is there again")
+    wait_until(lambda: site.happy("kept") == 2.0, what="the login is there again")
 
 
 def test_what_is_no_backup_changes_nothing(site: Project, tmp_path: Path) -> None:

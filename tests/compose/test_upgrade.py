@@ -24,18 +24,18 @@ def test_what_was_stored_and_what_was_waiting_is_there_after_the_upgrade(tmp_pat
     with without_image(ITS_IMAGE), project(before) as upgraded:
         upgraded.compose("up", "--build", "--detach", "--wait")
         publish_anonymously(upgraded, "jetson_1", 1.0)
-        wait_until(lambda: upgraded.happy("jetson_1") == 1.0, seconds=30, what="the batch is in the summary")
+        wait_until(lambda: upgraded.happy("jetson_1") == 1.0, what="the batch is in the summary")
         upgraded.compose("stop", "daemon")
         publish_anonymously(upgraded, "jetson_2", 2.0)
 
         upgraded.folder = clone(after)
         upgraded.compose("up", "--force-recreate", "--detach", "--wait")
 
-        wait_until(lambda: upgraded.happy("jetson_2") == 2.0, seconds=30, what="what was waiting is in the summary")
+        wait_until(lambda: upgraded.happy("jetson_2") == 2.0, what="what was waiting is in the summary")
         assert upgraded.happy("jetson_1") == 1.0
         upgraded.add_device("jetson_1")
         upgraded.publish("jetson_1", 3.0)
-        wait_until(lambda: upgraded.happy("jetson_1") == 3.0, seconds=30, what="the batch is in the summary")
+        wait_until(lambda: upgraded.happy("jetson_1") == 3.0, what="the batch is in the summary")
 
 
 @contextmanager

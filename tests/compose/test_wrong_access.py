@@ -49,7 +49,7 @@ class Attacked:
     def check(self) -> None:
         """The victim gets a batch through; of what is evil nothing is stored, refused or delivered."""
         person = self.send_good()
-        wait_until(lambda: person in self.people(VICTIM), seconds=30, what="a device that may gets its batch through")
+        wait_until(lambda: person in self.people(VICTIM), what="a device that may gets its batch through")
         assert "evil" not in self.people(VICTIM) + self.people("jetson_9")
         assert not [seen for seen in self.victim.seen + self.onlooker.seen if EVIL in seen[1]]
 
@@ -130,7 +130,7 @@ def test_a_client_id_takes_nobody_s_session(client_id: str, attacked: Attacked) 
         assert thief.let_in
         thief.subscribe("#")
         attacked.site.compose("start", "daemon")
-        wait_until(lambda: waiting <= {*attacked.people(VICTIM)}, seconds=60, what="all that waited is stored")
+        wait_until(lambda: waiting <= {*attacked.people(VICTIM)}, what="all that waited is stored")
         attacked.check()
 
         assert thief.seen == []

@@ -24,7 +24,7 @@ from tests.faults.history import START, TOPICS, Fleet, stored_rows
 from tests.faults.rig import SUBSCRIBED, Rig, locked, running
 from tests.postgresql import PostgreSQL
 from tests.processes import DAEMON, ROOT, Daemon, environment
-from tests.waiting import wait_until
+from tests.waiting import slowness, wait_until
 
 
 @pytest.fixture
@@ -62,7 +62,7 @@ def test_a_log_that_nobody_reads_stops_nothing(broker: Broker, sqlite_url: str) 
     process = subprocess.Popen(DAEMON, cwd=ROOT, env=environment(broker, sqlite_url), stderr=subprocess.PIPE)
     try:
         with Client(broker, "fleet") as client:
-            wait_until(lambda: "SUBSCRIBE from emotion-daemon" in broker.log(), seconds=30, what="it is subscribed")
+            wait_until(lambda: "SUBSCRIBE from emotion-daemon" in broker.log(), what="it is subscribed")
             for number in range(1_000):
                 client.send(TOPICS.batch(f"camera_{number}"), encode(f"camera_{number}", START, {"1": {"happy": 1.0}}))
             client.wait_for_pubacks()
@@ -97,9 +97,9 @@ def test_everyone_who_asked_while_it_was_away_is_answered(daemon: Daemon, broker
         for number in range(1_500):  # more than the broker sends ahead of a SUBACK, and more than paho has in flight
             payload = encode("jetson_1", START + timedelta(seconds=number), {"anna": {"happy": float(number)}})
             device.send(TOPICS.batch("jetson_1"), payload, response_topic=reply_topic)
-        device.wait_for_pubacks(seconds=60)
+        device.wait_for_pubacks()
         daemon.start()
-        wait_until(lambda: len(device.seen) >= 1_500, seconds=60, what="1,500 answers")
+        wait_until(lambda: len(device.seen) >= 1_500, what="1,500 answers")
 
     assert {seen.payload for seen in device.seen} == {b'{"status":"ok","updated_count":1}'}
 
@@ -183,7 +183,7 @@ def test_a_stop_while_the_database_is_locked_leaves_the_group_with_the_broker(
             mosquitto_pub(broker, "-t", "emotions/jetson_1/batch", "-m", README_PAYLOAD)
             daemon.wait_for_log("cannot commit")
             daemon.signal(signal.SIGTERM)
-            code = daemon.wait(seconds=10)  # after which an orchestrator kills
+            code = daemon.wait(seconds=10 * slowness())  # after which an orchestrator kills
         before = stored_rows(database_url)
         daemon.start()
         wait_until(lambda: stored_rows(database_url), what="the row is there")
@@ -299,7 +299,7 @@ def test_of_two_daemons_that_start_together_on_one_sqlite_file_one_ends_with_a_s
     first = Daemon(broker, sqlite_url, tmp_path / "1.log", EMOTION_MQTT_CLIENT_ID="one")
     second = Daemon(broker, sqlite_url, tmp_path / "2.log", EMOTION_MQTT_CLIENT_ID="two")
     with first, second:
-        wait_until(lambda: SUBSCRIBED in first.log() + second.log(), seconds=30, what="one of them is subscribed")
+        wait_until(lambda: SUBSCRIBED in first.log() + second.log(), what="one of them is subscribed")
         alive, ended = (first, second) if SUBSCRIBED in first.log() else (second, first)
         codes = ended.wait(), alive.stop()
 

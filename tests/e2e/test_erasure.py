@@ -91,7 +91,7 @@ def test_what_waits_with_the_broker_does_not_bring_them_back(
         forget("--hours", "0")
         daemon.start()
         send(camera, 700, "the last")
-        wait_until(lambda: is_stored(database_url, "the last"), seconds=60, what="the queue is drained")
+        wait_until(lambda: is_stored(database_url, "the last"), what="the queue is drained")
 
         assert not is_stored(database_url, name)
         with reading(database_url) as connection:
@@ -114,10 +114,10 @@ def test_beside_a_daemon_a_camera_that_still_sees_them_does_not_bring_them_back(
             wait_until(lambda: is_stored(database_url, name), what="it is stored")
             forget()
             last = turns + 20
-            wait_until(lambda: is_stored(database_url, f"turn {last}"), seconds=60, what="the daemon goes on")
+            wait_until(lambda: is_stored(database_url, f"turn {last}"), what="the daemon goes on")
             back = is_stored(database_url, name)
         camera.wait_for_pubacks()
-        wait_until(lambda: is_stored(database_url, f"turn {turns}"), seconds=60, what="all is stored")
+        wait_until(lambda: is_stored(database_url, f"turn {turns}"), what="all is stored")
 
         assert not back
         assert not is_stored(database_url, name)
@@ -175,7 +175,7 @@ class TestFiles:
                 camera.send(TOPICS.batch("jetson_1"), payload)
             camera.wait_for_pubacks()
             send(camera, 1000, "the last")
-            wait_until(lambda: is_stored(database_url, "the last"), seconds=60, what="all is stored")
+            wait_until(lambda: is_stored(database_url, "the last"), what="all is stored")
             assert name.encode() in everything(files)
             shown = api.ask(f"/api/dashboard/summary?device_id=jetson_1&limit=1&after={quote(name)}")
             daemon.stop()
@@ -188,7 +188,7 @@ class TestFiles:
             assert name.encode() in (broker.folder / "mosquitto.db").read_bytes()
             forget()
             daemon.start()
-            wait_until(lambda: rejected_count(database_url) == 2 * len(queued), seconds=60, what="the queue is drained")
+            wait_until(lambda: rejected_count(database_url) == 2 * len(queued), what="the queue is drained")
             broker.wait_for_save()
             wait_until(lambda: name.encode() not in (broker.folder / "mosquitto.db").read_bytes(), what="it is saved")
             left = api.summary("jetson_1")

@@ -169,12 +169,12 @@ class Fleet:
     def wait_for_more(self, number: int) -> None:
         """Until the broker has acknowledged `number` batches more than now."""
         goal = self.acknowledged + number
-        wait_until(lambda: self.acknowledged >= goal, seconds=60, what=f"{number} more batches are acknowledged")
+        wait_until(lambda: self.acknowledged >= goal, what=f"{number} more batches are acknowledged")
 
     def finish(self) -> None:
         """Publish no more, and wait until the broker has everything."""
         self._publishing.close()
-        self._client.wait_for_pubacks(seconds=60)
+        self._client.wait_for_pubacks()
 
     def _keep_publishing(self) -> None:
         if self._client.under_way <= 200:

@@ -316,7 +316,7 @@ def ask_until(api: Api, condition: Callable[[str], bool]) -> set[tuple[int, bool
         statuses.add((answer.status, "retry-after" in answer.headers))
         return condition(answer.body.decode())
 
-    wait_until(ask_once_more, seconds=30, what="the API's answer fits")
+    wait_until(ask_once_more, what="the API's answer fits")
     return statuses
 
 
@@ -359,7 +359,7 @@ def goes_on(rig: Rig) -> bool:
             return newest.keys() <= stored_rows(rig.url).keys()
         return False
 
-    wait_until(lambda: rig.daemon.ended or stored(), seconds=30, what="the batch is stored, or the daemon has ended")
+    wait_until(lambda: rig.daemon.ended or stored(), what="the batch is stored, or the daemon has ended")
     return not rig.daemon.ended or rig.daemon.wait() != 1
 
 
@@ -370,7 +370,6 @@ def bring_back(rig: Rig, path: Path) -> None:
 
     wait_until(
         lambda: rig.daemon.ended or rig.daemon.log().count(SUBSCRIBED) > starts,
-        seconds=30,
         what="the daemon is subscribed, or has ended",
     )
     if rig.daemon.ended:

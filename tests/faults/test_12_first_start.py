@@ -62,7 +62,7 @@ def check_first_start(started: ExitStack, folder: Path, url: str, chance: Random
         return answer.status == 200 and json.loads(answer.body)["emotion_totals"]["happy"] >= 1
 
     seconds = iter(range(1, 10_000))
-    wait_until(lambda: shown(next(seconds)), seconds=30, pause=0.1, what=f"the API shows it; {daemon.log()}")
+    wait_until(lambda: shown(next(seconds)), pause=0.1, what=f"the API shows it; {daemon.log()}")
 
     assert statuses <= {(200, False), (503, True)}
     assert "Traceback" not in daemon.log() + api.log()
@@ -97,7 +97,7 @@ def check_two_starts(broker: Broker, url: str, folder: Path) -> None:
         Daemon(broker, url, folder / name, EMOTION_MQTT_CLIENT_ID=f"{name}-{folder.name}") for name in ("one", "two")
     )
     with one, two:
-        wait_until(lambda: settled(one) and settled(two), seconds=30, what="each is subscribed or has ended")
+        wait_until(lambda: settled(one) and settled(two), what="each is subscribed or has ended")
         running = [daemon for daemon in (one, two) if not daemon.ended]
         with Fleet(broker) as fleet:
             fleet.wait_for_more(20)

@@ -6,14 +6,17 @@ from functools import partial
 from pathlib import Path
 from statistics import median
 from time import monotonic
+from typing import NamedTuple
 
 import pytest
 
 from tests.brokers import Broker
 from tests.faults.conftest import Rounds
+from tests.faults.history import Fleet
 from tests.faults.idle import idle_connections
-from tests.faults.rig import running
+from tests.faults.rig import SUBSCRIBED, Rig, running
 from tests.faults.together import together
+from tests.processes import Daemon
 from tests.web import SUMMARY, Api
 
 IDLE = 500
@@ -24,6 +27,9 @@ USUAL_SECONDS = 0.5
 """Half of the others' batches are stored within this, whatever the loud one does; all of them are within 10 s."""
 
 ANSWER_SECONDS = 1.0
+
+TIMES = 10
+"""How many times longer than without the load it may take on a machine that needs more than these seconds anyway."""
 
 
 def test_a_loud_device_and_500_idle_connections_hold_up_nobody(
@@ -38,30 +44,49 @@ def test_a_loud_device_and_500_idle_connections_hold_up_nobody(
 
 
 def be_loud(broker: Broker, folder: Path, name: str, seconds: int) -> None:
-    """One system under load, with another device's batch and a look at the API every second."""
+    """One system before the load and under it, with another device's batch and a request to the API every second."""
     url = f"sqlite:///{folder}/{name}.db"
     with ExitStack() as stack:
-        rig = stack.enter_context(running(broker, url, folder / name, pace=1 / LOUD, devices=["loud"]))
+        daemon = stack.enter_context(Daemon(broker, url, folder / name))
+        daemon.wait_for_log(SUBSCRIBED)
         api = stack.enter_context(Api(url, folder / f"{name} api"))
+        rig = Rig(broker, daemon, url, Fleet(broker, pace=1 / LOUD, devices=["loud"]))
+        usual = [measured(rig, api) for _ in range(3)]
+        stack.enter_context(rig.fleet)
         stack.enter_context(idle_connections(broker.port, IDLE, mqtt=True))
         stack.enter_context(idle_connections(api.port, IDLE))
-        stored: list[float] = []
-        answered: list[float] = []
+        under_load = []
         for _ in range(seconds):
             rig.fleet.wait_for_more(LOUD)
-            stored.append(rig.check_receiving())
-            answered += [seconds_to_answer(api, path) for path in ("/", f"{SUMMARY}?device_id=loud")]
+            under_load.append(measured(rig, api))
 
-        print(f"{name}: stored after {median(stored):.2f} s, {max(stored):.2f} at most; answered {max(answered):.2f}")
-        assert median(stored) < USUAL_SECONDS
-        assert max(answered) < ANSWER_SECONDS
+        print(f"{name}: before the load {usual}, under it {under_load}")
+        assert middle(under_load).stored < max(USUAL_SECONDS, TIMES * middle(usual).stored)
+        assert worst(under_load).answered < max(ANSWER_SECONDS, TIMES * worst(usual).answered)
         rig.check()
 
 
-def seconds_to_answer(api: Api, path: str) -> float:
+class Seconds(NamedTuple):
+    """How long another device's batch took to be stored, and the API to answer two requests."""
+
+    stored: float
+    answered: float
+
+
+def measured(rig: Rig, api: Api) -> Seconds:
+    stored = rig.check_receiving()
     began = monotonic()
-    assert api.ask(path).status == 200
-    return monotonic() - began
+    for path in ("/", f"{SUMMARY}?device_id=loud"):
+        assert api.ask(path).status == 200
+    return Seconds(stored, monotonic() - began)
+
+
+def middle(measurements: list[Seconds]) -> Seconds:
+    return Seconds(*(median(values) for values in zip(*measurements, strict=True)))
+
+
+def worst(measurements: list[Seconds]) -> Seconds:
+    return Seconds(*(max(values) for values in zip(*measurements, strict=True)))
 
 
 def test_a_device_that_sends_as_fast_as_it_can_loses_nothing(

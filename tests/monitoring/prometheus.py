@@ -78,7 +78,7 @@ class Prometheus:
                 stdout=log,
                 stderr=log,
             )
-        wait_until(self._is_ready, seconds=30, what="Prometheus answers")
+        wait_until(self._is_ready, what="Prometheus answers")
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:

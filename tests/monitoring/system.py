@@ -87,13 +87,13 @@ class System:
         self._block.enter_context(self.api)
 
     def wait_until_well(self) -> None:
-        wait_until(lambda: self.prometheus.query(WELL), seconds=60, pause=0.2, what="all is well")
-        wait_until(lambda: not self.prometheus.firing(), seconds=30, pause=0.2, what="nothing fires")
+        wait_until(lambda: self.prometheus.query(WELL), pause=0.2, what="all is well")
+        wait_until(lambda: not self.prometheus.firing(), pause=0.2, what="nothing fires")
 
     def wait_for(self, *alerts: Labels) -> None:
         """Until these fire, and no other."""
         try:
-            wait_until(lambda: self.prometheus.firing() == set(alerts), seconds=60, pause=0.2, what=f"{alerts} fire")
+            wait_until(lambda: self.prometheus.firing() == set(alerts), pause=0.2, what=f"{alerts} fire")
         except AssertionError as error:
             error.add_note(f"but there fire {self.prometheus.firing()}")
             raise

@@ -60,7 +60,7 @@ def test_a_panel_shows_something(title: str, expression: str, busy: System) -> N
             busy.api.ask("/")
         return [each["value"][1] for each in busy.prometheus.query(asked) if each["value"][1] != "NaN"]
 
-    wait_until(values, seconds=30, pause=0.2, what=f"{title} shows something for {asked}")
+    wait_until(values, pause=0.2, what=f"{title} shows something for {asked}")
 
 
 @pytest.mark.parametrize("rule", RULES_READ, ids=lambda rule: rule.get("alert", rule.get("record")))
@@ -70,7 +70,7 @@ def test_prometheus_takes_each_rule(rule: dict[str, Any], busy: System) -> None:
 
     assert metrics(rule["expr"])
     for name in metrics(rule["expr"]) - {"ALERTS"}:  # some are there ten minutes after the start of the daemon
-        wait_until(partial(busy.prometheus.query, name), seconds=30, pause=0.2, what=f"there is {name}")
+        wait_until(partial(busy.prometheus.query, name), pause=0.2, what=f"there is {name}")
 
 
 def test_every_metric_of_the_dashboard_exists(busy: System) -> None:

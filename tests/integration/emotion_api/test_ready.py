@@ -177,10 +177,10 @@ def test_a_locked_table_costs_the_server_no_more_connections_and_prometheus_an_a
                 return [client.application.test_client().get(SUMMARY).status_code for _ in range(2)]
 
             polls = [dashboards.submit(poll) for _ in range(most + 10)]
-            wait_until(lambda: connections() == most, seconds=10, what="all connections are in use")
+            wait_until(lambda: connections() == most, what="all connections are in use")
             began = time.monotonic()
             scrape = dashboards.submit(client.get, "/metrics")
-            wait_until(scrape.done, seconds=40, what="Prometheus has its answer")
+            wait_until(scrape.done, what="Prometheus has its answer")
             lasted = time.monotonic() - began
             counts = [connections()]
             while not all(each.done() for each in polls):

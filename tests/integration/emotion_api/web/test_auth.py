@@ -406,7 +406,7 @@ def test_gunicorn_passes_tokens_on_and_reads_their_file_again_after_sighup(sqlit
         file.write_text(f"# dashboard\n{TOKENS[0]}\n")
         before = {worker.pid for worker in api.workers()}
         api.signal(signal.SIGHUP)
-        wait_until(lambda: have_changed(api, before), seconds=30, what="new workers, and none of the old ones")
+        wait_until(lambda: have_changed(api, before), what="new workers, and none of the old ones")
         kept, taken_away = (api.ask(SUMMARY, Authorization=f"Bearer {token}").status for token in (TOKENS[0], TOKEN))
         log = api.log()
 
