@@ -18,7 +18,7 @@ from benchmarks.backlog import TOPICS
 from benchmarks.people import fill
 from benchmarks.report import Report
 from emotion_daemon.ingest import Ingest
-from emotion_daemon.monitoring.event_log import Notices
+from emotion_daemon.monitoring.report import Report as LoopReport
 from emotion_daemon.mqtt.publish_packet import Message
 from emotion_daemon.retention import SETTLE_SECONDS, Retention
 from emotion_daemon.storage.store import Store
@@ -90,18 +90,18 @@ def _load(file: Path, *, rate: int, devices: int, seconds: int, deletes: bool) -
     """
     source = _Messages(rate=rate, devices=devices)
     with migrated(f"sqlite:///{file}") as engine:
-        store, notices = Store(engine), Notices(now=time.monotonic())
+        store, report = Store(engine), LoopReport()
         clocks = _Clocks()
         retention = Retention(
             store,
-            notices=notices,
+            report=report,
             people_days=DAYS,
             history_days=DAYS,
             now=clocks.now,
             monotonic=clocks.monotonic,
         )
         ingest = Ingest(
-            source=source, store=store, topics=TOPICS, notices=notices, retention=retention if deletes else None
+            source=source, store=store, topics=TOPICS, report=report, retention=retention if deletes else None
         )
         source.begin()
         began = time.perf_counter()

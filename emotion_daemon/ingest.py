@@ -1,6 +1,5 @@
 """The loop: receive, decode, fold, commit, acknowledge, in this order and on one thread."""
 
-import logging
 import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
@@ -10,10 +9,8 @@ from typing import Protocol
 import msgspec
 from sqlalchemy.exc import DBAPIError
 
-from emotion_daemon.monitoring.event_log import Notices
-from emotion_daemon.monitoring.heartbeat import Heartbeat
-from emotion_daemon.monitoring.metrics import Metrics
-from emotion_daemon.monitoring.outage import Trouble
+from emotion_daemon.monitoring.group import Group, Rejection
+from emotion_daemon.monitoring.report import Report
 from emotion_daemon.mqtt.publish_packet import Message
 from emotion_daemon.retention import Retention
 from emotion_daemon.rules.arrival_order import ArrivalOrder
@@ -22,13 +19,11 @@ from emotion_daemon.storage.store import LASTING, Rejected, Status, Store, is_te
 from shared.batch import Batch, DecodeError, Topics, decode
 from shared.messages import STATUSES, ReplyError, ReplyOk
 
-log = logging.getLogger(__name__)
-
 IDLE_SECONDS = 0.5
-"""How long one step waits for messages; a stop is noticed after this at the latest."""
+"""How long one step waits for messages, and so how long the loop takes to notice a stop."""
 
-LOOK_SECONDS = 15.0
-"""How long after the last group, or look, it is looked whether the database is still there; sooner in trouble."""
+CHECK_SECONDS = 15.0
+"""How long after the last group or check an idle loop checks the database; in an outage it does so earlier."""
 
 SHORTEST_RETRY_SECONDS = 0.1
 LONGEST_RETRY_SECONDS = 5.0
@@ -41,10 +36,8 @@ _encode = msgspec.json.Encoder().encode
 
 
 class Source(Protocol):
-    """What the loop needs of a subscriber."""
+    """The part of Subscriber that the loop uses."""
 
-    @property
-    def waiting(self) -> int: ...
     def receive(self, *, timeout: float) -> list[Message]: ...
     def wait(self, seconds: float, *, until: Callable[[], bool] = ...) -> None: ...
     def ack(self, messages: Iterable[Message]) -> int: ...
@@ -52,10 +45,10 @@ class Source(Protocol):
 
 
 class LeftWithBrokerError(Exception):
-    """Raised when a stopping daemon could not commit its last group: the broker keeps those messages."""
+    """Raised when a stopping daemon could not commit its last group. The broker still has those messages."""
 
     def __init__(self, messages: int) -> None:
-        super().__init__(f"{messages} messages could not be committed; the broker keeps them for the next start")
+        super().__init__(f"cannot commit the last {messages} messages; the broker sends them again at the next start")
         self.messages = messages
 
 
@@ -68,7 +61,7 @@ class _Entry:
     updated_count: int = 0
 
     def tried_before(self) -> None:
-        """The commit may have been done although it failed: a server that dies can say so no more."""
+        """Mark a rejected message as perhaps recorded: a server that dies may have committed without saying so."""
         if isinstance(self.outcome, Rejected):
             self.outcome = self.outcome._replace(sent_again=True)
 
@@ -79,10 +72,9 @@ class _Entry:
 
 
 class Ingest:
-    """Runs the five steps until `stopping` says so. Each message ends committed or recorded as rejected, then acked.
+    """Runs the five steps until `stopping` says so. Each message is committed or recorded as rejected, then acked.
 
-    `own_id` is the daemon's name among the status topics, where it says online itself. `retention` deletes what is too
-    old, None nothing.
+    `own_id` is the daemon's client id: its own status is not a device's. `retention` deletes rows for their age.
     """
 
     def __init__(
@@ -91,10 +83,8 @@ class Ingest:
         source: Source,
         store: Store,
         topics: Topics,
-        notices: Notices,
+        report: Report,
         own_id: str = "",
-        heartbeat: Heartbeat | None = None,
-        metrics: Metrics | None = None,
         retention: Retention | None = None,
         stopping: Callable[[], bool] = lambda: False,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
@@ -103,52 +93,48 @@ class Ingest:
         self._source = source
         self._store = store
         self._topics = topics
-        self._notices = notices
+        self._report = report
         self._own_id = own_id
-        self._heartbeat = heartbeat or Heartbeat()
-        self._metrics = metrics or Metrics(self._heartbeat)
         self._retention = retention
         self._now = now
         self._monotonic = monotonic
         self._stopping = stopping
-        self._look_due = monotonic() + LOOK_SECONDS
+        self._check_due = monotonic() + CHECK_SECONDS
         self._order = ArrivalOrder()
-        self._trouble = Trouble(log, then="nothing is acknowledged, trying again until it works")
 
     def run(self) -> None:
-        """Step until stopped. Raises LeftWithBrokerError, and whatever is not temporary trouble."""
+        """Step until stopped. Raises LeftWithBrokerError, and errors of the database that a retry does not mend."""
         while not self._stopping():
             self.step()
 
     def step(self) -> int:
-        """One group, from receive to ack; returns how many messages it had.
+        """Take one group from receive to ack, and return how many messages it had.
 
-        1. receive what is there, 2. decode each payload, 3. fold the batches over the known rows, 4. write the
-        group in one transaction and commit, 5. acknowledge every message of it, and reply to those that asked.
-        In between, where there is time for it, a little of what is too old is deleted; and where nothing comes, it is
-        looked whether the database is still there.
+        1. receive the messages that have arrived, 2. decode each payload, 3. fold the batches over the known rows,
+        4. write the group in one transaction and commit, 5. acknowledge every message and reply to those that ask.
+        After each group retention may delete a few rows. If no message arrives, the loop checks the database.
         """
         retention = self._retention
         messages = self._source.receive(timeout=0 if retention is not None and retention.is_due else IDLE_SECONDS)
         if messages:
-            self._metrics.in_hand = len(messages)
+            self._report.received(len(messages))
             received_at = self._now()
             entries = [self._decode(message, received_at) for message in messages]
             self._commit_or_halve(entries)
             self._source.ack(messages)
-            self._metrics.in_hand = 0
+            self._report.acknowledged()
             for entry in entries:
                 if entry.message.response_topic is not None:
                     self._reply(entry, entry.message.response_topic)
-            self._look_due = self._monotonic() + LOOK_SECONDS
-        elif self._monotonic() >= self._look_due:
-            self._look()
-            well = self._trouble.began is None
-            self._look_due = self._monotonic() + (LOOK_SECONDS if well else LONGEST_RETRY_SECONDS)
+            self._check_due = self._monotonic() + CHECK_SECONDS
+        elif self._monotonic() >= self._check_due:
+            self._check_database()
+            pause = LONGEST_RETRY_SECONDS if self._report.database_fails else CHECK_SECONDS
+            self._check_due = self._monotonic() + pause
         if retention is not None:
-            with self._heartbeat.waiting_for("the database"):
+            with self._report.waiting_for_database():
                 retention.step(idle=not messages)
-        self._notices.report(now=self._monotonic())
+        self._report.turned()
         return len(messages)
 
     def _decode(self, message: Message, received_at: datetime) -> _Entry:
@@ -158,26 +144,21 @@ class Ingest:
             device_id = self._topics.device_id(message.topic)
             batch = decode(message.payload, device_id=device_id, received_at=received_at)
             if message.retain and batch.clock_skew is not None:
-                raise DecodeError(
-                    "a retained batch whose timestamp cannot be right: nobody knows how old it is", "retained"
-                )
+                raise DecodeError("a retained batch with an impossible timestamp may be of any age", "retained")
             batch = self._order.settle(batch, received_at=received_at)
             if message.dup:
                 batch = msgspec.structs.replace(batch, received_at=None)
         except DecodeError as error:
             return self._reject(message, str(error), received_at, error.kind)
-        self._notices.accepted(batch)
         return _Entry(message, batch)
 
     def _status(self, message: Message, received_at: datetime) -> Status:
         device_id = self._topics.status_device_id(message.topic)
         if message.payload not in _STATUSES:
-            raise DecodeError("a status is online or offline, or empty to take it back", "status")
-        self._notices.status()
+            raise DecodeError("a status is online, offline, or empty to clear it", "status")
         return Status(device_id, _STATUSES[message.payload], received_at)
 
     def _reject(self, message: Message, why: str, received_at: datetime, kind: str) -> _Entry:
-        self._notices.rejected(message.topic, why)
         return _Entry(message, Rejected(message.topic, why, message.payload, received_at, message.dup, kind))
 
     def _commit_or_halve(self, entries: list[_Entry]) -> None:
@@ -192,96 +173,66 @@ class Ingest:
                 return
             (entry,) = entries
             if isinstance(entry.outcome, Rejected):
-                raise  # recording it failed too: nothing is left to try
+                raise  # the database refused even the record of the rejected message
             entry.outcome = self._reject(entry.message, refusal(error), self._now(), "database").outcome
             self._commit_patiently(entries)
 
     def _commit_patiently(self, entries: list[_Entry]) -> None:
-        """Commit the group, through temporary trouble however long it lasts; nothing is acked or dropped meanwhile."""
+        """Commit the group, and retry during an outage however long it lasts. Nothing is acked or dropped meanwhile."""
         for delay in _retry_delays():
             try:
-                with self._heartbeat.waiting_for("the database"):
-                    self._commit(entries)
-                break
+                return self._commit(entries)
             except (DatabaseWrittenError, DBAPIError) as error:
-                lasted, kind = self._in_the_way(error)
-            self._metrics.commit_failed(kind)
+                lasted = self._report.commit_failed(*self._outage(error))
             if self._stopping() and lasted > STOP_PATIENCE_SECONDS:
                 raise LeftWithBrokerError(len(entries))
             self._source.wait(delay, until=self._stopping)
             for entry in entries:
                 entry.tried_before()
-        if self._trouble.began is not None:
-            lasted = self._trouble.over(now=self._monotonic())
-            self._heartbeat.database(None)
-            waited = len(entries) + self._source.waiting
-            log.warning(
-                "committing again after %.1f s; %d messages had waited here, others with the broker", lasted, waited
-            )
 
-    def _in_the_way(self, error: DatabaseWrittenError | DBAPIError) -> tuple[float, str]:
-        """Say what keeps us from committing: for how many seconds by now, and which of `metrics.TROUBLES` it is.
-
-        Raises `error` where it is not temporary.
-        """
-        if isinstance(error, DatabaseWrittenError):
-            why, kind = str(error), "other"
-        elif is_temporary(error):
-            why, kind = reason(error), self._store.trouble_kind(error)
-        else:
-            raise error
-        sentence = f"cannot commit: {why}"
-        self._heartbeat.database(sentence)
-        return self._trouble.failed(sentence, now=self._monotonic()), kind
-
-    def _look(self) -> None:
-        """Whether a commit could find the database; a trouble is the same as where one fails, and ends with either."""
+    def _check_database(self) -> None:
+        """Check whether a commit would reach the database."""
         try:
-            with self._heartbeat.waiting_for("the database"):
+            with self._report.waiting_for_database():
                 self._store.look()
         except (DatabaseWrittenError, DBAPIError) as error:
-            _, kind = self._in_the_way(error)
-            self._metrics.database_fails(kind)
-            return
-        if self._trouble.began is not None:
-            lasted = self._trouble.over(now=self._monotonic())
-            self._heartbeat.database(None)
-            self._metrics.database_answers()
-            log.warning("the database answers after %.1f s; nothing had waited", lasted)
+            self._report.database_failed(*self._outage(error))
+        else:
+            self._report.database_answers()
+
+    def _outage(self, error: DatabaseWrittenError | DBAPIError) -> tuple[str, str]:
+        """Return a sentence about a temporary error, and its kind of outage. Raises any other error."""
+        if isinstance(error, DatabaseWrittenError):
+            return f"cannot commit: {error}", "other"
+        if not is_temporary(error):
+            raise error
+        return f"cannot commit: {reason(error)}", self._store.trouble_kind(error)
 
     def _commit(self, entries: list[_Entry]) -> None:
+        """Write the group in one transaction. Once it is committed, tell the report."""
         began = self._monotonic()
         batches = [(entry, entry.outcome) for entry in entries if isinstance(entry.outcome, Batch)]
         statuses = [entry.outcome for entry in entries if isinstance(entry.outcome, Status)]
         rejected = [entry.outcome for entry in entries if isinstance(entry.outcome, Rejected)]
-        with self._store.transaction() as transaction:
+        with self._report.waiting_for_database(), self._store.transaction() as transaction:
             known = transaction.known([batch for _, batch in batches])
             folded = self._store.fold((batch for _, batch in batches), known)
             transaction.write(folded, between=self._stay_connected)
             transaction.write_statuses(each for each in statuses if each.device_id != self._own_id)
             transaction.reject(rejected, topics=self._topics, between=self._stay_connected)
-        self._metrics.committed(
-            [batch for _, batch in batches],
-            statuses=len(statuses),
-            heard=folded.heard.values(),
-            seconds=self._monotonic() - began,
-        )
-        for each in rejected:
-            self._metrics.rejected(each.kind, self._topics.owner(each.topic))
         for (entry, _), updated_count in zip(batches, folded.updated_counts, strict=True):
             entry.updated_count = updated_count
-        for device_id, seconds in folded.cut.items():
-            self._notices.cut(device_id, seconds)
-            self._metrics.implausible(seconds)
-        if folded.left_out:
-            self._notices.left_out(folded.left_out)
-            self._metrics.left_out(folded.left_out)
+        rejections = [
+            Rejection(each.topic, each.reason, each.kind, self._topics.owner(each.topic)) for each in rejected
+        ]
+        seconds = self._monotonic() - began
+        self._report.committed(Group([batch for _, batch in batches], folded, len(statuses), rejections, seconds))
 
     def _stay_connected(self) -> None:
         self._source.wait(0)
 
     def _reply(self, entry: _Entry, topic: str) -> None:
-        """Answer, but only where the device that asked may listen: its own reply topic or below it."""
+        """Reply, but only on the device's own reply topic or below it: no other device may read the reply."""
         try:
             device_id = self._topics.device_id(entry.message.topic)
         except DecodeError:
@@ -289,11 +240,11 @@ class Ingest:
         if self._topics.may_reply_to(topic, device_id):
             self._source.reply(entry.message, entry.answer())
         else:
-            self._notices.not_answered(device_id, topic)
+            self._report.not_answered(device_id, topic)
 
 
 def _retry_delays() -> Iterator[float]:
-    """Seconds between attempts: 0.1, 0.2, 0.4 … 5, 5, 5 …"""
+    """Yield the seconds between attempts: 0.1, 0.2, 0.4 … 5, 5, 5 …"""
     delay = SHORTEST_RETRY_SECONDS
     while True:
         yield delay

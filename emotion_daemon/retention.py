@@ -16,10 +16,8 @@ from typing import NamedTuple, TypeAlias
 from sqlalchemy import Connection, Integer, bindparam, delete, func, select
 from sqlalchemy.exc import DBAPIError
 
-from emotion_daemon.monitoring.event_log import Notices
-from emotion_daemon.monitoring.heartbeat import Heartbeat
-from emotion_daemon.monitoring.metrics import Metrics
-from emotion_daemon.monitoring.outage import Trouble
+from emotion_daemon.monitoring.outage import Outage
+from emotion_daemon.monitoring.report import Report
 from emotion_daemon.rules.fold import PersonKey
 from emotion_daemon.rules.tombstones import KEPT_FOR
 from emotion_daemon.storage.file_guard import DatabaseWrittenError
@@ -164,21 +162,19 @@ class Retention:
         self,
         store: Store,
         *,
-        notices: Notices,
-        metrics: Metrics | None = None,
+        report: Report,
         people_days: float | None,
         history_days: float | None,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self._store = store
-        self._notices = notices
-        self._metrics = metrics or Metrics(Heartbeat())
+        self._report = report
         self._people_days = people_days
         self._history_days = history_days
         self._now = now
         self._monotonic = monotonic
-        self._trouble = Trouble(log, then=f"what is too old stays, trying again every {RETRY_SECONDS:.0f} s")
+        self._outage = Outage(log, then=f"trying again every {RETRY_SECONDS:.0f} s")
         self._steady = _Steady(now(), monotonic())
         self._due = self._busy_due = monotonic() + SETTLE_SECONDS
         self._began = 0.0
@@ -215,7 +211,7 @@ class Retention:
                 raise
             self._failed(reason(error))
         else:
-            self._trouble.over(now=monotonic)
+            self._outage.over(now=monotonic)
 
     def _begin(self) -> None:
         """Begin a pass, if the clock can be believed."""
@@ -273,8 +269,7 @@ class Retention:
             )
         if done.deleted:
             self._deleted[table.words] += done.deleted
-            self._notices.pruned(table.name, done.deleted)
-            self._metrics.pruned(table.name, done.deleted)
+            self._report.pruned(table.name, done.deleted)
         self._busy_due = self._monotonic() + BUSY_SECONDS
         if done.at is not None:
             self._at = done.at
@@ -302,7 +297,7 @@ class Retention:
             )
 
     def _failed(self, why: str) -> None:
-        self._trouble.failed(f"cannot delete what is too old: {why}", now=self._monotonic())
+        self._outage.failed(f"cannot delete rows for their age: {why}", now=self._monotonic())
         self._wait(RETRY_SECONDS)
 
     def _wait(self, seconds: float) -> None:

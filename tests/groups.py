@@ -1,9 +1,10 @@
-"""What the daemon's store is given to write, without batches to fold."""
+"""Groups of messages: what the daemon's store writes, and what the loop tells of it."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 
-from emotion_daemon.rules.fold import Folded, PersonKey, Report
+from emotion_daemon.monitoring.group import Group, Rejection
+from emotion_daemon.rules.fold import Folded, PersonKey, Report, fold
 from emotion_daemon.rules.history import Minutes
 from shared.batch import Batch
 
@@ -12,3 +13,20 @@ def group(people: dict[PersonKey, Report], devices: Mapping[str, datetime] | Non
     """A group that changes `people`, and gives `devices` these stamps; it adds nothing to the history."""
     batches = {device_id: Batch(device_id, stamp, {}, stamp) for device_id, stamp in (devices or {}).items()}
     return Folded(people, batches, batches, Minutes(), [], stamped=True, cut={})
+
+
+def committed(
+    *batches: Batch,
+    statuses: int = 0,
+    rejections: Sequence[Rejection] = (),
+    capped: Mapping[str, float] | None = None,
+    suppressed: int = 0,
+) -> Group:
+    """What the loop tells of a group of `batches`; `capped` are seconds by device, `suppressed` entries of people."""
+    folded = fold(batches)._replace(cut=dict(capped or {}), left_out=suppressed)
+    return Group(batches, folded, statuses, rejections, seconds=0.001)
+
+
+def rejection(topic: str, reason: str = "not UTF-8 JSON", *, device_id: str | None = None) -> Rejection:
+    """A message that is not JSON."""
+    return Rejection(topic, reason, "json", device_id)

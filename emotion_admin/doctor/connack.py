@@ -76,7 +76,7 @@ def judge(answer: Answer, *, client_id: str, username: str | None, keep_alive: i
 
 
 def judge_running(limits: Mapping[str, float], *, keep_alive: int) -> Iterator[Finding]:
-    """What the running daemon's CONNACK said, by the names of `subscriber.broker_limits`."""
+    """What the running daemon's CONNACK said, by the names of `metrics.BROKER_LIMITS`."""
     named = {limit: int(value) for limit, value in limits.items()}
     answer = Answer(
         reason_code=0,
@@ -84,7 +84,7 @@ def judge_running(limits: Mapping[str, float], *, keep_alive: int) -> Iterator[F
         maximum_packet_size=named.get("maximum_packet_bytes"),
         maximum_qos=named.get("maximum_qos", 2),
         retain_available=bool(named.get("retain_available", 1)),
-        receive_maximum=named.get("receive_maximum", 65_535),
+        receive_maximum=named.get("receive_maximum_messages", 65_535),
         server_keep_alive=named.get("keepalive_seconds"),
     )
     if answer.session_expiry != FOREVER:

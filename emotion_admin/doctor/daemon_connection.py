@@ -7,6 +7,7 @@ from emotion_admin.doctor import connack, mqtt_probe
 from emotion_admin.doctor.connack import LOGIN
 from emotion_admin.doctor.daemon_status import Running, ask
 from emotion_admin.doctor.finding import Finding, ok, problem, warning
+from emotion_daemon.monitoring.metrics import BROKER_LIMITS
 from emotion_daemon.mqtt.subscriber import KEEPALIVE_SECONDS, REFUSED, SUSPICIOUS_LOSSES
 from shared.settings import Settings
 
@@ -33,8 +34,8 @@ def examine(running: Running, settings: Settings, *, anonymous: connack.Answer) 
         running = _ask_until_reconnected(running, settings)
     yield from judge_reconnects(running, before=lost, now=time.time(), client_id=settings.mqtt_client_id)
     yield _subscribed(running) if running.subscribed else _not_subscribed(running, settings.mqtt_username)
-    prefix = "emotion_broker_limit:"
-    limits = {name.removeprefix(prefix): at for name, at in running.metrics.items() if name.startswith(prefix)}
+    metrics = {name.removeprefix("emotion_broker_"): value for name, value in running.metrics.items()}
+    limits = {name: metrics[name] for name in BROKER_LIMITS if name in metrics}
     if limits and (running.subscribed or not anonymous.let_in):  # else they may be those of before a restart
         yield from connack.judge_running(limits, keep_alive=KEEPALIVE_SECONDS)
     elif anonymous.let_in:

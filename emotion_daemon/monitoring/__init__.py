@@ -1,10 +1,12 @@
-"""What operators and their tools are told of the daemon.
+"""What the daemon tells operators and their tools.
 
-event_log    log lines about devices: each device's first event, then a sum a minute
-outage       log lines about an outage: one at its start, one at its end
-heartbeat    health and readiness, and systemd's watchdog
+report       what the loop tells, once an event: all of the following stand behind it
+group        the value with which the loop tells of a committed group. Pure
 metrics      Prometheus metrics
-disk         sizes of the database files and of their disk
+event_log    log lines about devices: each device's first event of a kind, then sums, once a minute
+outage       log lines about an outage: its start, its reasons, a reminder now and then
+heartbeat    health and readiness, and systemd's watchdog
+disk         sizes of the database's files and of their disk
 http         serves /metrics, /healthz and /readyz
 log_handler  drops log lines that a pipe has no room for, instead of waiting
 """

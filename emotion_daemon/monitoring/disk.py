@@ -1,4 +1,4 @@
-"""How large the database's files are and how much room their disk has; a disk that hangs holds up nobody who asks."""
+"""Measure the database's files and their disk. A disk that hangs does not delay the caller for long."""
 
 import os
 from pathlib import Path
@@ -6,22 +6,22 @@ from threading import Lock, Thread
 from typing import NamedTuple
 
 PATIENCE_SECONDS = 1.0
-"""How long is waited for the disk, which mostly takes 0.1 ms; Prometheus waits for 10 s."""
+"""How long the caller waits for the disk, which mostly answers in 0.1 ms. Prometheus waits for 10 s."""
 
 
 class Sizes(NamedTuple):
-    """Bytes; None is what nobody knows."""
+    """Sizes in bytes, None if unknown."""
 
     database: int | None = None
     wal: int | None = None
     free: int | None = None
-    """Room on the disk for the daemon's user."""
+    """Free bytes for the daemon's user."""
     disk: int | None = None
-    """Size of the disk, as far as this user may fill it."""
+    """Size of the disk, without what is reserved for root."""
 
 
-class DiskLook:
-    """Looks at the SQLite file `database` and its disk in a thread, which is let go where it takes too long."""
+class DiskUsage:
+    """Measures the SQLite file `database` and its disk, in a thread that is abandoned if it takes too long."""
 
     def __init__(self, database: Path) -> None:
         self._database = database
@@ -30,17 +30,17 @@ class DiskLook:
         self._sizes = Sizes()
 
     def sizes(self) -> Sizes:
-        """What is true now; nothing where that takes longer than PATIENCE_SECONDS, or an earlier look still hangs."""
+        """Return the present sizes, all unknown if measuring takes longer than PATIENCE_SECONDS or still hangs."""
         with self._lock:
             thread = self._thread
             if thread is None or not thread.is_alive():
-                self._thread = thread = Thread(target=self._look, name="disk", daemon=True)
+                self._thread = thread = Thread(target=self._measure, name="disk", daemon=True)
                 thread.start()
         thread.join(PATIENCE_SECONDS)
         return Sizes() if thread.is_alive() else self._sizes
 
-    def _look(self) -> None:
-        # With `stat` and never with `open`: closing a second handle on the database would drop SQLite's locks.
+    def _measure(self) -> None:
+        # `stat` and never `open`: closing a second handle on the database would drop SQLite's locks.
         real = os.path.realpath(self._database)
         free, disk = _room(os.path.dirname(real))
         self._sizes = Sizes(_bytes(real), _bytes(f"{real}-wal"), free, disk)
@@ -49,7 +49,7 @@ class DiskLook:
 def _bytes(file: str) -> int | None:
     try:
         return os.stat(file).st_size
-    except OSError:  # it is gone, or not there yet
+    except OSError:  # the file was deleted, or does not exist yet
         return None
 
 
@@ -58,7 +58,7 @@ def _room(folder: str) -> tuple[int | None, int | None]:
         disk = os.statvfs(folder)
     except OSError:
         return None, None
-    # What root has kept for itself counts as used, as it does for the daemon.
+    # Blocks reserved for root count as used, because the daemon cannot fill them.
     used = (disk.f_blocks - disk.f_bfree) * disk.f_frsize
     free = disk.f_bavail * disk.f_frsize
     return free, used + free

@@ -1,4 +1,4 @@
-"""What those who watch the daemon are told: whether its loop turns, and what is in the way. sd_notify for systemd."""
+"""The daemon's health: whether its loop turns, and what is unreachable. For /healthz, /readyz and systemd."""
 
 import os
 import socket
@@ -8,23 +8,23 @@ from contextlib import contextmanager, suppress
 from types import TracebackType
 
 OK = "ok"
-"""What is said while the daemon is subscribed and its last commit succeeded."""
+"""The answer while the daemon is subscribed and its last commit succeeded."""
 
 STALE_SECONDS = 15.0
-"""A loop that has not turned for so long hangs."""
+"""A loop that has not turned for so long counts as hanging."""
 
 BEAT_SECONDS = STALE_SECONDS / 3
-"""How often systemd's watchdog hears that the loop turns."""
+"""How often systemd's watchdog gets a sign of life."""
 
 SEND_SECONDS = 1.0
-"""How long a systemd that does not read its socket may hold up the loop."""
+"""How long a systemd that does not read its socket can delay the loop."""
 
 
 class Heartbeat:
-    """Knows how the daemon is doing, and passes it on to systemd: a trouble that begins or ends at once, and the beats.
+    """Holds the daemon's health, and tells systemd when an outage begins or ends and that the loop turns.
 
-    The daemon's thread tells it; any other may ask `alive`, `ready_line`, `subscribed`, `reconnects` and `limits`.
-    `monotonic` is the clock of `beat`.
+    The daemon's thread writes it. Other threads may read `alive`, `ready_line`, `subscribed`, `reconnects` and
+    `limits`: each is one assignment. `monotonic` is the clock of `beat`.
     """
 
     def __init__(
@@ -39,14 +39,14 @@ class Heartbeat:
         self._subscriptions = 0
         self._waits_for = ""
         self.beaten_at = monotonic()
-        """When the loop turned last, monotonic seconds."""
+        """When the loop turned last, in monotonic seconds."""
         self.subscribed: bool | None = None
-        """Whether the broker has confirmed the subscription on the present connection; None before it was asked."""
+        """Whether the broker has confirmed the subscription on the connection; None before the first attempt."""
         self.limits: Mapping[str, int] = {}
-        """What the broker said of itself when it accepted the newest connection: see `subscriber.broker_limits`."""
+        """The limits that the broker's newest CONNACK named: see `subscriber.broker_limits`."""
 
     def __enter__(self) -> "Heartbeat":
-        self._pass_on()
+        self._tell_systemd()
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
@@ -55,12 +55,12 @@ class Heartbeat:
 
     @property
     def line(self) -> str:
-        """OK while the daemon is subscribed and its last commit did not fail, else what is in the way."""
-        return _one_line("; ".join(trouble for trouble in (self._database, self._broker) if trouble)) or OK
+        """OK while the daemon is subscribed and its last commit did not fail; otherwise a sentence about the outage."""
+        return _one_line("; ".join(outage for outage in (self._database, self._broker) if outage)) or OK
 
     @property
     def alive(self) -> str:
-        """OK while the loop turns, in trouble, too; else a sentence."""
+        """OK while the loop turns, even in an outage; otherwise a sentence."""
         since = self._monotonic() - self.beaten_at
         if since < STALE_SECONDS:
             return OK
@@ -70,18 +70,18 @@ class Heartbeat:
 
     @property
     def ready_line(self) -> str:
-        """`line`, as long as the loop turns; else what `alive` says: nobody knows whether the line is still right."""
+        """`line` while the loop turns; otherwise `alive`, because the line may be outdated."""
         alive = self.alive
         return self.line if alive == OK else alive
 
     @property
     def reconnects(self) -> int:
-        """How many times the daemon has subscribed anew."""
+        """How often the daemon has subscribed again."""
         return max(0, self._subscriptions - 1)
 
     @contextmanager
     def waiting_for(self, what: str) -> Iterator[None]:
-        """The loop waits during the block, and that may be for ever: then this is what it hangs in."""
+        """During the block the loop waits for `what`. If it hangs, `alive` says so."""
         self._waits_for = what
         try:
             yield
@@ -89,28 +89,28 @@ class Heartbeat:
             self._waits_for = ""
 
     def ready(self) -> None:
-        """The schema is in place and the loop begins: who needs the database may start."""
+        """The schema is up to date and the loop begins. systemd may start the units that need the database."""
         self._systemd.send("READY=1")
         self.database(None)
 
-    def database(self, trouble: str | None) -> None:
-        """Why the last transaction failed, or None: it did not."""
-        before, self._database = self.line, trouble
+    def database(self, outage: str | None) -> None:
+        """Set why the last transaction failed; None if it succeeded."""
+        before, self._database = self.line, outage
         if self.line != before:
-            self._pass_on()
+            self._tell_systemd()
 
-    def broker(self, trouble: str | None) -> None:
-        """Why there is no subscription, or None: the broker has confirmed it on the present connection."""
-        before, self._broker = self.line, trouble
-        self.subscribed = trouble is None
+    def broker(self, outage: str | None) -> None:
+        """Set why there is no subscription; None once the broker has confirmed it on the present connection."""
+        before, self._broker = self.line, outage
+        self.subscribed = outage is None
         self._subscriptions += self.subscribed
         if self.line != before:
-            self._pass_on()
+            self._tell_systemd()
 
     def beat(self, *, now: float, early: bool = False) -> None:
-        """The loop turns; `now` is monotonic seconds. To be called all the time, and `early` before what may take long.
+        """The loop turns at `now`, in monotonic seconds. Call it in each turn, and with `early` before a long step.
 
-        Also in trouble: that is in the line, and a restart by the watchdog would not end it.
+        Call it during an outage, too: a restart by the watchdog would not end that.
         """
         self.beaten_at = now
         if now < self._next_beat and not early:
@@ -119,12 +119,12 @@ class Heartbeat:
         if self._systemd.watches:
             self._systemd.send("WATCHDOG=1")
 
-    def _pass_on(self) -> None:
+    def _tell_systemd(self) -> None:
         self._systemd.send(f"STATUS={self.line}")
 
 
 class _Systemd:
-    """sd_notify(3) by hand: datagrams to the socket that NOTIFY_SOCKET names. Without one, nothing happens."""
+    """sd_notify(3): sends datagrams to the socket that NOTIFY_SOCKET names, if there is one."""
 
     def __init__(self, environ: Mapping[str, str]) -> None:
         address = os.fsencode(environ.get("NOTIFY_SOCKET", ""))

@@ -1,32 +1,32 @@
-"""One stretch of trouble, as the operator reads it: a line when it begins, one when it is over, little in between."""
+"""The log of one outage: a line when it begins, a line for each new reason, and a reminder now and then."""
 
 import logging
 
 REMINDER_SECONDS = 300.0
-"""How often trouble that lasts is mentioned again, for whoever reads only the end of a log."""
+"""How often the log mentions an outage that lasts, for operators who read only the end of it."""
 
 MAX_REASONS = 5
-"""How many reasons of one trouble get a line: one with a changing number in it would be new each time."""
+"""How many reasons of one outage get a line: a reason with a changing number in it would be new each time."""
 
 
-class Trouble:
-    """Counts failed attempts at one thing and writes down what an operator needs of them.
+class Outage:
+    """Counts failed attempts during an outage and logs those that are news.
 
-    `then` says what happens next. `now` is monotonic seconds throughout.
+    `then` says what the daemon does next. `now` is monotonic seconds throughout.
     """
 
     def __init__(self, log: logging.Logger, *, then: str) -> None:
         self._log = log
         self._then = then
         self.began: float | None = None
-        """When it began, or None while there is none."""
+        """When the outage began, None if there is none."""
         self._last_line = 0.0
         self._reasons: set[str] = set()
         self.attempts = 0
-        """How many attempts have failed since the trouble began."""
+        """How many attempts have failed since the outage began."""
 
     def failed(self, reason: str, *, now: float) -> float:
-        """An attempt failed: a line if that is new, or if the last one was long ago. Returns seconds since it began."""
+        """Count a failed attempt, and log it if it is news. Returns how many seconds the outage has lasted."""
         if self.began is None:
             self.began = now
         lasted = now - self.began
@@ -43,7 +43,7 @@ class Trouble:
         return lasted
 
     def over(self, *, now: float) -> float:
-        """It ends; returns the seconds since it began, 0 if there was none."""
+        """End the outage. Returns how many seconds it lasted, 0 if there was none."""
         lasted = 0.0 if self.began is None else now - self.began
         self.began = None
         self._reasons.clear()

@@ -1,9 +1,8 @@
 """The daemon's MQTT session: receives messages, acknowledges them, replies. Imports paho.
 
-One thread drives paho through `loop_read`, `loop_write` and `loop_misc` behind a `select`: there is no other thread
-to hand over to, and nothing to lock. paho's `ack` remembers nothing, so what this file adds is the connection number
-(counted up on connect and on disconnect): after a broker lost its state, packet ids start again at 1, and a late PUBACK
-for an old message would delete a new one.
+One thread drives paho through `loop_read`, `loop_write` and `loop_misc` behind a `select`, so there is nothing to lock.
+paho's `ack` does not know on which connection a message arrived. This module counts connections: a broker that lost
+its state starts packet ids again at 1, and a late PUBACK for an old message would delete a new one.
 """
 
 import logging
@@ -25,46 +24,47 @@ from paho.mqtt.reasoncodes import ReasonCode
 from paho.mqtt.subscribeoptions import SubscribeOptions
 
 from emotion_daemon.monitoring.heartbeat import Heartbeat
-from emotion_daemon.monitoring.outage import Trouble
+from emotion_daemon.monitoring.outage import Outage
 from emotion_daemon.mqtt.publish_packet import MalformedPacketError, Message, decode_publish
 from shared.batch import Topics
 
 log = logging.getLogger(__name__)
 
 GROUP_LIMIT = 500
-"""Messages a group; 2,000 were slower. The broker may send twice as many ahead (MQTT 5's Receive Maximum)."""
+"""Messages a group; 2,000 were slower. The Receive Maximum of MQTT 5 is twice as many."""
 
 MAX_INBOX_BYTES = 2 * 2**20
-"""Bytes of payloads, topics and properties that may wait here; then nothing is read, and TCP holds the broker back.
+"""How many bytes of payloads, topics and properties the inbox holds. While it is full the daemon reads nothing.
 
-500 batches of 50 people; with four times as much, groups of very large batches took 200 MB while they were written."""
+This is 500 batches of 50 people. With four times as much, writing a group of very large batches took 200 MB."""
 
 MAX_PACKET_BYTES = 16 * 2**20
-"""The largest packet that the daemon takes; the broker drops a larger one (its own limit, 1 MiB, comes before)."""
+"""The largest packet that the daemon accepts. The broker drops larger ones; its own limit is usually 1 MiB."""
 
 KEEPALIVE_SECONDS = 10
-"""The broker drops a daemon that was silent for one and a half times as long: a slow commit has to fit in."""
+"""The broker drops a daemon that is silent for one and a half times as long, so a slow commit has to fit in."""
 
 PING_SECONDS = 3.0
-"""A broker that was silent for so long is asked, and given up if it is silent for as long again."""
+"""The daemon pings a broker that is silent for so long, and disconnects if it stays silent for as long again."""
 
 SUBSCRIBE_SECONDS = 5.0
-"""How long a broker that accepted a connection may be silent before it has confirmed the subscription."""
+"""How long a broker may take from accepting a connection to confirming the subscription."""
 
-FOREVER = 0xFFFFFFFF  # MQTT 5, 3.1.2.11.2: a session that does not expire. An hour of it was lost to a clock jump
+FOREVER = 0xFFFFFFFF  # MQTT 5, 3.1.2.11.2: the session does not expire. One of an hour was lost to a clock jump
 SHORTEST_BACKOFF_SECONDS = 0.5
 LONGEST_BACKOFF_SECONDS = 3.0
 GOODBYE_SECONDS = 2.0
 
 STABLE_SECONDS = 10.0
-"""A connection that lasted this long starts the backoff anew."""
+"""After a connection that lasted this long the backoff starts anew."""
 
 SUSPICIOUS_LOSSES = 2
-"""After so many connections in a row that did not last, the log asks for a second client with our client id:
-Mosquitto 2.0.11 closes the socket at a takeover without a word, 2.0.21 says 0x8E."""
+"""After so many short connections in a row the log suggests that a second client uses the daemon's client id.
+
+Mosquitto 2.0.21 says 0x8E at a takeover, but 2.0.11 closes the socket without a reason."""
 
 REFUSED = "the broker refused the connection: "
-"""With what follows, the CONNACK's reason as paho names it, this is what is in the way of the broker."""
+"""The start of the sentence about a CONNACK that refuses; paho's name of the reason follows."""
 
 _SESSION_TAKEN_OVER = 0x8E
 _PINGREQ = b"\xc0\x00"
@@ -72,11 +72,11 @@ _CONNECT_ERRORS = (OSError, ValueError)  # ssl.SSLError is an OSError; a host na
 
 
 class SubscriberError(Exception):
-    """Base of what the subscriber raises."""
+    """Base of the subscriber's errors."""
 
 
 class SessionTakenOverError(SubscriberError):
-    """Raised when another client connected with our client id: two would push each other out every second."""
+    """Raised when another client connected with the daemon's client id. A retry would push that one out in turn."""
 
     def __init__(self, client_id: str) -> None:
         super().__init__(
@@ -87,9 +87,9 @@ class SessionTakenOverError(SubscriberError):
 
 
 class Subscriber:
-    """A subscription to every device's batches and presence that outlives connections, brokers and this process.
+    """Subscribes to every device's batches and statuses, in a session that survives connections and restarts.
 
-    Not thread-safe, on purpose: one thread calls `receive`, `ack`, `reply`, `wait` and `close`.
+    It is not thread-safe: one thread calls `receive`, `ack`, `reply`, `wait` and `close`.
     """
 
     def __init__(
@@ -109,7 +109,7 @@ class Subscriber:
         self._client_id = client_id
         self._topics = topics
         self._group_limit = group_limit
-        # More than the Receive Maximum lets in: behind a full inbox a PINGRESP would stay unread, and paho give up.
+        # Above the Receive Maximum: behind a full inbox a PINGRESP would stay unread, and paho would disconnect.
         self._window_limit = 2 * group_limit + 1
         self._inbox: list[Message] = []
         self._inbox_bytes = 0
@@ -123,7 +123,7 @@ class Subscriber:
         self._refusal = ""
         self._closing = False
         self._losses = 0
-        self._trouble = Trouble(log, then="trying again until it answers")
+        self._outage = Outage(log, then="trying again until it answers")
         self._next_attempt = time.monotonic()
         self._heard_at = 0.0
         self._pinged_at: float | None = None
@@ -138,11 +138,11 @@ class Subscriber:
 
     @property
     def waiting(self) -> int:
-        """How many messages are here for the next `receive`."""
+        """How many messages the next `receive` would return."""
         return len(self._inbox)
 
     def receive(self, *, timeout: float) -> list[Message]:
-        """The messages that are there, about a group at most, in the order they came; [] after `timeout` seconds.
+        """Return the messages that have arrived, in order and at most about a group; [] after `timeout` seconds.
 
         Connects and reconnects by itself. Raises SessionTakenOverError.
         """
@@ -154,9 +154,8 @@ class Subscriber:
     def wait(self, seconds: float, *, until: Callable[[], bool] = lambda: False) -> None:
         """Keep the connection alive for `seconds`, or once for 0, while the caller holds a group that is not committed.
 
-        Ends early, within half a second, when `until` says so.
-
-        What the broker still sends, up to its Receive Maximum, stays here for the next `receive`.
+        Returns within half a second once `until` is true. Messages that arrive meanwhile, up to the Receive Maximum,
+        wait for the next `receive`.
         """
         end = time.monotonic() + seconds
         left = seconds
@@ -167,7 +166,7 @@ class Subscriber:
     def ack(self, messages: Iterable[Message]) -> int:
         """Send a PUBACK for those of `messages` that came on the present connection, and return how many did.
 
-        The broker sends the others again: it never saw a PUBACK for them, and their commit is idempotent.
+        The broker sends the others again, because it saw no PUBACK for them. Their second commit changes nothing.
         """
         acked = 0
         for message in messages:
@@ -179,9 +178,9 @@ class Subscriber:
         return acked
 
     def reply(self, message: Message, payload: bytes) -> None:
-        """Publish `payload` to the message's Response Topic, with its Correlation Data; dropped while offline.
+        """Publish `payload` to the message's Response Topic, with its Correlation Data. While offline, drop it.
 
-        At QoS 0: paho lets 20 messages of QoS 1 be in flight, and a group that was catching up has 500 answers.
+        It uses QoS 0: paho keeps at most 20 messages of QoS 1 in flight, and a group may have 500 replies.
         """
         if message.response_topic is None or not self._client.is_connected():
             return
@@ -192,26 +191,26 @@ class Subscriber:
         self._client.loop_write()
 
     def close(self) -> None:
-        """Say offline and disconnect. What was received and not acknowledged stays with the broker."""
-        with suppress(SessionTakenOverError):  # somebody has the session already, as in a rolling restart
+        """Publish `offline` and disconnect. The broker still has the messages that were not acknowledged."""
+        with suppress(SessionTakenOverError):  # another daemon has the session already, as in a rolling restart
             self._say_goodbye()
 
     def _say_goodbye(self) -> None:
         self._closing = True
         end = time.monotonic() + GOODBYE_SECONDS
         if self._connected():
-            # Once this is answered the broker has read all before it, acks and replies. paho closes the socket behind
-            # its DISCONNECT, and with something unread in it TCP takes back what is still under way.
+            # The PUBACK for `offline` shows that the broker has read all acks and replies before it. paho closes the
+            # socket right after DISCONNECT. If unread bytes are left in it, TCP discards what is still being sent.
             offline = self._publish_presence("offline")
             while self._connected() and not offline.is_published() and time.monotonic() < end:
                 self._pump(0.1, limit=self._window_limit)
         self._client.disconnect()
-        self._client.loop_write()  # also where the broker took all the time that there was
+        self._client.loop_write()  # even if no time is left for the loop below
         while self._client.socket() is not None and time.monotonic() < end:
             self._pump(0.1, limit=self._window_limit)
 
     def _connected(self) -> bool:
-        """Whether a CONNACK has come and no end since; paho says so too long where the broker sends the DISCONNECT."""
+        """Whether a CONNACK came and the connection has not ended. paho alone misses a DISCONNECT by the broker."""
         return self._open and self._client.is_connected()
 
     def _make_client(self, username: str | None, password: str | None, tls_ca: Path | None) -> mqtt.Client:
@@ -240,11 +239,11 @@ class Subscriber:
         if self._client.want_write():
             self._client.loop_write()
         if has_room:
-            self._client.loop_misc()  # paho's own keepalive, also while there is no CONNACK yet
+            self._client.loop_misc()  # paho's own keepalive, which also counts before the CONNACK
         if self._subscribed:
             self._ping(reading=has_room)
         elif time.monotonic() - self._heard_at > SUBSCRIBE_SECONDS:
-            self._leave("does not answer")
+            self._disconnect("does not answer")
         if self._taken_over:
             raise SessionTakenOverError(self._client_id)
 
@@ -258,27 +257,27 @@ class Subscriber:
             self._heard_at, self._pinged_at = time.monotonic(), None
 
     def _ping(self, *, reading: bool) -> None:
-        """Ask a silent broker whether it is there, and leave one that does not answer.
+        """Ping a silent broker, and disconnect if it does not answer.
 
-        paho does the same, but only at the keepalive, which is also how long the broker lets us be silent: short, it
-        would cut us off in a slow commit; long, it would leave us for half a minute on a connection that is dead.
-        While nothing is read no answer can be missed, and the ping says that we are alive.
+        paho pings only at the keepalive, which is also how long the broker lets the daemon be silent. A short one would
+        end the connection in a slow commit; with a long one the daemon would stay on a dead connection for half a
+        minute. While nothing is read the ping has no deadline: it tells the broker that the daemon lives.
         """
         now = time.monotonic()
         sock: Any = self._client.socket()
         if self._pinged_at is not None and now - self._pinged_at > PING_SECONDS and reading:
-            self._leave("is silent")
+            self._disconnect("is silent")
         elif now - max(self._heard_at, self._pinged_at or 0) > PING_SECONDS and not self._client.want_write():
-            with suppress(OSError):  # the next read sees it
+            with suppress(OSError):  # the next read notices the lost connection
                 sock.send(_PINGREQ)
             self._pinged_at = now
 
-    def _leave(self, why: str) -> None:
-        """Break the connection off; the next read sees the end of it."""
+    def _disconnect(self, why: str) -> None:
+        """Shut the socket down; the next read notices that and reconnects."""
         sock: Any = self._client.socket()
         if sock is not None:
             self._refusal = f"the broker at {self._host}:{self._port} {why}"
-            with suppress(OSError):  # the other side was faster
+            with suppress(OSError):  # the broker closed it first
                 sock.shutdown(socket.SHUT_RDWR)
 
     def _read(self, limit: int) -> None:
@@ -286,18 +285,18 @@ class Subscriber:
             before = len(self._inbox)
             self._client.loop_read()
             if len(self._inbox) == before and not self._has_decrypted_bytes():
-                return  # paho does not tell an empty socket from a PINGRESP; after the latter, select says so at once
+                return  # the socket is empty, or a PINGRESP came: paho does not tell, and select looks again
 
     def _has_room(self, limit: int) -> bool:
         return len(self._inbox) < limit and self._inbox_bytes < MAX_INBOX_BYTES
 
     def _has_decrypted_bytes(self) -> bool:
-        """TLS decrypts a record at a time: bytes of the next packet may wait where `select` does not see them."""
+        """Whether TLS has decrypted bytes that `select` does not see: it decrypts a whole record at a time."""
         sock = self._client.socket()
         return isinstance(sock, ssl.SSLSocket) and sock.pending() > 0
 
     def _connect(self, timeout: float) -> bool:
-        """Try to connect if it is time; else sleep until then or for `timeout` seconds."""
+        """Connect if the backoff is over; otherwise sleep until then, but at most `timeout` seconds."""
         early = self._next_attempt - time.monotonic()
         if self._closing or early > 0:
             time.sleep(min(timeout, max(early, 0)))
@@ -306,9 +305,11 @@ class Subscriber:
         properties.SessionExpiryInterval = FOREVER
         properties.ReceiveMaximum = 2 * self._group_limit
         properties.MaximumPacketSize = MAX_PACKET_BYTES
-        self._heartbeat.beat(now=time.monotonic(), early=True)  # a silent host takes 5 s an address, its name longer
+        self._heartbeat.beat(
+            now=time.monotonic(), early=True
+        )  # a silent host takes 5 s an address, a silent name server longer
         try:
-            # paho's default, clean_start on the first connect, would wipe the queue at every start of the process.
+            # paho's default, clean_start on the first connect, would delete the queued messages at every start.
             self._client.connect(self._host, self._port, KEEPALIVE_SECONDS, clean_start=False, properties=properties)
         except _CONNECT_ERRORS as error:
             self._try_again_later(f"cannot reach the broker at {self._host}:{self._port}: {error}")
@@ -317,13 +318,13 @@ class Subscriber:
         self._heard_at = time.monotonic()
         return True
 
-    def _try_again_later(self, trouble: str) -> None:
+    def _try_again_later(self, why: str) -> None:
         longest = min(LONGEST_BACKOFF_SECONDS, SHORTEST_BACKOFF_SECONDS * 2 ** min(self._losses, 10))
         self._losses += 1
         now = time.monotonic()
         self._next_attempt = now + longest * random.uniform(0.5, 1)
-        self._trouble.failed(trouble, now=now)
-        self._heartbeat.broker(trouble)
+        self._outage.failed(why, now=now)
+        self._heartbeat.broker(why)
 
     def _publish_presence(self, presence: str) -> mqtt.MQTTMessageInfo:
         return self._client.publish(self._topics.status(self._client_id), presence, qos=1, retain=True)
@@ -343,15 +344,15 @@ class Subscriber:
         self._session_present = flags.session_present
         self._heartbeat.limits = limits = broker_limits(properties)
         self._note_expiry(limits["session_expiry_seconds"])
-        # A retained batch comes once, and not again at every reconnect (MQTT 5, 3.8.3.1).
+        # The broker sends retained messages at a new subscription, not at every reconnect (MQTT 5, 3.8.3.1).
         options = SubscribeOptions(qos=1, retainHandling=SubscribeOptions.RETAIN_SEND_IF_NEW_SUB)
-        without_ours = SubscribeOptions(qos=1, noLocal=True, retainHandling=SubscribeOptions.RETAIN_SEND_IF_NEW_SUB)
-        client.subscribe([(self._topics.batch_filter, options), (self._topics.status_filter, without_ours)])
+        not_ours = SubscribeOptions(qos=1, noLocal=True, retainHandling=SubscribeOptions.RETAIN_SEND_IF_NEW_SUB)
+        client.subscribe([(self._topics.batch_filter, options), (self._topics.status_filter, not_ours)])
 
     def _note_expiry(self, seconds: int) -> None:
         if seconds != FOREVER and seconds != self._expiry:
             log.warning(
-                "the broker ends our session %d s after a connection: what waits for longer than that is lost", seconds
+                "the broker ends the session %d s after a connection: it deletes messages that wait for longer", seconds
             )
         self._expiry = seconds
 
@@ -364,29 +365,29 @@ class Subscriber:
         properties: Properties | None,
     ) -> None:
         batches, *others = reasons
-        if batches.value != 1:  # at QoS 0 the broker would forget what nobody has stored
+        if batches.value != 1:  # at QoS 0 the broker would forget batches that are not committed
             self._refusal = f"the broker refused the subscription to {self._topics.batch_filter}: {batches}"
             client.disconnect()
             return
         if any(reason.is_failure for reason in others):
             log.warning(
-                "the broker refused the subscription to %s: %s; only its batches tell whether a device is online",
+                "the broker refused the subscription to %s: %s; the daemon learns from batches alone who is online",
                 self._topics.status_filter,
                 others[0],
             )
         self._subscribed = True
         self._subscribed_since = self._heard_at = time.monotonic()
         self._pinged_at = None
-        lasted = self._trouble.over(now=self._subscribed_since)
+        lasted = self._outage.over(now=self._subscribed_since)
         self._heartbeat.broker(None)
         log.info(
-            "connected to %s:%d as %s%s, subscribed to %s; the broker %s",
+            "connected to %s:%d as %s%s, subscribed to %s; %s",
             self._host,
             self._port,
             self._client_id,
-            f" after {lasted:.1f} s without" if lasted else "",
+            f" after {lasted:.1f} s" if lasted else "",
             self._topics.batch_filter,
-            "kept our session" if self._session_present else "had no session of ours: earlier batches are not queued",
+            "session resumed" if self._session_present else "new session: the broker queued no earlier batches",
         )
         self._publish_presence("online")
 
@@ -398,7 +399,7 @@ class Subscriber:
         reason: ReasonCode,
         properties: Properties | None,
     ) -> None:
-        if not self._open:  # paho calls twice where a PINGRESP did not come
+        if not self._open:  # paho calls twice if a PINGRESP is missing
             return
         self._open = False
         self._connection += 1
@@ -410,7 +411,8 @@ class Subscriber:
         if flags.is_disconnect_packet_from_server and reason.value == _SESSION_TAKEN_OVER:
             self._taken_over = True
         elif not self._closing:
-            hint = "" if self._losses < SUSPICIOUS_LOSSES else f" (does another client use our id {self._client_id!r}?)"
+            hint = f" (does another client use the client id {self._client_id!r}?)"
+            hint = hint if self._losses >= SUSPICIOUS_LOSSES else ""
             self._try_again_later(self._refusal or f"lost the broker at {self._host}:{self._port}: {reason}{hint}")
         self._refusal = ""
 
@@ -422,12 +424,12 @@ class Subscriber:
 
 
 def broker_limits(properties: Properties | None) -> dict[str, int]:
-    """What a CONNACK says of the broker's limits; what it does not name is as MQTT 5 has it then (3.2.2.3).
+    """Return the limits in a CONNACK, by the names of `metrics.BROKER_LIMITS`, with MQTT 5's defaults (3.2.2.3).
 
     Without `maximum_packet_bytes` there is no such limit.
     """
     limits = {
-        "receive_maximum": getattr(properties, "ReceiveMaximum", 65_535),
+        "receive_maximum_messages": getattr(properties, "ReceiveMaximum", 65_535),
         "maximum_qos": getattr(properties, "MaximumQoS", 2),
         "session_expiry_seconds": getattr(properties, "SessionExpiryInterval", FOREVER),
         "keepalive_seconds": getattr(properties, "ServerKeepAlive", KEEPALIVE_SECONDS),
@@ -461,4 +463,4 @@ def _other_paho(client: mqtt.Client, userdata: Any, message: mqtt.MQTTMessage) -
 
 
 def _write_later(client: mqtt.Client, userdata: Any, sock: Any) -> None:
-    """Nothing to do: `_pump` and `ack` write."""
+    """Do nothing: `_pump` and `ack` write."""

@@ -156,7 +156,7 @@ def test_what_was_stored_before_a_stop_does_not_come_again(daemon: Daemon, broke
     wait_until(lambda: stored_rows(sqlite_url), what="the row is there")
     daemon.stop()
     daemon.start()
-    daemon.wait_for_log("the broker kept our session")
+    daemon.wait_for_log("session resumed")
     mosquitto_pub(broker, "-t", "emotions/jetson_2/batch", "-m", README_PAYLOAD.replace("jetson_1", "jetson_2"))
     wait_until(lambda: len(stored_rows(sqlite_url)) == 2, what="the next batch is there")
 
@@ -189,7 +189,7 @@ def test_a_stop_while_the_database_is_locked_leaves_the_group_with_the_broker(
         wait_until(lambda: stored_rows(database_url), what="the row is there")
 
     assert (code, before) == (0, {})
-    assert "1 messages could not be committed; the broker keeps them for the next start" in log.read_text()
+    assert "cannot commit the last 1 messages; the broker sends them again at the next start" in log.read_text()
 
 
 def test_a_locked_database_loses_nothing(broker: Broker, sqlite_url: str, log: Path) -> None:

@@ -10,7 +10,7 @@ from sqlalchemy import Engine
 from sqlalchemy.exc import DBAPIError
 
 from emotion_daemon.ingest import Ingest
-from emotion_daemon.monitoring.event_log import Notices
+from emotion_daemon.monitoring.report import Report
 from emotion_daemon.mqtt.publish_packet import Message
 from emotion_daemon.storage.migrations import upgrade
 from emotion_daemon.storage.store import Store, is_temporary
@@ -94,7 +94,7 @@ def drain(url: str, payloads: list[bytes], failure: Failure) -> Witness:
     upgrade_patiently(engine, failure)
     for payload in payloads:
         source.publish(TOPICS.batch("jetson_1"), payload, response_topic=TOPICS.reply("jetson_1"))
-    ingest = Ingest(source=source, store=Store(engine), topics=TOPICS, notices=Notices(now=0))
+    ingest = Ingest(source=source, store=Store(engine), topics=TOPICS, report=Report())
     while source.held:
         ingest.step()
     engine.dispose()

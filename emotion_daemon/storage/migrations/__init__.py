@@ -4,22 +4,33 @@ A new step: change shared/schema.py, then `alembic revision --autogenerate -m "w
 """
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from alembic import command
-from alembic.config import Config
-from alembic.script import ScriptDirectory
 from sqlalchemy import Engine
 
 from emotion_daemon.storage.file_guard import check_sound
 
+if TYPE_CHECKING:
+    from alembic.config import Config
+
 _LOCK = 0x656D6F74  # PostgreSQL's advisory lock; any number that no other program uses
+
+
+class NewerSchemaError(Exception):
+    """Raised when a newer version of this program has upgraded the database."""
+
+
+# alembic takes longer to import than the rest of the daemon: only the functions that use it import it.
 
 
 def upgrade(engine: Engine) -> None:
     """Create the schema or bring it up to date, in one transaction; of two at once the second waits and finds it done.
 
-    Raises alembic.util.CommandError where the database is newer than this program, and DatabaseDamagedError.
+    Raises NewerSchemaError and DatabaseDamagedError.
     """
+    from alembic import command
+    from alembic.util import CommandError
+
     config = _config()
     with engine.begin() as connection:
         if engine.dialect.name == "postgresql":
@@ -27,15 +38,24 @@ def upgrade(engine: Engine) -> None:
         else:
             check_sound(connection)
         config.attributes["connection"] = connection
-        command.upgrade(config, "head")
+        try:
+            command.upgrade(config, "head")
+        except CommandError as error:
+            raise NewerSchemaError(
+                f"the database is from a newer version of this program ({error}): start that one"
+            ) from error
 
 
 def revisions() -> list[str]:
     """The steps that this program knows, oldest first; the last is the newest schema."""
+    from alembic.script import ScriptDirectory
+
     return [step.revision for step in ScriptDirectory.from_config(_config()).walk_revisions()][::-1]
 
 
-def _config() -> Config:
+def _config() -> "Config":
+    from alembic.config import Config
+
     config = Config()
     config.set_main_option("script_location", str(Path(__file__).parent).replace("%", "%%"))
     return config

@@ -1,4 +1,4 @@
-"""The loop while nothing comes, on real databases: it sees that one is gone, and costs nothing else."""
+"""The loop while nothing arrives, on real databases: it notices that the database is gone, and changes nothing."""
 
 import sqlite3
 from collections.abc import Iterator
@@ -10,10 +10,9 @@ import pytest
 from prometheus_client import generate_latest
 from sqlalchemy import Engine
 
-from emotion_daemon.ingest import LONGEST_RETRY_SECONDS, LOOK_SECONDS, Ingest
-from emotion_daemon.monitoring.event_log import Notices
+from emotion_daemon.ingest import CHECK_SECONDS, LONGEST_RETRY_SECONDS, Ingest
 from emotion_daemon.monitoring.heartbeat import OK, STALE_SECONDS, Heartbeat
-from emotion_daemon.monitoring.metrics import Metrics
+from emotion_daemon.monitoring.report import Report
 from emotion_daemon.storage.file_guard import DatabaseReplacedError
 from emotion_daemon.storage.store import Store
 from shared.batch import Topics, encode
@@ -34,18 +33,16 @@ class Loop:
         self.heartbeat = Heartbeat(monotonic=self.clock)
         self.heartbeat.ready()
         self.heartbeat.broker(None)
-        self.metrics = Metrics(self.heartbeat)
+        self.report = Report(self.heartbeat, monotonic=self.clock)
         self._ingest = Ingest(
             source=self.source,
             store=Store(engine),
             topics=TOPICS,
-            notices=Notices(now=0),
-            heartbeat=self.heartbeat,
-            metrics=self.metrics,
+            report=self.report,
             monotonic=self.clock,
         )
 
-    def step(self, *, after: float = LOOK_SECONDS) -> None:
+    def step(self, *, after: float = CHECK_SECONDS) -> None:
         self.clock.seconds += after
         self._ingest.step()
 
@@ -55,7 +52,7 @@ class Loop:
 
     @property
     def failing(self) -> list[str]:
-        text = generate_latest(self.metrics.registry).decode()
+        text = generate_latest(self.report.metrics.registry).decode()
         return [
             line for line in text.splitlines() if line.startswith("emotion_database_failing") and line.endswith("1.0")
         ]
@@ -71,7 +68,7 @@ def statuses(folder: Path) -> dict[str, tuple[int, int]]:
     return {file.name: (file.stat().st_mtime_ns, file.stat().st_size) for file in folder.iterdir()}
 
 
-def test_a_server_that_is_gone_while_nothing_comes_is_a_trouble_until_it_is_back(
+def test_a_server_that_goes_away_while_nothing_arrives_is_an_outage_until_it_is_back(
     own_postgresql: PostgreSQL, caplog: pytest.LogCaptureFixture
 ) -> None:
     with migrated(own_postgresql.new_database()) as engine:
@@ -89,7 +86,7 @@ def test_a_server_that_is_gone_while_nothing_comes_is_a_trouble_until_it_is_back
         own_postgresql.start()
         loop.step(after=LONGEST_RETRY_SECONDS)
         assert (loop.failing, loop.heartbeat.line) == ([], OK)
-        assert caplog.messages[-1] == "the database answers after 20.0 s; nothing had waited"
+        assert caplog.messages[-1] == "the database answers again after 20.0 s"
 
 
 @pytest.mark.parametrize("has_a_batch", [True, False])
@@ -111,7 +108,7 @@ def test_a_server_that_hangs_is_what_the_loop_hangs_in(own_postgresql: PostgreSQ
         assert loop.heartbeat.ready_line == OK
 
 
-def test_a_batch_that_can_be_stored_ends_the_trouble_too(own_postgresql: PostgreSQL) -> None:
+def test_a_batch_that_is_committed_ends_the_outage_too(own_postgresql: PostgreSQL) -> None:
     with migrated(own_postgresql.new_database()) as engine:
         loop = Loop(engine)
         own_postgresql.stop()
@@ -123,10 +120,10 @@ def test_a_batch_that_can_be_stored_ends_the_trouble_too(own_postgresql: Postgre
 
 
 @pytest.mark.parametrize("after_a_batch", [True, False])
-def test_a_file_that_is_gone_while_nothing_comes_ends_the_daemon(
+def test_a_file_that_is_deleted_while_nothing_arrives_ends_the_daemon(
     loop: Loop, sqlite_url: str, tmp_path: Path, after_a_batch: bool
 ) -> None:
-    """As it does where something comes: a start makes another, and the broker has what is not stored."""
+    """As if a batch had come: the next start makes a new file, and the broker still has what is not committed."""
     if after_a_batch:
         loop.store_a_batch()
     loop.step()
@@ -136,7 +133,7 @@ def test_a_file_that_is_gone_while_nothing_comes_ends_the_daemon(
         loop.step()
 
 
-def test_a_look_writes_nothing_and_waits_for_nobody(loop: Loop, tmp_path: Path) -> None:
+def test_a_check_writes_nothing_and_waits_for_no_lock(loop: Loop, tmp_path: Path) -> None:
     loop.store_a_batch()
     loop.step()
     before = statuses(tmp_path)
@@ -150,15 +147,15 @@ def test_a_look_writes_nothing_and_waits_for_nobody(loop: Loop, tmp_path: Path) 
     assert loop.failing == []
 
 
-def test_nobody_looks_while_batches_come(loop: Loop, monkeypatch: pytest.MonkeyPatch) -> None:
-    looks: list[float] = []
-    monkeypatch.setattr(Store, "look", lambda store: looks.append(loop.clock.seconds))
+def test_the_database_is_not_checked_while_batches_arrive(loop: Loop, monkeypatch: pytest.MonkeyPatch) -> None:
+    checks: list[float] = []
+    monkeypatch.setattr(Store, "look", lambda store: checks.append(loop.clock.seconds))
     for _ in range(3):
-        loop.step(after=LOOK_SECONDS - 1)
+        loop.step(after=CHECK_SECONDS - 1)
         loop.store_a_batch()
     busy_until = loop.clock.seconds
-    assert looks == []
+    assert checks == []
 
     for _ in range(40):
         loop.step(after=1)
-    assert looks == [busy_until + LOOK_SECONDS, busy_until + 2 * LOOK_SECONDS]
+    assert checks == [busy_until + CHECK_SECONDS, busy_until + 2 * CHECK_SECONDS]

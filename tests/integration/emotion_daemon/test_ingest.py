@@ -16,9 +16,9 @@ from sqlalchemy import Engine, insert, select
 from sqlalchemy.exc import IntegrityError, OperationalError
 
 from emotion_daemon.ingest import IDLE_SECONDS, STOP_PATIENCE_SECONDS, Ingest, LeftWithBrokerError
-from emotion_daemon.monitoring.event_log import Notices
 from emotion_daemon.monitoring.heartbeat import Heartbeat
 from emotion_daemon.monitoring.metrics import Metrics
+from emotion_daemon.monitoring.report import Report
 from emotion_daemon.mqtt.publish_packet import Message
 from emotion_daemon.retention import BUSY_SECONDS, SETTLE_SECONDS, Retention
 from emotion_daemon.rules.fold import Folded, fold
@@ -88,9 +88,7 @@ def loop(
         source=source,
         store=store,
         topics=TOPICS,
-        notices=Notices(now=0),
-        heartbeat=heartbeat,
-        metrics=metrics,
+        report=Report(heartbeat, metrics, monotonic=monotonic),
         own_id=own_id,
         stopping=stopping,
         now=lambda: NOW,
@@ -215,7 +213,7 @@ class TestStep:
         ingest.step()
 
         assert happy(engine) == {("jetson_1", "anna"): 2.0}
-        assert reasons(engine) == ["a retained batch whose timestamp cannot be right: nobody knows how old it is"]
+        assert reasons(engine) == ["a retained batch with an impossible timestamp may be of any age"]
 
     def test_a_retained_batch_of_a_right_clock_is_stored(
         self, ingest: Ingest, source: FakeSource, engine: Engine
@@ -286,8 +284,8 @@ class TestStatus:
         source.publish(TOPICS.status("jetson_1"), b"fine")
         ingest.step()
 
-        assert reasons(engine) == ["a status is online or offline, or empty to take it back"]
-        assert (states(), source.held) == ({}, [])
+        assert reasons(engine) == ["a status is online, offline, or empty to clear it"]
+        assert (states(), source.held) == ({"jetson_1": None}, [])
 
     def test_a_topic_without_a_device_is_recorded(self, ingest: Ingest, source: FakeSource, engine: Engine) -> None:
         source.publish("emotions/no device/status", b"online")
@@ -313,7 +311,7 @@ class TestStatus:
 
         assert happy(engine) == {("jetson_1", "anna"): 1.0}
         with engine.connect() as connection:
-            assert connection.execute(select(device_state)).all() == []
+            assert connection.scalars(select(device_state.c.received_at)).all() == [None]
 
     def test_batches_beside_it_are_stored(self, ingest: Ingest, source: FakeSource, engine: Engine) -> None:
         source.publish(TOPICS.status("jetson_1"), b"online")
@@ -388,7 +386,7 @@ class TestOrder:
         assert source.held == [batch(anna=1), b"bad"]
 
 
-class TestTemporaryTrouble:
+class TestOutage:
     def test_the_group_is_committed_when_the_trouble_is_over(self, source: FakeSource, engine: Engine) -> None:
         source.publish(TOPIC, batch(anna=1))
         loop(source, FailingStore(engine, [locked()] * 3)).step()
@@ -437,8 +435,8 @@ class TestTemporaryTrouble:
 
         lines = [line for line in caplog.messages if "committing" in line or "commit:" in line]
         assert lines == [
-            "cannot commit: database is locked; nothing is acknowledged, trying again until it works",
-            "committing again after 3.1 s; 1 messages had waited here, others with the broker",
+            "cannot commit: database is locked; the daemon acknowledges nothing and tries again until it succeeds",
+            "committing again after 3.1 s; 1 messages waited here, and the broker now sends the rest",
         ]
 
     def test_what_arrives_meanwhile_is_the_next_group(self, source: FakeSource, engine: Engine) -> None:
@@ -540,7 +538,7 @@ class TestStop:
         source.publish(TOPIC, batch(anna=1))
         source.publish(TOPIC, b"bad")
         ingest = loop(source, FailingStore(engine, [locked()] * 1_000), stopping=lambda: True, monotonic=Clock(source))
-        with pytest.raises(LeftWithBrokerError, match="2 messages could not be committed") as caught:
+        with pytest.raises(LeftWithBrokerError, match="cannot commit the last 2 messages") as caught:
             ingest.step()
 
         assert caught.value.messages == 2
@@ -594,7 +592,7 @@ def test_a_rejected_message_whose_puback_was_lost_is_recorded_once(source: FakeS
     assert source.held == []
 
 
-class TestLastingTrouble:
+class TestLastingError:
     """What decode let through and the database will never take: one message, not its group, is rejected for it."""
 
     @pytest.mark.parametrize(
@@ -743,7 +741,7 @@ class TestErased:
 
         assert happy(engine) == {("jetson_1", "bert"): 2}
         assert json.loads(source.replies[0].payload) == {"status": "ok", "updated_count": 1}
-        assert "in the last 61 s: 1 messages, 2 people, 1 entries of erased people left out" in caplog.messages
+        assert "in the last 61 s: 1 messages, 2 people, 1 entries of erased people suppressed" in caplog.messages
         assert source.held == []
 
     def test_a_right_stamp_behind_a_wrong_one_does_not_make_a_batch_newer(
@@ -757,7 +755,7 @@ class TestErased:
             source=source,
             store=Store(engine, now=lambda: later),
             topics=TOPICS,
-            notices=Notices(now=0),
+            report=Report(),
             now=lambda: later,
         )
         ingest.step()
@@ -948,7 +946,7 @@ class TestMetrics:
         assert self.count(metrics, 'messages_total{result="rejected"}') == 1
         assert self.count(metrics, 'messages_total{result="status"}') == 1
         assert self.count(metrics, "people_total") == 3
-        assert self.count(metrics, "groups_total") == self.count(metrics, "commit_seconds_count") == 1
+        assert self.count(metrics, "commits_total") == self.count(metrics, "commit_duration_seconds_count") == 1
         assert self.count(metrics, 'device_last_batch_timestamp_seconds{device_id="jetson_1"}') == NOW.timestamp()
         assert self.count(metrics, 'device_clock_skew_seconds{device_id="jetson_1"}') == -3598
 
@@ -1085,7 +1083,7 @@ class TestRetention:
             source=source,
             store=Store(engine),
             topics=TOPICS,
-            notices=Notices(now=0),
+            report=Report(),
             retention=retention,
             now=lambda: NOW,
         )
@@ -1106,14 +1104,14 @@ class TestRetention:
             transaction.write(fold([Batch("a", NOW - timedelta(days=40), people, None), Batch("b", NOW, {}, NOW)]))
         retention = Retention(
             store,
-            notices=Notices(now=0),
+            report=Report(),
             people_days=30,
             history_days=None,
             now=lambda: NOW + timedelta(seconds=clock[0]),
             monotonic=lambda: clock[0],
         )
         ingest = Ingest(
-            source=source, store=store, topics=TOPICS, notices=Notices(now=0), retention=retention, now=lambda: NOW
+            source=source, store=store, topics=TOPICS, report=Report(), retention=retention, now=lambda: NOW
         )
         clock[0] = SETTLE_SECONDS
         left = []

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from sqlalchemy import Engine, func, insert, select, update
 
-from emotion_daemon.monitoring.event_log import Notices
+from emotion_daemon.monitoring.report import Report
 from emotion_daemon.retention import (
     PASS_SECONDS,
     RETRY_SECONDS,
@@ -69,7 +69,7 @@ def make(store: Store, clock: Clock) -> Make:
     def make(people_days: float | None = 30, history_days: float | None = 30) -> Retention:
         return Retention(
             store,
-            notices=Notices(now=0),
+            report=Report(),
             people_days=people_days,
             history_days=history_days,
             now=clock.now,
@@ -367,20 +367,21 @@ class TestWhatNoticesIt:
     ) -> None:
         caplog.set_level(logging.INFO)
         commit(store, batch(NOON - 31 * DAY, "anna", "bert"), batch(NOON))
-        notices = Notices(now=0)
+        report = Report(monotonic=clock.monotonic)
         retention = Retention(
-            store, notices=notices, people_days=30, history_days=None, now=clock.now, monotonic=clock.monotonic
+            store, report=report, people_days=30, history_days=None, now=clock.now, monotonic=clock.monotonic
         )
         run(retention, clock)
-        notices.report(now=60)
+        clock.seconds += 60
+        report.turned()
 
-        assert "in the last 60 s: 2 rows of person_emotion deleted for their age" in caplog.messages
+        assert "2 rows of person_emotion deleted for their age" in caplog.messages[-1]
 
 
 def retention_of(store: Store, clock: Clock, *, history_days: float | None = 30) -> Retention:
     return Retention(
         store,
-        notices=Notices(now=0),
+        report=Report(),
         people_days=30,
         history_days=history_days,
         now=clock.now,
@@ -508,9 +509,7 @@ class TestTrouble:
             other.execute("BEGIN IMMEDIATE")
             for _ in range(3):
                 run(retention, clock)
-            assert caplog.messages == [
-                "cannot delete what is too old: database is locked; what is too old stays, trying again every 60 s"
-            ]
+            assert caplog.messages == ["cannot delete rows for their age: database is locked; trying again every 60 s"]
             assert clock.seconds == SETTLE_SECONDS + 2 * RETRY_SECONDS
 
             other.rollback()
@@ -589,7 +588,7 @@ def _file_sizes(file: Path, *, retention_days: float | None, days: int) -> dict[
         store = Store(engine, now=clock.now)
         retention = Retention(
             store,
-            notices=Notices(now=0),
+            report=Report(),
             people_days=retention_days,
             history_days=retention_days,
             now=clock.now,

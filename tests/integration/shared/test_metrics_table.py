@@ -12,6 +12,7 @@ from emotion_daemon.monitoring.metrics import Metrics
 from emotion_daemon.mqtt.subscriber import broker_limits
 from shared.batch import Batch
 from shared.settings import Settings
+from tests.groups import committed, rejection
 from tests.processes import ROOT
 from tests.web import served
 
@@ -39,19 +40,18 @@ def exported(text: str) -> Described:
 
 
 def of_the_daemon(folder: Path) -> str:
-    """All that a daemon can tell: with a broker, with a device, and with an SQLite file."""
+    """All metrics of a daemon with a broker, a device and an SQLite file."""
     database = folder / "emotion.db"
     for name in ("emotion.db", "emotion.db-wal"):
         (folder / name).touch()
     heartbeat = Heartbeat()
     heartbeat.broker(None)
-    heartbeat.limits = broker_limits(None)
+    heartbeat.limits = broker_limits(None) | {"maximum_packet_bytes": 2**20}
     metrics = Metrics(heartbeat, database=database)
     metrics.heard_before({"jetson_1": (datetime(2025, 11, 14, tzinfo=UTC), timedelta(0))})
-    metrics.rejected("json", "jetson_1")
     now = datetime(2025, 11, 14, tzinfo=UTC)
     wrong = Batch("jetson_1", now, {}, now, clock_skew=timedelta(days=-1))
-    metrics.committed([wrong], statuses=0, heard=[wrong], seconds=0.1)
+    metrics.committed(committed(wrong, rejections=[rejection("emotions/jetson_1/batch", device_id="jetson_1")]))
     return generate_latest(metrics.registry).decode()
 
 

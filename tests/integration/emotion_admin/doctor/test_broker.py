@@ -179,7 +179,7 @@ class TestLogin:
     def test_a_daemon_that_is_refused_has_the_limits_of_an_earlier_connection(
         self, start_broker: StartBroker, sqlite_url: str
     ) -> None:
-        metrics = 'emotion_broker_connected 0\nemotion_broker_limit{limit="maximum_qos"} 2\n'
+        metrics = "emotion_broker_connected 0\nemotion_broker_maximum_qos 2\n"
         with answering(503, "the broker refused the connection: QoS not supported", metrics) as address:
             found = look(start_broker("max_qos 0"), sqlite_url, {"EMOTION_DAEMON_HTTP_ADDRESS": address})
 

@@ -1,4 +1,4 @@
-"""What Prometheus reads of the daemon: what is looked at in the moment, and what bounds it."""
+"""What Prometheus reads of the daemon: the present state, the counters, and their bounds."""
 
 import os
 import threading
@@ -15,6 +15,7 @@ from emotion_daemon.monitoring import metrics as module
 from emotion_daemon.monitoring.heartbeat import Heartbeat
 from emotion_daemon.monitoring.metrics import Metrics
 from shared.batch import Batch, Cumulative
+from tests.groups import committed, rejection
 from tests.waiting import wait_until
 
 NOON = datetime(2025, 11, 14, 12, tzinfo=UTC)
@@ -31,8 +32,8 @@ def batch(device_id: str, *, late: float = 0.5, clock_skew: timedelta | None = N
     return Batch(device_id, NOON, {"anna": Cumulative()}, NOON + timedelta(seconds=late), clock_skew)
 
 
-def told(metrics: Metrics, batches: list[Batch]) -> dict[str, float]:
-    metrics.committed(batches, statuses=0, heard=batches, seconds=0.001)
+def told(metrics: Metrics, *batches: Batch) -> dict[str, float]:
+    metrics.committed(committed(*batches))
     return samples(metrics)
 
 
@@ -56,18 +57,17 @@ class TestBroker:
 
     def test_and_what_it_said_of_its_limits(self) -> None:
         heartbeat = Heartbeat()
-        none = [name for name in samples(Metrics(heartbeat)) if name.startswith("broker_limit")]
-        heartbeat.limits = {"maximum_qos": 1, "receive_maximum": 20}
+        before = {name for name in samples(Metrics(heartbeat)) if name.startswith("broker_")}
+        heartbeat.limits = {"maximum_qos": 1, "receive_maximum_messages": 20}
         found = samples(Metrics(heartbeat))
 
-        assert none == []
-        assert found['broker_limit{limit="maximum_qos"}'] == 1
-        assert found['broker_limit{limit="receive_maximum"}'] == 20
+        assert before == {"broker_reconnects_total"}
+        assert (found["broker_maximum_qos"], found["broker_receive_maximum_messages"]) == (1, 20)
 
 
 class TestLoop:
     def test_its_last_turn_has_an_age_and_the_start_a_time(self) -> None:
-        """The age whatever the clock says, and neither from /proc, which may be closed."""
+        """The age does not depend on the clock, and neither comes from /proc, which may be closed."""
         heartbeat = Heartbeat()
         heartbeat.beat(now=time.monotonic() - 100)
         found = samples(Metrics(heartbeat))
@@ -75,7 +75,7 @@ class TestLoop:
         assert found["loop_age_seconds"] == pytest.approx(100, abs=5)
         assert found["start_timestamp_seconds"] == pytest.approx(time.time(), abs=5)
 
-    def test_what_waits_is_asked_for(self) -> None:
+    def test_messages_that_the_subscriber_holds_are_counted(self) -> None:
         assert samples(Metrics(Heartbeat(), waiting=lambda: 7))["waiting_messages"] == 7
 
 
@@ -139,10 +139,10 @@ class TestDatabase:
     def test_a_database_elsewhere_has_none_of_these(self) -> None:
         assert not [name for name in samples(Metrics(Heartbeat())) if "bytes" in name]
 
-    def test_only_one_trouble_is_in_the_way_at_a_time(self) -> None:
+    def test_only_the_newest_kind_of_outage_counts(self) -> None:
         metrics = Metrics(Heartbeat())
-        metrics.commit_failed("locked")
-        metrics.commit_failed("full")
+        metrics.database_failed("locked")
+        metrics.database_failed("full")
         failing = {name for name, value in samples(metrics).items() if name.startswith("database_failing") and value}
         metrics.database_answers()
 
@@ -152,7 +152,7 @@ class TestDatabase:
 
 class TestDevices:
     def test_a_device_has_the_time_of_its_arrival_and_its_skew(self) -> None:
-        found = told(Metrics(Heartbeat()), [batch("jetson_1", late=0.5)])
+        found = told(Metrics(Heartbeat()), batch("jetson_1", late=0.5))
 
         assert found['device_last_batch_timestamp_seconds{device_id="jetson_1"}'] == NOON.timestamp() + 0.5
         assert found['device_clock_skew_seconds{device_id="jetson_1"}'] == -0.5
@@ -160,7 +160,7 @@ class TestDevices:
     def test_what_was_known_before_counts_until_something_newer_comes(self) -> None:
         metrics = Metrics(Heartbeat())
         metrics.heard_before({"old": (NOON, timedelta(0)), "jetson_1": (NOON, timedelta(0))})
-        told(metrics, [batch("jetson_1", late=9)])
+        told(metrics, batch("jetson_1", late=9))
         metrics.heard_before({"jetson_1": (NOON, timedelta(0))})
         found = samples(metrics)
 
@@ -169,7 +169,7 @@ class TestDevices:
 
     def test_whose_stamps_are_impossible_is_counted(self) -> None:
         year = timedelta(days=-365)
-        found = told(Metrics(Heartbeat()), [batch("jetson_1", clock_skew=year), batch("jetson_1"), batch("jetson_2")])
+        found = told(Metrics(Heartbeat()), batch("jetson_1", clock_skew=year), batch("jetson_1"), batch("jetson_2"))
 
         assert found['device_restamped_batches_total{device_id="jetson_1"}'] == 1
         assert 'device_restamped_batches_total{device_id="jetson_2"}' not in found
@@ -178,11 +178,11 @@ class TestDevices:
         monkeypatch.setattr(module, "MOST_DEVICES", 3)
         metrics = Metrics(Heartbeat())
         metrics.heard_before({f"before_{number}": (NOON, timedelta(0)) for number in range(2)})
-        found = told(metrics, [batch(f"jetson_{number}") for number in range(4)])
+        found = told(metrics, *(batch(f"jetson_{number}") for number in range(4)))
         for number in range(5):
-            metrics.rejected("json", f"jetson_{number}")
-            told(metrics, [batch(f"jetson_{number}", clock_skew=timedelta(days=-365))])
-        found = told(metrics, [batch("jetson_0", late=7)]) | samples(metrics)
+            metrics.committed(committed(rejections=[rejection("a topic", device_id=f"jetson_{number}")]))
+            told(metrics, batch(f"jetson_{number}", clock_skew=timedelta(days=-365)))
+        found = told(metrics, batch("jetson_0", late=7)) | samples(metrics)
 
         assert sum("device_last_batch" in name for name in found) == 3
         assert sum("device_rejected" in name for name in found) == 3
@@ -191,32 +191,31 @@ class TestDevices:
         assert found['rejected_messages_total{reason="json"}'] == 5
 
 
-def test_what_can_be_counted_is_there_from_the_start() -> None:
+def test_every_counter_is_zero_from_the_start() -> None:
     found = samples(Metrics(Heartbeat()))
 
     assert {name for name in found if name.startswith(("messages_total", "pruned_rows_total", "database_failing"))} == {
         *(f'messages_total{{result="{result}"}}' for result in ("batch", "status", "rejected")),
         *(f'pruned_rows_total{{table="{table}"}}' for table in module.PRUNED),
-        *(f'database_failing{{reason="{reason}"}}' for reason in module.TROUBLES),
+        *(f'database_failing{{reason="{reason}"}}' for reason in module.OUTAGE_KINDS),
     }
 
 
 def test_what_rounding_leaves_is_no_implausible_second() -> None:
     metrics = Metrics(Heartbeat())
-    for seconds in (5e-15, 2.5):
-        metrics.implausible(seconds)
+    metrics.committed(committed(capped={"jetson_1": 5e-15, "jetson_2": 2.5}))
 
     assert samples(metrics)["implausible_seconds_total"] == 2.5
 
 
-def test_every_series_is_told_once() -> None:
+def test_no_series_says_when_a_counter_was_created() -> None:
     assert not [name for name in samples(Metrics(Heartbeat())) if "_created" in name]
 
 
-def test_what_the_retention_and_erasure_did_is_counted() -> None:
+def test_deleted_rows_and_suppressed_people_are_counted() -> None:
     metrics = Metrics(Heartbeat())
     metrics.pruned("person_emotion", 3)
-    metrics.left_out(2)
+    metrics.committed(committed(suppressed=2))
     found = samples(metrics)
 
-    assert (found['pruned_rows_total{table="person_emotion"}'], found["left_out_people_total"]) == (3, 2)
+    assert (found['pruned_rows_total{table="person_emotion"}'], found["suppressed_people_total"]) == (3, 2)

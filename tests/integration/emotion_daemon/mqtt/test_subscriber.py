@@ -459,7 +459,7 @@ def test_connections_that_end_again_and_again_without_a_reason_raise_the_questio
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     connack, suback = bytes.fromhex("2003000000"), bytes.fromhex("900400010001")
-    question = "does another client use our id 'emotion-daemon'?"
+    question = "does another client use the client id 'emotion-daemon'?"
     with ScriptedBroker(connack, suback, HANG_UP) as script, closing(subscribe(script.host, script.port)) as source:
         wait_until(lambda: source.receive(timeout=0.05) or question in caplog.text, what="the question is asked")
 
@@ -501,7 +501,7 @@ def test_what_the_broker_says_of_its_limits_is_handed_on(start_broker: StartBrok
 
     assert heartbeat.limits == {
         "maximum_packet_bytes": 20_000,
-        "receive_maximum": 20,
+        "receive_maximum_messages": 20,
         "maximum_qos": 1,
         "session_expiry_seconds": 0xFFFFFFFF,
         "keepalive_seconds": 10,
@@ -514,9 +514,9 @@ def test_a_broker_that_ends_sessions_is_said_to_once(caplog: pytest.LogCaptureFi
     with ScriptedBroker(connack, suback, HANG_UP) as script, closing(subscribe(script.host, script.port)) as source:
         pumped(source, lambda: len([line for line in caplog.messages if line.startswith("lost the broker")]) == 2)
 
-    warnings = [line for line in caplog.messages if "ends our session" in line]
+    warnings = [line for line in caplog.messages if "ends the session" in line]
     assert warnings == [
-        "the broker ends our session 3600 s after a connection: what waits for longer than that is lost"
+        "the broker ends the session 3600 s after a connection: it deletes messages that wait for longer"
     ]
 
 
@@ -578,7 +578,7 @@ def test_a_refused_subscription_to_presences_is_said_and_batches_go_on(caplog: p
     with ScriptedBroker(connack, suback) as script, closing(subscribe(script.host, script.port)) as source:
         connect(source)
 
-    assert "only its batches tell whether a device is online" in caplog.text
+    assert "the daemon learns from batches alone who is online" in caplog.text
 
 
 def test_it_says_offline_when_it_closes_and_that_is_retained(broker: Broker) -> None:
@@ -650,7 +650,7 @@ def test_the_log_says_how_long_the_broker_was_away(broker: Broker, caplog: pytes
 
     assert caplog.messages[1].startswith(f"lost the broker at 127.0.0.1:{broker.port}: ")
     assert caplog.messages[1].endswith("; trying again until it answers")
-    assert re.search(r" as emotion-daemon after \d+\.\d s without, subscribed to ", caplog.messages[2])
+    assert re.search(r" as emotion-daemon after \d+\.\d s, subscribed to ", caplog.messages[2])
 
 
 def test_a_broker_that_falls_silent_is_left(caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -953,6 +953,6 @@ def test_the_log_says_once_where_it_is_connected(broker: Broker, caplog: pytest.
         connect(source)
 
     assert [line.rpartition("; ")[2] for line in caplog.messages] == [
-        "the broker had no session of ours: earlier batches are not queued",
-        "the broker kept our session",
+        "new session: the broker queued no earlier batches",
+        "session resumed",
     ]

@@ -6,10 +6,9 @@ from collections.abc import Iterator
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
-from alembic.util import CommandError
 from sqlalchemy import Engine, inspect, text
 
-from emotion_daemon.storage.migrations import upgrade
+from emotion_daemon.storage.migrations import NewerSchemaError, upgrade
 from shared.database import writer_engine
 from shared.schema import metadata
 
@@ -81,7 +80,7 @@ def test_a_database_of_a_newer_version_is_refused(engine: Engine) -> None:
     with engine.begin() as connection:
         connection.execute(text("UPDATE alembic_version SET version_num = '9999'"))
 
-    with pytest.raises(CommandError):
+    with pytest.raises(NewerSchemaError):
         upgrade(engine)
 
 
