@@ -112,7 +112,7 @@ def _commit(store: Store, people: int) -> None:
     now = datetime.now(UTC)
     batch = Batch(DEVICE, now, {str(n): Cumulative(happy=now.timestamp()) for n in range(people)}, now)
     with store.transaction() as transaction:
-        transaction.write(fold([batch], transaction.known([batch])))
+        transaction.write(fold([batch], transaction.read_state([batch])))
 
 
 def _cpu_seconds(api: Api) -> float:

@@ -21,7 +21,7 @@ from emotion_admin.logins import Logins, check_device_login
 from emotion_admin.secrets import Secrets
 from emotion_admin.snippet import Address, snippet
 from emotion_admin.tokens import Tokens
-from emotion_daemon.storage.file_guard import DatabaseFileError
+from emotion_daemon.storage.errors import DatabaseFileError
 from shared.database import sqlite_path, writer_engine
 from shared.printing import OutputError
 from shared.settings import Settings, SettingsError

@@ -14,7 +14,7 @@ from typing import IO, BinaryIO
 from emotion_admin.errors import OperatorError
 from emotion_admin.files import give_to_folders_owner, write
 from emotion_admin.secrets import Secrets
-from emotion_daemon.storage.file_guard import only_one
+from emotion_daemon.storage.file_lock import only_one
 
 DATABASE = "emotion.db"
 """The database's name in the archive, whatever it is called on disk."""

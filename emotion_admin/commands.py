@@ -21,7 +21,7 @@ from emotion_admin.doctor.permissions import User
 from emotion_admin.doctor.sqlite_files import UnknownUserError, user
 from emotion_admin.purge import NotPurgedError, purge
 from emotion_daemon.monitoring.log_handler import configure_logging
-from emotion_daemon.storage.store import reason, trouble_kind
+from emotion_daemon.storage.errors import outage_kind, reason
 from shared.batch import DEVICE_ID, MAX_PERSON_ID, Topics, is_person_id
 from shared.database import check_location, reader_engine, sqlite_path, writer_engine
 from shared.printing import printing
@@ -198,7 +198,7 @@ def _list(settings: Settings, options: argparse.Namespace) -> int:
     try:
         rows = dead_letters.newest(engine, limit=options.limit)
     except DBAPIError as error:
-        return cannot_use(settings, reason(error), trouble_kind(error, engine))
+        return cannot_use(settings, reason(error), outage_kind(error, engine))
     finally:
         engine.dispose()
     with printing():
@@ -224,7 +224,7 @@ def _replay(settings: Settings, options: argparse.Namespace) -> int:
                 how = "stored" if replayed.reason is None else f"still rejected: {replayed.reason}"
                 print(f"{replayed.id}  {replayed.topic}  {how}")
     except DBAPIError as error:
-        return cannot_use(settings, reason(error), trouble_kind(error, engine))
+        return cannot_use(settings, reason(error), outage_kind(error, engine))
     finally:
         engine.dispose()
     with printing():
@@ -242,7 +242,7 @@ def _forget(settings: Settings, options: argparse.Namespace) -> int:
         purge(engine)
     except DBAPIError as error:
         then = "nobody was erased" if erased is None else ""
-        return cannot_use(settings, reason(error), trouble_kind(error, engine), then=then)
+        return cannot_use(settings, reason(error), outage_kind(error, engine), then=then)
     except NotPurgedError as error:
         not_purged = _not_purged(settings, str(error))
     except KeyboardInterrupt:
@@ -286,7 +286,7 @@ def _export(settings: Settings, options: argparse.Namespace) -> int:
     try:
         found = person.export(engine, topics, who)
     except DBAPIError as error:
-        return cannot_use(settings, reason(error), trouble_kind(error, engine))
+        return cannot_use(settings, reason(error), outage_kind(error, engine))
     finally:
         engine.dispose()
     with printing():

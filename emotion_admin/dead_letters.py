@@ -5,9 +5,10 @@ from datetime import datetime
 from typing import NamedTuple
 
 from msgspec.structs import replace
-from sqlalchemy import Engine, select, update
+from sqlalchemy import Engine, delete, select, update
 
-from emotion_daemon.storage.store import LASTING, Store, refusal
+from emotion_daemon.storage.errors import LASTING, refusal
+from emotion_daemon.storage.store import Store
 from shared.batch import DecodeError, Topics, decode
 from shared.schema import rejected_message
 
@@ -70,8 +71,8 @@ def _replay_one(engine: Engine, store: Store, topics: Topics, row_id: int) -> Re
         batch = decode(row.payload, device_id=device_id, received_at=row.received_at)
         batch = replace(batch, received_at=None)  # it says nothing of how the device is doing now
         with store.transaction() as transaction:
-            transaction.write(store.fold([batch], transaction.known([batch])))
-            transaction.forget_rejected(row_id)
+            transaction.write(store.fold([batch], transaction.read_state([batch])))
+            transaction.connection.execute(delete(rejected_message).where(rejected_message.c.id == row_id))
     except (DecodeError, *LASTING) as error:
         reason = str(error) if isinstance(error, DecodeError) else refusal(error)
         with engine.begin() as connection:

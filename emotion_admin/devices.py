@@ -8,7 +8,7 @@ from sqlalchemy import Engine, select
 from sqlalchemy.dialects import postgresql, sqlite
 
 from emotion_admin.errors import OperatorError
-from emotion_daemon.storage.store import raise_revision
+from emotion_daemon.storage.statements import raise_revision
 from shared.schema import device
 
 MAX_NAME_LENGTH = 200

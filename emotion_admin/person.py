@@ -12,8 +12,9 @@ from sqlalchemy import ColumnElement, Connection, Engine, delete, func, insert, 
 
 from emotion_admin.retry import patiently, push_in
 from emotion_daemon.rules.tombstones import SALT_BYTES, digest, until_when
-from emotion_daemon.storage.state_cache import lock_devices, read_forgotten
-from emotion_daemon.storage.store import count_unstamped, raise_revision
+from emotion_daemon.storage.dialects import dialect_of
+from emotion_daemon.storage.state_cache import read_tombstones
+from emotion_daemon.storage.statements import raise_revision
 from shared.batch import MAX_CLOCK_SKEW, Topics
 from shared.schema import device, device_state, forgotten_person, person_emotion, rejected_message
 
@@ -66,7 +67,6 @@ def _erase(engine: Engine, topics: Topics, person: Person, now: datetime, lasts:
         until = _leave_tombstone(connection, person, now, now + behind + lasts)
         if locked_only:
             connection.execute(delete(device).where(device.c.device_id == person.device_id, *_SAYS_NOTHING))
-        count_unstamped(connection)
         if people:
             raise_revision(connection, person.device_id)
     return Erased(people, dead_letters, until, behind, mistake)
@@ -80,7 +80,7 @@ def _lock(connection: Connection, device_id: str) -> bool:
     if connection.dialect.name != "postgresql":
         return False
     known = connection.scalar(select(device.c.device_id).where(device.c.device_id == device_id))
-    lock_devices(connection, [device_id])
+    dialect_of(connection).lock_devices(connection, [device_id])
     return known is None
 
 
@@ -143,7 +143,7 @@ def _leave_tombstone(connection: Connection, person: Person, now: datetime, unti
 
     A device's tombstones share their salt, so that a batch costs one digest a person.
     """
-    there = read_forgotten(connection, [person.device_id])
+    there = read_tombstones(connection, [person.device_id])
     until = max(until, until_when(there, *person) or until)
     salts = list(there.get(person.device_id, ()))
     salt = salts[0] if salts else secrets.token_bytes(SALT_BYTES)

@@ -9,7 +9,7 @@ from sqlalchemy.engine.interfaces import DBAPICursor
 from sqlalchemy.exc import DBAPIError
 
 from emotion_admin.retry import BusyError, patiently
-from emotion_daemon.storage.store import reason
+from emotion_daemon.storage.errors import reason
 from shared.database import sqlite_path
 
 

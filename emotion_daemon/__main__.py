@@ -24,9 +24,10 @@ from emotion_daemon.monitoring.metrics import MOST_DEVICES, Metrics
 from emotion_daemon.monitoring.report import Report
 from emotion_daemon.mqtt.subscriber import SessionTakenOverError, Subscriber
 from emotion_daemon.retention import Retention
-from emotion_daemon.storage.file_guard import DatabaseFileError, drop_index_of_a_cut_log, only_one
+from emotion_daemon.storage.errors import DatabaseFileError, is_temporary, outage_kind, reason
+from emotion_daemon.storage.file_lock import only_one
 from emotion_daemon.storage.migrations import NewerSchemaError, upgrade
-from emotion_daemon.storage.store import Store, is_temporary, reason, trouble_kind
+from emotion_daemon.storage.store import Store
 from emotion_daemon.storage.totals_migration import leave_only_totals
 from shared.batch import Topics
 from shared.database import check_location, sqlite_path, writer_engine
@@ -157,12 +158,9 @@ def _open(engine: Engine, settings: Settings, report: Report, stop: Stop) -> Sto
         except DBAPIError as error:
             if not is_temporary(error):
                 raise
-            report.commit_failed(f"the database does not answer: {reason(error)}", trouble_kind(error, engine))
+            report.commit_failed(f"the database does not answer: {reason(error)}", outage_kind(error, engine))
             report.heartbeat.beat(now=time.monotonic())
             engine.dispose()
-            path = sqlite_path(engine.url)
-            if path is not None:
-                drop_index_of_a_cut_log(path, error)
             time.sleep(_RETRY_SECONDS)
         else:
             report.database_answers()

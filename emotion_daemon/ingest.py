@@ -9,13 +9,14 @@ from typing import Protocol
 import msgspec
 from sqlalchemy.exc import DBAPIError
 
-from emotion_daemon.monitoring.group import Group, Rejection
+from emotion_daemon.monitoring.group import Group
 from emotion_daemon.monitoring.report import Report
 from emotion_daemon.mqtt.publish_packet import Message
 from emotion_daemon.retention import Retention
 from emotion_daemon.rules.arrival_order import ArrivalOrder
-from emotion_daemon.storage.file_guard import DatabaseWrittenError
-from emotion_daemon.storage.store import LASTING, Rejected, Status, Store, is_temporary, reason, refusal
+from emotion_daemon.rules.outcome import Rejected, Status
+from emotion_daemon.storage.errors import LASTING, is_temporary, reason, refusal
+from emotion_daemon.storage.store import Store
 from shared.batch import Batch, DecodeError, Topics, decode
 from shared.messages import STATUSES, ReplyError, ReplyOk
 
@@ -159,7 +160,8 @@ class Ingest:
         return Status(device_id, _STATUSES[message.payload], received_at)
 
     def _reject(self, message: Message, why: str, received_at: datetime, kind: str) -> _Entry:
-        return _Entry(message, Rejected(message.topic, why, message.payload, received_at, message.dup, kind))
+        owner = self._topics.owner(message.topic)
+        return _Entry(message, Rejected(message.topic, why, message.payload, received_at, message.dup, kind, owner))
 
     def _commit_or_halve(self, entries: list[_Entry]) -> None:
         """Commit the group; if the database will never take it, halve it until the one bad message stands alone."""
@@ -182,7 +184,7 @@ class Ingest:
         for delay in _retry_delays():
             try:
                 return self._commit(entries)
-            except (DatabaseWrittenError, DBAPIError) as error:
+            except DBAPIError as error:
                 lasted = self._report.commit_failed(*self._outage(error))
             if self._stopping() and lasted > STOP_PATIENCE_SECONDS:
                 raise LeftWithBrokerError(len(entries))
@@ -194,19 +196,17 @@ class Ingest:
         """Check whether a commit would reach the database."""
         try:
             with self._report.waiting_for_database():
-                self._store.look()
-        except (DatabaseWrittenError, DBAPIError) as error:
+                self._store.ping()
+        except DBAPIError as error:
             self._report.database_failed(*self._outage(error))
         else:
             self._report.database_answers()
 
-    def _outage(self, error: DatabaseWrittenError | DBAPIError) -> tuple[str, str]:
+    def _outage(self, error: DBAPIError) -> tuple[str, str]:
         """Return a sentence about a temporary error, and its kind of outage. Raises any other error."""
-        if isinstance(error, DatabaseWrittenError):
-            return f"cannot commit: {error}", "other"
         if not is_temporary(error):
             raise error
-        return f"cannot commit: {reason(error)}", self._store.trouble_kind(error)
+        return f"cannot commit: {reason(error)}", self._store.outage_kind(error)
 
     def _commit(self, entries: list[_Entry]) -> None:
         """Write the group in one transaction. Once it is committed, tell the report."""
@@ -215,18 +215,15 @@ class Ingest:
         statuses = [entry.outcome for entry in entries if isinstance(entry.outcome, Status)]
         rejected = [entry.outcome for entry in entries if isinstance(entry.outcome, Rejected)]
         with self._report.waiting_for_database(), self._store.transaction() as transaction:
-            known = transaction.known([batch for _, batch in batches])
+            known = transaction.read_state([batch for _, batch in batches])
             folded = self._store.fold((batch for _, batch in batches), known)
             transaction.write(folded, between=self._stay_connected)
             transaction.write_statuses(each for each in statuses if each.device_id != self._own_id)
-            transaction.reject(rejected, topics=self._topics, between=self._stay_connected)
+            transaction.reject(rejected, between=self._stay_connected)
         for (entry, _), updated_count in zip(batches, folded.updated_counts, strict=True):
             entry.updated_count = updated_count
-        rejections = [
-            Rejection(each.topic, each.reason, each.kind, self._topics.owner(each.topic)) for each in rejected
-        ]
         seconds = self._monotonic() - began
-        self._report.committed(Group([batch for _, batch in batches], folded, len(statuses), rejections, seconds))
+        self._report.committed(Group([batch for _, batch in batches], folded, len(statuses), rejected, seconds))
 
     def _stay_connected(self) -> None:
         self._source.wait(0)

@@ -11,17 +11,17 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from functools import partial
-from typing import NamedTuple, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 from sqlalchemy import Connection, Integer, bindparam, delete, func, select
 from sqlalchemy.exc import DBAPIError
 
 from emotion_daemon.monitoring.outage import Outage
 from emotion_daemon.monitoring.report import Report
-from emotion_daemon.rules.fold import PersonKey
-from emotion_daemon.rules.tombstones import KEPT_FOR
-from emotion_daemon.storage.file_guard import DatabaseWrittenError
-from emotion_daemon.storage.store import Store, is_temporary, reason
+from emotion_daemon.rules.tombstones import STORED_AFTER_END
+from emotion_daemon.storage.errors import is_temporary, reason
+from emotion_daemon.storage.store import Store
+from emotion_daemon.storage.transaction import Transaction
 from shared.batch import EARLIEST_TIMESTAMP, MAX_CLOCK_SKEW
 from shared.schema import device, device_state, emotion_minute, forgotten_person, person_emotion, rejected_message
 
@@ -120,13 +120,11 @@ _BEHIND = (
 )
 
 
-class _Step(NamedTuple):
-    """What one step deleted. The next begins behind `at`: None where this was the table's last."""
+class _Found(NamedTuple):
+    """The old rows that one step has found, and where the next step begins: None at the end of the table."""
 
-    deleted: int
+    rows: Sequence[Any]
     at: _At | None
-    people: Sequence[PersonKey] = ()
-    devices: Sequence[str] = ()
 
 
 class Cutoff(NamedTuple):
@@ -141,10 +139,14 @@ class Cutoff(NamedTuple):
 
 
 class _Table(NamedTuple):
-    """One table of a pass: how a step goes through it, where it begins, and what its rows are called in the log."""
+    """One table of a pass: how a step finds and deletes rows, where it begins, and what the log calls the rows.
+
+    `find` runs twice: without a lock, and again in the transaction that deletes what it then finds.
+    """
 
     name: str
-    step: Callable[[Connection, _At], _Step]
+    find: Callable[[Connection, _At], _Found]
+    delete: Callable[[Transaction, Sequence[Any]], int]
     begin: _At
     words: str
 
@@ -152,10 +154,10 @@ class _Table(NamedTuple):
 class Retention:
     """Deletes what is too old, whenever `step` is called. `people_days` and `history_days`: None keeps for ever.
 
-    Nothing is deleted by a clock that may be wrong. It is believed once it has run evenly for SETTLE_SECONDS and a
-    camera's agrees with it, or for STEADY_SECONDS; where it is set, all of this begins anew. Tombstones go KEPT_FOR
-    after their end in any case, once a camera's clock agrees: its batch has not waited, so the broker has sent what it
-    had before, and nothing that a tombstone was for comes any more.
+    The daemon does not delete by age until it trusts its clock. It trusts a clock that has run evenly for
+    SETTLE_SECONDS and agrees with a device's clock, or that has run evenly for STEADY_SECONDS; if the clock is set,
+    this begins anew. Tombstones are deleted STORED_AFTER_END after their end, once a device's clock agrees: the
+    device's batch has not waited, so the broker has already sent every batch that a tombstone was for.
     """
 
     def __init__(
@@ -204,8 +206,6 @@ class Retention:
                 self._delete()
             else:
                 self._begin()
-        except DatabaseWrittenError as error:
-            self._failed(str(error))
         except DBAPIError as error:
             if not is_temporary(error):
                 raise
@@ -216,12 +216,11 @@ class Retention:
     def _begin(self) -> None:
         """Begin a pass, if the clock can be believed."""
         now = self._now()
-        with self._store.transaction() as transaction:
-            transaction.deleted(0)
-            agrees = _agrees_with_a_camera(transaction.connection, now)
-            behind = _behind(transaction.connection)
+        with self._store.reading() as connection:
+            agrees = _agrees_with_a_camera(connection, now)
+            behind = _behind(connection)
             tables = self._tables_of_a_pass(now, behind)
-            if agrees and (tombstones := self._old_tombstones(transaction.connection, now)) is not None:
+            if agrees and (tombstones := self._old_tombstones(connection, now)) is not None:
                 tables.append(tombstones)
         if not tables:
             self._wait(PASS_SECONDS)
@@ -240,39 +239,41 @@ class Retention:
         tables = []
         if self._people_days is not None:
             stamp = now - timedelta(days=self._people_days)
-            people, rejected = partial(_people, Cutoff(stamp, behind)), partial(_rejected, stamp)
+            people, letters = partial(_find_people, Cutoff(stamp, behind)), partial(_find_dead_letters, stamp)
+            words = f"people not seen since {stamp:%Y-%m-%dT%H:%M:%SZ}"
             tables += [
-                _Table(person_emotion.name, people, 0, f"people not seen since {stamp:%Y-%m-%dT%H:%M:%SZ}"),
-                _Table(rejected_message.name, rejected, 0, "rejected messages as old as that"),
+                _Table(person_emotion.name, people, _delete_people, 0, words),
+                _Table(rejected_message.name, letters, _delete_dead_letters, 0, "dead letters as old as that"),
             ]
         if self._history_days is not None:
             stamp = now - timedelta(days=self._history_days)
             words = f"device-minutes of the history before {stamp:%Y-%m-%dT%H:%M:%SZ}"
-            tables.append(_Table(emotion_minute.name, partial(_minutes, Cutoff(stamp, behind)), "", words))
+            minutes = partial(_find_minutes, Cutoff(stamp, behind))
+            tables.append(_Table(emotion_minute.name, minutes, _delete_minutes, "", words))
         return tables
 
     def _old_tombstones(self, connection: Connection, now: datetime) -> _Table | None:
         """None where none has to go."""
-        stamp = now - KEPT_FOR
+        stamp = now - STORED_AFTER_END
         if connection.execute(_OLD_TOMBSTONES, {"cutoff": stamp, "most": 1}).first() is None:
             return None
         words = f"tombstones that ended before {stamp:%Y-%m-%dT%H:%M:%SZ}"
-        return _Table(forgotten_person.name, partial(_tombstones, stamp), 0, words)
+        return _Table(forgotten_person.name, partial(_find_tombstones, stamp), _delete_tombstones, 0, words)
 
     def _delete(self) -> None:
         """One step of the pass."""
         table = self._tables[0]
-        with self._store.transaction() as transaction:
-            done = table.step(transaction.connection, self._at)
-            transaction.deleted(
-                done.deleted, done.people, devices=done.devices, tombstones=table.name == forgotten_person.name
-            )
-        if done.deleted:
-            self._deleted[table.words] += done.deleted
-            self._report.pruned(table.name, done.deleted)
+        with self._store.reading() as connection:
+            found = table.find(connection, self._at)
+        if found.rows:
+            with self._store.transaction() as transaction:
+                found = table.find(transaction.connection, self._at)
+                deleted = table.delete(transaction, found.rows)
+            self._deleted[table.words] += deleted
+            self._report.pruned(table.name, deleted)
         self._busy_due = self._monotonic() + BUSY_SECONDS
-        if done.at is not None:
-            self._at = done.at
+        if found.at is not None:
+            self._at = found.at
             return
         del self._tables[0]
         if self._tables:
@@ -344,50 +345,68 @@ def _behind(connection: Connection) -> dict[str, timedelta]:
     return ages
 
 
-def _people(cutoff: Cutoff, connection: Connection, at: _At) -> _Step:
+def _find_people(cutoff: Cutoff, connection: Connection, at: _At) -> _Found:
     end = connection.execute(_END_OF_PART, {"at": at}).scalar()
     if end is None:
-        return _Step(0, None)
+        return _Found((), None)
     found = connection.execute(_OLD_PEOPLE, {"at": at, "end": end, "cutoff": cutoff.stamp}).all()
     if len(found) == DELETED_PEOPLE_A_STEP:
         end = found[-1].id
-    old = [each for each in found if each.last_seen < cutoff.of(each.device_id)]
-    if old:
-        connection.execute(_DELETE_PEOPLE, {"ids": [each.id for each in old]})
-    return _Step(len(old), end, [(each.device_id, each.person_id) for each in old])
+    return _Found([each for each in found if each.last_seen < cutoff.of(each.device_id)], end)
 
 
-def _rejected(stamp: datetime, connection: Connection, at: _At) -> _Step:
+def _delete_people(transaction: Transaction, rows: Sequence[Any]) -> int:
+    transaction.connection.execute(_DELETE_PEOPLE, {"ids": [each.id for each in rows]})
+    transaction.changes.devices.update(each.device_id for each in rows)
+    transaction.changes.deleted_people.update((each.device_id, each.person_id) for each in rows)
+    return len(rows)
+
+
+def _find_dead_letters(stamp: datetime, connection: Connection, at: _At) -> _Found:
     old = connection.scalars(_OLD_REJECTED, {"cutoff": stamp}).all()
-    if old:
-        connection.execute(_DELETE_REJECTED, {"ids": old})
-    return _Step(len(old), at if len(old) == REJECTED_A_STEP else None)
+    return _Found(old, at if len(old) == REJECTED_A_STEP else None)
 
 
-def _tombstones(stamp: datetime, connection: Connection, at: _At) -> _Step:
-    """On PostgreSQL other daemons delete the same, in the same order: nobody waits in a circle."""
+def _delete_dead_letters(transaction: Transaction, ids: Sequence[Any]) -> int:
+    """No answer changes: the API counts those of the last hour."""
+    transaction.connection.execute(_DELETE_REJECTED, {"ids": ids})
+    return len(ids)
+
+
+def _find_tombstones(stamp: datetime, connection: Connection, at: _At) -> _Found:
+    """Other daemons on one PostgreSQL delete the same rows in the same order, so that none waits for another."""
     old = connection.execute(_OLD_TOMBSTONES, {"cutoff": stamp, "most": TOMBSTONES_A_STEP}).all()
-    for device_id, hashed in old:
-        connection.execute(_DELETE_TOMBSTONE, {"its_device": device_id, "its_digest": hashed})
-    return _Step(len(old), at if len(old) == TOMBSTONES_A_STEP else None)
+    return _Found(old, at if len(old) == TOMBSTONES_A_STEP else None)
 
 
-def _minutes(cutoff: Cutoff, connection: Connection, at: _At) -> _Step:
-    """Of the next devices behind `at` the oldest minutes: what of one is left comes in the next step."""
-    deleted = 0
-    devices: list[str] = []
+def _delete_tombstones(transaction: Transaction, rows: Sequence[Any]) -> int:
+    for device_id, hashed in rows:
+        transaction.connection.execute(_DELETE_TOMBSTONE, {"its_device": device_id, "its_digest": hashed})
+    transaction.changes.tombstones = True
+    return len(rows)
+
+
+def _find_minutes(cutoff: Cutoff, connection: Connection, at: _At) -> _Found:
+    """The oldest minutes of the next devices behind `at`: the rest of a device comes in the next step."""
+    found: list[tuple[str, Sequence[datetime]]] = []
+    left = MINUTES_A_STEP
     for _ in range(DEVICES_A_STEP):
         device_id = connection.execute(_NEXT_DEVICE, {"at": at}).scalar()
         if device_id is None:
-            return _Step(deleted, None, devices=devices)
-        left = MINUTES_A_STEP - deleted
+            return _Found(found, None)
         wanted = {"device_id": device_id, "cutoff": cutoff.of(device_id), "left": left}
         old = connection.scalars(_OLD_MINUTES, wanted).all()
         if old:
-            connection.execute(_DELETE_MINUTES, {"device_id": device_id, "minutes": old})
-            deleted += len(old)
-            devices.append(device_id)
-        if len(old) == left:
+            found.append((device_id, old))
+        left -= len(old)
+        if not left:
             break
         at = device_id
-    return _Step(deleted, at, devices=devices)
+    return _Found(found, at)
+
+
+def _delete_minutes(transaction: Transaction, rows: Sequence[Any]) -> int:
+    for device_id, minutes in rows:
+        transaction.connection.execute(_DELETE_MINUTES, {"device_id": device_id, "minutes": minutes})
+        transaction.changes.devices.add(device_id)
+    return sum(len(minutes) for _, minutes in rows)

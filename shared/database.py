@@ -22,8 +22,9 @@ BUSY_TIMEOUT_MS = 2_000
 """How long SQLite waits for another writer's lock before it reports "database is locked"."""
 
 WAL_LIMIT_BYTES = 4 * 2**20
-"""The -wal file is brought into the database when it is longer than this, and cut to it when it begins anew."""
+"""SQLite checkpoints the -wal file at this length (its default), and truncates the file to it."""
 
+_WITHOUT_WRITE_LOCK = "without_write_lock"
 
 READER_POOL_SECONDS = 3
 """How long a request of the API waits for a connection to PostgreSQL where all are in use.
@@ -42,6 +43,15 @@ _READER_PATIENCE = {
     **_KEEPALIVES,
 }
 _WRITER_PATIENCE = {"connect_timeout": 3, "tcp_user_timeout": 3000, "options": "-c lock_timeout=2000", **_KEEPALIVES}
+
+
+def file_identity(file: str | os.PathLike[str]) -> tuple[int, int] | None:
+    """Device and inode of a file, None if it cannot be found: another file of the same name has others."""
+    try:
+        status = os.stat(file)
+    except OSError:
+        return None
+    return status.st_dev, status.st_ino
 
 
 def sqlite_path(url: URL | str) -> Path | None:
@@ -74,8 +84,7 @@ def check_location(database: Path, *, writing: bool) -> None:
 def writer_engine(url: str, *, echo: bool = False) -> Engine:
     """An engine for one read-write connection, whose transactions take the write lock at their start.
 
-    A commit is durable when it returns (SQLite: WAL with synchronous=FULL), because an acknowledgement promises it. It
-    does not bring the -wal file into the database: the daemon does so itself, and closing the last connection does.
+    A commit is durable when it returns (SQLite: WAL with synchronous=FULL), because an acknowledgement promises it.
     """
     if sqlite_path(url) is None:
         # "format" so that compiled statements take rows as plain tuples, as they do on SQLite.
@@ -130,7 +139,6 @@ def _prepare_writer(connection: DBAPIConnection, record: ConnectionPoolEntry) ->
         connection.execute("PRAGMA synchronous=FULL")
         connection.execute("PRAGMA secure_delete=ON")  # Debian's SQLite is built so; what was deleted is zeros
         connection.execute(f"PRAGMA journal_size_limit={WAL_LIMIT_BYTES}")
-        connection.execute("PRAGMA wal_autocheckpoint=0")  # the daemon's: emotion_daemon/storage/file_guard.py
 
 
 @contextmanager
@@ -163,9 +171,15 @@ def _prepare_reader(connection: DBAPIConnection, record: ConnectionPoolEntry) ->
         connection.execute(f"PRAGMA busy_timeout={BUSY_TIMEOUT_MS}")
 
 
+def without_write_lock(connection: Connection) -> Connection:
+    """Let the connection's next transaction only read: on SQLite it does not lock other writers out."""
+    return connection.execution_options(**{_WITHOUT_WRITE_LOCK: True})
+
+
 def _begin_immediate(connection: Connection) -> None:
-    # A deferred transaction that turns into a write fails at once where another writer was faster.
-    connection.exec_driver_sql("BEGIN IMMEDIATE")
+    # A deferred transaction that turns into a write fails at once if another writer was faster.
+    reads = connection.get_execution_options().get(_WITHOUT_WRITE_LOCK, False)
+    connection.exec_driver_sql("BEGIN" if reads else "BEGIN IMMEDIATE")
 
 
 def _begin_deferred(connection: Connection) -> None:

@@ -14,8 +14,8 @@ from emotion_admin.doctor import clock, devices, sqlite_files
 from emotion_admin.doctor.daemon_status import Running
 from emotion_admin.doctor.finding import Finding, ok, problem, warning
 from emotion_admin.doctor.permissions import User
+from emotion_daemon.storage.errors import reason
 from emotion_daemon.storage.migrations import revisions
-from emotion_daemon.storage.store import reason
 from shared.batch import Topics
 from shared.database import reader_engine, sqlite_path
 from shared.schema import metadata

@@ -3,7 +3,8 @@
 import logging
 from collections import defaultdict
 
-from emotion_daemon.monitoring.group import Group, Rejection
+from emotion_daemon.monitoring.group import Group
+from emotion_daemon.rules.outcome import Rejected
 from shared.batch import Batch
 
 log = logging.getLogger(__name__)
@@ -35,16 +36,16 @@ class EventLog:
     def committed(self, group: Group) -> None:
         """Count the messages of a committed group, and log the news among them."""
         counts, folded = self._counts, group.folded
-        counts["messages"] += len(group.batches) + len(group.rejections)
+        counts["messages"] += len(group.batches) + len(group.rejected)
         counts["people"] += group.people
         counts["statuses"] += group.statuses
-        counts["rejected"] += len(group.rejections)
-        counts["entries of erased people suppressed"] += folded.left_out
+        counts["rejected"] += len(group.rejected)
+        counts["entries of erased people suppressed"] += folded.suppressed
         for batch in group.batches:
             self._batch(batch)
-        for rejection in group.rejections:
+        for rejection in group.rejected:
             self._rejection(rejection)
-        for device_id, seconds in folded.cut.items():
+        for device_id, seconds in folded.capped.items():
             self._capped(device_id, seconds)
 
     def pruned(self, table: str, rows: int) -> None:
@@ -97,7 +98,7 @@ class EventLog:
                     batch.ignored,
                 )
 
-    def _rejection(self, rejection: Rejection) -> None:
+    def _rejection(self, rejection: Rejected) -> None:
         if self._is_news("rejected", rejection.topic):
             log.warning(
                 "rejected a message on %.120r: %s; `python -m emotion_admin dead-letters list` shows it. "

@@ -4,17 +4,8 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from emotion_daemon.rules.fold import Folded
+from emotion_daemon.rules.outcome import Rejected
 from shared.batch import Batch
-
-
-class Rejection(NamedTuple):
-    """An invalid message. `device_id` is the device whose topic it came on, None if the topic belongs to no device."""
-
-    topic: str
-    reason: str
-    kind: str
-    """The invalid part: see `shared.batch.DecodeError`."""
-    device_id: str | None
 
 
 class Group(NamedTuple):
@@ -23,7 +14,7 @@ class Group(NamedTuple):
     batches: Sequence[Batch]
     folded: Folded
     statuses: int
-    rejections: Sequence[Rejection]
+    rejected: Sequence[Rejected]
     seconds: float
 
     @property

@@ -116,9 +116,9 @@ class Metrics(Collector):
         self._batches.inc(len(group.batches))
         self._people.inc(group.people)
         self._statuses.inc(group.statuses)
-        self._invalid.inc(len(group.rejections))
-        self._suppressed.inc(folded.left_out)
-        for rejection in group.rejections:
+        self._invalid.inc(len(group.rejected))
+        self._suppressed.inc(folded.suppressed)
+        for rejection in group.rejected:
             self._rejected.labels(rejection.kind).inc()
             if rejection.device_id is not None:
                 _count_one(self._rejected_of, rejection.device_id)
@@ -126,7 +126,7 @@ class Metrics(Collector):
             if batch.clock_skew is not None:
                 self._restamped.inc()
                 _count_one(self._restamped_of, batch.device_id)
-        for seconds in folded.cut.values():
+        for seconds in folded.capped.values():
             if seconds > ROUNDING:
                 self._implausible.inc(seconds)
         for batch in folded.heard.values():

@@ -1,6 +1,5 @@
-"""What a group of batches changes: people, devices, and the history. Pure."""
+"""What a group of batches changes: people, devices and history. Pure."""
 
-from collections import ChainMap
 from collections.abc import Iterable, Mapping
 from datetime import datetime
 from types import MappingProxyType
@@ -9,7 +8,7 @@ from typing import NamedTuple
 import msgspec
 
 from emotion_daemon.rules.history import LONGEST_GAP, SLACK, Minutes, increment
-from emotion_daemon.rules.tombstones import Forgotten, leave_out
+from emotion_daemon.rules.tombstones import Tombstones, suppress
 from shared.batch import Batch, Cumulative
 
 PersonKey = tuple[str, str]
@@ -17,9 +16,9 @@ PersonKey = tuple[str, str]
 
 
 class Report(msgspec.Struct, frozen=True, gc=False):
-    """What a device said last about one person; `last_seen` is the stamp of the batch that said it.
+    """What a device reported last about one person; `last_seen` is the timestamp of that batch.
 
-    `spare` are the seconds that may still be made up for: see `history.SLACK`. Nobody stores them.
+    `spare` are the seconds that the person may still catch up on: see `history.SLACK`. They are not stored.
     """
 
     cumulative: Cumulative
@@ -27,24 +26,21 @@ class Report(msgspec.Struct, frozen=True, gc=False):
     spare: float = 0.0
 
 
-class Known(NamedTuple):
-    """What is stored of the people and devices that a group is about; `devices` have their newest stamps.
-
-    `forgotten` are those who were erased: of them nothing comes in.
-    """
+class StoredState(NamedTuple):
+    """What is stored about a group: its people, its devices' newest timestamps, and the tombstones of erased people."""
 
     people: Mapping[PersonKey, Report] = MappingProxyType({})
     devices: Mapping[str, datetime] = MappingProxyType({})
-    forgotten: Forgotten = MappingProxyType({})
+    tombstones: Tombstones = MappingProxyType({})
 
 
 class Folded(NamedTuple):
     """`people`, `devices` (each one's newest batch) and `minutes` are what to write.
 
-    `heard` has the last batch that arrived of each device, late or not, but for those that are stored already.
-    `updated_counts` has, a batch, how many people it changed. `stamped` says that every device in the group has another
-    newest stamp now. `cut` are the seconds, a device, that cannot have been shown; those of a device of which nothing
-    was known before are not counted. `left_out` entries were about people who were erased.
+    `heard` has each device's last received batch, late or not, unless it is stored already. `updated_counts` has, for
+    each batch, the number of people it changed. `changed_devices` are those about which anything is written.
+    `capped` has, for each device, the seconds beyond the elapsed time, which the history drops; a device's first batch
+    does not count. `suppressed` is the number of entries about erased people.
     """
 
     people: dict[PersonKey, Report]
@@ -52,110 +48,111 @@ class Folded(NamedTuple):
     heard: dict[str, Batch]
     minutes: Minutes
     updated_counts: list[int]
-    stamped: bool
-    cut: dict[str, float]
-    left_out: int = 0
+    changed_devices: set[str]
+    capped: dict[str, float]
+    suppressed: int = 0
 
 
-_NOTHING_KNOWN = Known()
+NO_STATE = StoredState()
 _NO_TIME = Cumulative()
 
 
-def fold(batches: Iterable[Batch], known: Known = _NOTHING_KNOWN) -> Folded:
-    """Fold `batches`, in the order they arrived, over what is `known`: whoever is missing there counts as new.
+def fold(batches: Iterable[Batch], state: StoredState = NO_STATE) -> Folded:
+    """Fold `batches`, in the order they were received, over what is stored: a person who is not stored counts as new.
 
-    A batch older than what is known about a person changes nothing for that person; one as old is applied again, and
-    adds nothing to the history where it says the same: a message may come twice.
+    A batch older than a person's stored report changes nothing for that person. A batch as old is applied again and
+    adds nothing to the history if it says the same: a message may come twice.
     """
-    left_out = 0
-    if known.forgotten:
-        batches, left_out = leave_out(batches, known.forgotten)
-    people: dict[PersonKey, Report] = {}
-    devices: dict[str, Batch] = {}
-    heard: dict[str, Batch] = {}
-    minutes = Minutes()
-    updated_counts = []
-    late = False
-    cut: dict[str, float] = {}
-    changed, stored = people.get, known.people.get
+    batches, suppressed = suppress(batches, state.tombstones)
+    folding = Fold(state)
     for batch in batches:
-        device_id, stamp = batch.device_id, batch.timestamp
-        newest = devices.get(device_id)
-        previous = known.devices.get(device_id) if newest is None else newest.timestamp
-        if batch.received_at is not None and known.devices.get(device_id) != stamp:
-            heard[device_id] = batch
-        since, gap = stamp, 0.0
-        if previous is not None and previous > stamp:
-            late = True
-        else:
-            devices[device_id] = batch
+        folding.add(batch, batch.people)
+    return folding.result(suppressed)
+
+
+class Fold:
+    """One group's fold under way: `add` each batch, then take the `result`."""
+
+    def __init__(self, state: StoredState) -> None:
+        self.people: dict[PersonKey, Report] = {}
+        self._stored = state.people.get
+        self._stored_devices = state.devices
+        self._devices: dict[str, Batch] = {}
+        self._heard: dict[str, Batch] = {}
+        self._minutes = Minutes()
+        self._updated_counts: list[int] = []
+        self._capped: dict[str, float] = {}
+        self._changed_devices: set[str] = set()
+
+    def newest(self, device_id: str) -> datetime | None:
+        """The newest timestamp of the device so far."""
+        batch = self._devices.get(device_id)
+        return self._stored_devices.get(device_id) if batch is None else batch.timestamp
+
+    def add(self, batch: Batch, people: Mapping[str, Cumulative]) -> None:
+        """Fold one batch; of its people those in `people` count."""
+        device_id, timestamp = batch.device_id, batch.timestamp
+        previous = self.newest(device_id)
+        if batch.received_at is not None and self._stored_devices.get(device_id) != timestamp:
+            self._heard[device_id] = batch
+        since, gap = timestamp, 0.0
+        if previous is None or previous <= timestamp:
+            self._devices[device_id] = batch
+            self._changed_devices.add(device_id)
             if previous is not None:
-                since, gap = previous, min((stamp - previous).total_seconds(), LONGEST_GAP)
+                since, gap = previous, min((timestamp - previous).total_seconds(), LONGEST_GAP)
+        updated = self._add_people(batch, people, since, gap, is_first=previous is None)
+        self._updated_counts.append(updated)
+
+    def result(self, suppressed: int = 0) -> Folded:
+        """What the batches change, all together; `suppressed` as in Folded."""
+        return Folded(
+            self.people,
+            self._devices,
+            self._heard,
+            self._minutes,
+            self._updated_counts,
+            self._changed_devices,
+            self._capped,
+            suppressed,
+        )
+
+    def _add_people(
+        self, batch: Batch, people: Mapping[str, Cumulative], since: datetime, gap: float, *, is_first: bool
+    ) -> int:
+        """The number of people that the batch changed. `since` and `gap` tell of the device's batch before."""
+        device_id, timestamp = batch.device_id, batch.timestamp
+        reports, stored = self.people, self._stored
         longest = gap + SLACK
         updated = 0
         happy = sad = angry = neutral = beyond = 0.0
-        for person_id, cumulative in batch.people.items():
+        for person_id, cumulative in people.items():
             key = (device_id, person_id)
-            report = changed(key) or stored(key)
+            report = reports.get(key) or stored(key)
             if report is None:
-                # Nobody knows since when: at most since the batch before, which did not have this person.
+                # Nothing tells since when: at most since the batch before, which did not name this person.
                 before, allowed = _NO_TIME, gap
             else:
                 before, allowed = report.cumulative, report.spare
-                if report.last_seen is since:  # in the batch before: what most are spares them a subtraction
+                if report.last_seen is since:  # in the batch before: this spares most people a subtraction
                     allowed += gap
-                elif report.last_seen <= stamp:
-                    allowed += (stamp - report.last_seen).total_seconds()
+                elif report.last_seen <= timestamp:
+                    allowed += (timestamp - report.last_seen).total_seconds()
                 else:
                     continue
                 if allowed > longest:
                     allowed = longest
-            more_happy, more_sad, more_angry, more_neutral, spare, cut_off = increment(cumulative, before, allowed)
-            people[key] = Report(cumulative, stamp, spare)
+            more_happy, more_sad, more_angry, more_neutral, spare, excess = increment(cumulative, before, allowed)
+            reports[key] = Report(cumulative, timestamp, spare)
             happy += more_happy
             sad += more_sad
             angry += more_angry
             neutral += more_neutral
-            beyond += cut_off
+            beyond += excess
             updated += 1
-        updated_counts.append(updated)
         if updated:
-            minutes.add(device_id, since, stamp, (happy, sad, angry, neutral), len(batch.people))
-        if beyond and previous is not None:
-            cut[device_id] = cut.get(device_id, 0.0) + beyond
-    stamped = not late and all(batch.timestamp != known.devices.get(each) for each, batch in devices.items())
-    return Folded(people, devices, heard, minutes, updated_counts, stamped, cut, left_out)
-
-
-def fold_newer(batches: Iterable[Batch], known: Known = _NOTHING_KNOWN) -> Folded:
-    """As `fold`, but a batch that is not newer than its device's newest adds nothing: for whoever stores no people.
-
-    There only the device's stamp tells that a batch was counted already: it came twice, or another daemon on the same
-    database was faster. What that one counted of a person is then known here, too, as far as it was not known better.
-    """
-    batches, left_out = leave_out(batches, known.forgotten)
-    known = known._replace(forgotten=_NOTHING_KNOWN.forgotten)
-    newest: dict[str, datetime] = {}
-    counted_elsewhere: dict[PersonKey, Report] = {}
-    folded_batches = []
-    for batch in batches:
-        device_id, stamp = batch.device_id, batch.timestamp
-        before = newest.get(device_id) or known.devices.get(device_id)
-        if before is None or stamp > before:
-            newest[device_id] = stamp
-            folded_batches.append(batch)
-            continue
-        folded_batches.append(msgspec.structs.replace(batch, people={}))
-        if device_id in newest:  # it came late, and of its people the batch before knows more
-            continue
-        for person_id, cumulative in batch.people.items():
-            key = (device_id, person_id)
-            report = counted_elsewhere.get(key) or known.people.get(key)
-            if report is None or report.last_seen < stamp:
-                counted_elsewhere[key] = Report(cumulative, stamp)
-    if counted_elsewhere:
-        known = known._replace(people=ChainMap(counted_elsewhere, known.people))  # type: ignore[arg-type]
-    folded = fold(folded_batches, known)
-    whole = {id(emptied): batch for emptied, batch in zip(folded_batches, batches, strict=True)}
-    heard = {device_id: whole[id(batch)] for device_id, batch in folded.heard.items()}
-    return folded._replace(people=counted_elsewhere | folded.people, heard=heard, left_out=left_out)
+            self._changed_devices.add(device_id)
+            self._minutes.add(device_id, since, timestamp, (happy, sad, angry, neutral), len(people))
+        if beyond and not is_first:
+            self._capped[device_id] = self._capped.get(device_id, 0.0) + beyond
+        return updated

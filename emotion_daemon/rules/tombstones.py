@@ -1,7 +1,7 @@
-"""Who was erased and must not come back: tombstones, and what they leave out of a batch. Pure.
+"""Tombstones of erased people, and what they suppress in a batch. Pure.
 
-A tombstone does not have the person's id, only a digest of it that is keyed with a salt beside it. Whoever has the
-database can try ids against that; nobody can read one from it.
+A tombstone does not hold the person's id, only a digest of it that is keyed with a salt. A reader of the database can
+test ids against the digest, but cannot read an id from it.
 """
 
 from collections.abc import Iterable, Mapping
@@ -13,17 +13,17 @@ import msgspec
 
 from shared.batch import Batch
 
-KEPT_FOR = timedelta(days=30)
-"""How long a tombstone stays after its `until`: so long may what it leaves out have waited with a broker."""
+STORED_AFTER_END = timedelta(days=30)
+"""How long a tombstone is stored after its `until`: so long a batch that it suppresses may wait at a broker."""
 
 SALT_BYTES = 16
 
-Forgotten = Mapping[str, Mapping[bytes, Mapping[bytes, datetime]]]
-"""device id -> salt -> digest -> until. A device has one salt, unless somebody else has written tombstones."""
+Tombstones = Mapping[str, Mapping[bytes, Mapping[bytes, datetime]]]
+"""device id -> salt -> digest -> until. A device has one salt, unless another program has written tombstones."""
 
 
 class Tombstone(NamedTuple):
-    """One row: batches of the device stamped no later than `until` (aware UTC) leave the person out."""
+    """One row: the person is suppressed in batches of the device with timestamps up to `until` (aware UTC)."""
 
     device_id: str
     salt: bytes
@@ -32,42 +32,44 @@ class Tombstone(NamedTuple):
 
 
 def digest(person_id: str, salt: bytes) -> bytes:
-    """What stands for `person_id` in a tombstone."""
+    """The digest of `person_id` in a tombstone."""
     return blake2b(person_id.encode(), key=salt, digest_size=32).digest()
 
 
-def by_device(tombstones: Iterable[Tombstone]) -> Forgotten:
-    """The same, to be looked up in."""
+def by_device(tombstones: Iterable[Tombstone]) -> Tombstones:
+    """Index rows for lookup."""
     found: dict[str, dict[bytes, dict[bytes, datetime]]] = {}
     for device_id, salt, hashed, until in tombstones:
         found.setdefault(device_id, {}).setdefault(salt, {})[hashed] = until
     return found
 
 
-def until_when(forgotten: Forgotten, device_id: str, person_id: str) -> datetime | None:
-    """Up to which stamp the person is left out, or None: nobody of that id was erased."""
-    ends = (ends.get(digest(person_id, salt)) for salt, ends in forgotten.get(device_id, {}).items())
+def until_when(tombstones: Tombstones, device_id: str, person_id: str) -> datetime | None:
+    """The last timestamp at which the person is suppressed; None if the person was not erased."""
+    ends = (ends.get(digest(person_id, salt)) for salt, ends in tombstones.get(device_id, {}).items())
     return max((end for end in ends if end is not None), default=None)
 
 
-def leave_out(batches: Iterable[Batch], forgotten: Forgotten) -> tuple[list[Batch], int]:
-    """The batches without the entries of people who were erased, and how many entries that were."""
+def suppress(batches: Iterable[Batch], tombstones: Tombstones) -> tuple[Iterable[Batch], int]:
+    """The batches without entries about erased people, and the number of entries removed."""
+    if not tombstones:
+        return batches, 0
     remaining = []
-    left_out = 0
+    suppressed = 0
     for batch in batches:
-        if batch.device_id in forgotten:
+        if batch.device_id in tombstones:
             people = {
                 person_id: cumulative
                 for person_id, cumulative in batch.people.items()
-                if not _is_left_out(batch, until_when(forgotten, batch.device_id, person_id))
+                if not _is_suppressed(batch, until_when(tombstones, batch.device_id, person_id))
             }
             if len(people) < len(batch.people):
-                left_out += len(batch.people) - len(people)
+                suppressed += len(batch.people) - len(people)
                 batch = msgspec.structs.replace(batch, people=people)
         remaining.append(batch)
-    return remaining, left_out
+    return remaining, suppressed
 
 
-def _is_left_out(batch: Batch, until: datetime | None) -> bool:
-    """A stamp that was put in the place of the device's own says nothing of how old the batch is."""
+def _is_suppressed(batch: Batch, until: datetime | None) -> bool:
+    """A timestamp that replaced the device's own says nothing about the batch's age."""
     return until is not None and (batch.clock_skew is not None or batch.moved or batch.timestamp <= until)

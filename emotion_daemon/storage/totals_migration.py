@@ -1,44 +1,47 @@
-"""Where only totals are to be stored: what is there of people from before becomes totals, once and for good."""
+"""If EMOTION_TOTALS_ONLY is set, people who are stored already become totals, for good."""
 
 import logging
-import sqlite3
-from contextlib import suppress
 
-from sqlalchemy import Engine
+from sqlalchemy import Engine, delete, func, select, update
 
+from emotion_daemon.storage.dialects import LARGEST_SUM, dialect_of
+from emotion_daemon.storage.statements import Statements
 from emotion_daemon.storage.store import Store
+from emotion_daemon.storage.transaction import Transaction
+from shared.batch import EMOTIONS
+from shared.schema import person_emotion, rejected_message
 
 log = logging.getLogger(__name__)
 
 
 def leave_only_totals(engine: Engine) -> None:
-    """Add every person's seconds to the totals of the device and delete the person; empty what was rejected.
+    """Add every person's seconds to the totals of the device, delete the person, and empty all dead letters' payloads.
 
-    In one transaction. To be called at the start, before anything else writes; takes some seconds for a million people.
-    The -wal file is emptied as well, which still has what was written of them: at each start, as one may not get there.
+    This is one transaction, for the start, before anything else writes. A million people take some seconds.
     """
     with Store(engine, guarded=False, totals_only=True).transaction() as transaction:
-        people = transaction.leave_only_totals()
-    if engine.dialect.name == "sqlite":
-        _empty_the_wal(engine)
-    elif people:
-        _empty_the_files(engine)
+        people = _people_to_totals(transaction, engine)
+        stored = func.length(rejected_message.c.payload) > 0
+        transaction.connection.execute(update(rejected_message).where(stored).values(payload=b""))
+    dialect_of(engine).empty_files(engine, deleted=people > 0)
     if people:
         log.warning(
-            "EMOTION_TOTALS_ONLY is set: the seconds of %d people are in the totals of their devices now, and the "
-            "people are deleted. That cannot be undone",
+            "EMOTION_TOTALS_ONLY is set: the daemon has added the seconds of %d people to the totals of their devices "
+            "and deleted the people. This cannot be undone",
             people,
         )
 
 
-def _empty_the_wal(engine: Engine) -> None:
-    """A reader may be in the way: then the checkpoints that come do it."""
-    with engine.connect() as connection, suppress(sqlite3.Error):
-        connection.connection.cursor().execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
-
-
-def _empty_the_files(engine: Engine) -> None:
-    """Of what PostgreSQL has kept of deleted rows and, as samples, in its statistics: those outlive the rows."""
-    with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
-        connection.exec_driver_sql("VACUUM person_emotion, rejected_message")
-        connection.exec_driver_sql("ALTER TABLE person_emotion ALTER person_id TYPE text")
+def _people_to_totals(transaction: Transaction, engine: Engine) -> int:
+    connection, dialect = transaction.connection, dialect_of(engine)
+    dialect.lock_people(connection)
+    people = connection.scalar(select(func.count()).select_from(person_emotion)) or 0
+    if people:
+        device_id = person_emotion.c.device_id
+        sums = (dialect.sum(person_emotion.c[f"time_{emotion}"]) for emotion in EMOTIONS)
+        add_total = Statements(engine).add_total
+        for device, *seconds in connection.execute(select(device_id, *sums).group_by(device_id)).all():
+            connection.exec_driver_sql(add_total, (device, *(min(each, LARGEST_SUM) for each in seconds)))
+            transaction.changes.devices.add(device)
+        connection.execute(delete(person_emotion))
+    return people

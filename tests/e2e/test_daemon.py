@@ -127,7 +127,7 @@ def test_where_only_totals_are_stored_people_from_before_become_totals_and_nobod
         daemon.stop()
     retention = {"EMOTION_PEOPLE_RETENTION_DAYS": "30", "EMOTION_HISTORY_RETENTION_DAYS": "400"}
     with Daemon(broker, sqlite_url, log, EMOTION_TOTALS_ONLY="true", **retention) as daemon:
-        daemon.wait_for_log("the seconds of 1 people are in the totals of their devices now")
+        daemon.wait_for_log("the daemon has added the seconds of 1 people to the totals of their devices")
         for index in (1, 2):
             payload = encode("jetson_2", START + timedelta(seconds=index), {"1": {"happy": 7.0 + index}})
             mosquitto_pub(broker, "-t", "emotions/jetson_2/batch", "-m", payload.decode())

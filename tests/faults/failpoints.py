@@ -14,7 +14,8 @@ from sqlalchemy import Engine, event
 from emotion_daemon import __main__ as program
 from emotion_daemon.mqtt.publish_packet import Message
 from emotion_daemon.mqtt.subscriber import Subscriber
-from emotion_daemon.storage.store import Store, Transaction
+from emotion_daemon.storage.store import Store
+from emotion_daemon.storage.transaction import Transaction
 
 COMMAND = (sys.executable, "-m", "tests.faults.failpoints")
 STEPS = ("after_receive", "before_begin", "mid_write", "before_commit", "after_commit", "mid_ack")

@@ -12,8 +12,9 @@ from sqlalchemy.exc import DBAPIError
 from emotion_daemon.ingest import Ingest
 from emotion_daemon.monitoring.report import Report
 from emotion_daemon.mqtt.publish_packet import Message
+from emotion_daemon.storage.errors import is_temporary
 from emotion_daemon.storage.migrations import upgrade
-from emotion_daemon.storage.store import Store, is_temporary
+from emotion_daemon.storage.store import Store
 from shared.batch import encode
 from shared.database import writer_engine
 from tests.brokers import Broker

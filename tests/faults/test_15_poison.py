@@ -17,7 +17,7 @@ from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties, VariableByteIntegers
 from sqlalchemy import select
 
-from emotion_daemon.storage.store import KEPT_TOPIC
+from emotion_daemon.storage.transaction import STORED_TOPIC
 from shared.batch import encode
 from shared.schema import rejected_message
 from tests.brokers import Broker
@@ -106,7 +106,7 @@ class Scene:
         topic, payload = TOPICS.batch(poison.level.replace(LEVEL, device_id)), poison.payload(device_id)
         self.devices.send(topic, payload, **how)
         if poison.people is None:
-            self._refused.append(Refusal(topic[:KEPT_TOPIC], len(payload), poison.reason))
+            self._refused.append(Refusal(topic[:STORED_TOPIC], len(payload), poison.reason))
         for person_id, seconds in (poison.people or {}).items():
             row = Row(*seconds, poison.stamp or datetime.now(UTC))
             tolerance = timedelta(minutes=0 if poison.stamp else 5)

@@ -8,12 +8,10 @@ from typing import TYPE_CHECKING
 
 from sqlalchemy import Engine
 
-from emotion_daemon.storage.file_guard import check_sound
+from emotion_daemon.storage.dialects import dialect_of
 
 if TYPE_CHECKING:
     from alembic.config import Config
-
-_LOCK = 0x656D6F74  # PostgreSQL's advisory lock; any number that no other program uses
 
 
 class NewerSchemaError(Exception):
@@ -33,10 +31,7 @@ def upgrade(engine: Engine) -> None:
 
     config = _config()
     with engine.begin() as connection:
-        if engine.dialect.name == "postgresql":
-            connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({_LOCK})")
-        else:
-            check_sound(connection)
+        dialect_of(connection).lock_schema(connection)
         config.attributes["connection"] = connection
         try:
             command.upgrade(config, "head")

@@ -17,7 +17,8 @@ from emotion_admin import backup
 from emotion_admin.errors import OperatorError
 from emotion_admin.logins import Logins
 from emotion_admin.secrets import Secrets
-from emotion_daemon.storage.file_guard import DatabaseInUseError, only_one
+from emotion_daemon.storage.errors import DatabaseInUseError
+from emotion_daemon.storage.file_lock import only_one
 from shared.schema import device
 from tests.databases import migrated
 

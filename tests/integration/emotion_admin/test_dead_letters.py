@@ -14,7 +14,9 @@ from sqlalchemy import Connection, Engine, event, select
 
 from emotion_admin.__main__ import main
 from emotion_daemon.rules.fold import fold
-from emotion_daemon.storage.store import KEPT_PAYLOAD, Rejected, Store
+from emotion_daemon.rules.outcome import Rejected
+from emotion_daemon.storage.store import Store
+from emotion_daemon.storage.transaction import STORED_PAYLOAD
 from shared.batch import Batch, Cumulative, encode
 from shared.database import sqlite_path
 from shared.schema import device_state, person_emotion, rejected_message
@@ -72,7 +74,7 @@ class TestList:
     ) -> None:
         monkeypatch.setenv("EMOTION_DATABASE_URL", f"sqlite:///{tmp_path}/other.db")
 
-        code = main(["rejected"])
+        code = main(["dead-letters", "list"])
 
         assert code == 1
         assert "other.db: there is no such file; EMOTION_DATABASE_URL has to be" in capsys.readouterr().err
@@ -197,11 +199,11 @@ class TestReplay:
             assert connection.scalar(select(person_emotion.c.last_seen)) == RECEIVED_AT
 
     def test_a_payload_that_was_not_kept_whole_stays(self, run: Run, engine: Engine) -> None:
-        record(engine, VALID + b" " * KEPT_PAYLOAD)
+        record(engine, VALID + b" " * STORED_PAYLOAD)
         lines = run("replay")
 
         assert lines[-1] == "0 stored, 1 still rejected"
-        assert f"only {KEPT_PAYLOAD} of its {KEPT_PAYLOAD + len(VALID)} bytes were kept" in lines[0]
+        assert f"only {STORED_PAYLOAD} of its {STORED_PAYLOAD + len(VALID)} bytes were kept" in lines[0]
         assert happy(engine) == {}
 
     def test_a_batch_on_another_devices_topic_stays(self, run: Run, engine: Engine) -> None:
@@ -222,7 +224,7 @@ class TestReplay:
         run("replay")
 
         with engine.connect() as connection:
-            assert connection.execute(select(device_state)).all() == []
+            assert connection.execute(select(device_state.c.received_at)).all() == [(None,)]
 
     def test_a_second_replay_finds_nothing_more(self, run: Run, engine: Engine) -> None:
         record(engine, VALID)

@@ -24,9 +24,9 @@ from emotion_admin import person as person_module
 from emotion_admin import purge as purge_module
 from emotion_admin.__main__ import main
 from emotion_daemon.rules.fold import fold
+from emotion_daemon.rules.outcome import Rejected
 from emotion_daemon.rules.tombstones import digest
-from emotion_daemon.storage.file_guard import DatabaseWrittenError
-from emotion_daemon.storage.store import Rejected, Store
+from emotion_daemon.storage.store import Store
 from shared.batch import Batch, Cumulative, encode
 from shared.database import reader_engine, sqlite_path, writer_engine
 from shared.schema import daemon_commit, device, emotion_minute, forgotten_person, person_emotion, rejected_message
@@ -88,7 +88,7 @@ def batch(*people: str, stamp: datetime = STAMP, device_id: str = "jetson_1", ha
 
 def commit(store: Store, *batches: Batch) -> None:
     with store.transaction() as transaction:
-        transaction.write(fold(batches, transaction.known(batches)))
+        transaction.write(fold(batches, transaction.read_state(batches)))
 
 
 def record(engine: Engine, *payloads: bytes, topic: str = TOPIC, reason: str = "a reason") -> None:
@@ -458,7 +458,7 @@ class TestDaemonsMemory:
         commit(store, batch(NAME, "bert"))
         run("forget")
         with store.transaction() as transaction:
-            known = transaction.known([batch("bert")])
+            known = transaction.read_state([batch("bert")])
             remembered = {person_id for _, person_id in known.people}
 
         assert remembered == {"bert"}
@@ -486,10 +486,7 @@ class TestDaemonsMemory:
             def write() -> None:
                 nonlocal turns
                 turns += 1
-                with contextlib.suppress(
-                    DatabaseWrittenError
-                ):  # the daemon's loop tries once more, so does the next turn
-                    commit(store, batch(NAME, "bert", stamp=datetime.now(UTC), happy=turns))
+                commit(store, batch(NAME, "bert", stamp=datetime.now(UTC), happy=turns))
 
             commit(store, batch(NAME))
             with repeatedly(write, pause=0):
@@ -510,7 +507,7 @@ class TestDaemonsMemory:
         with ThreadPoolExecutor(1) as threads:
             with Store(postgresql_engine).transaction() as transaction:
                 batches = [batch(NAME, "bert", stamp=datetime.now(UTC))]
-                transaction.write(fold(batches, transaction.known(batches)))
+                transaction.write(fold(batches, transaction.read_state(batches)))
                 forgetting = threads.submit(run, "forget")
                 wait_until(is_waiting, what="the command waits for the device's row")
             assert forgetting.result(timeout=30) == 0

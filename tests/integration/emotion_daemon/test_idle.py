@@ -13,7 +13,7 @@ from sqlalchemy import Engine
 from emotion_daemon.ingest import CHECK_SECONDS, LONGEST_RETRY_SECONDS, Ingest
 from emotion_daemon.monitoring.heartbeat import OK, STALE_SECONDS, Heartbeat
 from emotion_daemon.monitoring.report import Report
-from emotion_daemon.storage.file_guard import DatabaseReplacedError
+from emotion_daemon.storage.errors import DatabaseReplacedError
 from emotion_daemon.storage.store import Store
 from shared.batch import Topics, encode
 from tests.databases import migrated

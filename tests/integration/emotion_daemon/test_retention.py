@@ -19,11 +19,12 @@ from emotion_daemon.retention import (
     TOMBSTONES_A_STEP,
     Retention,
 )
-from emotion_daemon.rules.tombstones import KEPT_FOR, SALT_BYTES, digest
-from emotion_daemon.storage.store import Rejected, Store
+from emotion_daemon.rules.outcome import Rejected
+from emotion_daemon.rules.tombstones import SALT_BYTES, STORED_AFTER_END, digest
+from emotion_daemon.storage.store import Store
 from shared.batch import Batch, Cumulative
 from shared.database import sqlite_path, writer_engine
-from shared.schema import daemon_commit, emotion_minute, forgotten_person, person_emotion
+from shared.schema import device_state, emotion_minute, forgotten_person, person_emotion
 from tests.databases import disposing, migrated
 from tests.postgresql import PostgreSQL
 
@@ -81,7 +82,7 @@ def make(store: Store, clock: Clock) -> Make:
 
 def commit(store: Store, *batches: Batch) -> None:
     with store.transaction() as transaction:
-        transaction.write(store.fold(batches, transaction.known(batches)))
+        transaction.write(store.fold(batches, transaction.read_state(batches)))
 
 
 def batch(stamp: datetime, *people: str, device_id: str = "jetson_1", arrived: datetime | None = None) -> Batch:
@@ -115,10 +116,9 @@ def shown(engine: Engine) -> float:
         return float(connection.execute(select(func.sum(emotion_minute.c.time_happy))).scalar_one())
 
 
-def commits(engine: Engine) -> tuple[int, int]:
+def revision(engine: Engine) -> int:
     with engine.connect() as connection:
-        row = connection.execute(select(daemon_commit.c.stamped, daemon_commit.c.unstamped)).one()
-        return row.stamped, row.unstamped
+        return int(connection.execute(select(device_state.c.revision)).scalar_one())
 
 
 class TestWhatGoes:
@@ -243,7 +243,7 @@ class TestTombstones:
         self, make: Make, store: Store, engine: Engine, clock: Clock, caplog: pytest.LogCaptureFixture
     ) -> None:
         caplog.set_level(logging.INFO)
-        erase(engine, "anna", until=NOON - KEPT_FOR)
+        erase(engine, "anna", until=NOON - STORED_AFTER_END)
         erase(engine, "bert", until=NOON)
         commit(store, batch(NOON - 31 * DAY, "anna", "bert"))  # and the store has read who was erased
         commit(store, batch(NOON, "carl"))
@@ -260,7 +260,7 @@ class TestTombstones:
     def test_of_very_many_a_part_at_a_time(self, make: Make, store: Store, engine: Engine, clock: Clock) -> None:
         number = 2 * TOMBSTONES_A_STEP
         for each in range(number):
-            erase(engine, str(each), until=NOON - KEPT_FOR)
+            erase(engine, str(each), until=NOON - STORED_AFTER_END)
         commit(store, batch(NOON, "carl"))
 
         assert run(make(None, None), clock) == 1 + number / TOMBSTONES_A_STEP + 1
@@ -322,23 +322,24 @@ class TestWhatNoticesIt:
         with migrated(sqlite_url) as engine, closing(sqlite3.connect(str(sqlite_path(sqlite_url)))) as other:
             store = Store(engine, now=clock.now)
             commit(store, batch(NOON, "anna"))
-            before = commits(engine), other.execute("PRAGMA data_version").fetchone()
+            before = revision(engine), other.execute("PRAGMA data_version").fetchone()
 
             steps = run(retention_of(store, clock), clock)
 
             assert steps >= 4
-            assert (commits(engine), other.execute("PRAGMA data_version").fetchone()) == before
+            assert (revision(engine), other.execute("PRAGMA data_version").fetchone()) == before
 
-    def test_a_deletion_is_a_change_that_no_stamp_tells(self, sqlite_url: str, clock: Clock) -> None:
-        with migrated(sqlite_url) as engine:
-            store = Store(engine, now=clock.now)
-            commit(store, batch(NOON - 31 * DAY, "anna"))
-            commit(store, batch(NOON))
-            stamped, unstamped = commits(engine)
+    @pytest.mark.parametrize("kept_for_ever", ["history_days", "people_days"])
+    def test_a_deletion_raises_the_revision_of_the_device(
+        self, store: Store, engine: Engine, clock: Clock, kept_for_ever: str
+    ) -> None:
+        commit(store, batch(NOON - 31 * DAY, "anna"))
+        commit(store, batch(NOON))
+        before = revision(engine)
 
-            run(retention_of(store, clock, history_days=None), clock)
+        run(retention_of(store, clock, **{kept_for_ever: None}), clock)
 
-            assert commits(engine) == (stamped, unstamped + 1)
+        assert revision(engine) == before + 1
 
     def test_who_comes_back_is_new_and_the_others_are_still_known(
         self, make: Make, store: Store, engine: Engine, clock: Clock
@@ -360,7 +361,7 @@ class TestWhatNoticesIt:
             commit(store, batch(NOON, "bert"))
             run(retention_of(store, clock), clock)
 
-            assert {person for _, person in store._rows._people} == {"bert"}
+            assert {person for _, person in store._state._people} == {"bert"}
 
     def test_it_is_counted_for_the_log(
         self, make: Make, store: Store, clock: Clock, caplog: pytest.LogCaptureFixture
@@ -378,11 +379,13 @@ class TestWhatNoticesIt:
         assert "2 rows of person_emotion deleted for their age" in caplog.messages[-1]
 
 
-def retention_of(store: Store, clock: Clock, *, history_days: float | None = 30) -> Retention:
+def retention_of(
+    store: Store, clock: Clock, *, people_days: float | None = 30, history_days: float | None = 30
+) -> Retention:
     return Retention(
         store,
         report=Report(),
-        people_days=30,
+        people_days=people_days,
         history_days=history_days,
         now=clock.now,
         monotonic=clock.monotonic,

@@ -54,4 +54,4 @@ def test_a_day_of_restarts_with_a_daemon_that_starts_again_is_answered_within_on
 
 def commit(store: Store, group: list[Batch]) -> None:
     with store.transaction() as transaction:
-        transaction.write(fold(group, transaction.known(group)))
+        transaction.write(fold(group, transaction.read_state(group)))

@@ -13,8 +13,9 @@ from sqlalchemy import Engine, func, insert, select
 from emotion_admin.doctor import clock, devices
 from emotion_admin.doctor.devices import Heard
 from emotion_admin.doctor.finding import Finding, ok
-from emotion_daemon.storage.file_guard import only_one
-from emotion_daemon.storage.store import Rejected, Store
+from emotion_daemon.rules.outcome import Rejected
+from emotion_daemon.storage.file_lock import only_one
+from emotion_daemon.storage.store import Store
 from shared.batch import Topics, encode
 from shared.database import sqlite_path
 from shared.schema import device_state

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from emotion_admin.doctor.daemon_status import SUBJECT, WRITES, lock_is_held, parse_metrics
-from emotion_daemon.storage.file_guard import DatabaseInUseError, only_one
+from emotion_daemon.storage.errors import DatabaseInUseError
+from emotion_daemon.storage.file_lock import only_one
 from tests.databases import migrated
 from tests.integration.emotion_admin.doctor.looking import answering, look
 from tests.waiting import free_port

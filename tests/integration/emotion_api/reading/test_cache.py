@@ -21,7 +21,8 @@ from emotion_api.reading.response import CachedResponse
 from emotion_api.reading.source import Source
 from emotion_api.summary import SummaryRequest
 from emotion_daemon.rules.fold import Report, fold
-from emotion_daemon.storage.store import Rejected, Store
+from emotion_daemon.rules.outcome import Rejected
+from emotion_daemon.storage.store import Store
 from shared.batch import Batch, Cumulative
 from shared.database import reader_engine, sqlite_path, writer_engine
 from shared.schema import daemon_commit, device, person_emotion
@@ -77,7 +78,7 @@ def commit(store: Store, device_id: str, seconds: float, *, person_id: str = "an
     """A group as the daemon commits it: one batch of one device."""
     batch = Batch(device_id, at(seconds), {person_id: Cumulative(happy)}, at(seconds))
     with store.transaction() as transaction:
-        transaction.write(fold([batch], transaction.known([batch])))
+        transaction.write(fold([batch], transaction.read_state([batch])))
 
 
 def happy(reader: SummaryReader, device_id: str) -> str:

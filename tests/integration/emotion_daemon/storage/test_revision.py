@@ -8,7 +8,9 @@ from sqlalchemy import Engine, select
 
 from emotion_admin.devices import set_name
 from emotion_admin.person import Person, forget
-from emotion_daemon.storage.store import Rejected, Status, Store
+from emotion_daemon.rules.outcome import Rejected, Status
+from emotion_daemon.storage.store import Store
+from emotion_daemon.storage.totals_migration import leave_only_totals
 from shared.batch import Batch, Cumulative, Topics
 from shared.schema import device_state
 from tests.databases import migrated
@@ -31,7 +33,7 @@ def batch(device_id: str, second: int, *people: str) -> Batch:
 def commit(engine: Engine, *batches: Batch, totals_only: bool = False) -> None:
     store = Store(engine, totals_only=totals_only)
     with store.transaction() as transaction:
-        transaction.write(store.fold(batches, transaction.known(batches)))
+        transaction.write(store.fold(batches, transaction.read_state(batches)))
 
 
 def revisions(engine: Engine) -> dict[str, int]:
@@ -69,8 +71,9 @@ def test_a_status_raises_it(engine: Engine) -> None:
 
 def test_a_rejected_message_raises_that_of_the_device_whose_topic_it_came_on(engine: Engine) -> None:
     with Store(engine).transaction() as transaction:
-        messages = [Rejected(topic, "a reason", b"x", NOON) for topic in (TOPICS.batch("jetson_1"), "no/device")]
-        transaction.reject(messages, topics=TOPICS)
+        topic = TOPICS.batch("jetson_1")
+        messages = [Rejected(topic, "a reason", b"x", NOON, device_id=owner) for owner in ("jetson_1", None)]
+        transaction.reject(messages)
 
     assert revisions(engine) == {"jetson_1": 1}
 
@@ -97,7 +100,6 @@ def test_erasing_a_person_raises_it_if_the_person_was_stored(engine: Engine) -> 
 def test_turning_people_into_totals_raises_it(engine: Engine) -> None:
     commit(engine, batch("jetson_1", 1, "anna"))
     before = revisions(engine)
-    with Store(engine, totals_only=True).transaction() as transaction:
-        transaction.leave_only_totals()
+    leave_only_totals(engine)
 
     assert revisions(engine)["jetson_1"] > before["jetson_1"]

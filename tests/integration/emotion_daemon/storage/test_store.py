@@ -17,11 +17,14 @@ from hypothesis import strategies as st
 from sqlalchemy import Engine, event, select, text
 from sqlalchemy.exc import DBAPIError, IntegrityError, OperationalError, ProgrammingError
 
-from emotion_daemon.rules.fold import Known, PersonKey, Report, fold
+from emotion_daemon.rules.fold import PersonKey, Report, StoredState, fold
+from emotion_daemon.rules.outcome import Rejected, Status
 from emotion_daemon.storage import state_cache
-from emotion_daemon.storage import store as store_module
+from emotion_daemon.storage import transaction as transaction_module
+from emotion_daemon.storage.errors import LASTING, is_temporary
 from emotion_daemon.storage.migrations import upgrade
-from emotion_daemon.storage.store import KEPT_PAYLOAD, KEPT_TOPIC, LASTING, Rejected, Status, Store, is_temporary
+from emotion_daemon.storage.store import Store
+from emotion_daemon.storage.transaction import STORED_PAYLOAD, STORED_TOPIC
 from shared import database
 from shared.batch import Batch, Cumulative, DecodeError, decode
 from shared.database import sqlite_path, writer_engine
@@ -68,7 +71,7 @@ def showing(seconds: float, *, happy: float = 0) -> Batch:
 
 def commit(store: Store, batches: list[Batch]) -> None:
     with store.transaction() as transaction:
-        transaction.write(fold(batches, transaction.known(batches)))
+        transaction.write(fold(batches, transaction.read_state(batches)))
 
 
 def people(engine: Engine) -> dict[PersonKey, Report]:
@@ -216,7 +219,7 @@ class TestStampsFromTheFuture:
     def test_a_person_stored_with_one_counts_as_new(self, store: Store) -> None:
         write(store, {ANNA: report(61), ("jetson_1", "bert"): report(60)}, {"jetson_1": at(61)})
         with store.transaction() as transaction:
-            known = transaction.known([batch(0, "anna", "bert")])
+            known = transaction.read_state([batch(0, "anna", "bert")])
 
         assert known.people == {("jetson_1", "bert"): report(60)}
         assert known.devices == {}
@@ -253,7 +256,8 @@ def minutes(engine: Engine) -> dict[tuple[str, datetime], tuple[float, ...]]:
 
 def states(engine: Engine) -> list[tuple[Any, ...]]:
     with engine.connect() as connection:
-        return [tuple(row) for row in connection.execute(select(device_state).order_by(device_state.c.device_id))]
+        columns = [column for column in device_state.c if column.name != "revision"]
+        return [tuple(row) for row in connection.execute(select(*columns).order_by(device_state.c.device_id))]
 
 
 class TestHistory:
@@ -281,7 +285,7 @@ class TestHistory:
 
         def fail() -> None:
             with store.transaction() as transaction:
-                transaction.write(fold(group, transaction.known(group)))
+                transaction.write(fold(group, transaction.read_state(group)))
                 raise RuntimeError("a bug")
 
         with pytest.raises(RuntimeError, match="a bug"):
@@ -372,10 +376,10 @@ class TestKnown:
         event.listen(engine, "before_cursor_execute", note)
         return asked
 
-    def commit(self, store: Store, batches: list[Batch]) -> Known:
+    def commit(self, store: Store, batches: list[Batch]) -> StoredState:
         with store.transaction() as transaction:
-            known = transaction.known(batches)
-            before = Known(dict(known.people), dict(known.devices))
+            known = transaction.read_state(batches)
+            before = StoredState(dict(known.people), dict(known.devices))
             transaction.write(fold(batches, known))
         return before
 
@@ -386,7 +390,7 @@ class TestKnown:
         selects.clear()
         known = self.commit(store, [batch(2, "anna")])
 
-        assert known == Known({ANNA: report(1)}, {"jetson_1": at(1)})
+        assert known == StoredState({ANNA: report(1)}, {"jetson_1": at(1)})
         assert (selects == []) == (engine.dialect.name == "sqlite")
 
     def test_what_was_rolled_back_is_not(self, store: Store, batches: list[Batch]) -> None:
@@ -394,13 +398,13 @@ class TestKnown:
 
         def fail() -> None:
             with store.transaction() as transaction:
-                transaction.write(fold([batch(5, "anna")], transaction.known([batch(5, "anna")])))
+                transaction.write(fold([batch(5, "anna")], transaction.read_state([batch(5, "anna")])))
                 raise RuntimeError("a bug")
 
         with pytest.raises(RuntimeError, match="a bug"):
             fail()
 
-        assert self.commit(store, [batch(6, "anna")]) == Known({ANNA: report(1)}, {"jetson_1": at(1)})
+        assert self.commit(store, [batch(6, "anna")]) == StoredState({ANNA: report(1)}, {"jetson_1": at(1)})
 
     def test_what_another_program_has_written_is_read(
         self, store: Store, database_url: str, batches: list[Batch]
@@ -410,7 +414,7 @@ class TestKnown:
             connection.execute(person_emotion.update().values(time_happy=7.0))
             connection.execute(device.update().values(updated_at=at(1.5)))
 
-        assert self.commit(store, [batch(2, "anna")]) == Known({ANNA: report(1, 7)}, {"jetson_1": at(1.5)})
+        assert self.commit(store, [batch(2, "anna")]) == StoredState({ANNA: report(1, 7)}, {"jetson_1": at(1.5)})
 
     def test_who_was_deleted_is_new(self, store: Store, database_url: str, batches: list[Batch]) -> None:
         self.commit(store, batches)
@@ -418,7 +422,7 @@ class TestKnown:
             connection.execute(person_emotion.delete())
             connection.execute(device.delete())
 
-        assert self.commit(store, [batch(2, "anna")]) == Known({}, {})
+        assert self.commit(store, [batch(2, "anna")]) == StoredState({}, {})
 
     def test_a_clock_that_was_set_back_makes_it_read_all_again(self, engine: Engine) -> None:
         now = at(7_200)
@@ -426,7 +430,7 @@ class TestKnown:
         self.commit(store, [batch(7_200, "anna")])
         now = at(0)
 
-        assert self.commit(store, [batch(1, "anna")]) == Known({}, {})
+        assert self.commit(store, [batch(1, "anna")]) == StoredState({}, {})
         assert people(engine) == {ANNA: report(1)}
 
     def test_a_group_that_waited_while_the_clock_was_set_back_holds_up_nothing(self, engine: Engine) -> None:
@@ -435,7 +439,7 @@ class TestKnown:
         self.commit(store, [batch(1_000, "anna")])
         with store.transaction() as transaction:
             group = [batch(501, "anna")]
-            folded = fold(group, transaction.known(group))
+            folded = fold(group, transaction.read_state(group))
             transaction.write(folded)
 
         assert folded.updated_counts == [1]
@@ -448,13 +452,7 @@ class TestKnown:
         with disposing(writer_engine(database_url)) as other, other.begin() as connection:
             connection.execute(device.delete())
 
-        assert self.commit(store, [batch(2, "anna")]) == Known({ANNA: report(1)}, {})
-
-    def test_what_was_written_unread_is_read_the_next_time(self, store: Store) -> None:
-        self.commit(store, [batch(5, "anna")])
-        write(store, {ANNA: report(4, 4)}, {"jetson_1": at(4)})
-
-        assert self.commit(store, [batch(6, "anna")]) == Known({ANNA: report(5)}, {"jetson_1": at(5)})
+        assert self.commit(store, [batch(2, "anna")]) == StoredState({ANNA: report(1)}, {})
 
     def test_only_so_many_devices_are_remembered(
         self, store: Store, monkeypatch: pytest.MonkeyPatch, selects: list[str]
@@ -463,7 +461,7 @@ class TestKnown:
         for number in range(8):
             self.commit(store, [Batch(f"jetson_{number}", at(0), {}, at(0))])
         with store.transaction() as transaction:
-            known = transaction.known([])
+            known = transaction.read_state([])
 
         assert len(known.devices) <= 3
 
@@ -492,7 +490,7 @@ class TestKnown:
 
             known = self.commit(store, [batch(3, "anna")])
 
-        assert known == Known({ANNA: report(1)}, {"jetson_1": at(1)})
+        assert known == StoredState({ANNA: report(1)}, {"jetson_1": at(1)})
 
     def test_of_very_many_people_those_in_view_are_remembered(
         self, store: Store, monkeypatch: pytest.MonkeyPatch, engine: Engine, selects: list[str]
@@ -511,7 +509,7 @@ class TestKnown:
     def test_it_has_what_is_stored_of_those_in_the_group(self, store: Store) -> None:
         write(store, {ANNA: report(1, 5, 6, 7, 8), ("jetson_2", "anna"): report(2)}, {"jetson_1": at(3)})
         with store.transaction() as transaction:
-            known = transaction.known([batch(4, "anna", "nobody")])
+            known = transaction.read_state([batch(4, "anna", "nobody")])
 
         assert known.people == {ANNA: report(1, 5, 6, 7, 8)}
         assert known.devices == {"jetson_1": at(3)}
@@ -520,7 +518,7 @@ class TestKnown:
         keys = [("jetson_1", str(number)) for number in range(2_500)]
         write(store, {key: report(1) for key in keys}, {"jetson_1": at(1)})
         with store.transaction() as transaction:
-            known = transaction.known([batch(2, *(person for _, person in keys))])
+            known = transaction.read_state([batch(2, *(person for _, person in keys))])
 
         assert known.people == dict.fromkeys(keys, report(1))
 
@@ -528,26 +526,26 @@ class TestKnown:
         engine = writer_engine(sqlite_url)
         upgrade(engine)
         with Store(engine).transaction() as transaction:
-            known = transaction.known([batch(0, *map(str, range(40_000)))])
+            known = transaction.read_state([batch(0, *map(str, range(40_000)))])
         engine.dispose()
 
-        assert known == Known({}, {})
+        assert known == StoredState({}, {})
 
     def test_nobody_is_known_of_nobody(self, store: Store) -> None:
         with store.transaction() as transaction:
-            assert transaction.known([]) == Known({}, {})
+            assert transaction.read_state([]) == StoredState({}, {})
 
 
 def test_a_long_write_is_interrupted_now_and_then(
     store: Store, engine: Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(store_module, "_ROWS_A_STATEMENT", 3)
+    monkeypatch.setattr(transaction_module, "_ROWS_A_STATEMENT", 3)
     interruptions: list[None] = []
     people = {("jetson_1", str(number)): report(number) for number in range(7)}
     with store.transaction() as transaction:
         transaction.write(group(people, {"jetson_1": at(6)}), between=lambda: interruptions.append(None))
     with store.transaction() as transaction:
-        stored = transaction.known([batch(9, *map(str, range(7)))])
+        stored = transaction.read_state([batch(9, *map(str, range(7)))])
 
     assert len(interruptions) == 2
     assert stored.people.keys() == people.keys()
@@ -568,13 +566,13 @@ class TestRejected:
 
     def test_a_payload_is_cut_at_64_kib_and_its_size_is_kept(self, store: Store, engine: Engine) -> None:
         with store.transaction() as transaction:
-            transaction.reject([rejected(0, b"x" * (KEPT_PAYLOAD + 1)), rejected(1, b"y" * KEPT_PAYLOAD)])
+            transaction.reject([rejected(0, b"x" * (STORED_PAYLOAD + 1)), rejected(1, b"y" * STORED_PAYLOAD)])
 
         with engine.connect() as connection:
             rows = connection.execute(
                 select(rejected_message.c.payload, rejected_message.c.payload_size).order_by(rejected_message.c.id)
             ).all()
-        assert KEPT_PAYLOAD == 65_536
+        assert STORED_PAYLOAD == 65_536
         assert rows == [(b"x" * 65_536, 65_537), (b"y" * 65_536, 65_536)]
 
     def test_a_long_topic_is_kept_by_its_beginning_and_known_again(self, store: Store, engine: Engine) -> None:
@@ -585,10 +583,10 @@ class TestRejected:
 
         with engine.connect() as connection:
             topics = connection.scalars(select(rejected_message.c.topic)).all()
-        assert topics == [message.topic[:KEPT_TOPIC]]
+        assert topics == [message.topic[:STORED_TOPIC]]
 
     def test_what_the_broker_sends_again_is_recorded_once(self, store: Store, engine: Engine) -> None:
-        large = b"x" * (KEPT_PAYLOAD + 1)
+        large = b"x" * (STORED_PAYLOAD + 1)
         messages = [rejected(0, b"{"), rejected(1, b"{"), rejected(2, large)]
         with store.transaction() as transaction:
             transaction.reject(messages)
@@ -613,7 +611,7 @@ class TestRejected:
         assert reasons(engine) == ["reason 0", "reason 1"]
 
     def test_only_the_newest_are_kept(self, store: Store, engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(store_module, "KEPT_REJECTED", 3)
+        monkeypatch.setattr(transaction_module, "MAX_DEAD_LETTERS", 3)
         for first in (0, 2, 4):
             with store.transaction() as transaction:
                 transaction.reject([rejected(first), rejected(first + 1)])
@@ -623,7 +621,7 @@ class TestRejected:
     def test_as_many_as_are_kept_are_all_kept(
         self, store: Store, engine: Engine, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(store_module, "KEPT_REJECTED", 3)
+        monkeypatch.setattr(transaction_module, "MAX_DEAD_LETTERS", 3)
         with store.transaction() as transaction:
             transaction.reject([rejected(0), rejected(1), rejected(2)])
 
@@ -632,22 +630,11 @@ class TestRejected:
     def test_a_group_larger_than_the_limit_keeps_its_newest(
         self, store: Store, engine: Engine, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(store_module, "KEPT_REJECTED", 3)
+        monkeypatch.setattr(transaction_module, "MAX_DEAD_LETTERS", 3)
         with store.transaction() as transaction:
             transaction.reject([rejected(number) for number in range(10)])
 
         assert reasons(engine) == ["reason 7", "reason 8", "reason 9"]
-
-    def test_one_can_be_forgotten(self, store: Store, engine: Engine) -> None:
-        with store.transaction() as transaction:
-            transaction.reject([rejected(0), rejected(1)])
-        with engine.connect() as connection:
-            first = connection.scalars(select(rejected_message.c.id).order_by(rejected_message.c.id)).first()
-        assert first is not None
-        with store.transaction() as transaction:
-            transaction.forget_rejected(first)
-
-        assert reasons(engine) == ["reason 1"]
 
 
 def reasons(engine: Engine) -> list[str]:

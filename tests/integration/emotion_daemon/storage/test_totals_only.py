@@ -11,13 +11,13 @@ from sqlalchemy import Engine, func, insert, select, text
 
 from emotion_admin.__main__ import main
 from emotion_api.reading.reader import MANY_PEOPLE
+from emotion_daemon.rules.outcome import Rejected
 from emotion_daemon.rules.tombstones import digest
-from emotion_daemon.storage.store import Rejected, Store
+from emotion_daemon.storage.store import Store
 from emotion_daemon.storage.totals_migration import leave_only_totals
 from shared.batch import EMOTIONS, Batch, Cumulative
 from shared.database import sqlite_path, writer_engine
 from shared.schema import (
-    daemon_commit,
     device,
     device_state,
     device_total,
@@ -45,7 +45,7 @@ def batch(seconds: float, *, device_id: str = "jetson_1", **happy: float) -> Bat
 
 def commit(store: Store, *batches: Batch) -> list[int]:
     with store.transaction() as transaction:
-        folded = store.fold(batches, transaction.known(batches))
+        folded = store.fold(batches, transaction.read_state(batches))
         transaction.write(folded)
     return folded.updated_counts
 
@@ -147,14 +147,14 @@ class TestCounting:
     @staticmethod
     def _fail(store: Store, batch: Batch) -> None:
         with store.transaction() as transaction:
-            transaction.write(store.fold([batch], transaction.known([batch])))
+            transaction.write(store.fold([batch], transaction.read_state([batch])))
             _ = 1 / 0
 
     def test_one_that_was_committed_all_the_same_counts_once(self, store: Store, engine: Engine) -> None:
         commit(store, batch(0, anna=0))
         commit(store, batch(1, anna=1))
         commit(Store(engine, totals_only=True), batch(2, anna=2))  # as if ours had failed at its very end
-        store._rows.failed()
+        store._state.failed()
         before = shown(engine)
         commit(store, batch(2, anna=2))
         commit(store, batch(3, anna=3))
@@ -201,7 +201,7 @@ class TestRejected:
             transaction.reject([Rejected("emotions/jetson_1/batch", "reason", b"{}", NOON)])
         monkeypatch.setenv("EMOTION_DATABASE_URL", database_url)
 
-        assert main(["rejected"]) == 0
+        assert main(["dead-letters", "list"]) == 0
         assert capsys.readouterr().out.splitlines()[2] == "    not kept"
         assert main(["dead-letters", "replay"]) == 0
         assert "still rejected: its 2 bytes were not kept" in capsys.readouterr().out
@@ -235,7 +235,7 @@ class TestTheStart:
             (row,) = connection.execute(select(rejected_message)).all()
         assert (row.payload, row.payload_size) == (b"", 4)
         (line,) = caplog.messages
-        assert "the seconds of 3 people are in the totals of their devices now" in line
+        assert "the daemon has added the seconds of 3 people to the totals of their devices" in line
         assert caplog.records[0].levelno == logging.WARNING
 
     def test_they_are_added_to_totals_that_are_there(self, store: Store, engine: Engine) -> None:
@@ -291,14 +291,12 @@ class TestTheStart:
         assert "somebody_whom_we_know" not in after
         assert size == 0
 
-    def test_it_is_a_change_that_no_stamp_tells_and_the_next_start_changes_nothing(self, sqlite_url: str) -> None:
-        with migrated(sqlite_url) as engine:
-            commit(Store(engine), batch(0, anna=10))
-            for _ in range(2):
-                leave_only_totals(engine)
-                with engine.connect() as connection:
-                    commits = connection.execute(select(daemon_commit.c.stamped, daemon_commit.c.unstamped)).one()
-                assert tuple(commits) == (1, 1)
+    def test_the_first_start_raises_the_revision_and_the_next_changes_nothing(self, engine: Engine) -> None:
+        commit(Store(engine), batch(0, anna=10))
+        for _ in range(2):
+            leave_only_totals(engine)
+            with engine.connect() as connection:
+                assert connection.execute(select(device_state.c.revision)).scalar_one() == 2
 
     def test_of_two_daemons_that_start_at_once_one_moves_them(self, postgresql: PostgreSQL) -> None:
         url = postgresql.new_database()

@@ -5,7 +5,8 @@ from datetime import UTC, datetime, timedelta
 from hypothesis import given
 from hypothesis import strategies as st
 
-from emotion_daemon.rules.fold import Folded, Known, PersonKey, Report, fold, fold_newer
+from emotion_daemon.rules.fold import Folded, PersonKey, Report, StoredState, fold
+from emotion_daemon.rules.totals_fold import fold_totals
 from shared.batch import Batch, Cumulative
 
 NOON = datetime(2025, 11, 14, 12, 0, tzinfo=UTC)
@@ -25,9 +26,11 @@ def batch(seconds: float, device_id: str = "jetson_1", **happy: float) -> Batch:
 ANNA: PersonKey = ("jetson_1", "anna")
 
 
-def known(**seconds: float) -> Known:
+def known(**seconds: float) -> StoredState:
     """Who was last seen how many seconds after noon."""
-    return Known({("jetson_1", person): Report(Cumulative(), at(last_seen)) for person, last_seen in seconds.items()})
+    return StoredState(
+        {("jetson_1", person): Report(Cumulative(), at(last_seen)) for person, last_seen in seconds.items()}
+    )
 
 
 def added(folded: Folded) -> float:
@@ -166,16 +169,16 @@ def said(table: Table) -> dict[PersonKey, tuple[Cumulative, datetime]]:
     return {key: (report.cumulative, report.last_seen) for key, report in table.items()}
 
 
-def knowing(folded: Folded) -> Known:
+def knowing(folded: Folded) -> StoredState:
     """What is known when a group was committed."""
-    return Known(folded.people, {device_id: batch.timestamp for device_id, batch in folded.devices.items()})
+    return StoredState(folded.people, {device_id: batch.timestamp for device_id, batch in folded.devices.items()})
 
 
 @given(_batches, _batches)
 def test_folding_equals_applying_batch_after_batch(earlier: list[Batch], batches: list[Batch]) -> None:
     table, _ = apply_one_by_one(earlier, {})
     expected, counts = apply_one_by_one(batches, table)
-    folded = fold(batches, Known(table))
+    folded = fold(batches, StoredState(table))
 
     assert said(table | folded.people) == said(expected)
     assert folded.updated_counts == counts
@@ -219,47 +222,46 @@ def test_known_people_who_are_not_in_a_batch_are_not_written() -> None:
 
 
 def test_what_is_newer_is_folded_the_same() -> None:
-    earlier = Known({ANNA: Report(Cumulative(5), at(0))}, {"jetson_1": at(0)})
+    earlier = StoredState({ANNA: Report(Cumulative(5), at(0))}, {"jetson_1": at(0)})
     batches = [batch(1, anna=6), batch(3, anna=8, bert=1), batch(4, "jetson_2", carl=1)]
 
-    newer, all_of_them = fold_newer(batches, earlier), fold(batches, earlier)
+    newer, all_of_them = fold_totals(batches, earlier), fold(batches, earlier)
     assert newer._replace(minutes=all_of_them.minutes) == all_of_them
     assert list(newer.minutes.rows()) == list(all_of_them.minutes.rows())
 
 
 def test_a_batch_that_is_not_newer_adds_nothing() -> None:
-    earlier = Known({ANNA: Report(Cumulative(5), at(0))}, {"jetson_1": at(10)})
+    earlier = StoredState({ANNA: Report(Cumulative(5), at(0))}, {"jetson_1": at(10)})
     late = batch(9, anna=9)
 
-    folded = fold_newer([late, batch(10, anna=9), batch(12, anna=11), batch(12, anna=12)], earlier)
+    folded = fold_totals([late, batch(10, anna=9), batch(12, anna=11), batch(12, anna=12)], earlier)
 
     assert folded.updated_counts == [0, 0, 1, 0]
     assert added(folded) == 2
-    assert not folded.stamped
 
 
 def test_a_late_batch_is_heard_with_its_people() -> None:
     late = batch(9, anna=9, bert=9)
 
-    assert fold_newer([late], Known({}, {"jetson_1": at(10)})).heard == {"jetson_1": late}
+    assert fold_totals([late], StoredState({}, {"jetson_1": at(10)})).heard == {"jetson_1": late}
 
 
 def test_what_another_daemon_has_counted_is_known_and_not_counted_again() -> None:
-    earlier = Known({ANNA: Report(Cumulative(5), at(0))}, {"jetson_1": at(2)})
+    earlier = StoredState({ANNA: Report(Cumulative(5), at(0))}, {"jetson_1": at(2)})
 
-    folded = fold_newer([batch(1, anna=6, bert=1), batch(2, anna=7, bert=2)], earlier)
+    folded = fold_totals([batch(1, anna=6, bert=1), batch(2, anna=7, bert=2)], earlier)
     assert said(folded.people) == {ANNA: (Cumulative(7), at(2)), ("jetson_1", "bert"): (Cumulative(2), at(2))}
     assert added(folded) == 0
 
-    folded = fold_newer([batch(1, anna=6), batch(2, anna=7), batch(3, anna=8)], earlier)
+    folded = fold_totals([batch(1, anna=6), batch(2, anna=7), batch(3, anna=8)], earlier)
     assert said(folded.people) == {ANNA: (Cumulative(8), at(3))}
     assert added(folded) == 1
 
 
 def test_what_came_late_between_others_is_no_step_back() -> None:
-    earlier = Known({ANNA: Report(Cumulative(5), at(0))}, {"jetson_1": at(0)})
+    earlier = StoredState({ANNA: Report(Cumulative(5), at(0))}, {"jetson_1": at(0)})
 
-    folded = fold_newer([batch(2, anna=7), batch(1, anna=6), batch(3, anna=8)], earlier)
+    folded = fold_totals([batch(2, anna=7), batch(1, anna=6), batch(3, anna=8)], earlier)
 
     assert said(folded.people) == {ANNA: (Cumulative(8), at(3))}
     assert added(folded) == 3

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from emotion_daemon.rules.fold import Folded, Known, PersonKey, Report, fold
+from emotion_daemon.rules.fold import Folded, PersonKey, Report, StoredState, fold
 from emotion_daemon.rules.history import LONGEST_GAP, SLACK
 from emotion_device.simulator import SimulatedDevice, Troubles
 from shared.batch import EMOTIONS, Batch, Cumulative
@@ -43,14 +43,14 @@ class Daemon:
         self.cut = 0.0
 
     def commit(self, *batches: Batch) -> Folded:
-        folded = fold(batches, Known(self._people, self._devices))
+        folded = fold(batches, StoredState(self._people, self._devices))
         self._people.update(folded.people)
         self._devices.update((device_id, newest.timestamp) for device_id, newest in folded.devices.items())
         for _, minute, *seconds, most_people in folded.minutes.rows():
             stored = self.minutes.setdefault(minute, [0.0] * 4)
             self.minutes[minute] = [before + added for before, added in zip(stored, seconds, strict=True)]
             self.most_people[minute] = max(self.most_people.get(minute, 0), most_people)
-        self.cut += fsum(folded.cut.values())
+        self.cut += fsum(folded.capped.values())
         return folded
 
     def restart(self) -> None:

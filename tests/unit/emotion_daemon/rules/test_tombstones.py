@@ -1,11 +1,12 @@
 """Who is left out of which batch, and that a tombstone does not have the id."""
 
+from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from emotion_daemon.rules.fold import Known, Report, fold
-from emotion_daemon.rules.tombstones import Forgotten, Tombstone, by_device, digest, leave_out
+from emotion_daemon.rules.fold import Report, StoredState, fold
+from emotion_daemon.rules.tombstones import Tombstone, Tombstones, by_device, digest, suppress
 from shared.batch import Batch, Cumulative
 
 NOON = datetime(2025, 11, 14, 12, tzinfo=UTC)
@@ -13,7 +14,7 @@ SALT, OTHER_SALT = b"s" * 16, b"t" * 16
 SHOWN = Cumulative(happy=5)
 
 
-def tombstones(*people: str, device_id: str = "jetson_1", salt: bytes = SALT, until: datetime = NOON) -> Forgotten:
+def tombstones(*people: str, device_id: str = "jetson_1", salt: bytes = SALT, until: datetime = NOON) -> Tombstones:
     return by_device(Tombstone(device_id, salt, digest(person_id, salt), until) for person_id in people)
 
 
@@ -22,44 +23,44 @@ def batch(*people: str, seconds: float = 0, device_id: str = "jetson_1", skew: t
     return Batch(device_id, stamp, dict.fromkeys(people, SHOWN), stamp, skew)
 
 
-def listed(batches: list[Batch]) -> list[list[str]]:
+def listed(batches: Iterable[Batch]) -> list[list[str]]:
     return [list(each.people) for each in batches]
 
 
-class TestLeaveOut:
-    def test_an_erased_person_is_left_out_and_the_others_stay(self) -> None:
-        batches, left_out = leave_out([batch("anna", "bert"), batch("carl")], tombstones("anna"))
+class TestSuppress:
+    def test_an_erased_person_is_suppressed_and_the_others_stay(self) -> None:
+        batches, suppressed = suppress([batch("anna", "bert"), batch("carl")], tombstones("anna"))
 
         assert listed(batches) == [["bert"], ["carl"]]
-        assert left_out == 1
+        assert suppressed == 1
 
     def test_nothing_else_of_the_batch_changes(self) -> None:
-        ((remaining,), _) = leave_out([batch("anna")], tombstones("anna"))
+        ((remaining,), _) = suppress([batch("anna")], tombstones("anna"))
 
         assert remaining == batch()
 
-    @pytest.mark.parametrize(("seconds", "left_out"), [(-1, 1), (0, 1), (0.000001, 0), (1, 0)])
-    def test_what_is_stamped_later_comes_in(self, seconds: float, left_out: int) -> None:
-        assert leave_out([batch("anna", seconds=seconds)], tombstones("anna"))[1] == left_out
+    @pytest.mark.parametrize(("seconds", "suppressed"), [(-1, 1), (0, 1), (0.000001, 0), (1, 0)])
+    def test_what_is_stamped_later_comes_in(self, seconds: float, suppressed: int) -> None:
+        assert suppress([batch("anna", seconds=seconds)], tombstones("anna"))[1] == suppressed
 
     def test_a_stamp_that_was_replaced_does_not_say_how_old_the_batch_is(self) -> None:
         late = batch("anna", seconds=3600, skew=timedelta(days=-20_000))
 
-        assert leave_out([late], tombstones("anna"))[1] == 1
+        assert suppress([late], tombstones("anna"))[1] == 1
 
     def test_the_same_id_at_another_device_is_another_person(self) -> None:
-        assert leave_out([batch("anna", device_id="jetson_2")], tombstones("anna"))[1] == 0
+        assert suppress([batch("anna", device_id="jetson_2")], tombstones("anna"))[1] == 0
 
     def test_each_salt_of_a_device_is_tried(self) -> None:
         both = {"jetson_1": {**tombstones("anna")["jetson_1"], **tombstones("bert", salt=OTHER_SALT)["jetson_1"]}}
 
-        assert listed(leave_out([batch("anna", "bert", "carl")], both)[0]) == [["carl"]]
+        assert listed(suppress([batch("anna", "bert", "carl")], both)[0]) == [["carl"]]
 
     def test_of_two_tombstones_the_later_counts(self) -> None:
         later = tombstones("anna", salt=OTHER_SALT, until=NOON + timedelta(hours=1))
         both = {"jetson_1": {**tombstones("anna")["jetson_1"], **later["jetson_1"]}}
 
-        assert leave_out([batch("anna", seconds=60)], both)[1] == 1
+        assert suppress([batch("anna", seconds=60)], both)[1] == 1
 
 
 def test_a_digest_does_not_have_the_id_and_needs_its_salt() -> None:
@@ -71,21 +72,21 @@ def test_a_digest_does_not_have_the_id_and_needs_its_salt() -> None:
 class TestFold:
     def test_neither_people_nor_history_nor_counts_have_who_was_erased(self) -> None:
         later = NOON + timedelta(seconds=30)
-        known = Known({}, {"jetson_1": NOON + timedelta(seconds=20)}, tombstones("anna", until=later))
+        known = StoredState({}, {"jetson_1": NOON + timedelta(seconds=20)}, tombstones("anna", until=later))
         folded = fold([batch("anna", "bert", seconds=30)], known)
 
         assert list(folded.people) == [("jetson_1", "bert")]
         assert [row[2:] for row in folded.minutes.rows()] == [(5.0, 0.0, 0.0, 0.0, 1)]
         assert folded.updated_counts == [1]
         assert [len(each.people) for each in folded.heard.values()] == [1]
-        assert folded.left_out == 1
+        assert folded.suppressed == 1
 
     def test_the_device_gets_its_stamp_all_the_same(self) -> None:
-        folded = fold([batch("anna")], Known(forgotten=tombstones("anna")))
+        folded = fold([batch("anna")], StoredState(tombstones=tombstones("anna")))
 
         assert [each.timestamp for each in folded.devices.values()] == [NOON]
 
     def test_what_is_remembered_of_them_does_not_count(self) -> None:
         remembered = {("jetson_1", "anna"): Report(Cumulative(), NOON)}
 
-        assert fold([batch("anna")], Known(remembered, forgotten=tombstones("anna"))).people == {}
+        assert fold([batch("anna")], StoredState(remembered, tombstones=tombstones("anna"))).people == {}

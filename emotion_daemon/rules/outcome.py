@@ -1,0 +1,29 @@
+"""What a message becomes if it is not a batch: a status or an invalid message. Pure."""
+
+from datetime import datetime
+from typing import NamedTuple
+
+
+class Rejected(NamedTuple):
+    """An invalid message, to be recorded as a dead letter.
+
+    `device_id` is the device whose topic the message came on; None if the topic belongs to no device. `kind` is the
+    invalid part, as in `shared.batch.DecodeError`. `sent_again` says that the broker has sent the message before
+    (MQTT's DUP): it may be recorded already.
+    """
+
+    topic: str
+    reason: str
+    payload: bytes
+    received_at: datetime
+    sent_again: bool = False
+    kind: str = "batch"
+    device_id: str | None = None
+
+
+class Status(NamedTuple):
+    """A message on a device's status topic: `status` is online, offline, or None if it was cleared."""
+
+    device_id: str
+    status: str | None
+    received_at: datetime

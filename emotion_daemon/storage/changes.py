@@ -1,0 +1,19 @@
+"""What one transaction changes, as far as others have to learn of it."""
+
+from dataclasses import dataclass, field
+
+from emotion_daemon.rules.fold import Folded, PersonKey
+
+
+@dataclass(slots=True)
+class Changes:
+    """The commit raises the revision of `devices`; afterwards the state cache learns the rest."""
+
+    devices: set[str] = field(default_factory=set)
+    """Devices about which an answer of the API has changed."""
+    folded: list[Folded] = field(default_factory=list)
+    """Groups that were folded over the state that this transaction has read, and written."""
+    deleted_people: set[PersonKey] = field(default_factory=set)
+    """People who were deleted: they are new if they come back."""
+    tombstones: bool = False
+    """Whether tombstones were deleted."""
