@@ -149,7 +149,7 @@ def test_a_check_writes_nothing_and_waits_for_no_lock(loop: Loop, tmp_path: Path
 
 def test_the_database_is_not_checked_while_batches_arrive(loop: Loop, monkeypatch: pytest.MonkeyPatch) -> None:
     checks: list[float] = []
-    monkeypatch.setattr(Store, "look", lambda store: checks.append(loop.clock.seconds))
+    monkeypatch.setattr(Store, "ping", lambda store: checks.append(loop.clock.seconds))
     for _ in range(3):
         loop.step(after=CHECK_SECONDS - 1)
         loop.store_a_batch()

@@ -511,7 +511,8 @@ class TestKnown:
         with store.transaction() as transaction:
             known = transaction.read_state([batch(4, "anna", "nobody")])
 
-        assert known.people == {ANNA: report(1, 5, 6, 7, 8)}
+        assert known.people[ANNA] == report(1, 5, 6, 7, 8)
+        assert ("jetson_1", "nobody") not in known.people
         assert known.devices == {"jetson_1": at(3)}
 
     def test_it_takes_more_people_than_one_select(self, store: Store) -> None:
