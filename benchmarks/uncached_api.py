@@ -1,4 +1,4 @@
-"""The API as it is where every request must build its answer anew: `benchmarks.uncached_api:create_app()`."""
+"""The API as it is if every request must build its response anew: `benchmarks.uncached_api:create_app()`."""
 
 from flask import Flask
 
@@ -8,11 +8,11 @@ from emotion_api.reading.response import CachedResponse
 
 
 def create_app() -> Flask:
-    """The application, which finds no answer that was kept."""
-    ResponseCache.find = _nothing  # type: ignore[method-assign]
+    """The application, whose cache never has a current response."""
+    ResponseCache.get = _miss  # type: ignore[method-assign]
     return emotion_api.create_app()
 
 
-def _nothing(self: ResponseCache, wanted: Request) -> CachedResponse | None:
-    self._watch.look()  # what it costs to ask stays
+def _miss(self: ResponseCache, request: Request) -> CachedResponse | None:
+    self._changes.version()  # the cost of asking stays
     return None

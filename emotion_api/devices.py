@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from itertools import islice
 from operator import attrgetter
-from typing import Annotated, Literal, NamedTuple
+from typing import Annotated, ClassVar, Literal, NamedTuple
 
 import msgspec
 
@@ -25,21 +25,14 @@ _encode = msgspec.json.Encoder().encode
 
 @dataclass(frozen=True, slots=True)
 class DevicesRequest:
-    """All devices: there is nothing to choose."""
+    """The list of all devices, which takes no parameters."""
 
-    @property
-    def device_id(self) -> None:
-        """It is about all of them."""
-        return None
-
-    @property
-    def time_dependent(self) -> bool:
-        """Whoever falls silent goes offline."""
-        return True
+    device_id: ClassVar[None] = None
+    time_dependent: ClassVar[bool] = True  # a device that falls silent goes offline
 
 
 class DeviceRow(NamedTuple):
-    """A device as the database has it, times in aware UTC; None for what was never heard."""
+    """A device as the database has it, times in aware UTC; None for what the daemon never received."""
 
     device_id: str
     device_name: str | None = None
@@ -52,32 +45,34 @@ class DeviceRow(NamedTuple):
 
 
 class Device(msgspec.Struct, frozen=True):
-    """How one device is doing."""
+    """The state of one device."""
 
     device_id: str
     device_name: str
-    online: Annotated[bool, msgspec.Meta(description="whether a batch came lately, and it has not said goodbye since")]
-    status: Annotated[Literal["online", "offline"] | None, msgspec.Meta(description="what its status topic said last")]
-    status_at: Annotated[Time | None, msgspec.Meta(description="UTC, when that was heard")]
-    last_batch: Annotated[Time | None, msgspec.Meta(description="UTC, timestamp of its newest batch")]
-    received_at: Annotated[Time | None, msgspec.Meta(description="UTC, when that batch arrived")]
-    people_now: Annotated[int, msgspec.Meta(ge=0, description="people in its newest batch; 0 where it is not online")]
-    clock_skew: Annotated[float | None, msgspec.Meta(description="seconds that its clock was ahead")]
-    rejected_last_hour: Annotated[
-        int, msgspec.Meta(ge=0, description="its messages that were no valid batch or status")
+    online: Annotated[bool, msgspec.Meta(description="whether a batch came lately, and no offline status since")]
+    status: Annotated[
+        Literal["online", "offline"] | None, msgspec.Meta(description="the last message on its status topic")
     ]
+    status_at: Annotated[Time | None, msgspec.Meta(description="UTC, when that message was received")]
+    last_batch: Annotated[Time | None, msgspec.Meta(description="UTC, timestamp of its newest batch")]
+    received_at: Annotated[Time | None, msgspec.Meta(description="UTC, when that batch was received")]
+    people_now: Annotated[int, msgspec.Meta(ge=0, description="people in its newest batch; 0 if it is not online")]
+    clock_skew: Annotated[float | None, msgspec.Meta(description="seconds that its clock was ahead")]
+    rejected_last_hour: Annotated[int, msgspec.Meta(ge=0, description="its messages that were invalid")]
 
 
 class Devices(msgspec.Struct, frozen=True):
     """All devices, in order of their ids."""
 
-    silent_after: Annotated[float, msgspec.Meta(gt=0, description="seconds without a batch until one is not online")]
+    silent_after: Annotated[
+        float, msgspec.Meta(gt=0, description="seconds without a batch after which a device is not online")
+    ]
     devices: list[Device]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Circumstances:
-    """What counts for all devices alike: the time, the settings, and how many messages of a topic were rejected."""
+    """What is the same for all devices: the time, the settings, and how many messages each topic had rejected."""
 
     now: datetime
     silent_after: float
@@ -88,9 +83,9 @@ class Circumstances:
 def encode_devices(
     rows: Iterable[DeviceRow], circumstances: Circumstances, name_of: Callable[[str, str | None], str]
 ) -> Iterator[bytes]:
-    """Devices as JSON, in pieces. `name_of` an id, and of the name in the database if there is one, gives the name.
+    """Devices as JSON, in pieces. `name_of` takes an id and the name in the database, and returns the name to show.
 
-    Who sends nothing that is valid is a device, too: somebody is looking for what is wrong with it.
+    A device that sends only invalid messages is listed, too: an operator will search for its fault.
     """
     rows, rejected = list(rows), _rejected_of(circumstances)
     unheard = rejected.keys() - {row.device_id for row in rows}
@@ -109,9 +104,9 @@ def encode_devices(
 
 
 def is_online(row: DeviceRow, *, now: datetime, silent_after: float) -> bool:
-    """Whether a batch came in the last `silent_after` seconds and the device has not said goodbye since.
+    """Whether a batch came in the last `silent_after` seconds, and no status `offline` since.
 
-    A batch from the future came before the clock was set back: it counts as of now.
+    A batch received in the future came before this machine's clock was set back: it counts as received now.
     """
     if row.received_at is None or (now - row.received_at).total_seconds() > silent_after:
         return False
@@ -119,7 +114,7 @@ def is_online(row: DeviceRow, *, now: datetime, silent_after: float) -> bool:
 
 
 def _rejected_of(circumstances: Circumstances) -> Mapping[str, int]:
-    """How many messages of each device were rejected, on both of its topics; others' topics are nobody's."""
+    """How many messages of each device were rejected, on both of its topics. Other topics belong to no device."""
     counts: Counter[str] = Counter()
     for topic, count in circumstances.rejected.items():
         device_id = circumstances.topics.owner(topic)

@@ -7,20 +7,22 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from itertools import islice
-from typing import Annotated, NamedTuple, TypeAlias
+from typing import Annotated, Any, NamedTuple, TypeAlias
 
 import msgspec
+from msgspec.structs import astuple
 
 from emotion_api.bad_request import BadRequest
 from emotion_api.summary import DeviceInfo, Seconds, finite
+from shared.batch import EMOTIONS
 
 STEPS = (60, 120, 300, 600, 900, 1_800, 3_600, 7_200, 10_800, 21_600, 43_200, 86_400)
-"""Seconds that a point may stand for where nobody says how many; more than a day is so many whole days."""
+"""Seconds that a point may stand for if the request names no step; a longer step is a number of whole days."""
 
 DAY = STEPS[-1]
 
 POINTS_CHOSEN = 500
-"""At most, where nobody says how long a step is: as many as a chart has room for."""
+"""The most points if the request names no step: as many as a chart has room for."""
 
 MOST_POINTS = 10_080
 """The minutes of a week."""
@@ -33,15 +35,16 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _LATEST = datetime(9000, 1, 1, tzinfo=UTC)  # a step that is chosen leads at most 16 years beyond
 _END_OF_TIME = datetime(9999, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
+_NO_TIME = (0.0,) * len(EMOTIONS)
 
-_CSV_HEAD = b"start,happy,sad,angry,neutral,most_people\r\n"
+_CSV_HEAD = ",".join(["start", *EMOTIONS, "most_people"]).encode() + b"\r\n"
 
 _encode = msgspec.json.Encoder().encode
 
 
 @dataclass(frozen=True, slots=True)
 class HistoryRequest:
-    """What was asked for: `start` and `end` in aware UTC, `step` in seconds, None where they were left open."""
+    """Which history: `start` and `end` in aware UTC, `step` in seconds; None for one that the request leaves open."""
 
     device_id: str
     start: datetime | None = None
@@ -51,7 +54,7 @@ class HistoryRequest:
 
     @property
     def time_dependent(self) -> bool:
-        """Whether it ends now."""
+        """Whether the history ends now."""
         return self.end is None
 
 
@@ -68,22 +71,22 @@ class Span(NamedTuple):
 
 
 class Bucket(NamedTuple):
-    """What the minutes of one step add up to, or some of them. `number` times the step is where the step begins."""
+    """What the minutes of one step, or some of them, add up to: seconds of each of EMOTIONS.
+
+    The step begins at `number` times its length.
+    """
 
     number: int
-    happy: float
-    sad: float
-    angry: float
-    neutral: float
+    seconds: tuple[float, ...]
     most_people: int
 
 
 Buckets: TypeAlias = Mapping[int, Bucket]
-"""By number; none where there was nothing."""
+"""Buckets by their number; a step without any minute has none."""
 
 
 class Point(msgspec.Struct, frozen=True, gc=False):
-    """What all people before the camera have shown together in one step."""
+    """What all people before the camera have shown together in one step: seconds of each of EMOTIONS."""
 
     start: Annotated[datetime, msgspec.Meta(tz=True, description="UTC, the step's beginning")]
     happy: Seconds
@@ -94,7 +97,7 @@ class Point(msgspec.Struct, frozen=True, gc=False):
 
 
 class History(msgspec.Struct, frozen=True):
-    """One device: how long each emotion was shown in each step, also in those in which none was."""
+    """One device: how long people have shown each emotion in each step. A step without any people has zeros."""
 
     device_id: str
     device_name: str
@@ -127,7 +130,7 @@ def span_of(wanted: HistoryRequest, now: datetime) -> Span:
 
 
 def add(found: dict[int, Bucket], buckets: Iterable[Bucket]) -> None:
-    """Put the buckets into `found`, by number; of those with the same number the seconds are added."""
+    """Put the buckets into `found`, by number. Two buckets with the same number become their sum."""
     for bucket in buckets:
         other = found.get(bucket.number)
         found[bucket.number] = bucket if other is None else _sum(bucket, other)
@@ -173,26 +176,24 @@ def _points(span: Span, buckets: Buckets) -> Iterator[Point]:
     for start in range(span.start, span.end, span.step):
         bucket = buckets.get(start // span.step)
         if bucket is None:
-            yield Point(_time(start), 0.0, 0.0, 0.0, 0.0, 0)
+            yield _point(start, _NO_TIME, 0)
         else:
-            happy, sad, angry, neutral = (_milliseconds(seconds) for seconds in bucket[1:5])
-            yield Point(_time(start), happy, sad, angry, neutral, bucket.most_people)
+            yield _point(start, map(_milliseconds, bucket.seconds), bucket.most_people)
+
+
+def _point(start: int, seconds: Iterable[float], most_people: int) -> Point:
+    values: Any = (_time(start), *seconds, most_people)
+    return Point(*values)
 
 
 def _line(point: Point) -> str:
-    start = point.start.strftime("%Y-%m-%dT%H:%M:%SZ")
-    return f"{start},{point.happy},{point.sad},{point.angry},{point.neutral},{point.most_people}\r\n"
+    start, *numbers = astuple(point)
+    return ",".join([f"{start:%Y-%m-%dT%H:%M:%SZ}", *map(str, numbers)]) + "\r\n"
 
 
 def _sum(one: Bucket, other: Bucket) -> Bucket:
-    return Bucket(
-        one.number,
-        one.happy + other.happy,
-        one.sad + other.sad,
-        one.angry + other.angry,
-        one.neutral + other.neutral,
-        max(one.most_people, other.most_people),
-    )
+    seconds = tuple(map(sum, zip(one.seconds, other.seconds, strict=True)))
+    return Bucket(one.number, seconds, max(one.most_people, other.most_people))
 
 
 def _milliseconds(seconds: float) -> float:

@@ -4,7 +4,7 @@ The structs are also the schema in the OpenAPI document.
 """
 
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from datetime import UTC, datetime, timedelta
 from heapq import merge
 from itertools import islice
@@ -21,7 +21,10 @@ Seconds = Annotated[float, msgspec.Meta(ge=0, description="seconds")]
 Emotion = Literal["happy", "sad", "angry", "neutral"]
 
 PersonRow: TypeAlias = tuple[str, float, float, float, float, datetime]
-"""`person_id`, the seconds of happy, sad, angry and neutral, and `last_seen` in aware UTC."""
+"""`person_id`, the seconds of each of EMOTIONS, and `last_seen` in aware UTC."""
+
+Pause: TypeAlias = Callable[[], None]
+"""Called during long work, so that the caller can serve other requests."""
 
 PEOPLE_A_PIECE = 500  # a millisecond
 
@@ -31,7 +34,7 @@ _encode = msgspec.json.Encoder().encode
 
 
 class EmotionTotals(msgspec.Struct, frozen=True):
-    """Seconds of each emotion, summed over all people of the device, stored or not."""
+    """Seconds of each of EMOTIONS, summed over all people of the device, stored or not."""
 
     happy: Seconds
     sad: Seconds
@@ -55,22 +58,22 @@ class Person(msgspec.Struct, frozen=True, gc=False):
 
 
 class Summary(msgspec.Struct, frozen=True):
-    """One device: its totals and its people, the one seen last first."""
+    """One device: its totals and its people, the person seen last first."""
 
     device_id: str
     device_name: str
     updated_at: Annotated[
         Annotated[datetime, msgspec.Meta(tz=True)] | None,
-        msgspec.Meta(description="UTC, timestamp of the device's newest batch; null for a device nobody has heard of"),
+        msgspec.Meta(description="UTC, timestamp of the device's newest batch; null if it never sent one"),
     ]
     emotion_totals: EmotionTotals
     current_people: Annotated[
-        list[Person] | msgspec.UnsetType, msgspec.Meta(description="left out where fields=totals was asked for")
+        list[Person] | msgspec.UnsetType, msgspec.Meta(description="left out if the request says fields=totals")
     ] = msgspec.UNSET
 
 
 class SummaryRequest(NamedTuple):
-    """A summary, and who is listed in it. Not a dataclass: nothing is asked for as often, and its hash takes longer."""
+    """Which summary, and which people it lists. A NamedTuple, because its hash is cheaper than a dataclass's."""
 
     device_id: str
     totals_only: bool = False
@@ -80,7 +83,7 @@ class SummaryRequest(NamedTuple):
 
     @property
     def time_dependent(self) -> bool:
-        """Whether those who were not seen for a while drop out."""
+        """Whether people drop out of the list as time passes."""
         return self.seen_within is not None
 
 
@@ -88,9 +91,9 @@ NO_TIME = EmotionTotals(0.0, 0.0, 0.0, 0.0)
 
 
 class DeviceInfo(msgspec.Struct, frozen=True):
-    """What is known of a device beside its people; `updated_at` in aware UTC, None where no batch came yet.
+    """What the database knows of a device apart from its people; `updated_at` in aware UTC, None without any batch.
 
-    `others` are the seconds of people of whom nothing else is stored: they are in the totals, too.
+    `others` are the seconds of people who are not stored. The totals include them.
     """
 
     device_id: str
@@ -100,9 +103,9 @@ class DeviceInfo(msgspec.Struct, frozen=True):
 
 
 class PeoplePage(NamedTuple):
-    """Who of all people is listed: those seen at `since` or later, who come after the person `after`, at most `limit`.
+    """Which people are listed: at most `limit` of those seen at `since` or later who come after the person `after`.
 
-    None does not choose. The totals are always those of all people.
+    None sets no limit. The totals are always those of all people.
     """
 
     since: datetime | None = None
@@ -114,62 +117,67 @@ ALL_PEOPLE = PeoplePage()
 
 
 def encode_summary(
-    info: DeviceInfo, people: Iterable[list[PersonRow]], *, totals_only: bool = False, part: PeoplePage = ALL_PEOPLE
+    info: DeviceInfo,
+    people: Iterable[list[PersonRow]],
+    *,
+    pause: Pause,
+    totals_only: bool = False,
+    page: PeoplePage = ALL_PEOPLE,
 ) -> Iterator[bytes]:
-    """A Summary as JSON, in pieces: whoever asks for very many people can do something else in between.
+    """A Summary as JSON, in pieces. `pause` is called between two steps that yield no piece.
 
-    The people come in lists, in whatever order; what is yielded while they do is empty. In the summary they stand in
-    order of `last_seen`, newest first, then of `person_id` by code points.
-    Raises BadRequest if the person `part.after` is not listed.
+    The people come in lists, in any order, which are sorted in place. The summary lists them by `last_seen`, newest
+    first, then by the code points of `person_id`. Raises BadRequest if the person `page.after` is not listed.
     """
     lists: list[list[PersonRow]] = []
     columns: list[list[float]] = [[seconds] for seconds in astuple(info.others)]
     for rows in people:
         rows.sort(key=itemgetter(0))
-        rows.sort(key=itemgetter(5), reverse=True)
+        rows.sort(key=itemgetter(-1), reverse=True)
         lists.append(rows)
-        for column, name in zip(columns, (1, 2, 3, 4), strict=True):
-            column.extend(map(itemgetter(name), rows))
-        yield b""
+        for index, column in enumerate(columns, start=1):
+            column.extend(map(itemgetter(index), rows))
+        pause()
     totals = []
     for column in columns:
         totals.append(_total(column))
         column.clear()
-        yield b""
+        pause()
     if totals_only:
         yield encode_totals(info, EmotionTotals(*totals))
         return
     ordered = iter(lists[0]) if len(lists) == 1 else merge(*map(_drained, lists), key=_newest_first)
     pieces = iter(lambda: list(islice(ordered, PEOPLE_A_PIECE)), [])
-    yield from encode_people(info, EmotionTotals(*totals), pieces if part is ALL_PEOPLE else listed(pieces, part))
+    pieces = pieces if page is ALL_PEOPLE else listed(pieces, page, pause=pause)
+    yield from encode_people(info, EmotionTotals(*totals), pieces)
 
 
 def encode_people(info: DeviceInfo, totals: EmotionTotals, pieces: Iterable[list[PersonRow]]) -> Iterator[bytes]:
-    """A Summary as JSON, in pieces, whose people come in their order."""
+    """A Summary as JSON, in pieces. The people come in their order, and no piece is empty."""
     yield encode_totals(info, totals)[:-1] + b',"current_people":['
     comma = b""
     for piece in pieces:
-        if piece:
-            yield comma + _encode([_person(*row) for row in piece])[1:-1]
-            comma = b","
-        else:
-            yield b""
+        yield comma + _encode([_person(*row) for row in piece])[1:-1]
+        comma = b","
     yield b"]}"
 
 
-def listed(pieces: Iterable[list[PersonRow]], part: PeoplePage) -> Iterator[list[PersonRow]]:
-    """Those of the people, who come in their order, who are in the part; pieces may be empty.
+def listed(pieces: Iterable[list[PersonRow]], page: PeoplePage, *, pause: Pause) -> Iterator[list[PersonRow]]:
+    """The people on the page, in pieces of which none is empty; `pieces` are all people in their order.
 
-    Raises BadRequest where none of those seen since `part.since` is `part.after`.
+    Raises BadRequest if the person `page.after` is not among those seen since `page.since`.
     """
-    left = sys.maxsize if part.limit is None else part.limit
-    after = part.after
+    left = sys.maxsize if page.limit is None else page.limit
+    after = page.after
     for piece in pieces:
-        rows = piece if part.since is None else [row for row in piece if row[5] >= part.since]
+        rows = piece if page.since is None else [row for row in piece if row[-1] >= page.since]
         is_last = len(rows) < len(piece)
         if after is not None:
             rows, after = _behind(rows, after)
-        yield rows[:left]
+        if rows:
+            yield rows[:left]
+        else:
+            pause()
         left -= len(rows)
         if is_last or left <= 0:
             break
@@ -183,7 +191,10 @@ def encode_totals(info: DeviceInfo, totals: EmotionTotals) -> bytes:
 
 
 def current_emotion(happy: float, sad: float, angry: float, neutral: float) -> Emotion:
-    """The emotion with the most seconds; on a tie the first in this order, neutral if all are zero."""
+    """The emotion with the most seconds; on a tie the first of EMOTIONS, neutral if all are zero.
+
+    It names each emotion, because a loop over EMOTIONS takes five times as long, and a list may have 100,000 people.
+    """
     if happy >= sad and happy >= angry and happy >= neutral:
         return "happy" if happy > 0 else "neutral"
     if sad >= angry and sad >= neutral:
@@ -192,12 +203,12 @@ def current_emotion(happy: float, sad: float, angry: float, neutral: float) -> E
 
 
 def finite(total: float) -> float:
-    """A sum of seconds as JSON can hold it: one valid value may be 1e308, and JSON has no infinity."""
+    """A sum of seconds that JSON can hold: valid values may add up to infinity, which JSON does not have."""
     return min(total, sys.float_info.max)
 
 
 def sum_of(one: EmotionTotals, other: EmotionTotals) -> EmotionTotals:
-    """Both together."""
+    """The sum of two totals."""
     return EmotionTotals(*map(_total, zip(astuple(one), astuple(other), strict=True)))
 
 
@@ -206,7 +217,7 @@ def _person(person_id: str, happy: float, sad: float, angry: float, neutral: flo
 
 
 def _behind(rows: list[PersonRow], after: str) -> tuple[list[PersonRow], str | None]:
-    """The rows behind that person, and whom to look for in the next piece: None once the person was there."""
+    """The rows behind the person `after`, and the person to search in the next piece: None once found."""
     for index, row in enumerate(rows):
         if row[0] == after:
             return rows[index + 1 :], None
@@ -214,7 +225,7 @@ def _behind(rows: list[PersonRow], after: str) -> tuple[list[PersonRow], str | N
 
 
 def _drained(rows: list[PersonRow]) -> Iterator[PersonRow]:
-    """The rows, which are let go one by one: to let very many go at once takes as long as to sort them."""
+    """The rows, each freed once it was yielded: to free 100,000 at once takes as long as to sort them."""
     rows.reverse()
     while rows:
         yield rows.pop()

@@ -62,6 +62,20 @@ def sqlite_path(url: URL | str) -> Path | None:
     return Path(url.database)
 
 
+def file_identity(path: str | Path) -> tuple[int, int] | None:
+    """The device and inode of a file, which change when the file is replaced; None if there is no file."""
+    try:
+        status = os.stat(path)
+    except OSError:
+        return None
+    return status.st_dev, status.st_ino
+
+
+def code_point_collation(connection: Connection) -> str:
+    """The collation that orders texts by their code points, as Python does."""
+    return "BINARY" if connection.dialect.name == "sqlite" else "C"
+
+
 def check_location(database: Path, *, writing: bool) -> None:
     """Check that a SQLite file can be opened here, or created if `writing`.
 
@@ -112,17 +126,16 @@ def reader_engine(url: str, *, echo: bool = False, immutable: bool = False) -> E
     """
     path = sqlite_path(url)
     if path is None:
-        engine = create_engine(
+        return create_engine(
             url,
             echo=echo,
             hide_parameters=True,
             pool_pre_ping=True,
             pool_timeout=READER_POOL_SECONDS,
             isolation_level="REPEATABLE READ",
+            execution_options={"postgresql_readonly": True},
             connect_args=_READER_PATIENCE,
         )
-        event.listen(engine, "begin", _begin_read_only)
-        return engine
     options = "mode=ro&immutable=1" if immutable else "mode=ro"
     engine = create_engine(f"sqlite:///file:{quote(str(path))}?{options}&uri=true", echo=echo, hide_parameters=True)
     event.listen(engine, "connect", _prepare_reader)
@@ -184,7 +197,3 @@ def _begin_immediate(connection: Connection) -> None:
 
 def _begin_deferred(connection: Connection) -> None:
     connection.exec_driver_sql("BEGIN")  # one snapshot for all selects of one answer
-
-
-def _begin_read_only(connection: Connection) -> None:
-    connection.exec_driver_sql("SET TRANSACTION READ ONLY")

@@ -1,4 +1,4 @@
-"""Answers that were built already, kept for as long as the database would give the same ones."""
+"""The responses that one process has built, for as long as the database would give the same ones."""
 
 import time
 from collections.abc import Callable
@@ -7,117 +7,89 @@ from typing import NamedTuple, Protocol
 
 from cachetools import LRUCache
 
-from emotion_api.reading.change_detector import DatabaseWatch, Look, Stamp
+from emotion_api.reading.change_detector import ChangeDetector, Version
+from emotion_api.reading.queries import Revision
 from emotion_api.reading.response import CachedResponse
 
-MAX_KEPT_BYTES = 64 * 2**20
-"""How much memory the answers of a process may take; anybody may ask for any device id."""
+MAX_BYTES = 64 * 2**20
+"""How much memory the responses of a process may take. A client may request any device id."""
 
 ENTRY_BYTES = 2_000
-"""What an answer takes beside its body."""
+"""What an entry takes in addition to the response's body."""
 
-TRUSTED_SECONDS = 1.0
-"""How long an answer is kept while the daemon commits: what another program has written in between is seen then."""
+MAX_AGE_SECONDS = 1.0
+"""The age at which a response is built again although its device's revision is the same.
 
-TRUSTED_TIMES = 20
-MOST_TRUSTED_SECONDS = 10.0
-"""Or so many times as long as it took to build, but not longer than this: that of very many people takes 0.4 s."""
+Time may have changed it, or a program that raises no revision may have written the database since.
+"""
 
 
 class Request(Protocol):
-    """What was asked for; equal where the answer is the same. It can be hashed."""
+    """A hashable request. Equal requests have the same response."""
 
     @property
     def device_id(self) -> str | None:
-        """The device that it is about, None where it is about all of them."""
+        """The device that it is about; None for all devices."""
 
     @property
     def time_dependent(self) -> bool:
-        """Whether the answer changes as time passes, also while the database does not."""
+        """Whether the response changes with time while the database stays the same."""
 
 
-class Before(NamedTuple):
-    """The database as it was before an answer was built; what is committed meanwhile then differs the next time."""
-
-    look: Look
-    stamp: Stamp | None
-    at: float  # monotonic seconds
-
-
-class _Kept:
-    __slots__ = ("answer", "look", "right_at", "stamp", "trusted_until")
-
-    def __init__(self, answer: CachedResponse, before: Before, trusted_until: float, *, time_dependent: bool) -> None:
-        self.answer = answer
-        self.stamp = before.stamp
-        self.right_at = None if time_dependent else before.look  # while this is the look, for however long
-        self.look = before.look  # the last one at which the stamp was the same
-        self.trusted_until = trusted_until
+class _Entry(NamedTuple):
+    response: CachedResponse
+    version: Version
+    revision: Revision
+    built_at: float  # monotonic seconds
 
 
 class ResponseCache:
-    """The answers of one process, of which the longest unused go first.
+    """Responses by request, least recently used first out.
 
-    While nothing was committed all are right but those by the clock, which are for a second. What the daemon commits
-    leaves those of other devices right. Those about all devices end with any commit: of two workers one would show a
-    camera that the other does not know yet.
+    While nothing was committed all are current, except that a time-dependent one is for MAX_AGE_SECONDS. After a
+    commit a response is current until its device's revision differs, but no longer than MAX_AGE_SECONDS after it was
+    built. An active device sends a batch a second, so even its list of 100,000 people is built no more often for that.
     """
 
     def __init__(
         self,
-        watch: DatabaseWatch,
+        changes: ChangeDetector,
         *,
-        max_bytes: int = MAX_KEPT_BYTES,
+        max_bytes: int = MAX_BYTES,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._watch = watch
+        self._changes = changes
         self._max_bytes = max_bytes
         self._monotonic = monotonic
         self._lock = Lock()
-        self._kept: LRUCache[Request, _Kept] = LRUCache(max_bytes, getsizeof=_bytes_of)
+        self._entries: LRUCache[Request, _Entry] = LRUCache(max_bytes, getsizeof=_bytes_of)
 
-    def find(self, wanted: Request) -> CachedResponse | None:
-        """The answer, if there is one that still is right. Raises what DatabaseWatch.look raises."""
-        look = self._watch.look()
+    def get(self, request: Request) -> CachedResponse | None:
+        """The response to the request if it is current. Raises what the change detector raises."""
+        version = self._changes.version()
         with self._lock:
-            kept = self._kept.get(wanted)
-        if kept is None or not (kept.right_at is look or self._is_still_right(kept, wanted.device_id, look)):
-            return None
-        return kept.answer
+            entry = self._entries.get(request)
+        return entry.response if entry is not None and self._is_current(entry, request, version) else None
 
-    def before(self, wanted: Request) -> Before:
-        """To be called before an answer is built. Raises what DatabaseWatch.look raises."""
-        return Before(self._watch.look(), self._stamp(wanted.device_id), self._monotonic())
+    def put(self, request: Request, response: CachedResponse, version: Version, revision: Revision) -> None:
+        """Add a response, unless it alone is too long.
 
-    def keep(self, wanted: Request, answer: CachedResponse, before: Before) -> None:
-        """Keep what was built since `before`, unless it alone is too long."""
-        time_dependent, now = wanted.time_dependent, self._monotonic()
-        took = now - before.at
-        # By the clock it is as old as its beginning; who waited for one that took long shall find it all the same.
-        until = before.at + max(TRUSTED_SECONDS, 1.5 * took) if time_dependent else now + _trusted_seconds(took)
-        kept = _Kept(answer, before, until, time_dependent=time_dependent)
-        if _bytes_of(kept) <= self._max_bytes:
+        `version` was read before the transaction that the response was built from, and `revision` in it. Therefore a
+        commit during the build makes the entry outdated; it never makes an outdated entry current.
+        """
+        entry = _Entry(response, version, revision, self._monotonic())
+        if _bytes_of(entry) <= self._max_bytes:
             with self._lock:
-                self._kept[wanted] = kept
+                self._entries[request] = entry
 
-    def _is_still_right(self, kept: _Kept, device_id: str | None, look: Look) -> bool:
-        if kept.look.epoch != look.epoch or self._monotonic() > kept.trusted_until:
+    def _is_current(self, entry: _Entry, request: Request, version: Version) -> bool:
+        if entry.version == version and not request.time_dependent:
+            return True
+        if entry.version.connection != version.connection or self._monotonic() > entry.built_at + MAX_AGE_SECONDS:
             return False
-        if kept.look is not look:
-            if device_id is None or kept.stamp != self._stamp(device_id):
-                return False
-            kept.look = look
-        return True
-
-    def _stamp(self, device_id: str | None) -> Stamp | None:
-        return None if device_id is None else self._watch.stamp(device_id)
+        return entry.version == version or entry.revision == self._changes.revision(request.device_id)
 
 
-def _bytes_of(kept: _Kept) -> int:
-    """Twice the body: it may be kept compressed as well, and nobody knows how far that goes."""
-    return 2 * kept.answer.length + ENTRY_BYTES
-
-
-def _trusted_seconds(took: float) -> float:
-    """How long to trust an answer that took so many seconds to build."""
-    return min(max(TRUSTED_SECONDS, TRUSTED_TIMES * took), MOST_TRUSTED_SECONDS)
+def _bytes_of(entry: _Entry) -> int:
+    """Twice the body, because the entry may hold it compressed, too, and compression may save nothing."""
+    return 2 * entry.response.length + ENTRY_BYTES

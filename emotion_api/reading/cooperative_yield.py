@@ -1,4 +1,4 @@
-"""Rests during long work, for the worker's other requests."""
+"""Pauses during long work, for the worker's other requests."""
 
 import time
 
@@ -7,10 +7,10 @@ PAUSE_SECONDS = 0.001
 
 
 class CooperativeYield:
-    """Now and then a rest in which, under gevent, the worker's other requests go on.
+    """Called during long work, it sleeps now and then. Under gevent the worker's other requests proceed meanwhile.
 
-    Not of 0 seconds: gevent would come back before it has looked whether there are any. With four clients that ask for
-    100,000 people the others' 99th percentile was 68 ms so, and is 4 ms.
+    A sleep of 0 seconds would return before gevent has checked for other requests. With it, four clients that request
+    100,000 people raise the 99th percentile of other requests to 68 ms; with 1 ms it is 4 ms.
     """
 
     def __init__(self) -> None:

@@ -1,19 +1,20 @@
 """The selects. A transaction ends before its answer is sent: as long as it lasts it holds back SQLite's checkpoint."""
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 from sqlalchemy import (
     BigInteger,
     ColumnElement,
     Connection,
+    FromClause,
     Integer,
-    Select,
     String,
     Text,
     and_,
     bindparam,
+    case,
     cast,
     collate,
     exists,
@@ -24,51 +25,65 @@ from sqlalchemy import (
     select,
     type_coerce,
 )
-from sqlalchemy.exc import DBAPIError
 
 from emotion_api.devices import DeviceRow
 from emotion_api.history import Bucket, Span
 from emotion_api.summary import NO_TIME, EmotionTotals, PeoplePage, PersonRow, finite
+from shared.batch import EMOTIONS
+from shared.database import code_point_collation
 from shared.schema import device, device_state, device_total, emotion_minute, person_emotion, rejected_message
 
-_DEVICE_0003 = select(device.c.device_name, device.c.updated_at).where(device.c.device_id == bindparam("device_id"))
-"""For a database without the table of totals: its daemon is from an older version."""
+Revision: TypeAlias = tuple[Any, ...] | None
+"""Another one means that a response may be another; None if the database knows nothing of the device."""
 
-_ASKED_FOR = select(cast(bindparam("device_id"), Text).label("device_id")).subquery()
+_DEVICE_ID = bindparam("device_id", type_=Text)
+
+REVISION = select(device_state.c.revision).where(device_state.c.device_id == _DEVICE_ID)
+
+ALL_REVISIONS = select(func.count(), func.sum(device_state.c.revision))
+"""Every commit that changes an answer about a device raises the sum."""
+
+
+def _seconds(table: FromClause) -> list[ColumnElement[float]]:
+    return [table.c[f"time_{emotion}"] for emotion in EMOTIONS]
+
+
+def _sums(table: FromClause) -> list[ColumnElement[float]]:
+    """The sums of each emotion's seconds. PostgreSQL ends with an error if a sum is too large, SQLite with infinity."""
+    return [func.sum(case((column > _LARGEST, _LARGEST), else_=column)) for column in _seconds(table)]
+
+
+_LARGEST = 1e300
+
+_REQUESTED = select(cast(_DEVICE_ID, Text).label("device_id")).subquery()
+
+_OF_DEVICE = person_emotion.c.device_id == _DEVICE_ID
 
 _DEVICE = (
     select(
         device.c.device_name,
         device.c.updated_at,
-        device_total.c.time_happy,
-        device_total.c.time_sad,
-        device_total.c.time_angry,
-        device_total.c.time_neutral,
+        exists(
+            select(person_emotion.c.id)
+            .where(person_emotion.c.device_id == _REQUESTED.c.device_id)
+            .limit(1)
+            .offset(bindparam("many", type_=Integer))
+            .correlate(_REQUESTED)
+        ),
+        *_seconds(device_total),
     )
-    .select_from(_ASKED_FOR)
-    .outerjoin(device, device.c.device_id == _ASKED_FOR.c.device_id)
-    .outerjoin(device_total, device_total.c.device_id == _ASKED_FOR.c.device_id)
+    .select_from(_REQUESTED)
+    .outerjoin(device, device.c.device_id == _REQUESTED.c.device_id)
+    .outerjoin(device_total, device_total.c.device_id == _REQUESTED.c.device_id)
 )
-"""One row, whatever there is of the device: an operator may have deleted its own."""
+"""One row, also if an operator has deleted the device's own."""
 
-_OF_DEVICE = person_emotion.c.device_id == bindparam("device_id")
+# The timestamps as the driver has them: UtcDateTime's conversion takes longer than SQLite takes for the row.
+_PEOPLE = select(
+    person_emotion.c.person_id, *_seconds(person_emotion), type_coerce(person_emotion.c.last_seen, String)
+).where(_OF_DEVICE)
 
-_TIMES = (
-    person_emotion.c.time_happy,
-    person_emotion.c.time_sad,
-    person_emotion.c.time_angry,
-    person_emotion.c.time_neutral,
-)
-
-# The stamps as the driver has them: UtcDateTime's conversion takes longer than SQLite takes for the row.
-_PEOPLE = select(person_emotion.c.person_id, *_TIMES, type_coerce(person_emotion.c.last_seen, String)).where(_OF_DEVICE)
-
-_NEXT_PERSON = select(person_emotion.c.id).where(_OF_DEVICE).limit(1).offset(bindparam("people"))
-
-_TOTALS = select(*map(func.sum, _TIMES)).where(_OF_DEVICE)
-
-# PostgreSQL ends with an error where a sum is too large for it, SQLite with infinity.
-_TOTALS_POSTGRESQL = select(*(func.sum(func.least(column, 1e300)) for column in _TIMES)).where(_OF_DEVICE)
+_TOTALS = select(*_sums(person_emotion)).where(_OF_DEVICE)
 
 _STATE = (
     device_state.c.received_at,
@@ -84,6 +99,12 @@ _DEVICES = select(device.c.device_id, device.c.device_name, device.c.updated_at,
 
 _ONLY_CONNECTED = select(device_state.c.device_id, null(), null(), *_STATE).where(
     device_state.c.status == "online", ~exists().where(device.c.device_id == device_state.c.device_id)
+)
+
+_ANY_DEVICE = (
+    select(device.c.device_id, device_state.c.revision)
+    .outerjoin(device_state, device.c.device_id == device_state.c.device_id)
+    .limit(1)
 )
 
 _REJECTED = (
@@ -109,82 +130,72 @@ _MINUTES = (
     .subquery()
 )
 
-_EMOTIONS = (_MINUTES.c.time_happy, _MINUTES.c.time_sad, _MINUTES.c.time_angry, _MINUTES.c.time_neutral)
-
-_BUCKET = cast(extract("epoch", _MINUTES.c.minute), BigInteger) // bindparam("step", type_=BigInteger)
-
-
-def _buckets(seconds: Iterable[ColumnElement[float]]) -> Select[*tuple[Any, ...]]:
-    return select(
-        _BUCKET.label("bucket"),
-        *map(func.sum, seconds),
-        func.max(_MINUTES.c.most_people),
-        func.count(),
-        func.max(_MINUTES.c.minute),
-    ).group_by("bucket")
-
-
-_BUCKETS = _buckets(_EMOTIONS)
-_BUCKETS_POSTGRESQL = _buckets(func.least(column, 1e300) for column in _EMOTIONS)
+_BUCKETS = select(
+    (cast(extract("epoch", _MINUTES.c.minute), BigInteger) // bindparam("step", type_=BigInteger)).label("bucket"),
+    func.max(_MINUTES.c.most_people),
+    func.count(),
+    func.max(_MINUTES.c.minute),
+    *_sums(_MINUTES),
+).group_by("bucket")
 
 
 class DeviceFound(NamedTuple):
-    """`name` and `updated_at` are None where there is no such device; `others` are seconds of people not stored."""
+    """What the database has of a device apart from its people. `name` and `updated_at` are None if there is none.
 
-    name: str | None = None
-    updated_at: datetime | None = None
-    others: EmotionTotals = NO_TIME
+    `others` are the seconds of people who are not stored.
+    """
 
-
-_ANY_DEVICE = select(device.c.device_id).limit(1)
-
-
-def any_device(connection: Connection) -> str | None:
-    """The id of one of the devices, None where there is none yet: whether the table can be read."""
-    return connection.execute(_ANY_DEVICE).scalar()
+    name: str | None
+    updated_at: datetime | None
+    has_many_people: bool
+    others: EmotionTotals
 
 
-def device_row(connection: Connection, device_id: str) -> DeviceFound:
-    """What is stored of the device beside its people. To be called first in a transaction."""
-    try:
-        row = connection.execute(_DEVICE, {"device_id": device_id}).one()
-    except DBAPIError as error:
-        if not lacks_a_table(error):
-            raise
-        connection.rollback()  # PostgreSQL answers nothing more in this transaction
-        old = connection.execute(_DEVICE_0003, {"device_id": device_id}).one_or_none()
-        return DeviceFound() if old is None else DeviceFound(*old)
-    name, updated_at, *seconds = row
-    return DeviceFound(name, updated_at, EmotionTotals(*map(finite, seconds)) if seconds[0] is not None else NO_TIME)
+def revision(connection: Connection, device_id: str | None) -> Revision:
+    """The revision of all responses about the device; of None, about all devices."""
+    if device_id is None:
+        return tuple(connection.execute(ALL_REVISIONS).one())
+    row = connection.execute(REVISION, {"device_id": device_id}).one_or_none()
+    return None if row is None else tuple(row)
 
 
-def lacks_a_table(error: Exception) -> bool:
-    """Whether a statement failed because there is no such table. SQLite has no code of its own for it."""
-    driver: object = getattr(error, "orig", None)
-    return "no such table" in str(driver) or getattr(driver, "sqlstate", None) == "42P01"
+def any_device(connection: Connection) -> None:
+    """Read one device and its revision: this fails if the tables are missing or of an older version."""
+    connection.execute(_ANY_DEVICE).all()
 
 
-def has_more_people_than(connection: Connection, device_id: str, people: int) -> bool:
-    """Whether the device has more than so many people: from an index, without counting all of them."""
-    return connection.execute(_NEXT_PERSON, {"device_id": device_id, "people": people}).scalar() is not None
+def is_about_the_schema(error: Exception) -> bool:
+    """Whether a statement failed because a table or column does not exist. SQLite has no error code for it."""
+    driver: object = getattr(error, "orig", None) or error
+    message = str(driver)
+    return message.startswith(("no such table", "no such column")) or getattr(driver, "sqlstate", None) in (
+        "42P01",
+        "42703",
+    )
+
+
+def device_found(connection: Connection, device_id: str, *, many: int) -> DeviceFound:
+    """What is stored of the device. It has many people if it has more than `many`, counted in an index up to there."""
+    row = connection.execute(_DEVICE, {"device_id": device_id, "many": many}).one()
+    name, updated_at, has_many_people, *seconds = row
+    others = NO_TIME if seconds[0] is None else EmotionTotals(*map(finite, seconds))
+    return DeviceFound(name, updated_at, has_many_people, others)
 
 
 def people(connection: Connection, device_id: str, *, at_once: int) -> Iterator[list[PersonRow]]:
-    """The device's people in lists of `at_once`, the last shorter; in no particular order.
+    """The device's people in lists of `at_once`, the last one shorter, in no particular order.
 
     A collation would sort them differently in each database.
     """
     cursor = connection.execute(_PEOPLE, {"device_id": device_id}).cursor
     assert cursor is not None
-    aware = _as_utc(connection)
     while rows := cursor.fetchmany(at_once):  # the driver's tuples: SQLAlchemy's rows take half as long again
-        yield aware(rows)
+        yield _as_utc(rows)
 
 
 def totals(connection: Connection, device_id: str) -> EmotionTotals:
     """The seconds of all people of a device, added up by the database: the last digits may differ from an exact sum."""
-    query = _TOTALS if connection.dialect.name == "sqlite" else _TOTALS_POSTGRESQL
-    row = connection.execute(query, {"device_id": device_id}).one()
+    row = connection.execute(_TOTALS, {"device_id": device_id}).one()
     return EmotionTotals(*(finite(total or 0.0) for total in row))
 
 
@@ -194,29 +205,29 @@ def has_person(connection: Connection, device_id: str, person_id: str, since: da
     return connection.execute(query, {"device_id": device_id}).scalar() is not None
 
 
-def page(connection: Connection, device_id: str, part: PeoplePage, *, at_most: int) -> list[PersonRow]:
-    """The first `at_most` of the device's people behind `part.after` and seen since `part.since`, in their order.
+def page(connection: Connection, device_id: str, page: PeoplePage, *, at_most: int) -> list[PersonRow]:
+    """The first `at_most` of the device's people after `page.after` and seen since `page.since`, in their order.
 
-    SQLite compares stamps as texts, which is right for those of the form that the daemon writes.
+    SQLite compares timestamps as texts, which is right for those in the form that the daemon writes.
     """
     c = person_emotion.c
-    person_id = c.person_id if connection.dialect.name == "sqlite" else collate(c.person_id, "C")  # code points
-    query = _PEOPLE.where(*_seen(part.since)).order_by(c.last_seen.desc(), person_id).limit(at_most)
-    if part.after is not None:
+    person_id = collate(c.person_id, code_point_collation(connection))
+    query = _PEOPLE.where(*_seen(page.since)).order_by(c.last_seen.desc(), person_id).limit(at_most)
+    if page.after is not None:
         other = person_emotion.alias()
         seen = (
             select(other.c.last_seen)
-            .where(other.c.device_id == bindparam("device_id"), other.c.person_id == part.after)
+            .where(other.c.device_id == _DEVICE_ID, other.c.person_id == page.after)
             .scalar_subquery()
         )
-        query = query.where(or_(c.last_seen < seen, and_(c.last_seen == seen, person_id > part.after)))
+        query = query.where(or_(c.last_seen < seen, and_(c.last_seen == seen, person_id > page.after)))
     cursor = connection.execute(query, {"device_id": device_id}).cursor
     assert cursor is not None
-    return _as_utc(connection)(cursor.fetchall())
+    return _as_utc(cursor.fetchall())
 
 
 def devices(connection: Connection) -> Iterator[list[DeviceRow]]:
-    """Every device, and those that are connected and have not sent a batch yet; in no particular order."""
+    """Every device, also those that are connected and have not sent a batch yet, in no particular order."""
     for query in (_DEVICES, _ONLY_CONNECTED):
         for rows in connection.execute(query).partitions(DEVICES_AT_ONCE):
             yield [DeviceRow(*row) for row in rows]
@@ -229,37 +240,37 @@ def rejected(connection: Connection, since: datetime) -> Mapping[str, int]:
 
 def buckets(connection: Connection, device_id: str, span: Span) -> Iterator[list[Bucket]]:
     """What the device's minutes in the span add up to, MINUTES_AT_ONCE at a time: a bucket may come in parts."""
-    query = _BUCKETS if connection.dialect.name == "sqlite" else _BUCKETS_POSTGRESQL
     start, end = (datetime.fromtimestamp(seconds, UTC) for seconds in (span.start, span.end))
     while start < end:
-        rows = connection.execute(
-            query, {"device_id": device_id, "start": start, "end": end, "step": span.step, "at_once": MINUTES_AT_ONCE}
-        ).all()
-        yield [Bucket(*row[:6]) for row in rows]
-        if sum(row[6] for row in rows) < MINUTES_AT_ONCE:
+        parameters = {"device_id": device_id, "start": start, "end": end, "step": span.step}
+        rows = connection.execute(_BUCKETS, {**parameters, "at_once": MINUTES_AT_ONCE}).all()
+        yield [Bucket(number, tuple(seconds), most_people) for number, most_people, _, _, *seconds in rows]
+        if sum(row[2] for row in rows) < MINUTES_AT_ONCE:
             return
-        start = max(start, *(row[7] for row in rows)) + timedelta(microseconds=1)
+        start = max(row[3] for row in rows) + timedelta(microseconds=1)
 
 
 def _seen(since: datetime | None) -> list[ColumnElement[bool]]:
     return [] if since is None else [person_emotion.c.last_seen >= since]
 
 
-def _as_utc(connection: Connection) -> Callable[[Sequence[tuple[Any, ...]]], list[PersonRow]]:
-    return _text_as_utc if connection.dialect.name == "sqlite" else _naive_as_utc
+def _as_utc(rows: Sequence[tuple[Any, ...]]) -> list[PersonRow]:
+    """The driver's rows with aware timestamps."""
+    if not rows:
+        return []
+    *columns, seen = zip(*rows, strict=True)  # by column, because a loop over rows of any width takes 1.5 times as long
+    return list(zip(*columns, _aware(seen), strict=True))
 
 
-def _text_as_utc(rows: Sequence[tuple[Any, ...]]) -> list[PersonRow]:
-    """SQLite has the stamps as text: the daemon's have no time zone, another program's may."""
+def _aware(seen: Sequence[Any]) -> list[datetime]:
+    """Timestamps of SQLite's driver, which are texts, or of PostgreSQL's, which are naive times.
+
+    The daemon's texts have no time zone, but another program's may have one.
+    """
+    if isinstance(seen[0], datetime):
+        return [each.replace(tzinfo=UTC) for each in seen]
     parse = datetime.fromisoformat
-    try:  # written for speed: this takes 0.14 us a row, what stands below 1.3
-        return [
-            (who, happy, sad, angry, neutral, parse(seen + "+00:00")) for who, happy, sad, angry, neutral, seen in rows
-        ]
+    try:
+        return [parse(each + "+00:00") for each in seen]
     except ValueError:
-        return _naive_as_utc((*most, parse(seen)) for *most, seen in rows)
-
-
-def _naive_as_utc(rows: Iterable[tuple[Any, ...]]) -> list[PersonRow]:
-    """PostgreSQL's driver has the stamps parsed, and without a time zone."""
-    return [(*most, seen.replace(tzinfo=UTC)) for *most, seen in rows]
+        return [parse(each).replace(tzinfo=UTC) for each in seen]

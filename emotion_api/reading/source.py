@@ -1,23 +1,24 @@
-"""Where answers come from: kept ones (on SQLite), or the database, and what happens while it cannot be read."""
+"""Where responses come from: the cache, or a build from the database. It also reports outages of the database."""
 
 import logging
 import sqlite3
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import TypeVar
+from threading import Lock
+from typing import NamedTuple, TypeVar
 
 from sqlalchemy import Connection, Engine
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
 from emotion_api.reading import queries
-from emotion_api.reading.cache import Before, Request, ResponseCache
-from emotion_api.reading.change_detector import DatabaseWatch
+from emotion_api.reading.cache import MAX_BYTES, Request, ResponseCache
+from emotion_api.reading.change_detector import ChangeDetector, PostgresqlChangeDetector, SqliteChangeDetector
 from emotion_api.reading.cooperative_yield import CooperativeYield
 from emotion_api.reading.response import CachedResponse
 
-_TROUBLE = (DBAPIError, PoolTimeoutError, sqlite3.Error)  # the last from DatabaseWatch, which asks the driver itself
+_OUTAGE = (DBAPIError, PoolTimeoutError, sqlite3.Error)  # the change detector uses SQLite's driver itself
 
 _RequestT = TypeVar("_RequestT", bound=Request)
 
@@ -25,98 +26,105 @@ logger = logging.getLogger(__name__)
 
 
 class DatabaseUnavailable(Exception):
-    """Raised when the database cannot be read: not made yet, without its tables, locked or unreachable."""
+    """Raised when the database cannot be read: missing, without tables, of an older version, locked, unreachable."""
+
+
+class _NotAlone(Exception):
+    """Raised by a build that has turned out to be long."""
+
+
+class Build(NamedTuple):
+    """What the build of one response works with: one snapshot for all its selects, and its pauses."""
+
+    connection: Connection
+    pause: Callable[[], None]
+    is_alone: bool
+
+    def must_be_alone(self) -> None:
+        """To be called by a long build before it reads much. One is built at a time, so it may be started again."""
+        if not self.is_alone:
+            raise _NotAlone
 
 
 class Source:
-    """One engine, and the answers that were built from it. `file` is the database's file, if it is one."""
+    """One engine, and the responses that were built from it. `file` is the database's file if it is SQLite's."""
 
-    def __init__(self, engine: Engine, *, file: Path | None) -> None:
+    def __init__(
+        self,
+        engine: Engine,
+        *,
+        file: Path | None,
+        max_bytes: int = MAX_BYTES,
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
         self._engine = engine
         self._is_file = file is not None
-        self._kept = None if file is None else ResponseCache(DatabaseWatch(engine, file))
+        self._changes: ChangeDetector = (
+            PostgresqlChangeDetector(engine) if file is None else SqliteChangeDetector(engine, file)
+        )
+        self._cache = ResponseCache(self._changes, max_bytes=max_bytes, monotonic=monotonic)
+        self._long_build = Lock()
         self._unavailable_since: float | None = None  # monotonic seconds
         self._available_since = 0.0  # the end of the last outage
-        self._said_too_old = False
 
-    def answer(self, wanted: _RequestT, build: Callable[[_RequestT], CachedResponse], *, gzip: bool) -> CachedResponse:
-        """The answer that was kept, else what `build` makes; with `gzip` compressed where it is long.
+    def respond(
+        self, request: _RequestT, read: Callable[[_RequestT, Build], Iterable[bytes]], *, gzip: bool
+    ) -> CachedResponse:
+        """The response to the request from the cache, or built anew; with `gzip` compressed if it is long.
 
-        Raises DatabaseUnavailable, and what else `build` raises.
+        `read` makes all selects before it returns, and the response's pieces come after the transaction has ended: an
+        open transaction holds back SQLite's checkpoint. Raises DatabaseUnavailable, and what else `read` raises.
         """
         began = time.monotonic()
         try:
-            answer = self.find(wanted) or build(wanted)
-        except _TROUBLE as error:
-            if queries.lacks_a_table(error) and self._can_be_read():
-                raise self._too_old(error) from error
+            response = self._cache.get(request) or self._build(request, read)
+        except _OUTAGE as error:
             raise self._unavailable(error, began) from error
         self._note_success()
-        return answer.compressed(pause=CooperativeYield()) if gzip else answer
+        return response.compressed(pause=CooperativeYield()) if gzip else response
 
     def check(self) -> None:
-        """Read from the table of devices, kept answers or not. Raises DatabaseUnavailable."""
+        """Read one device from the database, never from the cache. Raises DatabaseUnavailable."""
         began = time.monotonic()
         try:
-            self._read_a_device()
-        except _TROUBLE as error:
+            self._changes.version()  # notices a replaced file
+            with self._engine.connect() as connection:
+                queries.any_device(connection)
+        except _OUTAGE as error:
             raise self._unavailable(error, began) from error
         self._note_success()
 
-    # For whoever builds an answer: what these raise becomes DatabaseUnavailable.
-
-    def connect(self) -> Connection:
-        """A transaction of its own, to its end; one snapshot for all its selects."""
-        return self._engine.connect()
-
-    def find(self, wanted: Request) -> CachedResponse | None:
-        """The answer, if one was kept that still is right."""
-        return None if self._kept is None else self._kept.find(wanted)
-
-    def before(self, wanted: Request) -> Before | None:
-        """To be called before an answer is built that is to be kept."""
-        return None if self._kept is None else self._kept.before(wanted)
-
-    def keep(self, wanted: Request, answer: CachedResponse, before: Before | None) -> CachedResponse:
-        """The answer, which is kept from now on."""
-        if self._kept is not None and before is not None:
-            self._kept.keep(wanted, answer, before)
-        return answer
-
-    def _read_a_device(self) -> None:
-        with self._engine.connect() as connection:
-            queries.any_device(connection)
-
-    def _can_be_read(self) -> bool:
+    def _build(self, request: _RequestT, read: Callable[[_RequestT, Build], Iterable[bytes]]) -> CachedResponse:
         try:
-            self._read_a_device()
-        except _TROUBLE:
-            return False
-        return True
+            return self._build_once(request, read, is_alone=False)
+        except _NotAlone:
+            with self._long_build:  # a request that waited may find the response built meanwhile
+                return self._cache.get(request) or self._build_once(request, read, is_alone=True)
 
-    def _too_old(self, error: Exception) -> DatabaseUnavailable:
-        """The daemon has not upgraded the schema yet: what older versions answer, too, can be answered meanwhile."""
-        if not self._said_too_old:
-            self._said_too_old = True
-            logger.warning(
-                "the database is from an older version, some addresses answer 503 until the daemon has upgraded it "
-                "at its next start: %s",
-                _reason(error),
-            )
-        return DatabaseUnavailable(_reason(error))
+    def _build_once(
+        self, request: _RequestT, read: Callable[[_RequestT, Build], Iterable[bytes]], *, is_alone: bool
+    ) -> CachedResponse:
+        pause = CooperativeYield()
+        version = self._changes.version()
+        with self._engine.connect() as connection:
+            revision = queries.revision(connection, request.device_id)
+            pieces = read(request, Build(connection, pause, is_alone))
+        response = CachedResponse.of(pieces, pause=pause)
+        self._cache.put(request, response, version, revision)
+        return response
 
     def _unavailable(self, error: Exception, began: float) -> DatabaseUnavailable:
-        """Note what went wrong with a request that came at `began`, and have it raised as DatabaseUnavailable."""
+        """The error to raise for a request that came at `began`, once the outage is logged."""
         reason = _reason(error)
         self._note_failure(began, reason)
         if self._is_file:
-            # Whoever keeps SQLite's -shm open after its -wal was cut keeps others out as well. A server would get more
-            # connections each time: those in use stay, beside all that a new pool may have.
+            # A reader that keeps SQLite's -shm open after its -wal was cut locks out others. A server, however, would
+            # get more connections each time: those in use stay, in addition to all those of a new pool.
             self._engine.dispose()
         return DatabaseUnavailable(reason)
 
     def _note_failure(self, began: float, reason: str) -> None:
-        # A request that waited since before the end of the last outage says nothing of a new one.
+        # A request that has waited since before the end of the last outage is no sign of a new one.
         if self._unavailable_since is None and began >= self._available_since:
             self._unavailable_since = began
             logger.warning("cannot read the database, answering 503 until it can be read: %s", reason)
@@ -130,4 +138,8 @@ class Source:
 
 
 def _reason(error: Exception) -> str:
-    return " ".join(str(getattr(error, "orig", None) or error).split())
+    """What the driver says, in one line, and what to do if the daemon has not made or upgraded the tables."""
+    reason = " ".join(str(getattr(error, "orig", None) or error).split())
+    if not queries.is_about_the_schema(error):
+        return reason
+    return f"{reason}: start emotion_daemon of the same version, which creates and upgrades the tables"

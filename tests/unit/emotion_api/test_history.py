@@ -18,6 +18,7 @@ from emotion_api.history import (
     STEPS,
     Bucket,
     HistoryRequest,
+    Point,
     Span,
     add,
     encode_csv,
@@ -25,6 +26,7 @@ from emotion_api.history import (
     span_of,
 )
 from emotion_api.summary import DeviceInfo
+from shared.batch import EMOTIONS
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 NOON = datetime(2025, 11, 14, 12, tzinfo=UTC)
@@ -148,15 +150,15 @@ class TestBuckets:
     def test_those_of_one_number_are_added(self) -> None:
         found: dict[int, Bucket] = {}
 
-        add(found, [Bucket(1, 1.0, 2.0, 3.0, 4.0, 2), Bucket(2, 1.0, 0.0, 0.0, 0.0, 1)])
-        add(found, [Bucket(1, 0.5, 0.5, 0.5, 0.5, 1)])
+        add(found, [Bucket(1, (1.0, 2.0, 3.0, 4.0), 2), Bucket(2, (1.0, 0.0, 0.0, 0.0), 1)])
+        add(found, [Bucket(1, (0.5, 0.5, 0.5, 0.5), 1)])
 
-        assert found == {1: Bucket(1, 1.5, 2.5, 3.5, 4.5, 2), 2: Bucket(2, 1.0, 0.0, 0.0, 0.0, 1)}
+        assert found == {1: Bucket(1, (1.5, 2.5, 3.5, 4.5), 2), 2: Bucket(2, (1.0, 0.0, 0.0, 0.0), 1)}
 
 
 class TestTheAnswer:
     SPAN = Span(0, 180, 60)
-    BUCKETS = {1: Bucket(1, 0.1 + 0.2, 0.0, 1e308 * 10, 0.0004, 2)}  # noqa: RUF012
+    BUCKETS = {1: Bucket(1, (0.1 + 0.2, 0.0, 1e308 * 10, 0.0004), 2)}  # noqa: RUF012
 
     def test_every_step_is_there_with_zeros_where_nothing_was(self) -> None:
         history = json.loads(b"".join(encode_history(HALL, self.SPAN, self.BUCKETS)))
@@ -181,6 +183,9 @@ class TestTheAnswer:
                 {"start": "1970-01-01T00:02:00Z", **nothing},
             ],
         }
+
+    def test_a_point_has_every_emotion(self) -> None:
+        assert Point.__struct_fields__ == ("start", *EMOTIONS, "most_people")
 
     def test_as_csv_it_has_the_same_points(self) -> None:
         many = Span(0, 60 * (2 * POINTS_A_PIECE + 1), 60)

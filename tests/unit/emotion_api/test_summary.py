@@ -1,9 +1,11 @@
 """The rules by which rows become a summary."""
 
+import inspect
 import math
 import sys
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
+from typing import get_args
 
 import msgspec
 import pytest
@@ -14,6 +16,7 @@ from emotion_api.bad_request import BadRequest
 from emotion_api.summary import (
     PEOPLE_A_PIECE,
     DeviceInfo,
+    Emotion,
     EmotionTotals,
     PeoplePage,
     Person,
@@ -37,6 +40,10 @@ rows = st.lists(
 )
 
 
+def no_pause() -> None:
+    """Does nothing between two steps."""
+
+
 def row(person_id: str = "1", *, happy: float = 0.0, sad: float = 0.0, last_seen: datetime = NOON) -> PersonRow:
     return person_id, happy, sad, 0.0, 0.0, last_seen
 
@@ -51,9 +58,9 @@ class WholeSummary(Summary, frozen=True):
 
 
 def json_of(*people: PersonRow, info: DeviceInfo = HALL, at_once: int = 1_000) -> bytes:
-    """The summary's JSON where the people are read in lists of `at_once`."""
+    """The summary's JSON if the people are read in lists of `at_once`."""
     lists = [list(people[start : start + at_once]) for start in range(0, len(people), at_once)]
-    return b"".join(encode_summary(info, lists))
+    return b"".join(encode_summary(info, lists, pause=no_pause))
 
 
 def summary_of(*people: PersonRow) -> WholeSummary:
@@ -167,7 +174,7 @@ def test_it_is_the_same_json_however_many_people_are_read_at_once(people: list[P
 @given(rows)
 def test_the_totals_alone_are_the_summary_without_its_people(people: list[PersonRow]) -> None:
     whole = msgspec.json.decode(json_of(*people))
-    alone = msgspec.json.decode(b"".join(encode_summary(HALL, [people], totals_only=True)))
+    alone = msgspec.json.decode(b"".join(encode_summary(HALL, [people], pause=no_pause, totals_only=True)))
 
     del whole["current_people"]
     assert alone == whole
@@ -175,10 +182,11 @@ def test_the_totals_alone_are_the_summary_without_its_people(people: list[Person
 
 def test_very_many_people_come_in_pieces() -> None:
     people = [row(str(number), happy=0.1) for number in range(2_000)]
-    pieces = [piece for piece in encode_summary(HALL, [people[:1_000], people[1_000:]]) if piece]
+    pieces = list(encode_summary(HALL, [people[:1_000], people[1_000:]], pause=no_pause))
 
     summary = msgspec.json.decode(b"".join(pieces), type=WholeSummary)
     assert len(pieces) > 4
+    assert all(pieces)
     assert ids(summary) == sorted(str(number) for number in range(2_000))
     assert summary.emotion_totals == EmotionTotals(200.0, 0.0, 0.0, 0.0)
 
@@ -186,14 +194,14 @@ def test_very_many_people_come_in_pieces() -> None:
 class TestWhoIsListed:
     PEOPLE = [row(str(number), last_seen=NOON - timedelta(seconds=number)) for number in range(7)]  # noqa: RUF012
 
-    def ids(self, part: PeoplePage, *, piece: int) -> str:
-        """The ids of those who are listed, where people come in pieces of that length."""
+    def ids(self, page: PeoplePage, *, piece: int) -> str:
+        """The ids of those who are listed, if people come in pieces of that length."""
         pieces = [self.PEOPLE[start : start + piece] for start in range(0, len(self.PEOPLE), piece)]
-        return "".join(person[0] for rows in listed(pieces, part) for person in rows)
+        return "".join(person[0] for rows in listed(pieces, page, pause=no_pause) for person in rows)
 
     @pytest.mark.parametrize("piece", [1, 2, 3, 7, 100])
     @pytest.mark.parametrize(
-        ("part", "ids"),
+        ("page", "ids"),
         [
             (PeoplePage(), "0123456"),
             (PeoplePage(limit=1), "0"),
@@ -209,20 +217,38 @@ class TestWhoIsListed:
             (PeoplePage(since=NOON - timedelta(seconds=3), after="3", limit=1), ""),
         ],
     )
-    def test_they_are_those_of_the_part_in_their_order(self, part: PeoplePage, ids: str, piece: int) -> None:
-        assert self.ids(part, piece=piece) == ids
+    def test_they_are_those_of_the_page_in_their_order(self, page: PeoplePage, ids: str, piece: int) -> None:
+        assert self.ids(page, piece=piece) == ids
 
     @pytest.mark.parametrize("piece", [1, 3, 100])
-    @pytest.mark.parametrize("part", [PeoplePage(after="7"), PeoplePage(after="4", since=NOON - timedelta(seconds=3))])
-    def test_after_somebody_who_is_not_there_is_refused(self, part: PeoplePage, piece: int) -> None:
+    @pytest.mark.parametrize("page", [PeoplePage(after="7"), PeoplePage(after="4", since=NOON - timedelta(seconds=3))])
+    def test_an_unlisted_person_to_continue_after_is_a_bad_request(self, page: PeoplePage, piece: int) -> None:
         with pytest.raises(BadRequest, match="begin again without it"):
-            self.ids(part, piece=piece)
+            self.ids(page, piece=piece)
 
     def test_the_summary_has_the_totals_of_all(self) -> None:
         people = [row(f"{number:04}", happy=1.0) for number in range(2 * PEOPLE_A_PIECE)]
 
-        text = b"".join(encode_summary(HALL, [people], part=PeoplePage(after=f"{PEOPLE_A_PIECE:04}", limit=2)))
+        text = b"".join(
+            encode_summary(HALL, [people], pause=no_pause, page=PeoplePage(after=f"{PEOPLE_A_PIECE:04}", limit=2))
+        )
 
         summary = msgspec.json.decode(text, type=WholeSummary)
         assert ids(summary) == [f"{PEOPLE_A_PIECE + 1:04}", f"{PEOPLE_A_PIECE + 2:04}"]
         assert summary.emotion_totals.happy == 2 * PEOPLE_A_PIECE
+
+
+class TestEmotions:
+    """Fields that msgspec needs spelled out are those of shared.batch.EMOTIONS, in its order."""
+
+    def test_the_summarys_fields_are_those_of_all_emotions(self) -> None:
+        assert get_args(Emotion) == EMOTIONS
+        assert EmotionTotals.__struct_fields__ == EMOTIONS
+        assert Person.__struct_fields__ == (
+            "person_id",
+            "current_emotion",
+            *(f"time_{emotion}" for emotion in EMOTIONS),
+            "last_seen",
+        )
+        assert tuple(inspect.signature(current_emotion).parameters) == EMOTIONS
+        assert len(get_args(PersonRow)) == len(EMOTIONS) + 2
