@@ -17,7 +17,7 @@ from sqlalchemy import select
 from benchmarks.load import load
 from benchmarks.people import fill
 from benchmarks.report import Report
-from shared.schema import daemon_commit
+from shared.schema import device_state
 from tests.brokers import Broker
 from tests.databases import migrated, reading
 from tests.processes import Daemon
@@ -198,7 +198,7 @@ class _Stage:
 
     def _committed(self) -> int:
         with reading(self._url) as connection:
-            return sum(connection.execute(select(daemon_commit.c.stamped, daemon_commit.c.unstamped)).one())
+            return sum(connection.scalars(select(device_state.c.revision)))
 
     def milliseconds(self, server: Api, path: str, encoding: str = "identity") -> float:
         """Of one request, on a connection that is open already."""

@@ -62,15 +62,6 @@ def sqlite_path(url: URL | str) -> Path | None:
     return Path(url.database)
 
 
-def file_identity(path: str | Path) -> tuple[int, int] | None:
-    """The device and inode of a file, which change when the file is replaced; None if there is no file."""
-    try:
-        status = os.stat(path)
-    except OSError:
-        return None
-    return status.st_dev, status.st_ino
-
-
 def code_point_collation(connection: Connection) -> str:
     """The collation that orders texts by their code points, as Python does."""
     return "BINARY" if connection.dialect.name == "sqlite" else "C"

@@ -1,35 +1,38 @@
-"""Which answers the API keeps while a database changes, and that it keeps none that is wrong."""
+"""Which responses the API takes from its cache while a database changes, and that none of them is wrong."""
 
 import gzip
 import random
 import threading
 import time
 import tracemalloc
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime, timedelta
 
 import pytest
-from sqlalchemy import Engine, delete, event, insert, select, update
+from sqlalchemy import Engine, delete, insert, update
 
+from emotion_admin.devices import set_name
+from emotion_admin.person import Person, forget
 from emotion_api.devices import DevicesRequest
 from emotion_api.history import HistoryRequest
-from emotion_api.reading import cooperative_yield as pauses
-from emotion_api.reading.cache import ENTRY_BYTES, TRUSTED_SECONDS, Request, ResponseCache
-from emotion_api.reading.change_detector import DatabaseWatch
+from emotion_api.reading import cooperative_yield
+from emotion_api.reading.cache import ENTRY_BYTES, MAX_AGE_SECONDS, MAX_BYTES, Request
 from emotion_api.reading.reader import MANY_PEOPLE, SummaryReader
 from emotion_api.reading.response import CachedResponse
-from emotion_api.reading.source import Source
+from emotion_api.reading.source import Build, Source
 from emotion_api.summary import SummaryRequest
-from emotion_daemon.rules.fold import Report, fold
+from emotion_daemon.rules.fold import Report
 from emotion_daemon.rules.outcome import Rejected
 from emotion_daemon.storage.store import Store
-from shared.batch import Batch, Cumulative
+from shared.batch import Batch, Cumulative, Topics
 from shared.database import reader_engine, sqlite_path, writer_engine
-from shared.schema import daemon_commit, device, person_emotion
+from shared.schema import device, person_emotion
 from tests.databases import disposing, migrated
+from tests.fakes import Clock
 from tests.groups import group
 
 NOON = datetime(2025, 11, 14, 12, 0, tzinfo=UTC)
+TOPICS = Topics("emotions")
 
 
 def at(seconds: float) -> datetime:
@@ -37,8 +40,8 @@ def at(seconds: float) -> datetime:
 
 
 @pytest.fixture
-def writer(sqlite_url: str) -> Iterator[Engine]:
-    with migrated(sqlite_url) as engine:
+def writer(database_url: str) -> Iterator[Engine]:
+    with migrated(database_url) as engine:
         yield engine
 
 
@@ -49,56 +52,54 @@ def store(writer: Engine) -> Store:
 
 
 @pytest.fixture
-def other(sqlite_url: str, writer: Engine) -> Iterator[Engine]:
+def other(database_url: str, writer: Engine) -> Iterator[Engine]:
     """Another program's connection."""
-    with disposing(writer_engine(sqlite_url)) as engine:
+    with disposing(writer_engine(database_url)) as engine:
         yield engine
 
 
 @pytest.fixture
-def engine(sqlite_url: str, writer: Engine) -> Iterator[Engine]:
-    with disposing(reader_engine(sqlite_url)) as engine:
+def engine(database_url: str, writer: Engine) -> Iterator[Engine]:
+    with disposing(reader_engine(database_url)) as engine:
         yield engine
 
 
 @pytest.fixture
-def reader(sqlite_url: str, engine: Engine) -> SummaryReader:
-    return SummaryReader(Source(engine, file=sqlite_path(sqlite_url)), device_names={})
+def clock() -> Clock:
+    return Clock()
 
 
 @pytest.fixture
-def selects(engine: Engine) -> list[str]:
-    """What was asked for answers, beside the looks."""
-    asked: list[str] = []
-    event.listen(engine, "before_cursor_execute", lambda *parts: asked.append(parts[2]))
-    return asked
+def source(database_url: str, engine: Engine, clock: Clock) -> Source:
+    return Source(engine, file=sqlite_path(database_url), monotonic=clock)
+
+
+@pytest.fixture
+def reader(source: Source) -> SummaryReader:
+    return SummaryReader(source, device_names={})
 
 
 def commit(store: Store, device_id: str, seconds: float, *, person_id: str = "anna", happy: float = 0.0) -> None:
     """A group as the daemon commits it: one batch of one device."""
     batch = Batch(device_id, at(seconds), {person_id: Cumulative(happy)}, at(seconds))
     with store.transaction() as transaction:
-        transaction.write(fold([batch], transaction.read_state([batch])))
+        transaction.write(store.fold([batch], transaction.read_state([batch])))
 
 
 def happy(reader: SummaryReader, device_id: str) -> str:
-    """The device's happy seconds, as the answer has them."""
+    """The device's happy seconds, as the response has them."""
     return reader.read(SummaryRequest(device_id)).body.decode().partition('"happy":')[2].partition(",")[0]
 
 
 class TestWhatTheDaemonCommits:
-    def test_another_devices_batch_leaves_an_answer_as_it_is(
-        self, store: Store, reader: SummaryReader, selects: list[str]
-    ) -> None:
+    def test_another_devices_batch_leaves_a_response_as_it_is(self, store: Store, reader: SummaryReader) -> None:
         commit(store, "busy", 0)
         commit(store, "quiet", 0, happy=1)
         first = reader.read(SummaryRequest("quiet"))
-        selects.clear()
         for number in range(1, 4):
             commit(store, "busy", number)
 
             assert reader.read(SummaryRequest("quiet")) is first
-        assert selects == []
 
     def test_a_batch_of_the_device_itself_shows(self, store: Store, reader: SummaryReader) -> None:
         for number in range(1, 4):
@@ -137,7 +138,7 @@ class TestWhatTheDaemonCommits:
 
         assert happy(reader, "busy") == "6.0"
 
-    def test_a_rejected_message_leaves_every_answer_as_it_is(self, store: Store, reader: SummaryReader) -> None:
+    def test_a_rejected_message_leaves_every_response_as_it_is(self, store: Store, reader: SummaryReader) -> None:
         commit(store, "quiet", 0)
         first = reader.read(SummaryRequest("quiet"))
         with store.transaction() as transaction:
@@ -152,10 +153,23 @@ class TestWhatTheDaemonCommits:
 
         assert happy(reader, "new") == "1.0"
 
+    def test_an_erased_person_and_a_new_name_show(self, store: Store, other: Engine, reader: SummaryReader) -> None:
+        commit(store, "busy", 0, happy=1)
+        happy(reader, "busy")
+        forget(other, TOPICS, Person("busy", "anna"), hours=1, now=NOON)
+        set_name(other, "busy", "Hall")
+
+        assert happy(reader, "busy") == "0.0"
+        assert b'"Hall"' in reader.read(SummaryRequest("busy")).body
+
 
 class TestWhatAnotherProgramWrites:
+    """A program that raises no revision, such as an sqlite3 shell."""
+
     @pytest.mark.parametrize("change", ["insert", "update", "delete", "name"])
-    def test_it_shows_at_once(self, change: str, store: Store, other: Engine, reader: SummaryReader) -> None:
+    def test_it_shows_within_a_second(
+        self, change: str, store: Store, other: Engine, reader: SummaryReader, clock: Clock
+    ) -> None:
         commit(store, "busy", 0, happy=1)
         before = reader.read(SummaryRequest("busy")).body
         times = dict.fromkeys(("time_happy", "time_sad", "time_angry", "time_neutral"), 1.0)
@@ -167,60 +181,35 @@ class TestWhatAnotherProgramWrites:
         }[change]
         with other.begin() as connection:
             connection.execute(statement)
+        commit(store, "another", 0)
+        clock.seconds += MAX_AGE_SECONDS + 0.01
 
         assert reader.read(SummaryRequest("busy")).body != before
 
-    def test_among_the_daemons_commits_it_shows_within_a_second(
-        self, store: Store, other: Engine, engine: Engine, sqlite_url: str
-    ) -> None:
-        now = 100.0
-        file = sqlite_path(sqlite_url)
-        assert file is not None
-        kept = ResponseCache(DatabaseWatch(engine, file), monotonic=lambda: now)
-        commit(store, "busy", 0)
-        commit(store, "quiet", 0)
-        kept.keep(SummaryRequest("quiet"), CachedResponse([b"1"], '"1"'), kept.before(SummaryRequest("quiet")))
-        with other.begin() as connection:
-            connection.execute(update(person_emotion).where(person_emotion.c.device_id == "quiet").values(time_sad=1.0))
-        commit(store, "busy", 1)
-        trusted = kept.find(SummaryRequest("quiet"))
-        now += TRUSTED_SECONDS + 0.01
 
-        assert trusted is not None
-        assert kept.find(SummaryRequest("quiet")) is None  # also where nothing was committed since
+class Counter:
+    """Builds numbered responses, to tell which one a request gets."""
 
-    def test_without_the_table_of_commits_every_commit_shows(
-        self, store: Store, other: Engine, reader: SummaryReader
-    ) -> None:
-        commit(store, "busy", 0, happy=1)
-        with other.begin() as connection:
-            daemon_commit.drop(connection)
-        happy(reader, "busy")
-        with other.begin() as connection:
-            connection.execute(update(person_emotion).values(time_happy=2.0))
+    def __init__(self, source: Source) -> None:
+        self._source = source
+        self.built = 0
 
-        assert happy(reader, "busy") == "2.0"
+    def get(self, request: Request) -> int:
+        return int(self._source.respond(request, self._read, gzip=False).body)
+
+    def _read(self, request: Request, build: Build) -> Iterable[bytes]:
+        self.built += 1
+        return [str(self.built).encode()]
 
 
-class TestAnswersByTheClock:
-    """They are right for a second, however long nothing is committed."""
+@pytest.fixture
+def counter(store: Store, source: Source) -> Counter:
+    return Counter(source)
 
-    @pytest.fixture
-    def kept(self, store: Store, engine: Engine, sqlite_url: str, clock: list[float]) -> ResponseCache:
-        file = sqlite_path(sqlite_url)
-        assert file is not None
-        return ResponseCache(DatabaseWatch(engine, file), monotonic=lambda: clock[0])
 
-    @pytest.fixture
-    def clock(self) -> list[float]:
-        """Monotonic seconds, to be set."""
-        return [100.0]
-
-    def keep(self, kept: ResponseCache, wanted: Request) -> None:
-        kept.keep(wanted, CachedResponse([b"1"], '"1"'), kept.before(wanted))
-
+class TestAge:
     @pytest.mark.parametrize(
-        "wanted",
+        "request_",
         [
             SummaryRequest("quiet", seen_within=30.0),
             HistoryRequest("quiet"),
@@ -228,82 +217,60 @@ class TestAnswersByTheClock:
             DevicesRequest(),
         ],
     )
-    def test_they_are_kept_for_a_second(self, wanted: Request, kept: ResponseCache, clock: list[float]) -> None:
-        self.keep(kept, wanted)
-        clock[0] += TRUSTED_SECONDS
-        within = kept.find(wanted)
-        clock[0] += 0.01
-
-        assert within is not None
-        assert kept.find(wanted) is None
-
-    def test_one_that_took_long_is_found_by_those_who_waited_for_it(
-        self, kept: ResponseCache, clock: list[float]
+    def test_a_time_dependent_response_is_cached_for_a_second(
+        self, request_: Request, counter: Counter, clock: Clock
     ) -> None:
-        before = kept.before(DevicesRequest())
-        clock[0] += 2
-        kept.keep(DevicesRequest(), CachedResponse([b"1"], '"1"'), before)
-        clock[0] += 0.9
-        found = kept.find(DevicesRequest())
-        clock[0] += 0.2
+        counter.get(request_)
+        clock.seconds += MAX_AGE_SECONDS
 
-        assert found is not None
-        assert kept.find(DevicesRequest()) is None
+        assert counter.get(request_) == 1
 
-    def test_their_second_begins_before_they_are_built(self, kept: ResponseCache, clock: list[float]) -> None:
-        before = kept.before(DevicesRequest())
-        clock[0] += 0.7
-        kept.keep(DevicesRequest(), CachedResponse([b"1"], '"1"'), before)
-        clock[0] += 0.7
+        clock.seconds += 0.01
 
-        assert kept.find(DevicesRequest()) is None
+        assert counter.get(request_) == 2
 
     @pytest.mark.parametrize(
-        "wanted",
+        "request_",
         [SummaryRequest("quiet"), SummaryRequest("quiet", limit=5, after="1"), HistoryRequest("quiet", None, NOON)],
     )
-    def test_all_others_are_kept_while_nothing_is_committed(
-        self, wanted: Request, kept: ResponseCache, clock: list[float]
+    def test_any_other_is_cached_on_sqlite_while_nothing_is_committed(
+        self, request_: Request, counter: Counter, clock: Clock, engine: Engine
     ) -> None:
-        self.keep(kept, wanted)
-        clock[0] += 1_000_000
+        counter.get(request_)
+        clock.seconds += 1_000_000
 
-        assert kept.find(wanted) is not None
+        assert counter.get(request_) == (1 if engine.dialect.name == "sqlite" else 2)
 
-    @pytest.mark.parametrize("wanted", [SummaryRequest("busy", seen_within=30.0), HistoryRequest("busy")])
-    def test_a_batch_of_the_device_ends_them(self, wanted: Request, kept: ResponseCache, store: Store) -> None:
+    @pytest.mark.parametrize("request_", [SummaryRequest("busy", seen_within=30.0), HistoryRequest("busy")])
+    def test_a_batch_of_the_device_ends_it_and_one_of_another_does_not(
+        self, request_: Request, counter: Counter, store: Store
+    ) -> None:
         commit(store, "busy", 0)
-        commit(store, "busy", 1)
-        self.keep(kept, wanted)
+        counter.get(request_)
         commit(store, "another", 2)
-        meanwhile = kept.find(wanted)
+
+        assert counter.get(request_) == 1
+
         commit(store, "busy", 3)
 
-        assert meanwhile is not None
-        assert kept.find(wanted) is None
+        assert counter.get(request_) == 2
 
-    def test_any_batch_ends_the_list_of_devices(self, kept: ResponseCache, store: Store) -> None:
+    def test_any_batch_ends_the_list_of_devices(self, counter: Counter, store: Store) -> None:
         commit(store, "busy", 0)
-        commit(store, "busy", 1)
-        self.keep(kept, DevicesRequest())
-        before = kept.find(DevicesRequest())
-        commit(store, "busy", 2)
+        counter.get(DevicesRequest())
+        commit(store, "another", 2)
 
-        assert before is not None
-        assert kept.find(DevicesRequest()) is None
+        assert counter.get(DevicesRequest()) == 2
 
-    def test_whatever_else_is_committed_ends_the_list_of_devices(
-        self, kept: ResponseCache, store: Store, other: Engine
-    ) -> None:
-        commit(store, "busy", 0)
-        self.keep(kept, DevicesRequest())
-        with other.begin() as connection:
-            connection.execute(update(device).values(device_name="Hall"))
+    def test_a_rejected_message_ends_the_list_of_devices(self, counter: Counter, store: Store) -> None:
+        counter.get(DevicesRequest())
+        with store.transaction() as transaction:
+            transaction.reject([Rejected("emotions/busy/batch", "not JSON", b"", NOON, device_id="busy")])
 
-        assert kept.find(DevicesRequest()) is None
+        assert counter.get(DevicesRequest()) == 2
 
-    def test_whoever_asks_for_something_else_gets_another_answer(self, kept: ResponseCache) -> None:
-        questions: list[Request] = [
+    def test_each_request_has_a_response_of_its_own(self, counter: Counter) -> None:
+        requests: list[Request] = [
             SummaryRequest("quiet"),
             SummaryRequest("quiet", totals_only=True),
             SummaryRequest("quiet", seen_within=1.0),
@@ -313,74 +280,76 @@ class TestAnswersByTheClock:
             HistoryRequest("quiet", csv=True),
             DevicesRequest(),
         ]
-        for wanted in questions:
-            self.keep(kept, wanted)
+        first = [counter.get(request) for request in requests]
 
-        assert len({id(kept.find(wanted)) for wanted in questions}) == len(questions)
+        assert first == [counter.get(request) for request in requests] == [1, 2, 3, 4, 5, 6, 7, 8]
 
 
-def test_whatever_is_committed_the_answer_is_what_the_database_holds(
-    store: Store, other: Engine, reader: SummaryReader
+def test_whatever_is_committed_the_response_is_that_of_an_api_without_a_cache(
+    store: Store, other: Engine, reader: SummaryReader, clock: Clock, database_url: str
 ) -> None:
-    chance = random.Random(20261125)
+    chance = random.Random(20261129)
     devices = ["a", "b", "c"]
-    for number in range(300):
-        device_id = chance.choice(devices)
-        if chance.random() < 0.1:
-            happy(reader, device_id)
-            with other.begin() as connection:
-                connection.execute(update(person_emotion).values(time_happy=float(number)))
-            happy(reader, device_id)  # without a look on either side it shows after TRUSTED_SECONDS only
-        else:
-            commit(store, device_id, chance.choice([number, number, number - 5]), happy=number)
-        for asked in chance.sample(devices, chance.randint(0, 3)):
-            with other.connect() as connection:
-                stored = connection.scalars(
-                    select(person_emotion.c.time_happy).where(person_emotion.c.device_id == asked)
-                ).all()
+    with disposing(reader_engine(database_url)) as engine:
+        uncached = SummaryReader(Source(engine, file=sqlite_path(database_url), max_bytes=0), device_names={})
+        for number in range(200):
+            device_id = chance.choice(devices)
+            match chance.randrange(8):
+                case 0:
+                    with other.begin() as connection:
+                        connection.execute(update(person_emotion).values(time_happy=float(number)))
+                    clock.seconds += MAX_AGE_SECONDS + 0.01
+                case 1:
+                    set_name(other, device_id, f"name {number}")
+                case 2:
+                    forget(other, TOPICS, Person(device_id, "anna"), hours=0, now=at(number - 10))
+                case 3:
+                    commit(store, device_id, number - 5, person_id="ben", happy=number)
+                case _:
+                    commit(store, device_id, number, happy=number)
+            for asked in chance.sample(devices, chance.randint(0, 3)):
+                request = SummaryRequest(asked)
 
-            assert happy(reader, asked) == str(sum(stored, 0.0))
-
-
-def test_the_longest_unused_answers_go_first(store: Store, engine: Engine, sqlite_url: str) -> None:
-    file = sqlite_path(sqlite_url)
-    assert file is not None
-    kept = ResponseCache(DatabaseWatch(engine, file), max_bytes=2 * (ENTRY_BYTES + 2 * 1_000))
-
-    def keep(device_id: str, length: int) -> None:
-        kept.keep(
-            SummaryRequest(device_id), CachedResponse([b"x" * length], '"x"'), kept.before(SummaryRequest(device_id))
-        )
-
-    keep("a", 1_000)
-    keep("b", 1_000)
-    kept.find(SummaryRequest("a"))
-    keep("c", 1_000)
-    keep("too long", 10_000)
-
-    assert [device_id for device_id in ("a", "b", "c", "too long") if kept.find(SummaryRequest(device_id))] == [
-        "a",
-        "c",
-    ]
+                assert reader.read(request).body == uncached.read(request).body
 
 
-def test_an_answer_takes_no_more_memory_than_it_is_counted_for(store: Store, engine: Engine, sqlite_url: str) -> None:
-    file = sqlite_path(sqlite_url)
-    assert file is not None
-    kept = ResponseCache(DatabaseWatch(engine, file))
-    answers = 500
+def test_the_least_recently_used_responses_go_first(database_url: str, store: Store, engine: Engine) -> None:
+    room = 2 * (ENTRY_BYTES + 2 * 1_000)
+    source = Source(engine, file=sqlite_path(database_url), max_bytes=room, monotonic=Clock())
+    built: list[str] = []
+
+    def get(device_id: str, length: int = 1_000) -> None:
+        def read(request: SummaryRequest, build: Build) -> Iterable[bytes]:
+            built.append(device_id)
+            return [b"x" * length]
+
+        source.respond(SummaryRequest(device_id), read, gzip=False)
+
+    for device_id in ("a", "b", "a", "c"):
+        get(device_id)
+    get("too long", 10_000)
+    get("too long", 10_000)
+    built.clear()
+    for device_id in ("a", "c", "b"):
+        get(device_id)
+
+    assert built == ["b"]
+
+
+def test_a_response_takes_no_more_memory_than_it_is_counted_for(
+    database_url: str, store: Store, engine: Engine
+) -> None:
+    source = Source(engine, file=sqlite_path(database_url), max_bytes=MAX_BYTES, monotonic=Clock())
+    responses = 500
+    get = [SummaryRequest(f"unknown_{number}".ljust(64, "x")) for number in range(responses)]
+    source.respond(get[0], lambda request, build: [b"x" * 100], gzip=False)
     tracemalloc.start()
-    for number in range(answers):
-        device_id = f"nobody_{number}".ljust(64, "x")
-        kept.keep(
-            SummaryRequest(device_id),
-            CachedResponse([f'{{"device_id":"{device_id}"}}'.encode()], '"x"'),
-            kept.before(SummaryRequest(device_id)),
-        )
+    for request in get:
+        source.respond(request, lambda request, build: [b"x" * 100], gzip=False)
     taken, _ = tracemalloc.get_traced_memory()
     tracemalloc.stop()
 
-    assert taken < answers * ENTRY_BYTES
+    assert taken < responses * ENTRY_BYTES
 
 
 class TestVeryManyPeople:
@@ -402,7 +371,7 @@ class TestVeryManyPeople:
             commit(store, "quiet", len(seen) + 1, happy=len(seen) + 2)
             seen.append(happy(reader, "quiet"))
 
-        monkeypatch.setattr(pauses, "WORK_SECONDS", -1)
+        monkeypatch.setattr(cooperative_yield, "WORK_SECONDS", -1)
         monkeypatch.setattr(time, "sleep", rest)
         answer = reader.read(crowd)
 
@@ -418,7 +387,7 @@ class TestVeryManyPeople:
             building.set()
             assert go_on.wait(15)
 
-        monkeypatch.setattr(pauses, "WORK_SECONDS", -1)
+        monkeypatch.setattr(cooperative_yield, "WORK_SECONDS", -1)
         monkeypatch.setattr(time, "sleep", rest)
         answers: list[CachedResponse] = []
         clients = [threading.Thread(target=lambda: answers.append(reader.read(crowd))) for _ in range(3)]
