@@ -6,6 +6,7 @@ from contextlib import contextmanager
 from sqlalchemy import Connection, Engine
 
 from emotion_daemon.storage.migrations import upgrade
+from emotion_daemon.storage.statements import raise_revision
 from shared.database import reader_engine, writer_engine
 from shared.schema import metadata
 
@@ -38,3 +39,9 @@ def make_tables(url: str) -> None:
     """All tables as the schema has them, without the steps that lead there."""
     with disposing(writer_engine(url)) as engine:
         metadata.create_all(engine)
+
+
+def raise_revision_of(engine: Engine, device_id: str) -> None:
+    """What each of our programs does in the transaction that changes a device's rows."""
+    with engine.begin() as connection:
+        raise_revision(connection, device_id)

@@ -69,8 +69,8 @@ class SqliteChangeDetector:
         self._names = [str(self._file), f"{real}-wal", f"{real}-shm"]
         before = file_identity(self._file)
         connection = self._engine.raw_connection()
-        connection.detach()  # from the pool
         driver = cast(sqlite3.Connection, connection.driver_connection)
+        connection.detach()  # from the pool
         driver.execute("SELECT count(*) FROM sqlite_master").fetchone()  # makes -wal and -shm
         self._identities = [before, *map(file_identity, self._names[1:])]
         self._connections += 1

@@ -22,7 +22,7 @@ from shared.batch import DEVICE_ID, EMOTIONS
 from shared.database import sqlite_path, writer_engine
 from shared.schema import device, metadata, person_emotion
 from shared.settings import Settings, SettingsError
-from tests.databases import make_tables
+from tests.databases import make_tables, raise_revision_of
 from tests.web import DEVICES, HISTORY, SUMMARY, served
 
 STAMP = datetime(2025, 11, 14, 15, 30, tzinfo=UTC)
@@ -226,6 +226,7 @@ def test_every_commit_shows_in_the_next_answer(change: str, writer: Engine, clie
     }
 
     statements[change]()
+    raise_revision_of(writer, "jetson_1")
 
     assert client.get(SUMMARY).data != before.data
 
@@ -283,6 +284,7 @@ def test_an_unchanged_summary_is_not_sent_again(writer: Engine, client: FlaskCli
 def test_a_changed_summary_is_sent_whatever_the_client_has(writer: Engine, client: FlaskClient) -> None:
     first = client.get(SUMMARY)
     store_person(writer)
+    raise_revision_of(writer, "jetson_1")
 
     second = client.get(SUMMARY, headers={"If-None-Match": first.headers["ETag"]})
 
