@@ -137,17 +137,3 @@ device_total = Table(
     Column("time_neutral", Float, nullable=False, comment="seconds"),
 )
 """What was shown before a device by people of whom there is no row: all of them, where only totals are stored."""
-
-daemon_commit = Table(
-    "daemon_commit",
-    metadata,
-    Column("id", Integer, primary_key=True, autoincrement=False, comment="1: there is one row"),
-    Column(
-        "stamped",
-        BigInteger,
-        nullable=False,
-        comment="how many commits gave every device that they changed another updated_at",
-    ),
-    Column("unstamped", BigInteger, nullable=False, comment="how many did not, as with a late batch"),
-)
-"""What the daemon's commits on SQLite have changed, so that the API knows which of its answers are still right."""

@@ -1,4 +1,4 @@
-"""device_state.revision: one number per device tells the API whether a response is current."""
+"""device_state.revision in place of daemon_commit: one number per device tells the API whether a response is current."""
 
 import sqlalchemy as sa
 from alembic import op
@@ -20,8 +20,16 @@ def upgrade() -> None:
             comment="raised by every transaction that changes an answer about the device",
         ),
     )
+    op.drop_table("daemon_commit")
 
 
 def downgrade() -> None:
+    op.create_table(
+        "daemon_commit",
+        sa.Column("id", sa.Integer, autoincrement=False, nullable=False, comment="1: there is one row"),
+        sa.Column("stamped", sa.BigInteger, nullable=False),
+        sa.Column("unstamped", sa.BigInteger, nullable=False),
+        sa.PrimaryKeyConstraint("id", name="pk_daemon_commit"),
+    )
     with op.batch_alter_table("device_state") as batch:
         batch.drop_column("revision")
