@@ -1,4 +1,4 @@
-"""device_state.revision in place of daemon_commit: one number per device tells the API whether a response is current."""
+"""device_state.revision in place of daemon_commit: it tells the API whether a response is current."""
 
 import sqlalchemy as sa
 from alembic import op
