@@ -1,227 +1,224 @@
-"""`python -m emotion_admin`: the operator's commands. The scripts in scripts/ call them where the data lies.
+"""The operator's commands: `python -m emotion_admin COMMAND`. This module has their arguments and exit codes.
 
-Exit codes: 0 done, 1 for a failure or a problem that doctor found, 2 for an argument, a setting or a standard output
-that cannot work.
+Exit codes: 0 done; 1 not done, or doctor found a problem; 2 an argument, a setting or standard output that cannot work.
 """
 
 import argparse
+import math
 import os
+import ssl
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
+from typing import TypeAlias
 
-from sqlalchemy import Engine
-from sqlalchemy.exc import DBAPIError
-
-from emotion_admin import backup, certificates, devices
-from emotion_admin import commands as data_commands
+from emotion_admin import commands, health
+from emotion_admin.doctor.permissions import User
+from emotion_admin.doctor.sqlite_files import UnknownUserError, user
 from emotion_admin.errors import OperatorError
-from emotion_admin.logins import Logins, check_device_login
-from emotion_admin.secrets import Secrets
-from emotion_admin.snippet import Address, snippet
-from emotion_admin.tokens import Tokens
 from emotion_daemon.storage.errors import DatabaseFileError
-from shared.database import sqlite_path, writer_engine
+from shared.batch import DEVICE_ID, MAX_PERSON_ID, is_person_id
 from shared.printing import OutputError
-from shared.settings import Settings, SettingsError
+from shared.settings import SettingsError
+
+_MAX_HOURS = 87_600
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Do what `arguments` ask for and return the exit code."""
+    """Run the command and return its exit code."""
     options = _parse(arguments)
     try:
-        if options.run_with_secrets is None:
-            code: int = options.run(options)
-            return code
-        os.umask(0o027)
-        options.run_with_secrets(options, Secrets(options.secrets))
+        code: int | None = options.run(options)
+        return code or 0
     except (SettingsError, OutputError) as error:
-        print(f"emotion_admin: {error}", file=sys.stderr)
-        return 2
+        return _fail(2, str(error))
     except (OperatorError, DatabaseFileError) as error:
-        print(f"emotion_admin: {error}", file=sys.stderr)
-        return 1
-    except DBAPIError as error:
-        text = str(error.orig).partition("\n")[0]
-        print(f"emotion_admin: the database cannot be used: {text}; has the daemon started once?", file=sys.stderr)
-        return 1
+        return _fail(1, str(error))
     except OSError as error:
-        print(f"emotion_admin: {error.filename}: {error.strerror}; run this as the user that owns it", file=sys.stderr)
-        return 1
-    return 0
+        return _fail(1, f"{error.filename}: {error.strerror}; run this command as the user that owns it")
+    except KeyboardInterrupt:
+        return _fail(1, "interrupted; run the same command again")
 
 
-def _make_secrets(options: argparse.Namespace, secrets: Secrets) -> None:
-    for path in secrets.make_missing():
-        print(f"made {path}")
-
-
-def _add_device(options: argparse.Namespace, secrets: Secrets) -> None:
-    logins = Logins(secrets.passwords)
-    if options.renew:
-        check_device_login(options.device_id)
-    else:
-        logins.check_new(options.device_id)
-    if options.name is not None:
-        with _database() as engine:
-            devices.set_name(engine, options.device_id, options.name)
-    password = (logins.renew if options.renew else logins.add)(options.device_id)
-    print(snippet(options.device_id, password, Address(options.host, options.port, options.tls)))
-
-
-def _list_devices(options: argparse.Namespace, secrets: Secrets) -> None:
-    with _database() as engine:
-        rows = devices.listed(engine, Logins(secrets.passwords).devices())
-    if not rows:
-        print("no device has a login, a name or a batch yet")
-    names = _settings().device_names
-    for row in rows:
-        last = f"{row.last_batch:%Y-%m-%dT%H:%M:%SZ}" if row.last_batch else "no batch yet"
-        name = row.name or names.get(row.device_id, "")
-        print(f"{row.device_id:<24} {'login' if row.has_login else 'no login':<9} {last:<21} {name}".rstrip())
-
-
-def _remove_device(options: argparse.Namespace, secrets: Secrets) -> None:
-    Logins(secrets.passwords).remove(options.device_id)
-    print(f"{options.device_id} may not connect any more; what it has sent stays in the database")
-
-
-def _rename_device(options: argparse.Namespace, secrets: Secrets) -> None:
-    with _database() as engine:
-        devices.set_name(engine, options.device_id, options.name)
-    print(f"{options.device_id} is {options.name} now")
-
-
-def _check_that_tokens_count() -> None:
-    if os.environ.get("EMOTION_API_TOKEN", "").strip():
-        raise OperatorError("EMOTION_API_TOKEN is set, and no other token counts: take it out of the settings first")
-
-
-def _add_token(options: argparse.Namespace, secrets: Secrets) -> None:
-    _check_that_tokens_count()
-    print(Tokens(secrets.tokens).add(options.name))
-
-
-def _list_tokens(options: argparse.Namespace, secrets: Secrets) -> None:
-    names = Tokens(secrets.tokens).names()
-    if names:
-        print("\n".join(names))
-    _warn_if_open(secrets)
-
-
-def _warn_if_open(secrets: Secrets) -> None:
-    if not Tokens(secrets.tokens).names():
-        print("there is no token: the API answers everybody who can reach it", file=sys.stderr)
-
-
-def _remove_token(options: argparse.Namespace, secrets: Secrets) -> None:
-    _check_that_tokens_count()
-    Tokens(secrets.tokens).remove(options.name, last=options.last)
-    _warn_if_open(secrets)
-
-
-def _install_certificate(options: argparse.Namespace, secrets: Secrets) -> None:
-    certificates.install(secrets, sys.stdin.read())
-
-
-def _remove_certificate(options: argparse.Namespace, secrets: Secrets) -> None:
-    certificates.remove(secrets)
-
-
-def _save(options: argparse.Namespace, secrets: Secrets) -> None:
-    database = sqlite_path(_settings().database_url)
-    backup.save(sys.stdout.buffer, secrets, database)
-    if database is None:
-        print("the database is PostgreSQL's and is not in this backup: pg_dump makes one", file=sys.stderr)
-
-
-def _restore(options: argparse.Namespace, secrets: Secrets) -> None:
-    for name in backup.restore(sys.stdin.buffer, secrets, sqlite_path(_settings().database_url)):
-        print(f"restored {name}")
-    _warn_if_open(secrets)
-
-
-def _check_backup(options: argparse.Namespace, secrets: Secrets) -> None:
-    backup.check(sys.stdin.buffer)
-
-
-def _settings() -> Settings:
-    """Read only where they are needed: a wrong one must not keep the broker from its secrets. Raises SettingsError."""
-    return Settings.from_environ(os.environ)
-
-
-@contextmanager
-def _database() -> Iterator[Engine]:
-    settings = _settings()
-    path = sqlite_path(settings.database_url)
-    if path is not None and not path.exists():  # a writer would make an empty one
-        raise OperatorError(f"there is no database at {path} yet: start the daemon once")
-    engine = writer_engine(settings.database_url, echo=settings.sql_echo)
-    try:
-        yield engine
-    finally:
-        engine.dispose()
+def _fail(code: int, sentence: str) -> int:
+    print(f"emotion_admin: {sentence}", file=sys.stderr)
+    return code
 
 
 def _parse(arguments: list[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="python -m emotion_admin", description=__doc__.partition("\n")[0])
-    parser.add_argument("--secrets", type=Path, metavar="DIR", help="the folder of secrets, if the command uses it")
-    parser.set_defaults(run_with_secrets=None)
-    commands = parser.add_subparsers(metavar="COMMAND", required=True)
+    parser = argparse.ArgumentParser(prog="python -m emotion_admin", description="The operator's commands.")
+    parser.add_argument("--secrets", type=Path, metavar="DIR", help="the folder of secrets, for commands that need it")
+    parser.set_defaults(needs_secrets=True)
+    group = parser.add_subparsers(metavar="COMMAND", required=True)
+    _add(group, "secrets", commands.make_secrets, "create missing secrets, as at the first start")
+    _add_device(group.add_parser("device", help="logins and names of devices", prog="scripts/device"))
+    _add_token(group.add_parser("token", help="bearer tokens of the API", prog="scripts/token"))
+    _add_certificate(group.add_parser("certificate", help="the broker's certificate"))
+    _add(group, "backup", commands.save_backup, "write database and secrets to standard output, as tar")
+    _add(group, "check-backup", commands.check_backup, "check that standard input is a complete backup")
+    _add(group, "restore", commands.restore_backup, "restore a backup from standard input")
+    _add_dead_letters(group.add_parser("dead-letters", help="list or replay invalid messages"))
+    _add_person(group.add_parser("person", help="erase a person, or export what is stored of one"))
+    _add_doctor(_add(group, "doctor", commands.run_doctor, "find what is wrong and say what to do; changes nothing"))
+    options = parser.parse_args(arguments)
+    if options.needs_secrets:
+        if options.secrets is None:
+            parser.error("this command needs --secrets DIR")
+        os.umask(0o027)
+    return options
 
-    command = commands.add_parser("secrets", help="make what is missing, as at the first start")
-    command.set_defaults(run_with_secrets=_make_secrets)
 
-    device = commands.add_parser("device", help="the devices' logins and names", prog="scripts/device")
-    actions = device.add_subparsers(metavar="add|list|remove|rename", required=True)
-    command = actions.add_parser("add", help="make a login, and print what the device needs")
+_Group: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
+
+
+def _add(
+    group: _Group, name: str, run: Callable[[argparse.Namespace], int | None], text: str
+) -> argparse.ArgumentParser:
+    parser = group.add_parser(name, help=text, description=text, allow_abbrev=False)
+    parser.set_defaults(run=run)
+    return parser
+
+
+def _add_device(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_subparsers(metavar="add|list|remove|rename", required=True)
+    command = _add(group, "add", commands.add_device, "create a login and print what the device needs")
     command.add_argument("device_id", help="1 to 64 of A-Z a-z 0-9 . _ -")
-    command.add_argument("--name", help='what the dashboard shows, like "Entrance Camera"')
-    command.add_argument("--renew", action="store_true", help="give a login that is there already a new password")
-    command.add_argument("--host", default="localhost", help="what the device calls the broker's machine")
+    command.add_argument("--name", help='the name on the dashboard, like "Entrance Camera"')
+    command.add_argument("--renew", action="store_true", help="give an existing login a new password")
+    command.add_argument("--host", default="localhost", help="the broker's name or address, as the device reaches it")
     command.add_argument("--port", type=int, default=1883, help=argparse.SUPPRESS)
     command.add_argument("--tls", action="store_true", help=argparse.SUPPRESS)
-    command.set_defaults(run_with_secrets=_add_device)
-    command = actions.add_parser("list", help="everybody who has a login, a name or a batch")
-    command.set_defaults(run_with_secrets=_list_devices)
-    command = actions.add_parser("remove", help="take the login away; a live connection ends")
+    _add(group, "list", commands.list_devices, "list all devices that have a login, a name or a batch")
+    command = _add(group, "remove", commands.remove_device, "delete a login; the broker closes its connection")
     command.add_argument("device_id")
-    command.set_defaults(run_with_secrets=_remove_device)
-    command = actions.add_parser("rename", help="change what the dashboard shows")
+    command = _add(group, "rename", commands.rename_device, "change a device's name on the dashboard")
     command.add_argument("device_id")
     command.add_argument("name")
-    command.set_defaults(run_with_secrets=_rename_device)
 
-    token = commands.add_parser("token", help="the API's bearer tokens", prog="scripts/token")
-    actions = token.add_subparsers(metavar="add|list|remove", required=True)
-    command = actions.add_parser("add", help="make a token and print it, this once")
-    command.add_argument("name", help="whose it is, like dashboard")
-    command.set_defaults(run_with_secrets=_add_token)
-    command = actions.add_parser("list", help="whose tokens there are")
-    command.set_defaults(run_with_secrets=_list_tokens)
-    command = actions.add_parser("remove", help="make a token invalid")
+
+def _add_token(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_subparsers(metavar="add|list|remove", required=True)
+    command = _add(group, "add", commands.add_token, "create a token and print it, once")
+    command.add_argument("name", help="the token's user, like dashboard")
+    _add(group, "list", commands.list_tokens, "list the names of the tokens")
+    command = _add(group, "remove", commands.remove_token, "make a token invalid")
     command.add_argument("name")
-    command.add_argument("--last", action="store_true", help="also if it is the last: the API is open then")
-    command.set_defaults(run_with_secrets=_remove_token)
+    command.add_argument("--last", action="store_true", help="also if it is the last one, which makes the API public")
 
-    command = commands.add_parser("certificate", help="the certificate that devices see")
-    actions = command.add_subparsers(metavar="install|remove", required=True)
-    command = actions.add_parser("install", help="install the certificate and key from standard input, as PEM")
-    command.set_defaults(run_with_secrets=_install_certificate)
-    command = actions.add_parser("remove", help="remove certificate and key")
-    command.set_defaults(run_with_secrets=_remove_certificate)
-    command = commands.add_parser("backup", help="write database and secrets to standard output, as tar")
-    command.set_defaults(run_with_secrets=_save)
-    command = commands.add_parser("check-backup", help="whether standard input is a whole backup")
-    command.set_defaults(run_with_secrets=_check_backup)
-    command = commands.add_parser("restore", help="put a backup from standard input in place")
-    command.set_defaults(run_with_secrets=_restore)
-    data_commands.add_to(commands)
-    options = parser.parse_args(arguments)
-    if options.run_with_secrets is not None and options.secrets is None:
-        parser.error("this command needs --secrets DIR")
-    return options
+
+def _add_certificate(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_subparsers(metavar="install|remove", required=True)
+    _add(group, "install", commands.install_certificate, "install certificate and key from standard input, as PEM")
+    _add(group, "remove", commands.remove_certificate, "remove certificate and key")
+
+
+def _add_dead_letters(parser: argparse.ArgumentParser) -> None:
+    parser.set_defaults(needs_secrets=False)
+    group = parser.add_subparsers(metavar="list|replay", required=True)
+    command = _add(group, "list", commands.list_dead_letters, "list invalid messages, newest first")
+    command.add_argument("--limit", type=_count, default=20, help="how many to list (default 20)")
+    command.add_argument("--bytes", type=_count, default=120, help="how much of each payload to show (default 120)")
+    _add(group, "replay", commands.replay_dead_letters, "decode invalid messages again and store the valid ones")
+
+
+def _add_person(parser: argparse.ArgumentParser) -> None:
+    parser.set_defaults(needs_secrets=False)
+    group = parser.add_subparsers(metavar="forget|export", required=True)
+    forget = _add(group, "forget", commands.forget_person, "erase the person")
+    export = _add(group, "export", commands.export_person, "print what is stored of the person, as JSON")
+    for command in (forget, export):
+        command.add_argument("--device", type=_device_id, required=True, help="the device that saw the person")
+        command.add_argument(
+            "--person", type=_person_id, required=True, help="the person_id; - reads it from standard input"
+        )
+    forget.add_argument(
+        "--hours",
+        type=_hours,
+        default=24.0,
+        help="omit the person from batches with timestamps up to this many hours from now (default 24)",
+    )
+
+
+def _add_doctor(parser: argparse.ArgumentParser) -> None:
+    parser.set_defaults(needs_secrets=False)
+    parser.add_argument("--json", action="store_true", help="print the findings as JSON")
+    parser.add_argument("--thorough", action="store_true", help="also read the whole SQLite file to find damage")
+    parser.add_argument(
+        "--api-user", type=_user, metavar="USER", help="the API's user, as name or number (default: the daemon's)"
+    )
+    parser.add_argument("--api", type=_url, metavar="URL", help="also check the API, like http://127.0.0.1:8000")
+    parser.add_argument(
+        "--devices-certificate",
+        type=_certificate_end,
+        metavar="DATE",
+        help="when the certificate on the devices' port ends, as openssl x509 -enddate prints it; empty if the port "
+        "does not answer with TLS. scripts/doctor passes it",
+    )
+    parser.add_argument(
+        "--unread",
+        action="append",
+        default=[],
+        metavar="NAME",
+        help="a name in .env that docker compose gives to no service. scripts/doctor passes it",
+    )
+    parser.add_argument(
+        "--log-in", action="store_true", help="log in to the broker as the daemon: say so only if no daemon runs"
+    )
+
+
+def _user(text: str) -> User:
+    try:
+        return user(text)
+    except UnknownUserError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
+
+
+def _url(text: str) -> str:
+    if not health.is_url(text):
+        raise argparse.ArgumentTypeError(f"{text!r} is not like http://127.0.0.1:8000")
+    return text
+
+
+def _certificate_end(text: str) -> str:
+    try:
+        if text:
+            ssl.cert_time_to_seconds(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"{text!r} is not like 'Jan  1 00:00:00 2030 GMT'") from error
+    return text
+
+
+def _device_id(text: str) -> str:
+    if not DEVICE_ID.fullmatch(text):
+        raise argparse.ArgumentTypeError("a device_id has 1 to 64 of A-Z a-z 0-9 . _ : -")
+    return text
+
+
+def _person_id(text: str) -> str:
+    """Read the id from standard input if `text` is -: other users, shell history and journals see a command line."""
+    if text == "-":
+        if sys.stdin.isatty():
+            print("person: ", end="", file=sys.stderr, flush=True)
+        text = sys.stdin.readline().rstrip("\r\n")
+    if not is_person_id(text):
+        raise argparse.ArgumentTypeError(f"a person_id has 1 to {MAX_PERSON_ID} characters, no control characters")
+    return text
+
+
+def _hours(text: str) -> float:
+    try:
+        hours = float(text)
+    except ValueError:
+        hours = math.nan
+    if not 0 <= hours <= _MAX_HOURS:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number from 0 to {_MAX_HOURS:,}")
+    return hours
+
+
+def _count(text: str) -> int:
+    if not text.isdecimal() or len(text) > 9:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number from 0 to 999999999")
+    return int(text)
 
 
 if __name__ == "__main__":

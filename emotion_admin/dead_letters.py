@@ -1,4 +1,4 @@
-"""`python -m emotion_admin dead-letters`: list the invalid messages, or decode them again."""
+"""`python -m emotion_admin dead-letters`: list invalid messages, or decode them again."""
 
 from collections.abc import Iterator
 from datetime import datetime
@@ -14,7 +14,7 @@ from shared.schema import rejected_message
 
 
 class RejectedRow(NamedTuple):
-    """One record: `payload` is at most the first 64 KiB of `payload_size` bytes; `received_at` is aware UTC."""
+    """One invalid message: `payload` has at most the first 64 KiB of `payload_size` bytes; `received_at` is UTC."""
 
     id: int
     received_at: datetime
@@ -25,7 +25,7 @@ class RejectedRow(NamedTuple):
 
 
 class Replayed(NamedTuple):
-    """How one record fared: `reason` is None where it was stored and the record deleted."""
+    """The outcome for one message: `reason` is None if it was stored now, and its record deleted."""
 
     id: int
     topic: str
@@ -33,19 +33,19 @@ class Replayed(NamedTuple):
 
 
 def newest(engine: Engine, *, limit: int) -> list[RejectedRow]:
-    """The newest `limit` records, newest first."""
+    """Return the newest `limit` records, newest first."""
     query = select(rejected_message).order_by(rejected_message.c.id.desc()).limit(limit)
     with engine.connect() as connection:
         return [RejectedRow(**row._mapping) for row in connection.execute(query)]
 
 
 def replay(engine: Engine, topics: Topics, *, totals_only: bool = False) -> Iterator[Replayed]:
-    """Decode every record again, oldest first, as if it arrived when it did; one transaction each.
+    """Decode every record again, oldest first and as of its `received_at`, in one transaction each.
 
-    What is a valid batch now is stored, unless something newer is, and its record deleted; the others stay with
-    their new reason. A payload that was not kept whole stays as it is, and one that was not kept.
+    A batch that is valid now is stored, unless a newer one is, and its record is deleted. Other records stay with their
+    new reason. A record whose payload was not stored completely stays as it is.
     """
-    store = Store(engine, guarded=False, totals_only=totals_only)  # the daemon may be at work meanwhile
+    store = Store(engine, guarded=False, totals_only=totals_only)  # the daemon may write meanwhile
     with engine.connect() as connection:
         ids = connection.scalars(select(rejected_message.c.id).order_by(rejected_message.c.id)).all()
     for row_id in ids:
@@ -57,19 +57,19 @@ def replay(engine: Engine, topics: Topics, *, totals_only: bool = False) -> Iter
 def _replay_one(engine: Engine, store: Store, topics: Topics, row_id: int) -> Replayed | None:
     with engine.connect() as connection:
         found = connection.execute(select(rejected_message).where(rejected_message.c.id == row_id)).first()
-    if found is None:  # the daemon dropped it meanwhile, to make room
+    if found is None:  # the daemon has deleted it meanwhile
         return None
     row = RejectedRow(**found._mapping)
-    if topics.is_status(row.topic):  # what a device said of itself then says nothing of how it is now
+    if topics.is_status(row.topic):  # an old status says nothing about the device now
         return Replayed(row_id, row.topic, row.reason)
     if not row.payload and row.payload_size:
-        return Replayed(row_id, row.topic, f"its {row.payload_size} bytes were not kept")
+        return Replayed(row_id, row.topic, "its payload was not stored")
     if row.payload_size > len(row.payload):
-        return Replayed(row_id, row.topic, f"only {len(row.payload)} of its {row.payload_size} bytes were kept")
+        return Replayed(row_id, row.topic, f"only {len(row.payload)} of its {row.payload_size} bytes were stored")
     try:
         device_id = topics.device_id(row.topic)
         batch = decode(row.payload, device_id=device_id, received_at=row.received_at)
-        batch = replace(batch, received_at=None)  # it says nothing of how the device is doing now
+        batch = replace(batch, received_at=None)  # so that the device does not count as heard from now
         with store.transaction() as transaction:
             transaction.write(store.fold([batch], transaction.read_state([batch])))
             transaction.connection.execute(delete(rejected_message).where(rejected_message.c.id == row_id))

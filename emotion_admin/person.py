@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 from sqlalchemy import ColumnElement, Connection, Engine, delete, func, insert, select, update
 
-from emotion_admin.retry import patiently, push_in
+from emotion_admin.retry import turn_off_busy_timeout, until_unlocked
 from emotion_daemon.rules.tombstones import SALT_BYTES, digest, until_when
 from emotion_daemon.storage.dialects import dialect_of
 from emotion_daemon.storage.state_cache import read_tombstones
@@ -52,8 +52,8 @@ def forget(engine: Engine, topics: Topics, person: Person, *, hours: float, now:
     still hold the deleted bytes: see purge.py. Raises what SQLAlchemy raises; a lock is waited for up to
     `retry.SECONDS`.
     """
-    push_in(engine)
-    return patiently(lambda: _erase(engine, topics, person, now, timedelta(hours=hours)))
+    turn_off_busy_timeout(engine)
+    return until_unlocked(lambda: _erase(engine, topics, person, now, timedelta(hours=hours)))
 
 
 def _erase(engine: Engine, topics: Topics, person: Person, now: datetime, lasts: timedelta) -> Erased:

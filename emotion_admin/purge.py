@@ -8,7 +8,7 @@ from sqlalchemy import Connection, Engine, text
 from sqlalchemy.engine.interfaces import DBAPICursor
 from sqlalchemy.exc import DBAPIError
 
-from emotion_admin.retry import BusyError, patiently
+from emotion_admin.retry import BusyError, until_unlocked
 from emotion_daemon.storage.errors import reason
 from shared.database import sqlite_path
 
@@ -43,8 +43,8 @@ def _rewrite(engine: Engine) -> None:
         # The copy that VACUUM makes is as large as the database; /tmp may be small, memory, or read-only.
         quoted = folder.replace("'", "''")
         cursor.execute(f"PRAGMA temp_store_directory='{quoted}'")
-        patiently(lambda: cursor.execute("VACUUM"))
-        patiently(lambda: _bring_in(cursor))
+        until_unlocked(lambda: cursor.execute("VACUUM"))
+        until_unlocked(lambda: _bring_in(cursor))
 
 
 def _bring_in(cursor: DBAPICursor) -> None:
@@ -72,9 +72,9 @@ _OLDER = text("""
 def _vacuum(engine: Engine) -> None:
     with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
         since = connection.scalar(text("SELECT CAST(CAST(pg_current_xact_id() AS xid) AS text)"))
-        patiently(lambda: _check_that_none_is_older(connection, since))
+        until_unlocked(lambda: _check_that_none_is_older(connection, since))
         # Also for its statistics, which have samples of the ids.
-        patiently(lambda: connection.exec_driver_sql("VACUUM (ANALYZE) person_emotion, rejected_message"))
+        until_unlocked(lambda: connection.exec_driver_sql("VACUUM (ANALYZE) person_emotion, rejected_message"))
 
 
 def _check_that_none_is_older(connection: Connection, since: str | None) -> None:

@@ -1,6 +1,5 @@
-"""Getting into a database that others use: what somebody else's lock is in the way of is tried again."""
+"""Wait for a database lock that another program holds."""
 
-import time
 from collections.abc import Callable
 from contextlib import closing
 from sqlite3 import SQLITE_BUSY, SQLITE_LOCKED
@@ -10,8 +9,10 @@ from typing import TypeVar
 from sqlalchemy import Engine
 from sqlalchemy.exc import DBAPIError
 
+from shared.retry import retry
+
 SECONDS = 30.0
-"""How long it is tried."""
+"""How long a command waits for a lock."""
 
 _PAUSE_SECONDS = 0.002
 _LOCKED_SQLSTATES = ("55P03", "40P01", "40001")  # lock_timeout, deadlock, serialization
@@ -20,32 +21,24 @@ _T = TypeVar("_T")
 
 
 class BusyError(SqliteError):
-    """For what a database says in a row instead of an error: somebody else is in the way."""
+    """Raised when a database reports a lock in a row of its answer, and not as an error."""
 
     sqlite_errorcode = SQLITE_BUSY
 
 
-def push_in(engine: Engine) -> None:
-    """Ask for SQLite's lock more often than SQLite does, or a daemon under load lets nobody in for seconds."""
+def turn_off_busy_timeout(engine: Engine) -> None:
+    """Have SQLite report a lock at once: its own waiting polls so rarely that a busy daemon keeps others out."""
     if engine.dialect.name == "sqlite":
         with closing(engine.raw_connection()) as pooled:
             pooled.cursor().execute("PRAGMA busy_timeout=0")
 
 
-def patiently(attempt: Callable[[], _T]) -> _T:
-    """What `attempt` returns, once nobody is in its way any more. Raises what it raises, such as that after SECONDS."""
-    end = time.monotonic() + SECONDS
-    while True:
-        try:
-            return attempt()
-        except (DBAPIError, SqliteError) as error:
-            if not _is_in_the_way(error) or time.monotonic() > end:
-                raise
-        time.sleep(_PAUSE_SECONDS)
+def until_unlocked(attempt: Callable[[], _T]) -> _T:
+    """Return what `attempt` returns, and repeat it while it meets a lock. Raises what it raises after SECONDS."""
+    return retry(attempt, on=_is_locked, seconds=SECONDS, pause=_PAUSE_SECONDS)
 
 
-def _is_in_the_way(error: Exception) -> bool:
-    """Another's lock, not a full disk: that one has to be told at once."""
+def _is_locked(error: Exception) -> bool:
     cause = error.orig if isinstance(error, DBAPIError) else error
     code = getattr(cause, "sqlite_errorcode", 0) & 0xFF
     return code in (SQLITE_BUSY, SQLITE_LOCKED) or getattr(cause, "sqlstate", None) in _LOCKED_SQLSTATES

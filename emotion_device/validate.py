@@ -21,7 +21,7 @@ from emotion_device.command_line import PROGRAM, Parser
 from emotion_device.outbox import payload_limit
 from shared.batch import DEVICE_ID, MAX_CLOCK_SKEW, Batch, DecodeError, Topics, decode, is_topic_prefix
 from shared.contract import BROKER_PACKET_BYTES, batch_schema
-from shared.printing import OutputError, printing
+from shared.printing import OutputError, echo
 
 STANDARD_INPUT = "-"
 
@@ -63,9 +63,8 @@ def _validate(files: Sequence[str], topic: str | None) -> int:
         except DecodeError as error:
             lines = [f"not a valid batch: {_place(payload, error)}{error}"]
             valid = False
-        with printing():
-            for line in lines:
-                print(f"{name}: {line}")
+        for line in lines:
+            echo(f"{name}: {line}")
     if not readable:
         return 2
     return 0 if valid else 1

@@ -7,5 +7,7 @@ messages   device and daemon: the reply to a batch, and what a status topic says
 contract   all of that as JSON Schema and AsyncAPI, for whoever writes a device. Pure
 schema     daemon and API: the tables
 database   daemon and API: an engine that writes, an engine that only reads
+printing   commands: print a line, without a traceback if the reader has left
+retry      repeat what meets another process's lock
 settings   every process: the environment as one checked object
 """

@@ -4,7 +4,6 @@ None of them shows the values of a statement in a log or a traceback (`hide_para
 """
 
 import os
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,6 +15,7 @@ from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url
 from sqlalchemy.engine.interfaces import DBAPIConnection
 from sqlalchemy.pool import ConnectionPoolEntry
 
+from shared.retry import retry
 from shared.settings import SettingsError
 
 BUSY_TIMEOUT_MS = 2_000
@@ -156,16 +156,12 @@ def _closed_on_error(connection: SqliteConnection) -> Iterator[None]:
 
 
 def _switch_to_wal(connection: SqliteConnection) -> None:
-    """The busy timeout does not count here: of two that switch a new file at once, SQLite tells one at once to go."""
-    end = time.monotonic() + BUSY_TIMEOUT_MS / 1000
-    while True:
-        try:
-            connection.execute("PRAGMA journal_mode=WAL")
-            return
-        except OperationalError as error:
-            if error.sqlite_errorcode & 0xFF != SQLITE_BUSY or time.monotonic() > end:
-                raise
-        time.sleep(0.01)
+    """Repeat the switch while another connection makes it: the busy timeout does not apply to this statement."""
+    retry(lambda: connection.execute("PRAGMA journal_mode=WAL"), on=_is_busy, seconds=BUSY_TIMEOUT_MS / 1000)
+
+
+def _is_busy(error: Exception) -> bool:
+    return isinstance(error, OperationalError) and error.sqlite_errorcode & 0xFF == SQLITE_BUSY
 
 
 def _prepare_reader(connection: DBAPIConnection, record: ConnectionPoolEntry) -> None:

@@ -77,7 +77,10 @@ class TestList:
         code = main(["dead-letters", "list"])
 
         assert code == 1
-        assert "other.db: there is no such file; EMOTION_DATABASE_URL has to be" in capsys.readouterr().err
+        assert (
+            "other.db: there is no such file; check that EMOTION_DATABASE_URL is the daemon's"
+            in capsys.readouterr().err
+        )
         assert not (tmp_path / "other.db").exists()
 
     def test_a_locked_database_is_listed_all_the_same(self, run: Run, engine: Engine) -> None:
@@ -203,7 +206,7 @@ class TestReplay:
         lines = run("replay")
 
         assert lines[-1] == "0 stored, 1 still rejected"
-        assert f"only {STORED_PAYLOAD} of its {STORED_PAYLOAD + len(VALID)} bytes were kept" in lines[0]
+        assert f"only {STORED_PAYLOAD} of its {STORED_PAYLOAD + len(VALID)} bytes were stored" in lines[0]
         assert happy(engine) == {}
 
     def test_a_batch_on_another_devices_topic_stays(self, run: Run, engine: Engine) -> None:
@@ -219,7 +222,7 @@ class TestReplay:
         assert run("replay")[0] == "1  emotions/jetson_1/status  still rejected: a reason"
         assert left(engine) == [(b"fine", "a reason")]
 
-    def test_what_is_replayed_does_not_say_that_its_camera_is_there(self, run: Run, engine: Engine) -> None:
+    def test_a_replay_does_not_count_as_hearing_from_the_device(self, run: Run, engine: Engine) -> None:
         record(engine, VALID)
         run("replay")
 

@@ -1,16 +1,14 @@
-"""`python -m emotion_admin.health URL`: what it says of an answer, and that it costs little."""
+"""`python -m emotion_admin.health URL`: its line and its exit code."""
 
 import socket
-import subprocess
-import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from threading import Thread
 
 import pytest
 
-from emotion_admin.health import USAGE, check, main
-from tests.processes import ROOT, without_settings
+from emotion_admin import health
+from emotion_admin.health import check, main
 from tests.waiting import free_port
 
 HOST = "127.0.0.1"
@@ -49,141 +47,90 @@ def answering(*parts: bytes, closes: bool = True) -> Iterator[tuple[int, list[by
         assert not thread.is_alive()
 
 
-class TestCheck:
-    @pytest.mark.parametrize(
-        ("answer", "said"),
-        [
-            (OK, (True, "ok")),
-            (b"HTTP/1.0 200 OK\r\n\r\nok\n", (True, "ok")),
-            (
-                b"HTTP/1.0 503 Service Unavailable\r\n\r\ncannot commit: locked\nmore\n",
-                (False, "cannot commit: locked"),
-            ),
-            (PROBLEM, (False, "The database cannot be read.")),
-            (b"HTTP/1.1 503 Busy\r\n\r\n{not JSON", (False, "http://127.0.0.1:{port}/readyz answers 503 Busy")),
-            (b"HTTP/1.1 503 Busy\r\n\r\n{}", (False, "http://127.0.0.1:{port}/readyz answers 503 Busy")),
-            (b"HTTP/1.1 503 Busy\r\n\r\n", (False, "http://127.0.0.1:{port}/readyz answers 503 Busy")),
-            (b"HTTP/1.1 302 Found\r\n\r\n", (False, "http://127.0.0.1:{port}/readyz answers 302 Found")),
-            (b"HTTP/1.1 204 No Content\r\n\r\n", (False, "http://127.0.0.1:{port}/readyz answers 204 No Content")),
-            (b"HTTP/1.1 200 OK\r\n\r\n\xff", (True, "\N{REPLACEMENT CHARACTER}")),
-            (b"220 mail ESMTP\r\n", (False, "http://127.0.0.1:{port}/readyz does not speak HTTP")),
-            (b"", (False, "http://127.0.0.1:{port}/readyz does not speak HTTP")),
-        ],
-    )
-    def test_an_answer_is_a_line(self, answer: bytes, said: tuple[bool, str]) -> None:
-        with answering(answer) as (port, _):
-            found = check(HOST, port, "/readyz")
+@pytest.mark.parametrize(
+    ("answer", "said"),
+    [
+        (OK, (True, "ok")),
+        (b"HTTP/1.0 200 OK\r\n\r\nok\n", (True, "ok")),
+        (b"HTTP/1.0 503 Service Unavailable\r\n\r\ncannot commit: locked\nmore\n", (False, "cannot commit: locked")),
+        (PROBLEM, (False, "The database cannot be read.")),
+        (b"HTTP/1.1 503 Busy\r\n\r\n{not JSON", (False, "{{not JSON")),
+        (b"HTTP/1.1 503 Busy\r\n\r\n{}", (False, "{url} answers 503")),
+        (b"HTTP/1.1 503 Busy\r\n\r\n[]", (False, "[]")),
+        (b"HTTP/1.1 302 Found\r\n\r\n", (False, "{url} answers 302")),
+        (b"HTTP/1.1 204 No Content\r\n\r\n", (False, "{url} answers 204")),
+        (b"HTTP/1.1 200 OK\r\n\r\n\xff", (True, "\N{REPLACEMENT CHARACTER}")),
+        (b"220 mail ESMTP\r\n", (False, "cannot reach {url}: 220 mail ESMTP\r\n")),
+        (b"", (False, "cannot reach {url}: Remote end closed connection without response")),
+    ],
+)
+def test_an_answer_becomes_a_line(answer: bytes, said: tuple[bool, str]) -> None:
+    with answering(answer) as (port, _):
+        url = f"http://{HOST}:{port}/readyz"
+        found = check(url)
 
-        assert found == (said[0], said[1].format(port=port))
-
-    def test_it_asks_for_the_path_and_names_the_host(self) -> None:
-        with answering(OK) as (port, sent):
-            check(HOST, port, "/readyz?x=1")
-
-        assert b"".join(sent).split(b"\r\n")[:2] == [b"GET /readyz?x=1 HTTP/1.0", b"Host: 127.0.0.1"]
-
-    def test_an_answer_may_come_in_parts(self) -> None:
-        with answering(*(OK[begin : begin + 1] for begin in range(len(OK)))) as (port, _):
-            assert check(HOST, port, "/") == (True, "ok")
-
-    def test_silence_ends(self) -> None:
-        with answering(closes=False) as (port, _):
-            is_well, line = check(HOST, port, "/", seconds=0.1)
-
-        assert not is_well
-        assert line.startswith(f"http://127.0.0.1:{port}/ did not answer within 0.1 s")
-
-    def test_an_answer_that_never_ends_is_read_so_far(self) -> None:
-        with answering(b"HTTP/1.1 200 OK\r\n\r\nok\n", b"x" * 100_000, closes=False) as (port, _):
-            assert check(HOST, port, "/", seconds=20) == (True, "ok")
-
-    def test_nobody_there_is_a_sentence(self) -> None:
-        port = free_port()
-
-        assert check(HOST, port, "/readyz") == (
-            False,
-            f"cannot reach http://127.0.0.1:{port}/readyz: Connection refused",
-        )
-
-    def test_a_name_that_nobody_has_is_a_sentence(self) -> None:
-        is_well, line = check("nobody.invalid", 80, "/")
-
-        assert not is_well
-        assert line.startswith("cannot reach http://nobody.invalid:80/: ")
+    assert found == (said[0], said[1].format(url=url))
 
 
-class TestMain:
-    @pytest.mark.parametrize(
-        ("answer", "code", "out"), [(OK, 0, "ok\n"), (PROBLEM, 1, "The database cannot be read.\n")]
-    )
-    def test_the_exit_code_tells(self, answer: bytes, code: int, out: str, capsys: pytest.CaptureFixture[str]) -> None:
-        with answering(answer) as (port, _):
-            assert main([f"http://{HOST}:{port}/readyz"]) == code
+def test_silence_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(health, "SECONDS", 0.1)
+    with answering(closes=False) as (port, _):
+        is_healthy, line = check(f"http://{HOST}:{port}/")
 
-        assert capsys.readouterr().out == out
-
-    def test_no_path_is_the_root(self) -> None:
-        with answering(OK) as (port, sent):
-            assert main([f"http://{HOST}:{port}"]) == 0
-
-        assert b"".join(sent).startswith(b"GET / HTTP/1.0\r\n")
-
-    def test_an_ipv6_address_stands_in_brackets(self) -> None:
-        """This one is of IPv4 behind the API of IPv6, which a container without IPv6 has, too."""
-        with answering(OK) as (port, _):
-            assert main([f"http://[::ffff:{HOST}]:{port}/"]) == 0
-
-    def test_the_port_may_be_left_out(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        asked: list[tuple[str, int, str]] = []
-        monkeypatch.setattr("emotion_admin.health.check", recorder(asked))
-
-        for url in ("http://camera/x", "http://[::1]/x", "http://[::1]:81/x"):
-            main([url])
-
-        assert asked == [("camera", 80, "/x"), ("::1", 80, "/x"), ("::1", 81, "/x")]
-
-    @pytest.mark.parametrize(
-        "arguments",
-        [
-            *([], [""], ["--help"], ["127.0.0.1:8000/readyz"], ["http://a/", "http://b/"]),
-            *(["https://a/"], ["http://"], ["http:///x"], ["http://:80/"], ["http://a:/"], ["http://a:0/"]),
-            *(["http://a:65536/"], ["http://a:x/"], ["http://a:²/"], ["http://::1/"], ["http://u:p@a/"]),
-            *(["http://a/ b"], ["http://a/\r\nX: y"], ["http://ä/"]),
-        ],
-    )
-    def test_anything_else_is_2_with_the_usage(
-        self, arguments: list[str], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        asked: list[tuple[str, int, str]] = []
-        monkeypatch.setattr("emotion_admin.health.check", recorder(asked))
-
-        assert main(arguments) == 2
-        assert capsys.readouterr() == ("", USAGE)
-        assert asked == []
+    assert not is_healthy
+    assert line == f"http://{HOST}:{port}/ did not answer within 0.1 s"
 
 
-def recorder(asked: list[tuple[str, int, str]]) -> Callable[..., tuple[bool, str]]:
-    def check(host: str, port: int, path: str) -> tuple[bool, str]:
-        asked.append((host, port, path))
-        return True, "ok"
+def test_a_port_where_nothing_listens_is_a_sentence() -> None:
+    url = f"http://{HOST}:{free_port()}/readyz"
 
-    return check
+    assert check(url) == (False, f"cannot reach {url}: Connection refused")
 
 
-def test_it_asks_no_proxy_and_imports_little() -> None:
-    proxy = f"http://{HOST}:{free_port()}"
+def test_an_unknown_name_is_a_sentence() -> None:
+    is_healthy, line = check("http://nobody.invalid/")
+
+    assert not is_healthy
+    assert line.startswith("cannot reach http://nobody.invalid/: ")
+
+
+def test_a_proxy_is_not_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("http_proxy", f"http://{HOST}:{free_port()}")
     with answering(OK) as (port, _):
-        run = subprocess.run(
-            [sys.executable, "-S", "-X", "importtime", "-m", "emotion_admin.health", f"http://{HOST}:{port}/readyz"],
-            cwd=ROOT,
-            env=without_settings() | {"http_proxy": proxy, "HTTP_PROXY": proxy},
-            capture_output=True,
-            text=True,
-            timeout=60,
-            check=False,
-        )
-    imported = {line.rpartition("|")[2].strip() for line in run.stderr.splitlines()}
+        assert check(f"http://{HOST}:{port}/") == (True, "ok")
 
-    assert (run.returncode, run.stdout) == (0, "ok\n")
-    assert {"shared", "socket"} <= imported
-    assert imported.isdisjoint({"http.client", "urllib.request", "json", "logging", "argparse", "ssl", "msgspec"})
+
+@pytest.mark.parametrize(("answer", "code", "out"), [(OK, 0, "ok\n"), (PROBLEM, 1, "The database cannot be read.\n")])
+def test_the_exit_code_tells(answer: bytes, code: int, out: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with answering(answer) as (port, _):
+        assert main([f"http://{HOST}:{port}/readyz"]) == code
+
+    assert capsys.readouterr().out == out
+
+
+def test_without_a_path_it_asks_for_the_root() -> None:
+    with answering(OK) as (port, sent):
+        assert main([f"http://{HOST}:{port}"]) == 0
+
+    assert b"".join(sent).startswith(b"GET / HTTP/1.1\r\n")
+
+
+def test_an_ipv6_address_stands_in_brackets() -> None:
+    """An IPv4 address in the notation of IPv6, because a container may have no IPv6."""
+    with answering(OK) as (port, _):
+        assert main([f"http://[::ffff:{HOST}]:{port}/"]) == 0
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        *([], [""], ["--help"], ["127.0.0.1:8000/readyz"], ["http://a/", "http://b/"], ["https://a/"], ["http://"]),
+        *(["http:///x"], ["http://:80/"], ["http://a:0/"], ["http://a:65536/"], ["http://a:x/"], ["http://[::1/"]),
+        ["http://ä/"],
+    ],
+)
+def test_other_arguments_are_exit_code_2_with_the_usage(
+    arguments: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(arguments) == 2
+    assert capsys.readouterr() == ("", "usage: python -m emotion_admin.health http://HOST[:PORT]/PATH\n")

@@ -132,7 +132,7 @@ def test_tokens_that_would_not_count_are_refused(
 
     assert run("token", action, "dashboard") == 1
 
-    assert "take it out of the settings first" in capsys.readouterr().err
+    assert "remove that setting first" in capsys.readouterr().err
 
 
 def test_a_folder_that_cannot_be_written_is_a_sentence(

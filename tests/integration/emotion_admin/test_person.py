@@ -310,23 +310,26 @@ class TestWhoIsMeant:
     ) -> None:
         monkeypatch.setattr("sys.stdin", io.StringIO(text))
 
-        assert run("forget", "--person", "-") == 2
-        assert "standard input has no person_id: that is 1 to 128 characters" in capsys.readouterr().err
+        with pytest.raises(SystemExit) as caught:
+            run("forget", "--person", "-")
+
+        assert caught.value.code == 2
+        assert "a person_id has 1 to 128 characters" in capsys.readouterr().err
         assert tombstones(sqlite_engine) == []
 
     @pytest.mark.parametrize(
         ("arguments", "sentence"),
         [
-            (("--person", ""), "has no person_id"),
-            (("--person", "x" * 129), "has no person_id"),
-            (("--person", "a\nb"), "has no person_id"),
-            (("--person", "a\udcff"), "has no person_id"),
-            (("--device", "jetson 1"), "is no device_id"),
-            (("--device", ""), "is no device_id"),
-            (("--hours", "-1"), "is not a number of hours"),
-            (("--hours", "nan"), "is not a number of hours"),
-            (("--hours", "1e9"), "is not a number of hours"),
-            (("--hours", "a day"), "is not a number of hours"),
+            (("--person", ""), "a person_id has 1 to 128 characters"),
+            (("--person", "x" * 129), "a person_id has 1 to 128 characters"),
+            (("--person", "a\nb"), "a person_id has 1 to 128 characters"),
+            (("--person", "a\udcff"), "a person_id has 1 to 128 characters"),
+            (("--device", "jetson 1"), "a device_id has 1 to 64 of"),
+            (("--device", ""), "a device_id has 1 to 64 of"),
+            (("--hours", "-1"), "is not a number from 0 to 87,600"),
+            (("--hours", "nan"), "is not a number from 0 to 87,600"),
+            (("--hours", "1e9"), "is not a number from 0 to 87,600"),
+            (("--hours", "a day"), "is not a number from 0 to 87,600"),
         ],
     )
     def test_a_wrong_argument_is_exit_code_2(
@@ -361,7 +364,7 @@ class TestTrouble:
             code = run("forget")
 
         assert code == 1
-        assert "database is locked; nobody was erased; another program holds its lock" in capsys.readouterr().err
+        assert "database is locked; close the program that holds its lock" in capsys.readouterr().err
         assert tombstones(sqlite_engine) == []
 
     def test_a_table_that_is_locked_on_postgresql(
@@ -373,7 +376,7 @@ class TestTrouble:
             code = run("forget")
 
         assert code == 1
-        assert "lock timeout; nobody was erased; another program holds its lock" in capsys.readouterr().err
+        assert "lock timeout; close the program that holds its lock" in capsys.readouterr().err
 
     def test_a_file_that_this_user_may_not_write(
         self, sqlite_engine: Engine, run: Run, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
@@ -388,7 +391,7 @@ class TestTrouble:
             event.remove(Engine, "connect", readonly)
 
         assert code == 1
-        assert "readonly database; nobody was erased; run this as the daemon's user" in capsys.readouterr().err
+        assert "readonly database; run this command as the daemon's user" in capsys.readouterr().err
 
     @pytest.mark.parametrize("module", [person_module, commands])
     def test_an_interrupt(
@@ -402,10 +405,10 @@ class TestTrouble:
         def interrupted(*_: object) -> None:
             raise KeyboardInterrupt
 
-        monkeypatch.setattr(module, "push_in" if module is person_module else "purge", interrupted)
+        monkeypatch.setattr(module, "turn_off_busy_timeout" if module is person_module else "purge", interrupted)
 
         assert run("forget") == 1
-        assert "it was interrupted; run the same command again" in capsys.readouterr().err
+        assert "interrupted; run the same command again" in capsys.readouterr().err
 
     def test_whoever_does_not_read_what_is_printed_keeps_nobody_in_the_files(self, sqlite_engine: Engine) -> None:
         commit(Store(sqlite_engine), batch(NAME, "bert"))
@@ -605,7 +608,7 @@ class TestExport:
         assert (done["export"].returncode, done["forget"].returncode) == (0, 2)
         assert "but this user may not write there" in done["forget"].stderr
 
-    def test_where_the_terminal_has_no_such_letter_it_is_escaped(self, sqlite_engine: Engine) -> None:
+    def test_it_is_utf_8_whatever_the_terminal_has(self, sqlite_engine: Engine) -> None:
         commit(Store(sqlite_engine), batch("王"))
         shown = subprocess.run(
             [*ADMIN, "person", "export", "--device", "jetson_1", "--person", "王"],
@@ -615,8 +618,7 @@ class TestExport:
             timeout=60,
         ).stdout
 
-        assert b'"\\u738b"' in shown
-        assert json.loads(shown)["person_id"] == "王"
+        assert '"王"' in shown.decode()
 
 
 class TestPurge:
@@ -713,7 +715,7 @@ class TestPurge:
         monkeypatch.setattr(purge_module, "_rewrite", full)
 
         assert run("forget") == 1
-        assert "database or disk is full; run the same command again when that is over" in capsys.readouterr().err
+        assert "database or disk is full; run the same command again" in capsys.readouterr().err
 
     def test_the_copy_that_is_made_lies_beside_the_database(
         self, sqlite_engine: Engine, run: Run, monkeypatch: pytest.MonkeyPatch

@@ -13,6 +13,7 @@ import pytest
 from emotion_admin.__main__ import main
 from emotion_admin.doctor import connack, finding
 from emotion_admin.logins import DAEMON, Logins
+from emotion_daemon.__main__ import main as daemon_main
 from shared.batch import Topics
 from tests.brokers import Broker, shipped_rules
 from tests.databases import migrated
@@ -187,7 +188,7 @@ def test_a_database_that_nobody_can_open_is_a_problem_for_doctor_and_a_sentence_
     with kept_out_of(private) if path.parent == private else nullcontext():
         examined = main(["doctor", "--json"])
         findings = {found["subject"]: found for found in json.loads(capsys.readouterr().out)["findings"]}
-        started = main([])
+        started = daemon_main([])
 
     assert examined == 1
     assert findings["database"]["level"] == "problem"
@@ -195,7 +196,7 @@ def test_a_database_that_nobody_can_open_is_a_problem_for_doctor_and_a_sentence_
     assert findings["broker address"]["level"] == "problem"
     assert started == 2
     (sentence,) = capsys.readouterr().err.splitlines()
-    assert sentence.startswith("emotion_admin: EMOTION_DATABASE_URL names ")
+    assert sentence.startswith("emotion_daemon: EMOTION_DATABASE_URL names ")
 
 
 @contextmanager

@@ -202,9 +202,9 @@ class TestRejected:
         monkeypatch.setenv("EMOTION_DATABASE_URL", database_url)
 
         assert main(["dead-letters", "list"]) == 0
-        assert capsys.readouterr().out.splitlines()[2] == "    not kept"
+        assert capsys.readouterr().out.splitlines()[2] == "    payload not stored"
         assert main(["dead-letters", "replay"]) == 0
-        assert "still rejected: its 2 bytes were not kept" in capsys.readouterr().out
+        assert "still rejected: its payload was not stored" in capsys.readouterr().out
 
     def test_a_replay_stores_nobody(self, engine: Engine, database_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
         payload = (
