@@ -10,10 +10,20 @@ import pytest
 from tests.brokers import Broker
 from tests.postgresql import PostgreSQL, postgresql_server
 
+PROGRAMS = {"start_broker", "broker", "postgresql", "own_postgresql"}
+"""Fixtures that start one."""
+
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--full", action="store_true", help="tests/faults with the full counts: takes an hour")
     parser.addoption("--seed", type=int, default=random.randrange(10**6), help="repeat what tests/faults did by chance")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark every test that asks for a broker or for PostgreSQL."""
+    for item in items:
+        if PROGRAMS.intersection(getattr(item, "fixturenames", ())):
+            item.add_marker(pytest.mark.program)
 
 
 @pytest.fixture
@@ -60,7 +70,7 @@ def sqlite_url(tmp_path: Path) -> str:
     return f"sqlite:///{tmp_path}/emotion.db"
 
 
-@pytest.fixture(params=["sqlite", "postgresql"])
+@pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.program)])
 def database_url(request: pytest.FixtureRequest) -> str:
     """The URL of an empty database: every test of a store or a query runs on SQLite and on PostgreSQL."""
     if request.param == "sqlite":
@@ -70,7 +80,7 @@ def database_url(request: pytest.FixtureRequest) -> str:
     return server.new_database()
 
 
-@pytest.fixture(params=["sqlite", "postgresql"])
+@pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.program)])
 def new_database_url(request: pytest.FixtureRequest, tmp_path: Path) -> Callable[[], str]:
     """Like `database_url`, for a test that needs several: each call gives another empty database."""
     if request.param == "sqlite":

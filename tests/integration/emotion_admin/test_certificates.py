@@ -9,6 +9,8 @@ from emotion_admin.errors import OperatorError
 from emotion_admin.secrets import Secrets
 from tests.certificates import Certificate, make_certificate
 
+pytestmark = pytest.mark.program
+
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Certificate:

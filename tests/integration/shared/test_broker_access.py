@@ -12,6 +12,8 @@ from tests.brokers import Broker, shipped_rules
 from tests.faults.intruders import ONLOOKER, ONLOOKERS_ACCESS, Intruder
 from tests.waiting import wait_until
 
+pytestmark = pytest.mark.program
+
 TOPICS = Topics("emotions")
 DEVICE = "jetson_1"
 

@@ -216,7 +216,7 @@ def test_schema_and_decode_agree_about_edited_batches(request: pytest.FixtureReq
         if decoded == accepted_by_schema(payload):
             return
         plain = without_what_a_schema_cannot_say(value_of(payload))
-        assert json.loads(plain) != value_of(payload) or is_repeated(payload)
+        assert plain != json.dumps(value_of(payload)).encode() or is_repeated(payload)
         assert accepted_by_decode(plain, device_of(plain)) == accepted_by_schema(plain)
 
     run()

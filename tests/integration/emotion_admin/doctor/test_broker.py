@@ -90,12 +90,14 @@ class TestAddress:
 
 
 class TestLogin:
+    @pytest.mark.program
     def test_the_right_password(self, closed: tuple[Broker, dict[str, str]], sqlite_url: str) -> None:
         found = look(closed[0], sqlite_url, closed[1])
 
         assert [found.level(subject) for subject in (ANONYMOUS, LOGIN, SESSION, LIMITS)] == ["ok"] * 4
         assert "packets up to 1,048,576 bytes" in found[LIMITS].found
 
+    @pytest.mark.program
     def test_a_wrong_password(self, closed: tuple[Broker, dict[str, str]], sqlite_url: str) -> None:
         found = look(closed[0], sqlite_url, closed[1] | {"EMOTION_MQTT_PASSWORD": "wrong"})[LOGIN]
 
@@ -103,6 +105,7 @@ class TestLogin:
         assert found.found == "as emotion-daemon: the broker refused it: Not authorized"
         assert "EMOTION_MQTT_PASSWORD" in found.advice
 
+    @pytest.mark.program
     def test_no_login_where_one_is_wanted(self, closed: tuple[Broker, dict[str, str]], sqlite_url: str) -> None:
         found = look(closed[0], sqlite_url)[LOGIN]
 
@@ -142,6 +145,7 @@ class TestLogin:
         assert "asked the running daemon instead: it is subscribed; reconnects since its start: 7" in found.found
         assert "as emotion-daemon" not in broker.log()
 
+    @pytest.mark.program
     def test_a_daemon_that_is_refused_has_the_advice_that_doctors_own_login_would_have(
         self, closed: tuple[Broker, dict[str, str]], sqlite_url: str, tmp_path: Path
     ) -> None:

@@ -63,6 +63,7 @@ def a_daemon_of(url: str) -> AbstractContextManager[None]:
 
 
 class TestClock:
+    @pytest.mark.program
     def test_a_clock_without_a_battery(self, sqlite_url: str, tmp_path: Path) -> None:
         faketime = Clock(tmp_path)
         faketime.set(datetime(2019, 1, 1, tzinfo=UTC) - datetime.now(UTC))

@@ -39,6 +39,7 @@ def run(broker: Broker, url: str, *arguments: str, **settings: str) -> subproces
     )
 
 
+@pytest.mark.program
 def test_beside_a_daemon_all_is_ok_and_the_daemon_is_not_disturbed(tmp_path: Path, sqlite_url: str) -> None:
     """With the shipped rules a login is its own client id: a second one would end the daemon."""
     password = Logins(tmp_path / "passwords").renew(DAEMON)

@@ -177,7 +177,7 @@ class RealHarness:
         return self._broker.log().count("Received PUBACK from emotion-daemon")
 
 
-@pytest.fixture(params=["fake", "real"])
+@pytest.fixture(params=["fake", pytest.param("real", marks=pytest.mark.program)])
 def harness(request: pytest.FixtureRequest) -> Iterator[Harness]:
     if request.param == "fake":
         yield FakeHarness()
@@ -908,6 +908,7 @@ def test_tls_carries_a_backlog_whole(start_broker: StartBroker, tmp_path: Path) 
     assert received == sent
 
 
+@pytest.mark.program
 def test_packets_that_share_a_tls_record_are_read_together(tmp_path: Path) -> None:
     authority = Authority(tmp_path / "authority")
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)

@@ -853,7 +853,7 @@ _stamp = (
 )
 
 
-@pytest.fixture(params=["sqlite", "postgresql"], scope="module")
+@pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.program)], scope="module")
 def one_engine(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engine]:
     """One database for all examples: what is stored by one is overwritten by the next, or stays."""
     if request.param == "sqlite":
