@@ -242,7 +242,7 @@ class TestSystemd:
             daemon.wait()
 
             assert systemd.heard()[-2] == "STOPPING=1"
-            assert "was deleted or replaced while it was written" in systemd.heard()[-1]
+            assert "was deleted or replaced while the daemon wrote it" in systemd.heard()[-1]
 
 
 def last_batch(port: int) -> float | None:

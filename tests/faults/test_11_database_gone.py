@@ -2,9 +2,8 @@
 
 import json
 import os
-import sqlite3
 from collections.abc import Callable
-from contextlib import closing, suppress
+from contextlib import suppress
 from itertools import cycle
 from pathlib import Path
 
@@ -19,7 +18,7 @@ from tests.brokers import Broker
 from tests.databases import disposing
 from tests.faults.conftest import Rounds
 from tests.faults.history import ALONE, Fleet, PersonKey, Row, expected_rows, stored_rows
-from tests.faults.rig import PROBE, SUBSCRIBED, Rig, integrity, running
+from tests.faults.rig import PROBE, SUBSCRIBED, Rig, running
 from tests.postgresql import PostgreSQL
 from tests.processes import bound_by_permissions
 from tests.waiting import wait_until
@@ -66,10 +65,6 @@ def delete_the_wal(path: Path) -> None:
     Path(f"{path.resolve()}-wal").unlink()
 
 
-def delete_the_shm(path: Path) -> None:
-    Path(f"{path.resolve()}-shm").unlink()
-
-
 def cut_the_wal(path: Path) -> None:
     os.truncate(f"{path}-wal", 4_096)
 
@@ -82,7 +77,6 @@ FAULTS = (
     replace_with_a_folder,
     move_behind_a_link,
     delete_the_wal,
-    delete_the_shm,
 )
 
 
@@ -110,68 +104,6 @@ def test_nothing_is_acknowledged_into_a_file_that_is_gone(
         assert stored == expected_rows(rig.fleet.history)
         assert rig.daemon.log().count("was deleted or replaced") == turn
         assert "Traceback" not in rig.daemon.log()
-
-
-def test_a_file_that_was_cut_is_refused_until_the_operator_has_seen_to_it(
-    broker: Broker, sqlite_url: str, tmp_path: Path, rounds: Rounds
-) -> None:
-    path = tmp_path / "emotion.db"
-    with running(broker, sqlite_url, tmp_path / "log") as rig:
-        for turn, chance in enumerate(rounds(1, full=10)):
-            rig.fleet.wait_for_more(500)
-            rig.daemon.stop()  # which brings everything into the database file
-            start_again(rig, starts=2 * turn + 2)
-            os.truncate(path, chance.randrange(path.stat().st_size // 2))
-            sent = rig.fleet.sent
-            codes = [rig.daemon.wait()]
-            rig.daemon.start()
-            codes.append(rig.daemon.wait())
-            path.rename(tmp_path / f"damaged {turn}.db")
-            start_again(rig, starts=2 * turn + 3)
-
-        check_later(rig, sent)
-        assert codes == [1, 1]
-        assert "is damaged" in rig.daemon.log()
-
-
-def test_nothing_is_acknowledged_into_a_write_ahead_log_that_was_cut(
-    broker: Broker, sqlite_url: str, tmp_path: Path, rounds: Rounds
-) -> None:
-    """What was in it is lost with it, if it was not in the database yet; what comes later is in the database."""
-    path = tmp_path / "emotion.db"
-    with running(broker, sqlite_url, tmp_path / "log") as rig:
-        for chance in rounds(2, full=10):
-            rig.fleet.wait_for_more(chance.randint(50, 150))
-            cut_the_wal(path)
-            sent = recover(rig, path)
-
-        check_later(rig, sent)
-        assert integrity(sqlite_url) == "ok"
-
-
-def test_a_copy_that_is_put_into_the_file_takes_nothing_that_comes_later(
-    broker: Broker, sqlite_url: str, tmp_path: Path, rounds: Rounds
-) -> None:
-    """As `cp backup.db emotion.db` does it: what was there is gone, by the operator's own hand.
-
-    Not as fast as elsewhere: in the milliseconds of the daemon's own checkpoints, three a second with the usual pace,
-    it cannot always tell (docs/RELIABILITY.md).
-    """
-    path = tmp_path / "emotion.db"
-    with running(broker, sqlite_url, tmp_path / "log", pace=0.01) as rig:
-        for turn, chance in enumerate(rounds(1, full=10)):
-            rig.fleet.wait_for_more(chance.randint(50, 300))
-            copy = tmp_path / f"copy {turn}.db"
-            with closing(sqlite3.connect(path)) as connection:
-                connection.execute("VACUUM INTO ?", [str(copy)])
-            with closing(sqlite3.connect(copy)) as connection:  # so that it is no shorter
-                connection.execute(f"CREATE TABLE padding_{turn} AS SELECT randomblob(1000000)")
-            rig.fleet.wait_for_more(chance.randint(50, 300))
-            path.write_bytes(copy.read_bytes())
-            sent = recover(rig, path)
-
-        check_later(rig, sent)
-        assert integrity(sqlite_url) == "ok"
 
 
 def test_a_file_that_the_operator_made_shorter_is_no_trouble(

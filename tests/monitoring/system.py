@@ -68,7 +68,7 @@ class System:
         # First: it takes 5 seconds to find out whom to ask. The others start meanwhile.
         self.prometheus = block.enter_context(Prometheus(folder / "prometheus", targets))
         (folder / "broker").mkdir()
-        self.broker = Broker(folder / "broker")
+        self.broker = Broker(folder / "broker", "max_packet_size 1048576")
         block.callback(self.broker.kill)
         self.broker.start()
         self.daemon = Daemon(

@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
-from sqlalchemy import Engine, func, insert, select, text
+from sqlalchemy import Engine, func, insert, select
 
 from emotion_admin.__main__ import main
 from emotion_api.reading.reader import MANY_PEOPLE
@@ -29,7 +29,7 @@ from shared.schema import (
 from shared.settings import Settings
 from tests.databases import disposing, migrated
 from tests.postgresql import PostgreSQL
-from tests.web import HISTORY, SUMMARY, served
+from tests.web import SUMMARY, served
 
 NOON = datetime(2025, 11, 14, 12, 0, tzinfo=UTC)
 
@@ -356,22 +356,6 @@ class TestTheApi:
         answer = summary(database_url)
 
         assert (answer["emotion_totals"]["happy"], answer["updated_at"]) == (2, None)
-
-    def test_a_database_of_before_has_none_and_is_answered(self, engine: Engine, database_url: str) -> None:
-        commit(Store(engine), batch(0, anna=1))
-        with engine.begin() as connection:
-            connection.execute(text("DROP TABLE device_total"))
-
-        with served(Settings(database_url=database_url)) as client:
-            answers = [client.get(SUMMARY).json, client.get(f"{SUMMARY}?device_id=unknown").json]
-            assert client.get(HISTORY).status_code == 200
-            with engine.begin() as connection:
-                device_total.create(connection)
-                row = {f"time_{name}": 2.0 for name in EMOTIONS} | {"device_id": "jetson_1"}
-                connection.execute(insert(device_total).values(row))
-            answers.append(client.get(SUMMARY).json)
-
-        assert [each and each["emotion_totals"]["happy"] for each in answers] == [1, 0, 3]
 
     def test_an_answer_that_was_kept_ends_with_the_next_batch(self, store: Store, database_url: str) -> None:
         commit(store, batch(0, anna=0))
