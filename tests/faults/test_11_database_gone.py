@@ -65,6 +65,10 @@ def delete_the_wal(path: Path) -> None:
     Path(f"{path.resolve()}-wal").unlink()
 
 
+def delete_the_shm(path: Path) -> None:
+    Path(f"{path}-shm").unlink()
+
+
 def cut_the_wal(path: Path) -> None:
     os.truncate(f"{path}-wal", 4_096)
 
