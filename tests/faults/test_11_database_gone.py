@@ -31,7 +31,7 @@ def delete(path: Path) -> None:
 
 def delete_all_three(path: Path) -> None:
     delete_the_wal(path)
-    delete_the_shm(path)
+    Path(f"{path}-shm").unlink()
     path.unlink()
 
 
@@ -63,10 +63,6 @@ def move_behind_a_link(path: Path) -> None:
 
 def delete_the_wal(path: Path) -> None:
     Path(f"{path.resolve()}-wal").unlink()
-
-
-def delete_the_shm(path: Path) -> None:
-    Path(f"{path}-shm").unlink()
 
 
 def cut_the_wal(path: Path) -> None:
@@ -212,7 +208,7 @@ def test_the_api_says_so_while_there_is_no_database_and_shows_the_next_one(
     path = tmp_path / "emotion.db"
     with running(broker, sqlite_url, tmp_path / "log") as rig, Api(sqlite_url, tmp_path / "api.log") as api:
         wait_until(lambda: api.ask(SUMMARY).status == 200, what="the API has a first answer")
-        for chance, fault in zip(rounds(2, full=40), cycle((delete_all_three, delete_the_shm, *FAULTS))):
+        for chance, fault in zip(rounds(2, full=40), cycle((delete_all_three, *FAULTS))):
             rig.fleet.wait_for_more(chance.randint(20, 150))
             fault(path)
             statuses = ask_until(api, lambda _: rig.daemon.ended)
