@@ -2,8 +2,11 @@
 
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
+from itertools import count, repeat
 from types import TracebackType
+from typing import Any
 
+from emotion_daemon.storage.statements import raise_revision
 from emotion_daemon.storage.totals_migration import leave_only_totals
 from shared.batch import Topics
 from shared.database import writer_engine
@@ -20,6 +23,7 @@ class Cameras:
 
     def __init__(self, url: str) -> None:
         self._engine = writer_engine(url)
+        self._revisions = map(pow, count(2), repeat(3))  # no two sums of a few are equal
         metadata.create_all(self._engine)
 
     def __enter__(self) -> "Cameras":
@@ -46,7 +50,13 @@ class Cameras:
         """A batch that arrived `ago` seconds ago, from a clock `skew` seconds ahead. The people of before stay."""
         received = datetime.now(UTC) - timedelta(seconds=ago)
         stamp = received + timedelta(seconds=skew)
-        state = {"device_id": device_id, "received_at": received, "people": len(people), "clock_skew": skew}
+        state: dict[str, Any] = {
+            "device_id": device_id,
+            "received_at": received,
+            "people": len(people),
+            "clock_skew": skew,
+        }
+        state["revision"] = next(self._revisions)
         rows = [
             dict(zip(_PERSON, (device_id, person_id, *seconds, stamp), strict=True))
             for person_id, seconds in people.items()
@@ -70,7 +80,12 @@ class Cameras:
 
     def say(self, device_id: str, status: str, *, ago: float = 0) -> None:
         """Its status topic said `status`, `ago` seconds ago."""
-        row = {"device_id": device_id, "status": status, "status_at": datetime.now(UTC) - timedelta(seconds=ago)}
+        row: dict[str, Any] = {
+            "device_id": device_id,
+            "status": status,
+            "status_at": datetime.now(UTC) - timedelta(seconds=ago),
+        }
+        row["revision"] = next(self._revisions)
         with self._engine.begin() as connection:
             changed = connection.execute(device_state.update().where(device_state.c.device_id == device_id).values(row))
             if not changed.rowcount:
@@ -88,6 +103,7 @@ class Cameras:
         }
         with self._engine.begin() as connection:
             connection.execute(rejected_message.insert(), [row] * times)
+            raise_revision(connection, device_id)
 
     def remember(self, device_id: str, seconds: Seconds, *, ago: timedelta, people: int = 1) -> datetime:
         """What it has seen in a minute `ago`. Returns when that began."""
@@ -95,6 +111,7 @@ class Cameras:
         row = dict(zip(_MINUTE, (device_id, minute, *seconds, people), strict=True))
         with self._engine.begin() as connection:
             connection.execute(emotion_minute.insert().values(row))
+            raise_revision(connection, device_id)
         return minute
 
 
