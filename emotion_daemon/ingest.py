@@ -10,6 +10,7 @@ import msgspec
 from sqlalchemy.exc import DBAPIError
 
 from emotion_daemon.monitoring.group import Group
+from emotion_daemon.monitoring.outage import OutageKind
 from emotion_daemon.monitoring.report import Report
 from emotion_daemon.mqtt.publish_packet import Message
 from emotion_daemon.retention import Retention
@@ -17,7 +18,7 @@ from emotion_daemon.rules.arrival_order import ArrivalOrder
 from emotion_daemon.rules.outcome import Rejected, Status
 from emotion_daemon.storage.errors import LASTING, is_temporary, reason, refusal
 from emotion_daemon.storage.store import Store
-from shared.batch import Batch, DecodeError, Topics, decode
+from shared.batch import Batch, DecodeError, InvalidPart, Topics, decode
 from shared.messages import STATUSES, ReplyError, ReplyOk
 
 IDLE_SECONDS = 0.5
@@ -159,7 +160,7 @@ class Ingest:
             raise DecodeError("a status is online, offline, or empty to clear it", "status")
         return Status(device_id, _STATUSES[message.payload], received_at)
 
-    def _reject(self, message: Message, why: str, received_at: datetime, kind: str) -> _Entry:
+    def _reject(self, message: Message, why: str, received_at: datetime, kind: InvalidPart) -> _Entry:
         owner = self._topics.owner(message.topic)
         return _Entry(message, Rejected(message.topic, why, message.payload, received_at, message.dup, kind, owner))
 
@@ -202,7 +203,7 @@ class Ingest:
         else:
             self._report.database_answers()
 
-    def _outage(self, error: DBAPIError) -> tuple[str, str]:
+    def _outage(self, error: DBAPIError) -> tuple[str, OutageKind]:
         """Return a sentence about a temporary error, and its kind of outage. Raises any other error."""
         if not is_temporary(error):
             raise error

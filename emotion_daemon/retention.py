@@ -193,7 +193,7 @@ class Retention:
     def step(self, *, idle: bool) -> None:
         """Do a little, if it is time to; with messages there, not `idle`, only now and then.
 
-        Temporary trouble with the database is logged and waited out. Raises what else it raises, and DatabaseFileError.
+        An outage of the database is logged and waited out. Raises the database's other errors, and DatabaseFileError.
         """
         monotonic = self._monotonic()
         if self._steady.was_set(self._now(), monotonic):

@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import msgspec
 
@@ -50,14 +50,17 @@ Seconds = Annotated[
 ]
 
 
+InvalidPart = Literal["json", "batch", "device_id", "topic", "timestamp", "person_id", "status", "retained", "database"]
+"""The part of a message that is invalid. `database`: the message is a batch, and the database refused it."""
+
+
 class DecodeError(ValueError):
     """Raised when a message is not a valid batch. Its text says what is wrong, for whoever writes the device.
 
-    It is logged, answered and stored, and may not name a person: it quotes no value of the payload. `kind` is what
-    part of the message is wrong: json, batch, device_id, topic, timestamp, person_id, status, retained or database.
+    It is logged, answered and stored, and may not name a person: it quotes no value of the payload.
     """
 
-    def __init__(self, text: str, kind: str = "batch") -> None:
+    def __init__(self, text: str, kind: InvalidPart = "batch") -> None:
         super().__init__(text)
         self.kind = kind
 
@@ -253,7 +256,8 @@ def _place(error: msgspec.ValidationError) -> str:
 def _invalid(error: msgspec.ValidationError) -> DecodeError:
     """What msgspec says names fields and types, no values; it ends with where: "… - at `$.people[...].person_id`"."""
     field = str(error).rpartition(".")[2].rstrip("`")
-    return DecodeError(str(error), field if field in ("device_id", "timestamp", "person_id") else "batch")
+    parts: dict[str, InvalidPart] = {"device_id": "device_id", "timestamp": "timestamp", "person_id": "person_id"}
+    return DecodeError(str(error), parts.get(field, "batch"))
 
 
 def _timestamp(text: str, received_at: datetime) -> tuple[datetime, timedelta | None]:

@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from datetime import datetime, timedelta
 from pathlib import Path
+from typing import get_args
 
 from prometheus_client import CollectorRegistry, Counter, Histogram, ProcessCollector, disable_created_metrics
 from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, Metric
@@ -16,18 +17,17 @@ from prometheus_client.registry import Collector
 from emotion_daemon.monitoring.disk import DiskUsage, Sizes
 from emotion_daemon.monitoring.group import Group
 from emotion_daemon.monitoring.heartbeat import Heartbeat
+from emotion_daemon.monitoring.outage import OutageKind
 from emotion_daemon.rules.history import ROUNDING
+from shared.batch import InvalidPart
 
 disable_created_metrics()  # type: ignore[no-untyped-call] # they would double the series, and only say when the process started
 
 MOST_DEVICES = 5_000
 """How many devices get metrics of their own: more would make a page of a megabyte, and Prometheus slow."""
 
-OUTAGE_KINDS = ("locked", "full", "unreadable", "unreachable", "other")
-"""Why a commit may fail: see `storage.errors.outage_kind`."""
-
-REJECTED = ("json", "batch", "device_id", "topic", "timestamp", "person_id", "status", "retained", "database")
-"""Why a message may be invalid: see `shared.batch.DecodeError`."""
+OUTAGE_KINDS: tuple[OutageKind, ...] = get_args(OutageKind)
+INVALID_PARTS: tuple[InvalidPart, ...] = get_args(InvalidPart)
 
 PRUNED = ("person_emotion", "emotion_minute", "rejected_message", "forgotten_person")
 """The tables from which Retention deletes."""
@@ -69,7 +69,7 @@ class Metrics(Collector):
         self._rejected_of: dict[str, int] = {}
         self._restamped_of: dict[str, int] = {}
         self._started_at = time.time()
-        self._failing: str | None = None
+        self._failing: OutageKind | None = None
         messages = self._counter("messages", "Messages that were stored or recorded", "result")
         self._batches, self._statuses, self._invalid = map(messages.labels, ("batch", "status", "rejected"))
         self._rejected = self._counter("rejected_messages", "Invalid messages", "reason")
@@ -90,7 +90,7 @@ class Metrics(Collector):
             buckets=_COMMIT_SECONDS,
             registry=self.registry,
         )
-        for counter, labels in (self._rejected, REJECTED), (self._failures, OUTAGE_KINDS), (self._pruned, PRUNED):
+        for counter, labels in (self._rejected, INVALID_PARTS), (self._failures, OUTAGE_KINDS), (self._pruned, PRUNED):
             for label in labels:
                 counter.labels(label)  # a series that exists from the start has a rate
         ProcessCollector(registry=self.registry)
@@ -134,12 +134,12 @@ class Metrics(Collector):
                 ahead = batch.timestamp - batch.received_at if batch.clock_skew is None else batch.clock_skew
                 self._heard[batch.device_id] = batch.received_at, ahead
 
-    def commit_failed(self, kind: str) -> None:
-        """Count an attempt to commit that failed in an outage of this kind, one of OUTAGE_KINDS."""
+    def commit_failed(self, kind: OutageKind) -> None:
+        """Count an attempt to commit that failed in an outage of this kind."""
         self._failures.labels(kind).inc()
 
-    def database_failed(self, kind: str) -> None:
-        """An outage of this kind, one of OUTAGE_KINDS, lasts until `committed` or `database_answers`."""
+    def database_failed(self, kind: OutageKind) -> None:
+        """An outage of this kind lasts until `committed` or `database_answers`."""
         self._failing = kind
 
     def database_answers(self) -> None:

@@ -1,6 +1,10 @@
 """The log of one outage: a line when it begins, a line for each new reason, and a reminder now and then."""
 
 import logging
+from typing import Literal
+
+OutageKind = Literal["locked", "full", "unreadable", "unreachable", "other"]
+"""Why the database accepts no commit."""
 
 REMINDER_SECONDS = 300.0
 """How often the log mentions an outage that lasts, for operators who read only the end of it."""

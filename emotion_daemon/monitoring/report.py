@@ -9,7 +9,7 @@ from emotion_daemon.monitoring.event_log import EventLog
 from emotion_daemon.monitoring.group import Group
 from emotion_daemon.monitoring.heartbeat import Heartbeat
 from emotion_daemon.monitoring.metrics import Metrics
-from emotion_daemon.monitoring.outage import Outage
+from emotion_daemon.monitoring.outage import Outage, OutageKind
 
 log = logging.getLogger(__name__)
 
@@ -53,15 +53,15 @@ class Report:
         """The group that began with `received` ends."""
         self.metrics.in_hand = 0
 
-    def commit_failed(self, sentence: str, kind: str) -> float:
-        """An attempt to commit failed in an outage of this kind, one of `metrics.OUTAGE_KINDS`.
+    def commit_failed(self, sentence: str, kind: OutageKind) -> float:
+        """An attempt to commit failed in an outage of this kind.
 
         Returns how many seconds the outage has lasted.
         """
         self.metrics.commit_failed(kind)
         return self.database_failed(sentence, kind)
 
-    def database_failed(self, sentence: str, kind: str) -> float:
+    def database_failed(self, sentence: str, kind: OutageKind) -> float:
         """As `commit_failed`, but only a check failed."""
         self.metrics.database_failed(kind)
         self.heartbeat.database(sentence)

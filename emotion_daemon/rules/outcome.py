@@ -3,13 +3,14 @@
 from datetime import datetime
 from typing import NamedTuple
 
+from shared.batch import InvalidPart
+
 
 class Rejected(NamedTuple):
     """An invalid message, to be recorded as a dead letter.
 
-    `device_id` is the device whose topic the message came on; None if the topic belongs to no device. `kind` is the
-    invalid part, as in `shared.batch.DecodeError`. `sent_again` says that the broker has sent the message before
-    (MQTT's DUP): it may be recorded already.
+    `device_id` is the device whose topic the message came on; None if the topic belongs to no device. `sent_again` says
+    that the broker has sent the message before (MQTT's DUP): it may be recorded already.
     """
 
     topic: str
@@ -17,7 +18,7 @@ class Rejected(NamedTuple):
     payload: bytes
     received_at: datetime
     sent_again: bool = False
-    kind: str = "batch"
+    kind: InvalidPart = "batch"
     device_id: str | None = None
 
 

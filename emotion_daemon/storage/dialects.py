@@ -4,7 +4,7 @@ import json
 import sqlite3
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
-from typing import Any, Protocol, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, TypeVar
 
 from sqlalchemy import (
     ARRAY,
@@ -19,11 +19,13 @@ from sqlalchemy import (
     func,
     select,
 )
-from sqlalchemy.dialects import postgresql, sqlite
 
 from emotion_daemon.rules.fold import PersonKey
 from emotion_daemon.storage.file_guard import check_sound
 from shared.schema import device, person_emotion
+
+if TYPE_CHECKING:  # an engine imports its own dialect; PostgreSQL's is a tenth of the daemon's imports
+    from sqlalchemy.dialects import postgresql, sqlite
 
 ROWS_A_SELECT = 1_000
 
@@ -72,7 +74,9 @@ class Dialect(Protocol):
 class _Sqlite:
     single_writer = True
 
-    def insert(self, table: Table) -> sqlite.Insert:
+    def insert(self, table: Table) -> "sqlite.Insert":
+        from sqlalchemy.dialects import sqlite
+
         return sqlite.insert(table)
 
     def lock_devices(self, connection: Connection, devices: Sequence[str]) -> None:
@@ -106,12 +110,14 @@ class _Sqlite:
 class _Postgresql:
     single_writer = False
 
-    def insert(self, table: Table) -> postgresql.Insert:
+    def insert(self, table: Table) -> "postgresql.Insert":
+        from sqlalchemy.dialects import postgresql
+
         return postgresql.insert(table)
 
     def lock_devices(self, connection: Connection, devices: Sequence[str]) -> None:
         """Lock the rows in one order, so that two daemons never wait for each other."""
-        insert = postgresql.insert(device).on_conflict_do_nothing()
+        insert = self.insert(device).on_conflict_do_nothing()
         for part in parts(devices):
             connection.execute(insert, [{"device_id": device_id} for device_id in part])
             rows = select(device.c.device_id).where(device.c.device_id.in_(part)).order_by(device.c.device_id)

@@ -15,15 +15,20 @@ from sqlite3 import (
 from sqlalchemy import Engine
 from sqlalchemy.exc import DataError, DBAPIError, IntegrityError, InterfaceError, OperationalError
 
+from emotion_daemon.monitoring.outage import OutageKind
 from shared.database import sqlite_path
 
 LASTING = (DataError, IntegrityError, OverflowError, UnicodeError)
 """What the database raises for a value that it will never accept."""
 
-_SQLITE_KINDS = {
-    **dict.fromkeys((SQLITE_BUSY, SQLITE_LOCKED), "locked"),
+_SQLITE_KINDS: dict[int, OutageKind] = {
+    SQLITE_BUSY: "locked",
+    SQLITE_LOCKED: "locked",
     SQLITE_FULL: "full",
-    **dict.fromkeys((SQLITE_IOERR, SQLITE_CANTOPEN, SQLITE_READONLY, SQLITE_PROTOCOL), "unreadable"),
+    SQLITE_IOERR: "unreadable",
+    SQLITE_CANTOPEN: "unreadable",
+    SQLITE_READONLY: "unreadable",
+    SQLITE_PROTOCOL: "unreadable",
 }
 """SQLite's temporary errors, and the kind of outage that each means."""
 
@@ -31,7 +36,11 @@ _CANNOT_CREATE_A_FILE = (SQLITE_IOERR, SQLITE_CANTOPEN)
 """SQLite says this, and not SQLITE_FULL, if the disk has no room for the -shm file, as at a start on a full disk."""
 
 _SHM_BYTES = 32 * 1024
-_SQLSTATE_KINDS = {"55P03": "locked", "40P01": "locked", "53100": "full"}  # lock not available, deadlock, disk full
+_SQLSTATE_KINDS: dict[str, OutageKind] = {
+    "55P03": "locked",
+    "40P01": "locked",
+    "53100": "full",
+}  # lock not available, deadlock, disk full
 _LASTING_SQLSTATES = ("22", "23", "28", "3D", "3F", "42")  # data, constraint, login, no database, no schema, syntax
 
 
@@ -89,8 +98,8 @@ def is_temporary(error: DBAPIError) -> bool:
     return isinstance(error, (OperationalError, InterfaceError))  # no answer from the server at all
 
 
-def outage_kind(error: DBAPIError, engine: Engine) -> str:
-    """The kind of outage that an error of `engine` means: locked, full, unreadable, unreachable or other."""
+def outage_kind(error: DBAPIError, engine: Engine) -> OutageKind:
+    """The kind of outage that an error of `engine` means."""
     code = sqlite_code(error)
     if code in _CANNOT_CREATE_A_FILE and _disk_is_full(engine):
         return "full"

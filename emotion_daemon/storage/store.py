@@ -8,6 +8,7 @@ from sqlite3 import SQLITE_READONLY
 from sqlalchemy import Connection, Engine, select
 from sqlalchemy.exc import DBAPIError
 
+from emotion_daemon.monitoring.outage import OutageKind
 from emotion_daemon.rules.fold import Folded, StoredState, fold
 from emotion_daemon.rules.totals_fold import fold_totals
 from emotion_daemon.storage.dialects import dialect_of
@@ -92,7 +93,7 @@ class Store:
             rows = connection.execute(query.order_by(state.received_at.desc()).limit(most)).all()
         return {device_id: (at, timedelta(seconds=skew or 0)) for device_id, at, skew in rows}
 
-    def outage_kind(self, error: DBAPIError) -> str:
+    def outage_kind(self, error: DBAPIError) -> OutageKind:
         """The kind of outage that an error of `transaction` means: see storage/errors.py."""
         return outage_kind(error, self._engine)
 

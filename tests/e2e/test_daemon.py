@@ -222,6 +222,14 @@ def test_a_daemon_that_waits_for_its_broker_stops_when_asked(broker: Broker, sql
         assert daemon.stop() == 0
 
 
+def test_its_import_loads_neither_alembic_nor_the_operators_commands() -> None:
+    """alembic takes as long as all the rest, and the daemon needs it only for the upgrade."""
+    program = "import sys, emotion_daemon.__main__; print(*{name.partition('.')[0] for name in sys.modules})"
+    run = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True)
+
+    assert {"alembic", "mako", "psycopg", "emotion_admin", "emotion_api"}.isdisjoint(run.stdout.split())
+
+
 class TestWrongSettings:
     @pytest.mark.parametrize(
         ("name", "value"),

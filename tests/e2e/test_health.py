@@ -121,7 +121,7 @@ def test_a_commit_that_fails_is_seen_until_one_succeeds(
     assert line == "cannot commit: database is locked"
 
 
-def test_trouble_that_lasts_does_not_look_like_a_daemon_that_hangs(
+def test_an_outage_that_lasts_does_not_look_like_a_daemon_that_hangs(
     daemon: Daemon, broker: Broker, port: int, sqlite_url: str
 ) -> None:
     with locked(sqlite_url):
@@ -156,7 +156,7 @@ def test_a_second_daemon_that_is_refused_leaves_the_first_alone(
     assert ask(port) == (200, "ok")
 
 
-def test_trouble_is_no_reason_for_a_restart(daemon: Daemon, broker: Broker, port: int) -> None:
+def test_an_outage_is_no_reason_for_a_restart(daemon: Daemon, broker: Broker, port: int) -> None:
     broker.stop()
     wait_for_line(port, "lost the broker at ", "cannot reach the broker at ")
 
@@ -184,7 +184,7 @@ def test_a_database_that_does_not_answer_at_the_start_is_seen(
 
 
 class TestSystemd:
-    def test_it_hears_start_beats_troubles_and_end(self, broker: Broker, sqlite_url: str, tmp_path: Path) -> None:
+    def test_it_hears_start_beats_outages_and_end(self, broker: Broker, sqlite_url: str, tmp_path: Path) -> None:
         with (
             NotifySocket(str(tmp_path / "notify")) as systemd,
             Daemon(
@@ -197,9 +197,9 @@ class TestSystemd:
         ):
             wait_until(lambda: "STATUS=ok" in systemd.heard(), what="it is ok")
             broker.stop()
-            wait_until(lambda: "STATUS=lost the broker at " in str(systemd.heard()), what="the trouble is told")
+            wait_until(lambda: "STATUS=lost the broker at " in str(systemd.heard()), what="the outage is told")
             beats = systemd.heard().count("WATCHDOG=1")
-            wait_until(lambda: systemd.heard().count("WATCHDOG=1") >= beats + 4, what="it beats in trouble, too")
+            wait_until(lambda: systemd.heard().count("WATCHDOG=1") >= beats + 4, what="it beats during an outage, too")
             daemon.stop()
             heard = systemd.heard()
 
@@ -216,7 +216,7 @@ class TestSystemd:
             wait_until(lambda: "READY=1" in systemd.heard(), what="it is ready")
             wait_until(lambda: "STATUS=cannot reach the broker at " in str(systemd.heard()), what="it says why")
 
-    def test_its_watchdog_hears_no_pause_while_broker_and_database_are_in_trouble(
+    def test_its_watchdog_hears_no_pause_during_an_outage_of_broker_and_database(
         self, broker: Broker, sqlite_url: str, tmp_path: Path
     ) -> None:
         log = tmp_path / "daemon.log"

@@ -36,18 +36,18 @@ def test_a_database_that_another_writer_has_locked_is_named_alone(system: System
 
 def test_devices_and_an_api_are_named_for_what_is_wrong_with_them(system: System) -> None:
     """Each device by its own id, while another one is well; the API has to do with none of them."""
-    trouble = [
+    faults = [
         alert("EmotionCameraSilent", device_id="camera_1"),
         alert("EmotionMessagesRejected", device_id="camera_2"),
         alert("EmotionDeviceClockWrong", device_id="camera_3"),
         alert("EmotionApiDown"),
     ]
-    with system.names_alone(*trouble):
+    with system.names_alone(*faults):
         system.cameras["camera_1"].silent = True
         system.cameras["camera_2"].rubbish = True
         system.cameras["camera_3"].clock_skew = timedelta(minutes=-3)
         system.api.signal(signal.SIGKILL)
-        system.last(*trouble, lasting=0)
+        system.last(*faults, lasting=0)
         system.cameras["camera_1"].silent = False
         system.cameras["camera_2"].rubbish = False
         system.cameras["camera_3"].clock_skew = timedelta(0)

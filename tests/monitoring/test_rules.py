@@ -168,7 +168,7 @@ def test_why_the_database_takes_nothing_is_named_alone(reason: str, named: str, 
     ("reason", "named"),
     [("locked", "EmotionDatabaseLocked"), ("full", "EmotionDiskFull"), ("unreachable", "EmotionDatabaseFails")],
 )
-def test_a_trouble_with_the_database_that_pauses_every_minute_is_named_alone(
+def test_an_outage_of_the_database_that_pauses_every_minute_is_named_alone(
     reason: str, named: str, line: Timeline, tmp_path: Path
 ) -> None:
     line.daemon("emotion_database_failing", every(75, 1, lasting=60, otherwise=0), reason=reason)
@@ -205,22 +205,22 @@ def test_a_broker_that_is_upgraded_twice_is_no_alert(line: Timeline, tmp_path: P
 
 
 @pytest.mark.parametrize("period", [120, 300, 540, 660])
-@pytest.mark.parametrize("trouble", ["broker", "database", "loop", "scrape", "one or the other"])
+@pytest.mark.parametrize("outage", ["broker", "database", "loop", "scrape", "one or the other"])
 def test_an_outage_that_comes_back_whatever_the_period_is_named_once(
-    trouble: str, period: int, line: Timeline, tmp_path: Path
+    outage: str, period: int, line: Timeline, tmp_path: Path
 ) -> None:
     """Each is too short for an alert, and the next comes before a silent camera could be named."""
     line.until = 105 * MINUTE
     line.camera("camera_1", heard=stops_at(END))
-    if trouble == "one or the other":
+    if outage == "one or the other":
         line.daemon("emotion_broker_connected", every(2 * period, 0, lasting=30, otherwise=1))
         line.daemon("emotion_database_failing", lambda at: 0 <= at % (2 * period) - period < 30, reason="full")
-    elif trouble == "broker":
+    elif outage == "broker":
         line.daemon("emotion_broker_connected", every(period, 0, lasting=45, otherwise=1))
         line.daemon("emotion_broker_reconnects_total", lambda at: max(0, at - BEGIN) // period)
-    elif trouble == "database":
+    elif outage == "database":
         line.daemon("emotion_database_failing", every(period, 1, lasting=30, otherwise=0), reason="locked")
-    elif trouble == "loop":
+    elif outage == "loop":
         line.daemon("emotion_loop_age_seconds", lambda at: at % period if at >= BEGIN and at % period < 75 else 0.1)
     else:
         line.daemon_does_not_answer(lambda at: at >= BEGIN and at % period < 15)

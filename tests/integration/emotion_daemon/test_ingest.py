@@ -386,7 +386,7 @@ class TestOrder:
 
 
 class TestOutage:
-    def test_the_group_is_committed_when_the_trouble_is_over(self, source: FakeSource, engine: Engine) -> None:
+    def test_the_group_is_committed_when_the_outage_is_over(self, source: FakeSource, engine: Engine) -> None:
         source.publish(TOPIC, batch(anna=1))
         loop(source, FailingStore(engine, [locked()] * 3)).step()
 
@@ -491,7 +491,7 @@ class TestHeartbeat:
         assert lines == ["cannot commit: database is locked"] * 2
         assert heartbeat.line == "ok"
 
-    def test_trouble_before_the_one_bad_message_was_found_is_over_too(
+    def test_an_outage_before_the_one_bad_message_was_found_is_over_too(
         self, source: FakeSource, engine: Engine, heartbeat: Heartbeat
     ) -> None:
         for number in range(4):
@@ -502,7 +502,7 @@ class TestHeartbeat:
         assert heartbeat.line == "ok"
         assert source.held == []
 
-    def test_a_bad_message_is_no_trouble(self, source: FakeSource, engine: Engine, heartbeat: Heartbeat) -> None:
+    def test_a_bad_message_is_no_outage(self, source: FakeSource, engine: Engine, heartbeat: Heartbeat) -> None:
         source.publish(TOPIC, batch(cursed=1))
         source.publish(TOPIC, b"bad")
         loop(source, CursedStore(engine, OverflowError("too large")), heartbeat=heartbeat).step()
@@ -523,7 +523,7 @@ class TestStop:
 
         assert source.held == [batch(anna=1)]
 
-    def test_a_stop_during_trouble_leaves_the_group_with_the_broker(self, source: FakeSource, engine: Engine) -> None:
+    def test_a_stop_during_an_outage_leaves_the_group_with_the_broker(self, source: FakeSource, engine: Engine) -> None:
         source.publish(TOPIC, batch(anna=1))
         source.publish(TOPIC, b"bad")
         ingest = loop(source, FailingStore(engine, [locked()] * 1_000), stopping=lambda: True, monotonic=Clock(source))
@@ -542,7 +542,7 @@ class TestStop:
 
         assert STOP_PATIENCE_SECONDS < clock.seconds < STOP_PATIENCE_SECONDS + 4
 
-    def test_trouble_that_ends_in_time_is_no_reason_to_leave(self, source: FakeSource, engine: Engine) -> None:
+    def test_an_outage_that_ends_in_time_is_no_reason_to_exit(self, source: FakeSource, engine: Engine) -> None:
         source.publish(TOPIC, batch(anna=1))
         ingest = loop(source, FailingStore(engine, [locked()] * 3), stopping=lambda: True, monotonic=Clock(source))
         ingest.step()

@@ -500,7 +500,7 @@ class TestWhen:
         assert people(engine) == {"anna"}
 
 
-class TestTrouble:
+class TestOutage:
     def test_a_database_that_is_locked_is_left_alone_for_a_minute(
         self, sqlite_url: str, clock: Clock, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
     ) -> None:

@@ -1,4 +1,4 @@
-"""What /healthz, /readyz and systemd are told: a real socket, only the time is the test's own."""
+"""What /healthz, /readyz and systemd learn. The socket is real, only the time is the test's own."""
 
 import os
 from collections.abc import Iterator
@@ -66,7 +66,7 @@ class TestLine:
 
         assert healthy.line == f"{LOCKED}; {GONE}"
 
-    def test_trouble_that_is_over_is_forgotten(self, healthy: Heartbeat) -> None:
+    def test_an_outage_that_is_over_is_forgotten(self, healthy: Heartbeat) -> None:
         healthy.database(LOCKED)
         healthy.broker(GONE)
         healthy.database(None)
@@ -94,7 +94,7 @@ class TestAlive:
 
         assert healthy.alive == "the daemon's loop has not turned for 15 s: it hangs"
 
-    def test_it_is_in_trouble_too(self, healthy: Heartbeat) -> None:
+    def test_it_is_during_an_outage_too(self, healthy: Heartbeat) -> None:
         healthy.database(LOCKED)
         healthy.broker(GONE)
 
@@ -109,20 +109,20 @@ class TestAlive:
     def test_it_is_ready_with_its_line_while_it_turns(self, healthy: Heartbeat, clock: Clock) -> None:
         ready = healthy.ready_line
         healthy.database(LOCKED)
-        trouble = healthy.ready_line
+        outage = healthy.ready_line
         clock.seconds = 100
 
-        assert (ready, trouble, healthy.ready_line) == ("ok", LOCKED, healthy.alive)
+        assert (ready, outage, healthy.ready_line) == ("ok", LOCKED, healthy.alive)
 
 
 class TestSubscription:
-    def test_nobody_knows_before_the_broker_was_asked(self, beating: Heartbeat) -> None:
+    def test_it_is_unknown_before_the_broker_was_asked(self, beating: Heartbeat) -> None:
         assert (beating.subscribed, beating.reconnects) == (None, 0)
 
     def test_a_broker_that_is_lost_and_found_is_a_reconnect(self, healthy: Heartbeat) -> None:
         seen = [(healthy.subscribed, healthy.reconnects)]
-        for trouble in (GONE, "cannot reach the broker", None):
-            healthy.broker(trouble)
+        for outage in (GONE, "cannot reach the broker", None):
+            healthy.broker(outage)
             seen.append((healthy.subscribed, healthy.reconnects))
 
         assert seen == [(True, 0), (False, 0), (False, 0), (True, 1)]
@@ -169,7 +169,9 @@ class TestSystemd:
         assert systemd.heard()[-2:] == ["STOPPING=1", "STATUS=emotion.db was deleted"]
 
     @pytest.mark.parametrize("own_id", [{}, {"WATCHDOG_PID": str(os.getpid())}])
-    def test_its_watchdog_hears_every_beat_in_trouble_too(self, systemd: NotifySocket, own_id: dict[str, str]) -> None:
+    def test_its_watchdog_hears_every_beat_during_an_outage_too(
+        self, systemd: NotifySocket, own_id: dict[str, str]
+    ) -> None:
         environ = {"NOTIFY_SOCKET": systemd.address, "WATCHDOG_USEC": "30000000", **own_id}
         with Heartbeat(environ=environ) as beating:
             beating.broker(GONE)
@@ -203,7 +205,7 @@ class TestSystemd:
             assert "WATCHDOG=1" not in systemd.heard()
 
     @pytest.mark.parametrize("address", ["/no/such/socket", "@nobody listens here", "/" + "x" * 200, "\udcff"])
-    def test_nobody_who_listens_is_no_trouble(self, address: str) -> None:
+    def test_without_a_listener_it_goes_on(self, address: str) -> None:
         with Heartbeat({"NOTIFY_SOCKET": address}) as beating:
             beating.ready()
 
@@ -215,6 +217,6 @@ class TestSystemd:
         monkeypatch.setattr(heartbeat, "SEND_SECONDS", 0.001)
         with Heartbeat(environ={"NOTIFY_SOCKET": systemd.address}) as beating:
             for number in range(1_000):  # the kernel keeps 10, or with systemd 512
-                beating.database(f"trouble {number}")
+                beating.database(f"outage {number}")
 
         assert len(systemd.heard()) < 1_000

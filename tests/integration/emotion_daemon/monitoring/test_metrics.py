@@ -41,17 +41,17 @@ class TestBroker:
     def test_nothing_is_said_before_the_broker_was_asked(self) -> None:
         assert "broker_connected" not in samples(Metrics(Heartbeat()))
 
-    @pytest.mark.parametrize(("trouble", "connected"), [(None, 1), ("lost the broker", 0)])
-    def test_then_whether_it_is_connected(self, trouble: str | None, connected: int) -> None:
+    @pytest.mark.parametrize(("outage", "connected"), [(None, 1), ("lost the broker", 0)])
+    def test_then_whether_it_is_connected(self, outage: str | None, connected: int) -> None:
         heartbeat = Heartbeat()
-        heartbeat.broker(trouble)
+        heartbeat.broker(outage)
 
         assert samples(Metrics(heartbeat))["broker_connected"] == connected
 
     def test_and_how_often_it_was_lost_and_found(self) -> None:
         heartbeat = Heartbeat()
-        for trouble in (None, "lost", None, "lost", "lost", None):
-            heartbeat.broker(trouble)
+        for outage in (None, "lost", None, "lost", "lost", None):
+            heartbeat.broker(outage)
 
         assert samples(Metrics(heartbeat))["broker_reconnects_total"] == 2
 

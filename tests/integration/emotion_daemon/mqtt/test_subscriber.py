@@ -751,8 +751,8 @@ class Beats(Heartbeat):
         self.early = 0
         self.ready()
 
-    def broker(self, trouble: str | None) -> None:
-        super().broker(trouble)
+    def broker(self, outage: str | None) -> None:
+        super().broker(outage)
         if self.line not in self.lines[-1:]:
             self.lines.append(self.line)
 
