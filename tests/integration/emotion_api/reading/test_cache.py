@@ -6,6 +6,7 @@ import threading
 import time
 import tracemalloc
 from collections.abc import Iterable, Iterator
+from contextlib import ExitStack
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -17,12 +18,12 @@ from emotion_api.devices import DevicesRequest
 from emotion_api.history import HistoryRequest
 from emotion_api.reading import cooperative_yield
 from emotion_api.reading.cache import ENTRY_BYTES, MAX_AGE_SECONDS, MAX_BYTES, Request
-from emotion_api.reading.reader import MANY_PEOPLE, SummaryReader
+from emotion_api.reading.reader import MANY_PEOPLE, DevicesReader, HistoryReader, SummaryReader
 from emotion_api.reading.response import CachedResponse
 from emotion_api.reading.source import Build, Source
 from emotion_api.summary import SummaryRequest
 from emotion_daemon.rules.fold import Report
-from emotion_daemon.rules.outcome import Rejected
+from emotion_daemon.rules.outcome import Rejected, Status
 from emotion_daemon.storage.store import Store
 from shared.batch import Batch, Cumulative, Topics
 from shared.database import reader_engine, sqlite_path, writer_engine
@@ -107,14 +108,14 @@ class TestWhatTheDaemonCommits:
 
             assert happy(reader, "busy") == f"{number}.0"
 
-    def test_a_batch_with_the_same_stamp_shows(self, store: Store, reader: SummaryReader) -> None:
+    def test_a_batch_with_the_same_timestamp_shows(self, store: Store, reader: SummaryReader) -> None:
         commit(store, "busy", 0, happy=1)
         happy(reader, "busy")
         commit(store, "busy", 0, happy=2)
 
         assert happy(reader, "busy") == "2.0"
 
-    def test_a_batch_with_the_same_stamp_shows_although_the_clock_was_set_back(
+    def test_a_batch_with_the_same_timestamp_shows_although_the_clock_was_set_back(
         self, writer: Engine, reader: SummaryReader
     ) -> None:
         commit(Store(writer, now=lambda: at(0)), "busy", 50, happy=1)
@@ -123,7 +124,7 @@ class TestWhatTheDaemonCommits:
 
         assert happy(reader, "busy") == "2.0"
 
-    def test_a_late_batch_of_somebody_new_shows(self, store: Store, reader: SummaryReader) -> None:
+    def test_a_late_batch_of_a_new_person_shows(self, store: Store, reader: SummaryReader) -> None:
         commit(store, "busy", 10, happy=1)
         happy(reader, "busy")
         commit(store, "busy", 0, person_id="ben", happy=5)
@@ -285,32 +286,92 @@ class TestAge:
         assert first == [counter.get(request) for request in requests] == [1, 2, 3, 4, 5, 6, 7, 8]
 
 
-def test_whatever_is_committed_the_response_is_that_of_an_api_without_a_cache(
-    store: Store, other: Engine, reader: SummaryReader, clock: Clock, database_url: str
-) -> None:
-    chance = random.Random(20261129)
-    devices = ["a", "b", "c"]
-    with disposing(reader_engine(database_url)) as engine:
-        uncached = SummaryReader(Source(engine, file=sqlite_path(database_url), max_bytes=0), device_names={})
-        for number in range(200):
-            device_id = chance.choice(devices)
-            match chance.randrange(8):
-                case 0:
-                    with other.begin() as connection:
-                        connection.execute(update(person_emotion).values(time_happy=float(number)))
-                    clock.seconds += MAX_AGE_SECONDS + 0.01
-                case 1:
-                    set_name(other, device_id, f"name {number}")
-                case 2:
-                    forget(other, TOPICS, Person(device_id, "anna"), hours=0, now=at(number - 10))
-                case 3:
-                    commit(store, device_id, number - 5, person_id="ben", happy=number)
-                case _:
-                    commit(store, device_id, number, happy=number)
-            for asked in chance.sample(devices, chance.randint(0, 3)):
-                request = SummaryRequest(asked)
+class Worker:
+    """The three readers of one process of the API."""
 
-                assert reader.read(request).body == uncached.read(request).body
+    def __init__(self, database_url: str, clock: Clock, *, max_bytes: int = MAX_BYTES) -> None:
+        self.engine = reader_engine(database_url)
+        source = Source(self.engine, file=sqlite_path(database_url), max_bytes=max_bytes, monotonic=clock)
+        names: dict[str, str] = {}
+        self._summaries = SummaryReader(source, device_names=names, now=lambda: at(60))
+        self._histories = HistoryReader(source, device_names=names, now=lambda: at(60))
+        self._devices = DevicesReader(source, device_names=names, silent_after=30, topics=TOPICS, now=lambda: at(60))
+
+    def get(self, request: SummaryRequest | HistoryRequest | DevicesRequest) -> bytes:
+        match request:
+            case SummaryRequest():
+                return self._summaries.read(request).body
+            case HistoryRequest():
+                return self._histories.read(request).body
+            case DevicesRequest():
+                return self._devices.read().body
+
+
+def requests_about(device_id: str) -> list[SummaryRequest | HistoryRequest | DevicesRequest]:
+    return [
+        SummaryRequest(device_id),
+        SummaryRequest(device_id, totals_only=True),
+        SummaryRequest(device_id, seen_within=100.0, limit=1),
+        HistoryRequest(device_id, NOON - timedelta(hours=1), NOON + timedelta(hours=1)),
+        HistoryRequest(device_id, csv=True),
+        DevicesRequest(),
+    ]
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_whatever_is_committed_each_worker_responds_as_an_api_without_a_cache(
+    seed: int, store: Store, other: Engine, clock: Clock, database_url: str
+) -> None:
+    chance = random.Random(seed)
+    devices = ["a", "b", "c"]
+
+    def change(device_id: str, number: int) -> None:
+        match chance.randrange(10):
+            case 0:  # a program that raises no revision
+                statement = chance.choice([delete(person_emotion), update(person_emotion).values(time_sad=number)])
+                with other.begin() as connection:
+                    connection.execute(statement)
+                clock.seconds += MAX_AGE_SECONDS + 0.01
+            case 1:
+                set_name(other, device_id, f"name {number}")
+            case 2:
+                forget(other, TOPICS, Person(device_id, "anna"), hours=0, now=at(number - 10))
+            case 3:
+                with store.transaction() as transaction:
+                    status = chance.choice(["online", "offline"])
+                    transaction.write_statuses([Status(device_id, status, at(number))])
+            case 4:
+                with store.transaction() as transaction:
+                    topic = TOPICS.batch(device_id)
+                    transaction.reject([Rejected(topic, "not JSON", b"", at(number), device_id=device_id)])
+            case 5:
+                commit(store, device_id, number - 5, person_id="ben", happy=number)
+            case _:
+                commit(store, device_id, number, happy=number)
+
+    workers = [Worker(database_url, clock) for _ in range(2)]
+    uncached = Worker(database_url, clock, max_bytes=0)
+    with ExitStack() as stack:
+        for worker in (*workers, uncached):
+            stack.enter_context(disposing(worker.engine))
+        for number in range(80):
+            change(chance.choice(devices), number)
+            for request in chance.sample(requests_about(chance.choice(devices)), 3):
+                expected = uncached.get(request)
+
+                assert [worker.get(request) for worker in workers] == [expected] * 2
+
+
+def test_a_commit_while_a_response_is_built_ends_it(store: Store, source: Source, reader: SummaryReader) -> None:
+    commit(store, "busy", 0)
+
+    def read(request: SummaryRequest, build: Build) -> Iterable[bytes]:
+        commit(store, "busy", 1)
+        return [b"outdated"]
+
+    source.respond(SummaryRequest("busy"), read, gzip=False)
+
+    assert reader.read(SummaryRequest("busy")).body != b"outdated"
 
 
 def test_the_least_recently_used_responses_go_first(database_url: str, store: Store, engine: Engine) -> None:
@@ -361,7 +422,7 @@ class TestVeryManyPeople:
             transaction.write(group(people, {"crowd": at(0)}))
         return SummaryRequest("crowd")
 
-    def test_others_are_answered_while_the_list_is_built(
+    def test_other_requests_are_answered_while_the_list_is_built(
         self, store: Store, reader: SummaryReader, crowd: SummaryRequest, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         commit(store, "quiet", 0, happy=1)
@@ -375,12 +436,12 @@ class TestVeryManyPeople:
 
         monkeypatch.setattr(cooperative_yield, "WORK_SECONDS", -1)
         monkeypatch.setattr(time, "sleep", rest)
-        answer = reader.read(crowd)
+        response = reader.read(crowd)
 
         assert seen[:3] == ["2.0", "3.0", "4.0"]
-        assert answer.body.count(b"person_id") == MANY_PEOPLE + 500
+        assert response.body.count(b"person_id") == MANY_PEOPLE + 500
 
-    def test_who_asks_meanwhile_gets_the_same_list(
+    def test_requests_during_the_build_get_the_same_list(
         self, reader: SummaryReader, crowd: SummaryRequest, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         building, go_on = threading.Event(), threading.Event()
@@ -391,8 +452,8 @@ class TestVeryManyPeople:
 
         monkeypatch.setattr(cooperative_yield, "WORK_SECONDS", -1)
         monkeypatch.setattr(time, "sleep", rest)
-        answers: list[CachedResponse] = []
-        clients = [threading.Thread(target=lambda: answers.append(reader.read(crowd))) for _ in range(3)]
+        responses: list[CachedResponse] = []
+        clients = [threading.Thread(target=lambda: responses.append(reader.read(crowd))) for _ in range(3)]
         clients[0].start()
         assert building.wait(15)
         for client in clients[1:]:
@@ -401,15 +462,15 @@ class TestVeryManyPeople:
         for client in clients:
             client.join(15)
 
-        assert len(answers) == 3
-        assert all(answer is answers[0] for answer in answers)
+        assert len(responses) == 3
+        assert all(response is responses[0] for response in responses)
 
     def test_a_long_list_comes_in_blocks_and_as_long_as_it_says(
         self, reader: SummaryReader, crowd: SummaryRequest
     ) -> None:
-        answer = reader.read(crowd)
+        response = reader.read(crowd)
         compressed = reader.read(crowd, gzip=True)
 
-        assert len(answer.blocks) > 1
-        assert len(answer.body) == answer.length
-        assert gzip.decompress(compressed.body) == answer.body
+        assert len(response.blocks) > 1
+        assert len(response.body) == response.length
+        assert gzip.decompress(compressed.body) == response.body
