@@ -4,9 +4,11 @@ import os
 import shutil
 import sqlite3
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
+from sqlalchemy import text
 
 from emotion_api.reading.change_detector import SqliteChangeDetector
 from emotion_api.reading.reader import SummaryReader
@@ -48,10 +50,19 @@ def file(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def reader(file: Path) -> Iterator[SummaryReader]:
-    """Its clock stands still: a response is outdated only by a change."""
+def clock() -> Clock:
+    """It stands still: a response becomes outdated only by a change, unless a test moves the clock."""
+    return Clock()
+
+
+@pytest.fixture
+def reader(file: Path, clock: Clock) -> Iterator[SummaryReader]:
+    """Its engine has several connections open, as after requests at the same time."""
     with disposing(reader_engine(f"sqlite:///{file}")) as engine:
-        yield SummaryReader(Source(engine, file=file, monotonic=Clock()), device_names={})
+        with ExitStack() as stack:
+            for _ in range(5):
+                stack.enter_context(engine.connect()).execute(text("SELECT * FROM device"))
+        yield SummaryReader(Source(engine, file=file, monotonic=clock), device_names={})
 
 
 def name(reader: SummaryReader) -> str:
@@ -68,6 +79,20 @@ def test_a_file_in_its_place_is_read_at_once_although_the_revision_is_the_same(
     names.append(name(reader))
 
     assert names == ["Hall", "Yard"]
+
+
+def test_commits_to_a_file_in_its_place_are_noticed(
+    file: Path, reader: SummaryReader, clock: Clock, tmp_path: Path
+) -> None:
+    other = make(tmp_path / "other.db", "Yard")
+    name(reader)
+    remove(file, "-wal", "-shm")
+    os.replace(other, file)
+    name(reader)
+    rename(file, "Roof")
+    clock.seconds += 2
+
+    assert name(reader) == "Roof"
 
 
 def test_a_copy_that_is_restored_is_read_at_once(file: Path, reader: SummaryReader, tmp_path: Path) -> None:
@@ -104,16 +129,13 @@ def test_the_target_of_a_link_may_be_replaced(file: Path, tmp_path: Path) -> Non
     assert names == ["Hall", "Yard"]
 
 
-def test_a_log_in_place_of_the_one_that_was_deleted_is_read(file: Path) -> None:
-    """The connection would go on reading the deleted -wal and -shm, and would miss every commit in the new ones."""
-    with disposing(reader_engine(f"sqlite:///{file}")) as engine:
-        clock = Clock()
-        reader = SummaryReader(Source(engine, file=file, monotonic=clock), device_names={})
-        names = [name(reader)]
-        remove(file, "-wal", "-shm")
-        rename(file, "Yard")
-        clock.seconds += 2
-        names.append(name(reader))
+def test_a_log_in_place_of_the_one_that_was_deleted_is_read(file: Path, reader: SummaryReader, clock: Clock) -> None:
+    """Otherwise a connection to the deleted -wal and -shm misses every commit in the new ones."""
+    names = [name(reader)]
+    remove(file, "-wal", "-shm")
+    rename(file, "Yard")
+    clock.seconds += 2
+    names.append(name(reader))
 
     assert names == ["Hall", "Yard"]
 
