@@ -2,7 +2,7 @@
 
 ingest        a waiting backlog: the daemon's rate, beside noop's and bare_driver's
 latency       from PUBLISH sent to visible in the API, at a given rate
-read          the API's requests a second, beside bare_flask's; uncached_api: where nothing is kept
+read          the API's requests a second, beside bare_flask's; uncached_api: without its cache
 scale         ingest and read against how much there is of everything
 memory        the daemon's resident memory while a long backlog waits
 report        what was measured, as table and JSON; machine: where

@@ -63,23 +63,23 @@ def run(
         report.progress("starting broker, daemon and three gunicorns")
         with stage:
             for number in people:
-                _kept_and_anew(report, stage, number, rounds)
+                _cached_and_anew(report, stage, number, rounds)
             for number in sorted({5, 1_000} & set(people)):
                 _while_the_daemon_commits(report, stage, number, rounds, commits)
             _very_many_people(report, stage, many, rounds)
 
 
-def _kept_and_anew(report: Report, stage: "_Stage", people: int, rounds: int) -> None:
+def _cached_and_anew(report: Report, stage: "_Stage", people: int, rounds: int) -> None:
     path = f"{SUMMARY}?device_id=of_{people}_0"
     stage.check(path, people)
     etag = stage.api.ask(path).headers["etag"]
     assert stage.api.ask(path, If_None_Match=etag).status == 304
     cases: dict[str, Callable[[], float]] = {
         BARE: lambda: stage.rate(stage.bare, "/"),
-        "kept": lambda: stage.rate(stage.api, path),
-        "kept, gzip": lambda: stage.rate(stage.api, path, "Accept-Encoding: gzip"),
-        "kept, 304": lambda: stage.rate(stage.api, path, f"If-None-Match: {etag}"),
-        "built for each request": lambda: stage.rate(stage.unkept, path),
+        "cached": lambda: stage.rate(stage.api, path),
+        "cached, gzip": lambda: stage.rate(stage.api, path, "Accept-Encoding: gzip"),
+        "cached, 304": lambda: stage.rate(stage.api, path, f"If-None-Match: {etag}"),
+        "built for each request": lambda: stage.rate(stage.uncached, path),
     }
     report.add("read", {"people": people}, "requests/s", _rounds(report, f"read, {people} people", cases, rounds))
 
@@ -100,16 +100,16 @@ def _while_the_daemon_commits(report: Report, stage: "_Stage", people: int, roun
 
 def _very_many_people(report: Report, stage: "_Stage", many: int, rounds: int) -> None:
     path = f"{SUMMARY}?device_id=many_0"
-    for _ in range(6):  # each worker keeps its own
+    for _ in range(6):  # each worker has its own cache
         stage.check(path, many)
     totals = f"{path}&fields=totals"
     cases: dict[str, Callable[[], float]] = {
-        "totals, kept": lambda: median(stage.milliseconds(stage.api, totals) for _ in range(20)),
-        "totals, added up anew": lambda: median(stage.milliseconds(stage.unkept, totals) for _ in range(20)),
-        "list, kept": lambda: median(stage.milliseconds(stage.api, path) for _ in range(5)),
-        "list, kept, gzip": lambda: median(stage.milliseconds(stage.api, path, "gzip") for _ in range(5)),
-        "list, built anew": lambda: median(stage.milliseconds(stage.unkept, path) for _ in range(3)),
-        "another device": lambda: median(stage.milliseconds(stage.unkept, stage.small) for _ in range(100)),
+        "totals, cached": lambda: median(stage.milliseconds(stage.api, totals) for _ in range(20)),
+        "totals, added up anew": lambda: median(stage.milliseconds(stage.uncached, totals) for _ in range(20)),
+        "list, cached": lambda: median(stage.milliseconds(stage.api, path) for _ in range(5)),
+        "list, cached, gzip": lambda: median(stage.milliseconds(stage.api, path, "gzip") for _ in range(5)),
+        "list, built anew": lambda: median(stage.milliseconds(stage.uncached, path) for _ in range(3)),
+        "another device": lambda: median(stage.milliseconds(stage.uncached, stage.small) for _ in range(100)),
         "another device, 99 of 100, while the list is built": lambda: stage.others_wait(path),
     }
     report.add("read", {"people": many}, "ms", _rounds(report, f"read, {many:,} people", cases, rounds))
@@ -146,8 +146,8 @@ class _Stage:
             daemon = stack.enter_context(Daemon(self._broker, self._url, self._folder / "daemon.log"))
             daemon.wait_for_log(" connected to ")
             self.api = stack.enter_context(Api(self._url, self._folder / "api.log"))
-            self.unkept = stack.enter_context(
-                Api(self._url, self._folder / "unkept.log", application="benchmarks.uncached_api:create_app()")
+            self.uncached = stack.enter_context(
+                Api(self._url, self._folder / "uncached.log", application="benchmarks.uncached_api:create_app()")
             )
             self.bare = stack.enter_context(
                 Api(self._url, self._folder / "bare.log", application="benchmarks.bare_flask:app")
@@ -220,9 +220,9 @@ class _Stage:
         just answered.
         """
         builder = subprocess.Popen(
-            [self._wrk, "-t1", "-c4", "-d60s", f"{self.unkept.url}{path}"], stdout=subprocess.DEVNULL
+            [self._wrk, "-t1", "-c4", "-d60s", f"{self.uncached.url}{path}"], stdout=subprocess.DEVNULL
         )
-        clients = [HTTPConnection(HOST, self.unkept.port, timeout=60) for _ in range(8)]  # of either worker
+        clients = [HTTPConnection(HOST, self.uncached.port, timeout=60) for _ in range(8)]  # of either worker
         chance, waited = random.Random(0), []
         try:
             time.sleep(0.5)
