@@ -14,7 +14,7 @@ from typing import TypeAlias
 
 from emotion_admin import commands, health
 from emotion_admin.doctor.permissions import User
-from emotion_admin.doctor.sqlite_files import UnknownUserError, user
+from emotion_admin.doctor.sqlite_files import user
 from emotion_admin.errors import OperatorError
 from emotion_daemon.storage.errors import DatabaseFileError
 from shared.batch import DEVICE_ID, MAX_PERSON_ID, is_person_id
@@ -169,7 +169,7 @@ def _add_doctor(parser: argparse.ArgumentParser) -> None:
 def _user(text: str) -> User:
     try:
         return user(text)
-    except UnknownUserError as error:
+    except OperatorError as error:
         raise argparse.ArgumentTypeError(str(error)) from error
 
 

@@ -1,16 +1,20 @@
-"""`python -m emotion_admin doctor`: what is wrong, and what to do about it. It only looks.
+"""`python -m emotion_admin doctor`: find what is wrong, and say what to do about it. It changes nothing.
 
-finding        what a check found, and how it is shown. Pure
-running        does a daemon run here, and what does it say of itself?
-broker         name, connection, who gets in; the daemon's own login only where no daemon runs
-               mqtt_probe: one connection, imports paho; connack: what its answer means, listening: where. Pure
-asked          what a running daemon says of its connection, in the place of that login
-tls            what the handshake says, and when certificates end
-sqlite_files   rights, disk, file system, -wal; rights and mounts: the pure parts of it
-database       what is in it: schema, journal, a server's version and rights
-clock          synchronised, plausible, and as stored times and the server have it
-devices        silent ones, those whose clock is off, and those whose messages are rejected
-api            does it answer?
+finding            what a check found, and how it is printed. Pure
+daemon_status      does a daemon run here, and what does it answer?
+broker             address, anonymous access, login
+mqtt_probe         one connection to the broker; imports paho
+connack            what the broker's answer means. Pure
+daemon_connection  what a running daemon says about its connection, instead of a login
+listen_addresses   from where a port can be reached. Pure
+tls                the TLS handshake, and when certificates end
+sqlite_files       permissions, disk, file system and -wal of an SQLite file
+permissions        who may use which file. Pure
+mounts             the file system of a file. Pure
+database           schema, journal and content; a server's version and privileges
+clock              this machine's clock, against the kernel, stored times and the database server
+devices            silent devices, wrong clocks, invalid messages
+api                does the API answer?
 """
 
 import time
@@ -33,16 +37,16 @@ def examine(
     thorough: bool = False,
     log_in: bool = False,
 ) -> Iterator[Finding]:
-    """Every check, in the order in which one thing rests on the other; each finding as soon as it is there.
+    """Run every check, and yield each finding at once. Checks come after those that they depend on.
 
-    `api_user` is whom the API runs as, None for the daemon's user; `api_url` is where it can be asked, and
-    `devices_certificate` when the certificate ends that devices see (see `tls.judge_devices_port`): None, and it is not
-    looked at. `unread` are the names in docker compose's .env that it hands to nobody. `thorough` reads an SQLite file
-    from end to end; `log_in` says that no daemon runs, where that cannot be told.
+    `api_user` is the API's user, None for the daemon's. `api_url` is the API's address, and `devices_certificate` when
+    the certificate on the devices' port ends (see `tls.judge_devices_port`); None skips the check. `unread` are names
+    in .env that docker compose gives to no service. `thorough` reads the whole SQLite file. `log_in` says that no
+    daemon runs, if doctor cannot tell.
     """
     yield from _settings(settings, unread)
     yield clock.judge(datetime.now(UTC), clock.synchronised())
-    daemon = daemon_status.ask(settings)
+    daemon = daemon_status.query(settings)
     yield from daemon_status.judge(daemon, settings)
     yield from broker.examine(settings, daemon, log_in=log_in)
     if devices_certificate is not None:
@@ -54,12 +58,12 @@ def examine(
 
 def _settings(settings: Settings, unread: Sequence[str]) -> Iterator[Finding]:
     for sentence in settings.unknown:
-        yield warning("settings", sentence, "Correct its name, or take it away.")
+        yield warning("settings", sentence, "Correct the name, or remove the setting.")
     for name in unread:
         yield warning(
             "settings",
-            f"{name} in .env does nothing: docker-compose.yml has no such name",
-            "Correct its name, or take it away: .env.example has all that there are.",
+            f"{name} in .env does nothing: docker-compose.yml does not use this name",
+            "Correct the name, or remove the line. .env.example lists all names.",
         )
     if not settings.unknown and not unread:
-        yield ok("settings", "all of them can work")
+        yield ok("settings", "all are valid")

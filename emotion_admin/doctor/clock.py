@@ -1,4 +1,4 @@
-"""Whether this machine's clock can be right: stamps and arrivals are judged by it."""
+"""Whether this machine's clock is right: the daemon compares every timestamp with it."""
 
 import ctypes
 from collections.abc import Iterator
@@ -19,7 +19,7 @@ Synchronised = Literal["yes", "no", "cannot tell"]
 
 
 class _Timex(ctypes.Structure):
-    """The head of struct timex, adjtimex(2); with room for more than the rest of it."""
+    """The beginning of struct timex, adjtimex(2); `rest` is longer than its remainder."""
 
     _fields_ = (
         ("modes", ctypes.c_uint),
@@ -33,8 +33,8 @@ class _Timex(ctypes.Structure):
 
 
 def synchronised() -> Synchronised:
-    """Whether something like NTP sets the clock, as the kernel sees it."""
-    timex = _Timex()  # modes 0: it only reads
+    """Ask the kernel whether something like NTP sets the clock."""
+    timex = _Timex()  # modes 0: only read
     try:
         state = ctypes.CDLL(None, use_errno=True).adjtimex(ctypes.byref(timex))
     except (OSError, AttributeError):
@@ -43,51 +43,51 @@ def synchronised() -> Synchronised:
 
 
 def read_state(state: int, status: int) -> Synchronised:
-    """What adjtimex(2) returned; -1 where a container may not call it."""
+    """Interpret the result of adjtimex(2), which is -1 if a container may not call it."""
     if state < 0:
         return "cannot tell"
     return "no" if state == _TIME_ERROR or status & _STA_UNSYNC else "yes"
 
 
 def judge(now: datetime, is_synchronised: Synchronised) -> Finding:
-    """The clock by itself."""
+    """Judge the clock by itself."""
     shown = f"{now:%Y-%m-%dT%H:%M:%SZ}"
     if now < EARLIEST:
         return problem(
             SUBJECT,
-            f"it says {shown}, which is over: every camera's stamps count as from the future",
-            "Set it, and have NTP keep it: timedatectl set-ntp true.",
+            f"the system clock is in the past ({shown}): device timestamps look like future ones",
+            "Set the clock, and turn on NTP: timedatectl set-ntp true.",
         )
     if is_synchronised == "no":
         return warning(
             SUBJECT,
             f"it says {shown}, and nothing like NTP sets it",
-            "Have it set: timedatectl set-ntp true, with systemd-timesyncd or chrony installed.",
+            "Install systemd-timesyncd or chrony, and turn on NTP: timedatectl set-ntp true.",
         )
-    by = {"yes": "synchronised", "cannot tell": "cannot tell from here whether it is synchronised"}[is_synchronised]
+    by = {"yes": "synchronised", "cannot tell": "cannot tell whether it is synchronised"}[is_synchronised]
     return ok(SUBJECT, f"it says {shown}; {by}")
 
 
 def judge_against_the_database(
-    now: datetime, *, newest_arrival: datetime | None, database_ahead: float | None
+    now: datetime, *, newest_batch: datetime | None, database_ahead: float | None
 ) -> Iterator[Finding]:
-    """`database_ahead`: seconds that the database server's clock is ahead of ours; None where there is no server."""
-    if newest_arrival is not None and newest_arrival - now > FUTURE:
+    """Judge the clock by stored times, and by the database server's clock, which is `database_ahead` seconds ahead."""
+    if newest_batch is not None and newest_batch - now > FUTURE:
         yield warning(
             "clock, stored times",
-            f"the newest batch arrived at {newest_arrival:%Y-%m-%dT%H:%M:%SZ}, which is still to come: "
-            "the clock has been set back, or was wrong then",
-            "If it is right now, this ends by itself: what is stamped in the future holds up nothing.",
+            f"the newest batch was received at {newest_batch:%Y-%m-%dT%H:%M:%SZ}, in the future: "
+            "the clock was set back, or was wrong then",
+            "If the clock is right now, do nothing: the daemon ignores stored times that lie in the future.",
         )
-    elif newest_arrival is not None:
-        yield ok("clock, stored times", "no batch has arrived in the future")
+    elif newest_batch is not None:
+        yield ok("clock, stored times", "none lies in the future")
     if database_ahead is None:
         return
     if abs(database_ahead) > LARGEST_DIFFERENCE_SECONDS:
         yield warning(
             "clock, database",
-            f"the database server's clock is off from ours by {database_ahead:+.0f} s",
-            "Have NTP set both.",
+            f"the database server's clock differs from ours by {database_ahead:+.0f} s",
+            "Turn on NTP on both machines.",
         )
     else:
         yield ok("clock, database", f"within {LARGEST_DIFFERENCE_SECONDS:.0f} s of ours")

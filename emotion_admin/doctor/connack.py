@@ -1,192 +1,176 @@
-"""What a broker's answer to the daemon's CONNECT means. Pure; mqtt_probe gets the answer."""
+"""What the broker's answer to a connection means. Pure; mqtt_probe gets the answer."""
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from emotion_admin.doctor.finding import Finding, ok, problem, warning
+from emotion_daemon.mqtt.subscriber import FOREVER, KEEPALIVE_SECONDS, broker_limits
 
 LOGIN = "broker login"
 SESSION = "broker session"
 LIMITS = "broker limits"
 
 CLASH_ADVICE = (
-    "Find it in the broker's log and stop it: a second daemon, a program with the daemon's login, "
-    "or doctor, run twice at once. Or give each its own login and EMOTION_MQTT_CLIENT_ID."
+    "Find the other client in the broker's log and stop it: a second daemon, a program with the daemon's login, "
+    "or a second doctor. Or give each its own login and EMOTION_MQTT_CLIENT_ID."
 )
 
 NO_ANSWER_ADVICE = (
-    "Does this port speak MQTT, and without TLS? With TLS, set EMOTION_MQTT_TLS_CA; "
-    "MQTT over WebSockets is another port. The broker's log has its side."
+    "Check that this port speaks MQTT without TLS. For TLS set EMOTION_MQTT_TLS_CA; MQTT over WebSockets has another "
+    "port. See the broker's log."
 )
 
-FOREVER = 0xFFFFFFFF
 SMALLEST_PACKET_BYTES = 256 * 2**10
 
-_ALLOW_QOS_1 = "Allow QoS 1 there (Mosquitto: max_qos)."
-_ALLOW_RETAINED = "Allow retained messages there (Mosquitto: retain_available)."
+_ALLOW_QOS_1 = "Allow QoS 1 at the broker (Mosquitto: max_qos)."
+_ALLOW_RETAINED = "Allow retained messages at the broker (Mosquitto: retain_available)."
 
-_UNSUPPORTED_PROTOCOL, _INVALID_ID, _BAD_LOGIN, _NOT_AUTHORIZED, _BUSY = 0x84, 0x85, 0x86, 0x87, 0x89
-_UNAVAILABLE, _BANNED = 0x88, 0x8A
+_BAD_LOGIN, _NOT_AUTHORIZED = 0x86, 0x87
 _SESSION_TAKEN_OVER = 0x8E
-_NO_RETAINED, _NO_QOS = 0x9A, 0x9B
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Answer:
-    """What came back on one connection.
+@dataclass(slots=True)
+class ProbeResult:
+    """What happened on one connection; mqtt_probe fills it in.
 
-    `reason_code` is the CONNACK's, None where none came: then `error` says why, where that is known. `lost` says that
-    the broker ended an accepted connection before we did, with `lost_code` if it said why. A limit that the broker did
-    not name is as MQTT 5 has it then.
+    `reason_code` is the CONNACK's, None if there was none; then `error` may say why. `ended` says that the broker
+    closed the connection, with `end_code` if it gave one. `limits` are named as in `metrics.BROKER_LIMITS`.
     """
 
     reason_code: int | None = None
     reason: str = ""
     error: str = ""
-    lost: bool = False
-    lost_code: int | None = None
+    ended: bool = False
+    end_code: int | None = None
     session_present: bool = False
-    session_expiry: int = FOREVER
-    maximum_packet_size: int | None = None
-    maximum_qos: int = 2
-    retain_available: bool = True
-    receive_maximum: int = 65_535
-    server_keep_alive: int | None = None
+    limits: Mapping[str, float] = field(default_factory=lambda: broker_limits(None))
     retained: bytes | None = None
 
     @property
-    def let_in(self) -> bool:
+    def accepted(self) -> bool:
         return self.reason_code is not None and self.reason_code < 0x80
 
     @property
+    def lost(self) -> bool:
+        """Whether the broker closed a connection that it had accepted."""
+        return self.ended and self.accepted
+
+    @property
     def wants_login(self) -> bool:
-        """Whether the broker refused it for its login, or for having none."""
+        """Whether the broker refused the login, or a connection without one."""
         return self.reason_code in (_BAD_LOGIN, _NOT_AUTHORIZED)
 
+    @property
+    def why_not(self) -> str:
+        """Why the connection was not accepted."""
+        if self.reason_code is not None:
+            return f"the broker refused it: {self.reason}"
+        return self.error or "the broker closed the connection without an answer"
 
-def judge(answer: Answer, *, client_id: str, username: str | None, keep_alive: int) -> Iterator[Finding]:
-    """Everything that is to be said of the daemon's own login."""
+
+def judge(result: ProbeResult, *, client_id: str, username: str | None) -> Iterator[Finding]:
+    """Judge a login as the daemon."""
     who = "without a login" if username is None else f"as {username}"
-    if not answer.let_in:
-        yield problem(LOGIN, f"{who}: {what_came(answer)}", advice(answer.reason_code, username))
+    if not result.accepted:
+        yield problem(LOGIN, f"{who}: {result.why_not}", advice(result.reason_code, username))
         return
-    yield ok(LOGIN, f"let in {who}")
-    yield from _session(answer, client_id)
-    yield from judge_limits(answer, keep_alive=keep_alive)
+    yield ok(LOGIN, f"accepted {who}")
+    yield _session(result, client_id)
+    yield from judge_limits(result.limits)
 
 
-def judge_running(limits: Mapping[str, float], *, keep_alive: int) -> Iterator[Finding]:
-    """What the running daemon's CONNACK said, by the names of `metrics.BROKER_LIMITS`."""
-    named = {limit: int(value) for limit, value in limits.items()}
-    answer = Answer(
-        reason_code=0,
-        session_expiry=named.get("session_expiry_seconds", FOREVER),
-        maximum_packet_size=named.get("maximum_packet_bytes"),
-        maximum_qos=named.get("maximum_qos", 2),
-        retain_available=bool(named.get("retain_available", 1)),
-        receive_maximum=named.get("receive_maximum_messages", 65_535),
-        server_keep_alive=named.get("keepalive_seconds"),
-    )
-    if answer.session_expiry != FOREVER:
-        yield _short_session(answer)
-    yield from judge_limits(answer, keep_alive=keep_alive)
-
-
-def what_came(answer: Answer) -> str:
-    """Why nobody was let in."""
-    if answer.reason_code is not None:
-        return f"the broker refused it: {answer.reason}"
-    return answer.error or "the broker ended the connection and did not answer"
+def judge_running(limits: Mapping[str, float]) -> Iterator[Finding]:
+    """Judge the limits that the running daemon's CONNACK named."""
+    if limits["session_expiry_seconds"] != FOREVER:
+        yield _short_session(limits)
+    yield from judge_limits(limits)
 
 
 def advice(code: int | None, username: str | None) -> str:
-    """What to do where the broker refused the daemon's login with this code; None: there was no CONNACK."""
+    """Say what to do if the broker refused the daemon's login with this code; None means that no CONNACK came."""
     if code is None:
         return NO_ANSWER_ADVICE
-    if code == _UNSUPPORTED_PROTOCOL:
-        return "The daemon needs MQTT 5: upgrade the broker (Mosquitto 1.6 or newer), or allow MQTT 5 there."
-    if code == _INVALID_ID:
-        return "The broker does not take this client id: see its rules for ids, and EMOTION_MQTT_CLIENT_ID."
     if code in (_BAD_LOGIN, _NOT_AUTHORIZED):
         if username is None:
-            return "This broker wants a login: set EMOTION_MQTT_USERNAME and EMOTION_MQTT_PASSWORD (or ..._FILE)."
+            return "The broker wants a login: set EMOTION_MQTT_USERNAME and EMOTION_MQTT_PASSWORD (or ..._FILE)."
         return (
-            "Name or password is wrong, or the broker has not read its logins since they changed: compare "
-            "EMOTION_MQTT_USERNAME and EMOTION_MQTT_PASSWORD with its password file, then reload the broker."
+            "Compare EMOTION_MQTT_USERNAME and EMOTION_MQTT_PASSWORD with the broker's password file, then reload the "
+            "broker: it may not have read the file since it changed."
         )
-    if code == _BANNED:
-        return "The broker has banned this client: lift that there."
-    if code == _NO_QOS:
-        return f"The daemon's last will and its subscription are of QoS 1. {_ALLOW_QOS_1}"
-    if code == _NO_RETAINED:
-        return f"The daemon's last will is a retained message, and so is each device's. {_ALLOW_RETAINED}"
-    if code in (_UNAVAILABLE, _BUSY):
-        return "Try again in a minute; see the broker's log and its limit of connections."
-    return "See the broker's log."
+    return _ADVICE.get(code, "See the broker's log.")
 
 
-def _session(answer: Answer, client_id: str) -> Iterator[Finding]:
-    if answer.lost and answer.lost_code in (None, _SESSION_TAKEN_OVER):
-        told = "another client connected" if answer.lost_code is not None else "the broker ended our connection"
-        yield problem(
+_TRY_LATER = "Try again in a minute. See the broker's log and its limit of connections."
+_ADVICE = {
+    0x84: "The daemon needs MQTT 5: upgrade the broker (Mosquitto 1.6 or newer), or allow MQTT 5 there.",
+    0x85: "Choose a client id that the broker's rules allow (EMOTION_MQTT_CLIENT_ID).",
+    0x88: _TRY_LATER,
+    0x89: _TRY_LATER,
+    0x8A: "The broker has banned this client: lift the ban there.",
+    0x9A: f"The daemon's will and every device's status are retained messages. {_ALLOW_RETAINED}",
+    0x9B: f"The daemon's will and its subscription use QoS 1. {_ALLOW_QOS_1}",
+}
+
+
+def _session(result: ProbeResult, client_id: str) -> Finding:
+    if result.lost and result.end_code in (None, _SESSION_TAKEN_OVER):
+        event = "the broker closed the connection" if result.end_code is None else "another client connected"
+        return problem(
             SESSION,
-            f"{told} within seconds: another client uses the daemon's client id {client_id!r}, or its login",
+            f"{event} within seconds: another client uses the daemon's client id {client_id!r}, or its login",
             CLASH_ADVICE,
         )
-    elif answer.lost:
-        yield problem(
-            SESSION, f"the broker ended our connection: code 0x{answer.lost_code:02X}", "See the broker's log."
+    if result.lost:
+        return problem(
+            SESSION, f"the broker closed the connection with code 0x{result.end_code:02X}", "See the broker's log."
         )
-    elif answer.session_expiry != FOREVER:
-        yield _short_session(answer)
-    else:
-        yield ok(SESSION, "kept" if answer.session_present else "none yet: nothing waits for the daemon")
+    if result.limits["session_expiry_seconds"] != FOREVER:
+        return _short_session(result.limits)
+    return ok(SESSION, "stored" if result.session_present else "none yet: the broker queues nothing for the daemon")
 
 
-def _short_session(answer: Answer) -> Finding:
+def _short_session(limits: Mapping[str, float]) -> Finding:
     return warning(
         SESSION,
-        f"the broker ends the daemon's session {answer.session_expiry} s after a connection",
-        "What waits for the daemon for longer is lost: let sessions last (Mosquitto: no persistent_client_expiration).",
+        f"the broker deletes the daemon's session {limits['session_expiry_seconds']:.0f} s after a connection",
+        "Let sessions last, or messages queued for longer are lost (Mosquitto: no persistent_client_expiration).",
     )
 
 
-def judge_limits(answer: Answer, *, keep_alive: int) -> Iterator[Finding]:
-    """Whether a broker that has let somebody in can do what the daemon needs; `keep_alive` in seconds."""
-    fine = True
-    size = answer.maximum_packet_size
+def judge_limits(limits: Mapping[str, float]) -> Iterator[Finding]:
+    """Judge whether a broker with these limits can do what the daemon needs."""
+    findings = list(_too_low(limits))
+    size = limits.get("maximum_packet_bytes")
+    yield from findings or [
+        ok(
+            LIMITS,
+            f"packets up to {'any size' if size is None else f'{size:,.0f} bytes'}, QoS {limits['maximum_qos']:.0f}, "
+            f"Receive Maximum {limits['receive_maximum_messages']:,.0f}",
+        )
+    ]
+
+
+def _too_low(limits: Mapping[str, float]) -> Iterator[Finding]:
+    size = limits.get("maximum_packet_bytes")
     if size is not None and size < SMALLEST_PACKET_BYTES:
-        fine = False
         yield warning(
             LIMITS,
-            f"the broker takes no packet above {size:,} bytes, and a batch of many people is larger",
+            f"the broker accepts no packet above {size:,.0f} bytes, but a batch of many people is larger",
             f"Raise its Maximum Packet Size to {SMALLEST_PACKET_BYTES:,} at least (Mosquitto: max_packet_size).",
         )
-    if answer.maximum_qos < 1:
-        fine = False
+    if limits["maximum_qos"] < 1:
         yield problem(
-            LIMITS,
-            "the broker has no QoS 1: it would forget batches that nobody has stored",
-            _ALLOW_QOS_1,
+            LIMITS, "the broker has no QoS 1: it would drop batches that the daemon has not stored", _ALLOW_QOS_1
         )
-    if not answer.retain_available:
-        fine = False
+    if not limits["retain_available"]:
         yield problem(
             LIMITS,
-            "the broker keeps no retained messages: it refuses the daemon, whose last will is one, and devices' too",
+            "the broker allows no retained messages: it refuses clients whose will is one, like the daemon and devices",
             _ALLOW_RETAINED,
         )
-    if answer.server_keep_alive is not None and answer.server_keep_alive < keep_alive:
-        fine = False
+    if limits["keepalive_seconds"] < KEEPALIVE_SECONDS:
         yield warning(
             LIMITS,
-            f"the broker wants to hear of the daemon every {answer.server_keep_alive} s, "
-            "which a slow commit may exceed",
-            f"Raise its keep alive to {keep_alive} s at least (Mosquitto: max_keepalive).",
-        )
-    if fine:
-        yield ok(
-            LIMITS,
-            f"packets up to {'any size' if size is None else f'{size:,} bytes'}, QoS {answer.maximum_qos}, "
-            f"Receive Maximum {answer.receive_maximum:,}",
+            f"the broker drops a daemon that is silent for {limits['keepalive_seconds']:.0f} s, as in a slow commit",
+            f"Raise its keep alive to {KEEPALIVE_SECONDS} s at least (Mosquitto: max_keepalive).",
         )

@@ -1,98 +1,105 @@
-"""Whether a daemon runs here, and what it says of itself. It is asked, and never disturbed."""
+"""Whether a daemon runs here, and what it answers. doctor only queries it."""
 
 import fcntl
 import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from http.client import HTTPConnection, HTTPException
+from http.client import HTTPException
 from pathlib import Path
 
 from prometheus_client.parser import text_string_to_metric_families
 
+from emotion_admin import health
 from emotion_admin.doctor.finding import Finding, ok, problem, warning
+from emotion_daemon.monitoring.outage import OutageKind
 from shared.database import sqlite_path
 from shared.settings import Settings
 
 SUBJECT = "daemon"
 WRITES = "database writes"
 LONGEST_TURN_SECONDS = 60.0
-"""Its loop turns at least every few seconds, also while broker or database are away."""
+"""The daemon's loop turns every few seconds, even during an outage of broker or database."""
 
-_PATIENCE_SECONDS = 5.0
-
-_WRITE_ADVICE = {
-    "locked": "Another program holds the write lock: "
-    "close it (an open sqlite3 shell with a transaction, a copy that runs). The daemon goes on by itself.",
-    "full": "Make room on the database's disk. The daemon goes on by itself.",
-    "unreadable": "See the lines on the database's files below, and the daemon's log.",
-    "unreachable": "Start the database server, or set EMOTION_DATABASE_URL right. The daemon goes on by itself.",
-    "other": "The daemon's log has the reason.",
+_WRITE_ADVICE: Mapping[OutageKind, str] = {
+    "locked": "Close the program that holds the write lock, like an sqlite3 shell with an open transaction or a copy. "
+    "The daemon then continues by itself.",
+    "full": "Make room on the database's disk. The daemon then continues by itself.",
+    "unreadable": "See the lines about the database's files below, and the daemon's log.",
+    "unreachable": "Start the database server, or correct EMOTION_DATABASE_URL. The daemon retries by itself.",
+    "other": "See the daemon's log for the reason.",
 }
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Running:
-    """What is known of the daemon. `holds_lock` and `answers` are None where that cannot be told.
+class DaemonStatus:
+    """What doctor knows about the daemon. `holds_lock` and `answers` are None if doctor cannot tell.
 
-    `word` is what it answered on /readyz; `metrics` are its series that have at most one label, by name, with the
-    label's value behind a colon.
+    `answer` is the line of /readyz, or why there is none. `metrics` are the series with at most one label, by name;
+    a label's value follows after a colon.
     """
 
     holds_lock: bool | None = None
     answers: bool | None = None
     ready: bool = False
-    word: str = ""
+    answer: str = ""
     metrics: Mapping[str, float] = field(default_factory=dict)
 
     @property
-    def here(self) -> bool | None:
-        """Whether a daemon runs; None where that cannot be told."""
+    def runs(self) -> bool | None:
+        """Whether a daemon runs; None if doctor cannot tell."""
         if self.holds_lock or self.answers:
             return True
         return False if self.holds_lock is False else self.answers
 
     @property
     def subscribed(self) -> bool | None:
-        """Whether the broker has confirmed the daemon's subscription; None where it has not told that."""
+        """Whether the broker has confirmed the daemon's subscription; None if the daemon does not tell."""
         told = self.metrics.get("emotion_broker_connected")
         return None if told is None else bool(told)
 
     @property
     def has_tables(self) -> bool:
-        """Whether it tells that its database is open, with all tables in it."""
+        """Whether the daemon tells that it has opened a database with all tables."""
         return self.ready or self.subscribed is not None
 
     @property
     def may_hear_devices(self) -> bool:
-        """False where no daemon runs, or the one that does says that it is not subscribed."""
-        return self.here is not False and self.subscribed is not False
+        """False if no daemon runs, or the running one says that it is not subscribed."""
+        return self.runs is not False and self.subscribed is not False
 
 
-def ask(settings: Settings) -> Running:
-    """Look for the daemon of these settings."""
+def query(settings: Settings) -> DaemonStatus:
+    """Find the daemon of these settings, and query /readyz and /metrics."""
     path = sqlite_path(settings.database_url)
     holds_lock = None if path is None else lock_is_held(Path(os.path.realpath(path)))
-    if settings.daemon_http_address is None:
-        return Running(holds_lock=holds_lock)
-    host, port = settings.daemon_http_address
-    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)
+    url = _url(settings)
+    if url is None:
+        return DaemonStatus(holds_lock=holds_lock)
     try:
-        status, word = _get(host, port, "/readyz")
+        status, answer = health.get(f"{url}/readyz")
     except ConnectionRefusedError:
-        return Running(holds_lock=holds_lock, answers=False, word="nothing listens there")
+        return DaemonStatus(holds_lock=holds_lock, answers=False, answer="nothing listens there")
     except (OSError, HTTPException) as error:
-        return Running(holds_lock=holds_lock, answers=None, word=str(error) or type(error).__name__)
+        return DaemonStatus(holds_lock=holds_lock, answer=str(error) or type(error).__name__)
     try:
-        metrics = parse_metrics(_get(host, port, "/metrics")[1])
+        metrics = parse_metrics(health.get(f"{url}/metrics")[1])
     except (OSError, HTTPException, ValueError):
         metrics = {}
-    return Running(holds_lock=holds_lock, answers=True, ready=status == 200, word=word, metrics=metrics)
+    return DaemonStatus(holds_lock=holds_lock, answers=True, ready=status == 200, answer=answer, metrics=metrics)
+
+
+def _url(settings: Settings) -> str | None:
+    if settings.daemon_http_address is None:
+        return None
+    host, port = settings.daemon_http_address
+    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
 
 def lock_is_held(path: Path) -> bool | None:
-    """Whether a daemon holds `<path>.lock`; None where this user may not look.
+    """Return whether a daemon holds `<path>.lock`; None if this user may not open it.
 
-    It takes a shared lock for a moment, for which a daemon that starts just then waits (`only_one`).
+    A daemon that starts at this moment waits for doctor's shared lock (`only_one`).
     """
     try:
         lock = path.with_name(path.name + ".lock").open("rb")
@@ -111,7 +118,7 @@ def lock_is_held(path: Path) -> bool | None:
 
 
 def parse_metrics(text: str) -> dict[str, float]:
-    """Prometheus' text format -> values; see Running. Raises ValueError."""
+    """Parse Prometheus' text format into `DaemonStatus.metrics`. Raises ValueError."""
     return {
         ":".join((sample.name, *sample.labels.values())): sample.value
         for family in text_string_to_metric_families(text)
@@ -120,67 +127,50 @@ def parse_metrics(text: str) -> dict[str, float]:
     }
 
 
-def judge(running: Running, settings: Settings) -> Iterator[Finding]:
-    """Whether it runs, and does its work."""
-    address = "" if settings.daemon_http_address is None else _url(*settings.daemon_http_address)
-    if running.here is None:
-        advice = "Set EMOTION_DAEMON_HTTP_ADDRESS for daemon and doctor alike"
-        if sqlite_path(settings.database_url) is not None:  # whose lock only some may look at
+def judge(daemon: DaemonStatus, settings: Settings) -> Iterator[Finding]:
+    """Judge whether the daemon runs, and does its work."""
+    url = _url(settings)
+    if daemon.runs is None:
+        advice = "Set EMOTION_DAEMON_HTTP_ADDRESS for both daemon and doctor"
+        if sqlite_path(settings.database_url) is not None:  # only some users may open its lock file
             advice += ", or run doctor as the daemon's user"
-        found = f"cannot tell whether one runs here{f': {running.word}' if running.word else ''}"
-        yield warning(SUBJECT, found, f"{advice}.")
-    elif not running.here:
-        yield warning(SUBJECT, "none runs here", "If it should: start it. Its log says why it ended.")
-    elif not running.answers and address:
+        why = f": {daemon.answer}" if daemon.answer else ""
+        yield warning(SUBJECT, f"cannot tell whether a daemon runs here{why}", f"{advice}.")
+    elif not daemon.runs:
+        yield warning(SUBJECT, "no daemon runs here", "If one should run, start it. Its log says why it ended.")
+    elif daemon.answers and daemon.holds_lock is False:
         yield problem(
             SUBJECT,
-            f"one holds the database, but does not answer at {address}/readyz: {running.word}",
-            "If it started only just now, ask again. "
-            "Else compare its EMOTION_DAEMON_HTTP_ADDRESS with this one, "
-            "see its log, and start it again if that has stopped.",
+            f"a daemon answers at {url}, but does not hold this database",
+            "Use the daemon's EMOTION_DATABASE_URL.",
         )
-    elif running.answers and running.holds_lock is False:
+    elif daemon.answers:
+        yield from _judge_answer(daemon)
+    elif url:
         yield problem(
             SUBJECT,
-            f"one answers at {address}, but does not hold this database",
-            "EMOTION_DATABASE_URL is another than the daemon's: use the same.",
+            f"a daemon holds the database, but does not answer at {url}/readyz: {daemon.answer}",
+            "If it has just started, run doctor again. Otherwise compare its EMOTION_DAEMON_HTTP_ADDRESS with "
+            "doctor's, and see its log. Restart it if it hangs.",
         )
-    elif running.answers:
-        yield from _own_word(running)
     else:
-        yield ok(
-            SUBJECT, "one runs and holds the database; EMOTION_DAEMON_HTTP_ADDRESS is not set, so it was not asked more"
-        )
+        yield ok(SUBJECT, "a daemon runs and holds the database; set EMOTION_DAEMON_HTTP_ADDRESS to learn more")
 
 
-def _url(host: str, port: int) -> str:
-    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
-
-
-def _own_word(running: Running) -> Iterator[Finding]:
-    age = running.metrics.get("emotion_loop_age_seconds", 0.0)
+def _judge_answer(daemon: DaemonStatus) -> Iterator[Finding]:
+    age = daemon.metrics.get("emotion_loop_age_seconds", 0.0)
     if age > LONGEST_TURN_SECONDS:
         yield problem(
             SUBJECT,
-            f"its loop has stood still for {age:.0f} s: a commit hangs",
-            "Is the disk or the database server alive? Then start the daemon again.",
+            f"the daemon's loop has not turned for {age:.0f} s: a commit hangs",
+            "Check the disk or the database server, then restart the daemon.",
         )
-    elif running.ready:
-        yield ok(SUBJECT, f"one runs and says: {running.word}")
+    elif daemon.ready:
+        yield ok(SUBJECT, f"a daemon runs and says: {daemon.answer}")
     else:
-        yield problem(SUBJECT, f"one runs and says: {running.word}", "See the lines below; it tries again by itself.")
-    failing = [reason for reason in _WRITE_ADVICE if running.metrics.get(f"emotion_database_failing:{reason}")]
-    for reason in failing:
-        yield problem(WRITES, f"the daemon cannot commit: {reason}", _WRITE_ADVICE[reason])
-    if not failing and "emotion_database_failing:other" in running.metrics:
+        yield problem(SUBJECT, f"a daemon runs and says: {daemon.answer}", "See the lines below. The daemon retries.")
+    failing = [kind for kind in _WRITE_ADVICE if daemon.metrics.get(f"emotion_database_failing:{kind}")]
+    for kind in failing:
+        yield problem(WRITES, f"the daemon cannot commit: {kind}", _WRITE_ADVICE[kind])
+    if not failing and "emotion_database_failing:other" in daemon.metrics:
         yield ok(WRITES, "the daemon's commits succeed")
-
-
-def _get(host: str, port: int, path: str) -> tuple[int, str]:
-    connection = HTTPConnection(host, port, timeout=_PATIENCE_SECONDS)  # which knows of no proxy
-    try:
-        connection.request("GET", path)
-        response = connection.getresponse()
-        return response.status, response.read(2**24).decode("utf-8", "replace").strip()
-    finally:
-        connection.close()

@@ -1,4 +1,4 @@
-"""What is in the database, as far as it can be read: schema, health, devices; and what only a server has."""
+"""What is in the database: schema, journal, stored times, devices; on a server also its version and privileges."""
 
 import os
 import time
@@ -11,7 +11,7 @@ from sqlalchemy import Connection, Engine, inspect, text
 from sqlalchemy.exc import DBAPIError
 
 from emotion_admin.doctor import clock, devices, sqlite_files
-from emotion_admin.doctor.daemon_status import Running
+from emotion_admin.doctor.daemon_status import DaemonStatus
 from emotion_admin.doctor.finding import Finding, ok, problem, warning
 from emotion_admin.doctor.permissions import User
 from emotion_daemon.storage.errors import reason
@@ -32,33 +32,35 @@ OLDEST_SERVER = 14
 _VERSION_TABLE = "alembic_version"
 _NAMED = 5
 _MOUNTINFO = Path("/proc/self/mountinfo")
+_OTHER_URL = "Use the daemon's EMOTION_DATABASE_URL."
+_REPLACE = "stop the daemon, move the file, -wal and -shm away, and restore a backup (scripts/restore) or start anew."
 
 
-def examine(settings: Settings, running: Running, *, api_user: User | None, thorough: bool) -> Iterator[Finding]:
-    """All of it; nothing is written, and no file is made."""
+def examine(settings: Settings, daemon: DaemonStatus, *, api_user: User | None, thorough: bool) -> Iterator[Finding]:
+    """Check the database. Writes nothing, and creates no file."""
     path = sqlite_path(settings.database_url)
     if path is None:
-        yield from _server(settings, running)
+        yield from _examine_server(settings, daemon)
         return
     try:
-        is_there = _is_there(path)
-        if is_there:
+        exists = _exists(path)
+        if exists:
             yield from sqlite_files.examine(path, _mountinfo(), api_user=api_user)
         else:
-            yield from _not_there(path, running)
+            yield from _missing(path, daemon)
     except OSError as error:
         yield problem(
             SUBJECT,
             f"{error.filename or path}: {error.strerror}",
-            "Run doctor as the database's owner. If you do: EMOTION_DATABASE_URL has to name a file that it can use.",
+            "Run doctor as the database's owner. If you do, set EMOTION_DATABASE_URL to a file that it can use.",
         )
         return
-    if is_there:
-        yield from _file(path, settings, running, thorough=thorough)
+    if exists:
+        yield from _examine_file(path, settings, daemon, thorough=thorough)
 
 
-def _is_there(path: Path) -> bool:
-    """Raises OSError where this user may not look, or no file can be of that name."""
+def _exists(path: Path) -> bool:
+    """Raises OSError if this user may not look, or the name cannot be a file's."""
     try:
         os.stat(path)
     except FileNotFoundError:
@@ -66,26 +68,25 @@ def _is_there(path: Path) -> bool:
     return True
 
 
-def _not_there(path: Path, running: Running) -> Iterator[Finding]:
-    """Raises OSError where this user may not look."""
+def _missing(path: Path, daemon: DaemonStatus) -> Iterator[Finding]:
+    """Raises OSError if this user may not look."""
     real = Path(os.path.realpath(path))
     if not real.parent.is_dir():
         yield problem(
             SUBJECT,
-            f"there is no folder {real.parent}, in which the database has to be",
-            "Set EMOTION_DATABASE_URL right, mount the volume that the folder is on, or create it: no daemon does.",
+            f"there is no folder {real.parent} for the database",
+            "Correct EMOTION_DATABASE_URL, mount the folder's volume, or create the folder: the daemon does not.",
         )
         return
     yield from sqlite_files.examine_place(real, _mountinfo())
-    if running.here:
+    if daemon.runs:
         yield problem(
             SUBJECT,
             f"a daemon runs, but there is no {path}",
-            "If EMOTION_DATABASE_URL is the daemon's, the file was deleted: "
-            "the daemon ends at its next batch; start it again.",
+            f"{_OTHER_URL} If it is the same, the file was deleted: restart the daemon.",
         )
     else:
-        yield warning(SUBJECT, f"there is no {path} yet", "The daemon makes it when it starts: start it.")
+        yield warning(SUBJECT, f"there is no {path} yet", "Start the daemon, which creates it.")
 
 
 def _mountinfo() -> str:
@@ -95,51 +96,48 @@ def _mountinfo() -> str:
         return ""
 
 
-def _file(path: Path, settings: Settings, running: Running, *, thorough: bool) -> Iterator[Finding]:
+def _examine_file(path: Path, settings: Settings, daemon: DaemonStatus, *, thorough: bool) -> Iterator[Finding]:
     real = os.path.realpath(path)
     wal, shm = Path(f"{real}-wal"), Path(f"{real}-shm")
-    with_companions = wal.exists() and shm.exists()
-    holds_more = wal.exists() and wal.stat().st_size > 0
-    if not with_companions and holds_more:
+    is_open = wal.exists() and shm.exists()
+    if not is_open and wal.exists() and wal.stat().st_size > 0:
         yield warning(
             SUBJECT,
-            f"not opened: {wal} has more, and {shm} is not there: reading would make one",
-            "Start the daemon, which brings all of it into the database, and look again.",
+            f"not opened: {wal} has content, and reading it would create the missing {shm}",
+            "Start the daemon, which moves that content into the database, and run doctor again.",
         )
         return
-    # Nobody has it open, and all is in the file itself: it can be read without making -wal and -shm.
-    immutable = not with_companions and not holds_more
-    with _reading(reader_engine(settings.database_url, immutable=immutable)) as engine:
+    # A file that no program has open can be read without creating -wal and -shm.
+    with _disposed(reader_engine(settings.database_url, immutable=not is_open)) as engine:
         subject = SUBJECT
         try:
             with _opened(engine, os.stat(real)) as connection:
                 yield ok(SUBJECT, f"{path} can be read")
                 subject = CONTENT
-                if not immutable:
-                    yield _journal(connection)
+                if is_open:
+                    yield _judge_journal(connection)
                 if thorough:
-                    yield _content(connection)
-                yield from _rows(connection, settings, running, database_ahead=None)
+                    yield _judge_content(connection)
+                yield from _judge_rows(connection, settings, daemon, database_ahead=None)
         except PermissionError:
             yield warning(
                 SUBJECT,
-                "not opened: SQLite would give -wal and -shm to other users, and this root may not be the owner",
+                "not opened: SQLite would change the owner of -wal and -shm, and this root may not act as another user",
                 "Run doctor as the database's owner.",
             )
         except DBAPIError as error:
             yield problem(
                 subject,
                 f"{path} cannot be read: {reason(error)}",
-                "If it is no rights that are missing (see above): "
-                "stop the daemon, move the file, -wal and -shm away, put a copy or nothing in their place.",
+                f"Correct the rights, if lines above say so. Otherwise {_REPLACE}",
             )
 
 
 @contextmanager
 def _opened(engine: Engine, owner: os.stat_result) -> Iterator[Connection]:
-    """A connection that has read once, and has -wal and -shm open. Raises DBAPIError, and PermissionError from root.
+    """A connection that has opened -wal and -shm, as their owner: as root SQLite would change theirs.
 
-    As root SQLite would give both to the database's owner, or make them as root: so it opens them as that owner.
+    Raises DBAPIError, and PermissionError from root.
     """
     with ExitStack() as stack:
         with _acting_as(owner):
@@ -150,7 +148,7 @@ def _opened(engine: Engine, owner: os.stat_result) -> Iterator[Connection]:
 
 @contextmanager
 def _acting_as(owner: os.stat_result) -> Iterator[None]:
-    """Root acts as the owner of a file; whoever is not root stays who it is. Raises PermissionError."""
+    """Have root act as the owner of a file; other users stay who they are. Raises PermissionError."""
     if os.geteuid() != 0 or owner.st_uid == 0:
         yield
         return
@@ -164,71 +162,68 @@ def _acting_as(owner: os.stat_result) -> Iterator[None]:
         os.setegid(group)
 
 
-def _journal(connection: Connection) -> Finding:
+def _judge_journal(connection: Connection) -> Finding:
     mode = str(connection.exec_driver_sql("PRAGMA journal_mode").scalar_one())
     if mode != "wal":
         return warning(
             JOURNAL,
-            f"it is {mode} and not wal: somebody has switched it, and readers and the daemon lock one another out",
-            "Start the daemon again: it switches back.",
+            f"a program has switched it to {mode}: readers and the daemon now lock each other out",
+            "Restart the daemon, which switches it back to wal.",
         )
     return ok(JOURNAL, mode)
 
 
-def _content(connection: Connection) -> Finding:
+def _judge_content(connection: Connection) -> Finding:
     found = str(connection.exec_driver_sql("PRAGMA quick_check(1)").scalar_one())
     if found != "ok":
-        return problem(
-            CONTENT,
-            f"it is damaged: {found}",
-            "Stop the daemon, move the file, -wal and -shm away, put a copy or nothing in their place, start again.",
-        )
-    return ok(CONTENT, "looked through, and whole")
+        return problem(CONTENT, f"it is damaged: {found}", f"Repair it: {_REPLACE}")
+    return ok(CONTENT, "no damage found")
 
 
-def _server(settings: Settings, running: Running) -> Iterator[Finding]:
-    with _reading(reader_engine(settings.database_url)) as engine:
+def _examine_server(settings: Settings, daemon: DaemonStatus) -> Iterator[Finding]:
+    with _disposed(reader_engine(settings.database_url)) as engine:
         try:
             with engine.connect() as connection:
                 yield _judge_server(connection)
-                yield from _rows(connection, settings, running, database_ahead=_ahead(connection))
+                yield from _judge_rows(connection, settings, daemon, database_ahead=_ahead(connection))
         except DBAPIError as error:
             yield problem(
                 SERVER,
                 f"cannot be used: {reason(error)}",
-                "Does the server run, and are host, name, user and password in EMOTION_DATABASE_URL right?",
+                "Check that the server runs, and check host, name, user and password in EMOTION_DATABASE_URL.",
             )
 
 
 def _judge_server(connection: Connection) -> Finding:
     version = int(connection.scalar(text("SELECT current_setting('server_version_num')")) or 0) // 10_000
     if version < OLDEST_SERVER:
-        return warning(SERVER, f"PostgreSQL {version}", f"Upgrade it: {OLDEST_SERVER} is the oldest that is kept up.")
+        return warning(SERVER, f"PostgreSQL {version}", f"Upgrade it to PostgreSQL {OLDEST_SERVER} at least.")
     return ok(SERVER, f"PostgreSQL {version} answers")
 
 
 def judge_privileges(connection: Connection) -> Finding:
-    """Whether this login may do on PostgreSQL what the daemon does. Raises DBAPIError."""
+    """Judge whether this login has all privileges on PostgreSQL that the daemon needs. Raises DBAPIError."""
     if connection.scalar(text("SELECT pg_is_in_recovery()")):
         return problem(
             RIGHTS,
-            "it is a standby, which cannot be written",
-            "EMOTION_DATABASE_URL has to lead to the primary; or promote this one.",
+            "the server is a standby, which accepts no writes",
+            "Set EMOTION_DATABASE_URL to the primary, or promote this server.",
         )
     if connection.scalar(text("SELECT current_setting('default_transaction_read_only')")) == "on":
         return problem(
             RIGHTS,
-            "default_transaction_read_only is on for this login or database: nothing can be stored",
-            "Whoever runs the server has set it, perhaps as its disk is full. "
-            "Then: ALTER DATABASE ... RESET default_transaction_read_only, or ALTER ROLE, or in its configuration.",
+            "default_transaction_read_only is on for this login or database: the daemon cannot store anything",
+            "Ask the server's administrator, who may have set it because the disk is full. To reset it: ALTER DATABASE "
+            "... RESET default_transaction_read_only, or ALTER ROLE, or the server's configuration.",
         )
-    there = set(inspect(connection).get_table_names())
-    # A list of privileges asks whether one of them is held.
+    existing = set(inspect(connection).get_table_names())
+    # A list of privileges would ask whether the login has one of them.
     query = text(
         "SELECT has_table_privilege(:t, 'SELECT') AND has_table_privilege(:t, 'INSERT') "
         "AND has_table_privilege(:t, 'UPDATE') AND has_table_privilege(:t, 'DELETE')"
     )
-    missing = [name for name in sorted(metadata.tables) if name in there and not connection.scalar(query, {"t": name})]
+    tables = sorted(metadata.tables.keys() & existing)
+    missing = [name for name in tables if not connection.scalar(query, {"t": name})]
     sequences = connection.scalars(
         text("SELECT relname FROM pg_class WHERE relkind = 'S' AND relnamespace = to_regnamespace(current_schema())")
     )
@@ -239,15 +234,14 @@ def judge_privileges(connection: Connection) -> Finding:
         return problem(
             RIGHTS,
             f"this login may not read and write: {', '.join(missing)}",
-            "Let the daemon use the login that made the tables. Or GRANT SELECT, INSERT, UPDATE, DELETE on them and on "
+            "Give the daemon the login that created the tables. Or GRANT SELECT, INSERT, UPDATE, DELETE on them and on "
             "alembic_version, and USAGE on the sequences.",
         )
-    if not there & metadata.tables.keys() and not connection.scalar(
-        text("SELECT has_schema_privilege(current_schema(), 'CREATE')")
-    ):
+    create = text("SELECT has_schema_privilege(current_schema(), 'CREATE')")
+    if not tables and not connection.scalar(create):
         return problem(
             RIGHTS,
-            "this login may make no tables here",
+            "this login may not create tables here",
             "As the database's owner: GRANT CREATE ON SCHEMA public TO the daemon's login.",
         )
     return ok(RIGHTS, "this login may write")
@@ -259,92 +253,82 @@ def _ahead(connection: Connection) -> float:
     return float(theirs or 0) - (before + time.time()) / 2
 
 
-def _rows(
-    connection: Connection, settings: Settings, running: Running, *, database_ahead: float | None
+def _judge_rows(
+    connection: Connection, settings: Settings, daemon: DaemonStatus, *, database_ahead: float | None
 ) -> Iterator[Finding]:
-    schema = judge_schema(connection, running)
+    schema = judge_schema(connection, daemon)
     yield schema
     if connection.dialect.name == "postgresql":
         yield judge_privileges(connection)
     now = datetime.now(UTC)
-    if schema.level != "ok":
-        yield from clock.judge_against_the_database(now, newest_arrival=None, database_ahead=database_ahead)
-        return
-    try:
-        heard = devices.read(connection, now=now)
-    except (ValueError, TypeError) as error:  # SQLite keeps whatever somebody writes into the column
-        yield problem(
-            CONTENT,
-            f"a stored time cannot be read: {str(error)[:200]}",
-            "Somebody has written it by hand: set device_state.received_at and clock_skew of that device to NULL.",
+    states = None
+    if schema.level == "ok":
+        try:
+            states = devices.read(connection, now=now)
+        except (ValueError, TypeError) as error:  # SQLite stores any value in any column
+            yield problem(
+                CONTENT,
+                f"a stored time cannot be read: {str(error)[:200]}",
+                "It was written by hand: set device_state.received_at and clock_skew of that device to NULL.",
+            )
+            return
+    newest = max(states.received_at.values(), default=None) if states else None
+    yield from clock.judge_against_the_database(now, newest_batch=newest, database_ahead=database_ahead)
+    if states:
+        yield from devices.judge(
+            states,
+            now=now,
+            silent_after=settings.silent_after,
+            topics=Topics(settings.mqtt_topic_prefix),
+            may_be_heard=daemon.may_hear_devices,
         )
-        return
-    yield from clock.judge_against_the_database(now, newest_arrival=heard.newest, database_ahead=database_ahead)
-    topics = Topics(settings.mqtt_topic_prefix)
-    yield from devices.judge(
-        heard,
-        now=now,
-        silent_after=settings.silent_after,
-        topics=topics,
-        may_be_heard=running.may_hear_devices,
-    )
 
 
-def judge_schema(connection: Connection, running: Running) -> Finding:
-    """Which step of the migrations the database has. Raises DBAPIError."""
+def judge_schema(connection: Connection, daemon: DaemonStatus) -> Finding:
+    """Judge which migrations the database has. Raises DBAPIError."""
     known = revisions()
     found = None
     tables = set(inspect(connection).get_table_names())
     if _VERSION_TABLE in tables:
         found = connection.scalar(text("SELECT version_num FROM alembic_version"))
-    if found == known[-1] and (gone := sorted(metadata.tables.keys() - tables)):
+    if found == known[-1] and (missing := sorted(metadata.tables.keys() - tables)):
         return problem(
             SCHEMA,
-            f"{found}, the newest, but there is no table {', '.join(gone)}",
-            "Somebody has dropped it: stop the daemon, and put a copy back (scripts/restore), or begin anew.",
+            f"{found}, the newest, but there is no table {', '.join(missing)}",
+            "A program has dropped it: stop the daemon, and restore a backup (scripts/restore) or start anew.",
         )
     if found == known[-1]:
         return ok(SCHEMA, f"{found}, the newest")
     if found is None:
-        return _judge_missing_schema(tables - {_VERSION_TABLE}, running)
+        return _judge_missing_schema(tables - {_VERSION_TABLE}, daemon)
     if found in known:
-        return warning(
-            SCHEMA, f"{found}, and this program has {known[-1]}", "The daemon upgrades it when it starts again."
-        )
+        return warning(SCHEMA, f"{found}, but this program has {known[-1]}", "Restart the daemon, which upgrades it.")
     return problem(
         SCHEMA,
         f"{found} is from a newer version of this program, which knows {known[-1]}",
-        "Start the newer version, or put back a copy from before the upgrade.",
+        "Start the newer version, or restore a backup from before the upgrade.",
     )
 
 
-def _judge_missing_schema(tables: set[str], running: Running) -> Finding:
-    """`tables` are those that there are, though none has been made by a step of the migrations."""
+def _judge_missing_schema(tables: set[str], daemon: DaemonStatus) -> Finding:
+    """Judge a database without a version of the migrations; `tables` are those that it has."""
     ours, others = sorted(tables & metadata.tables.keys()), sorted(tables - metadata.tables.keys())
     if ours:
         return problem(
             SCHEMA,
-            f"there are tables of its names, and no version: {', '.join(ours)}",
-            "They are another program's, or alembic_version was emptied, and the daemon cannot start: "
-            "let EMOTION_DATABASE_URL name another database, or put back a copy of this one.",
+            f"there are tables of its names, but no version, so the daemon cannot start: {', '.join(ours)}",
+            "They are another program's, or alembic_version was emptied. Set EMOTION_DATABASE_URL to another database, "
+            "or restore a backup of this one.",
         )
-    if running.has_tables:
-        return problem(
-            SCHEMA,
-            "a daemon runs and has its tables, but here are none",
-            "EMOTION_DATABASE_URL is another than the daemon's: use the same.",
-        )
-    more = f"; those that there are, another program's: {', '.join(others[:_NAMED])}" if others else ""
-    return warning(
-        SCHEMA,
-        f"there are no tables of the daemon yet{more}",
-        "The daemon makes them when it starts: start it"
-        + (", if EMOTION_DATABASE_URL is right to name this database." if others else "."),
-    )
+    if daemon.has_tables:
+        return problem(SCHEMA, "a daemon runs and has its tables, but this database has none", _OTHER_URL)
+    more = f", but tables of another program: {', '.join(others[:_NAMED])}" if others else ""
+    check = "If EMOTION_DATABASE_URL names the right database, start" if others else "Start"
+    return warning(SCHEMA, f"there are no tables of the daemon yet{more}", f"{check} the daemon, which creates them.")
 
 
 @contextmanager
-def _reading(engine: Engine) -> Iterator[Engine]:
+def _disposed(engine: Engine) -> Iterator[Engine]:
     try:
         yield engine
     finally:

@@ -1,4 +1,4 @@
-"""What doctor has found, and how it is shown. Pure."""
+"""What a check found, and how it is printed. Pure."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -14,7 +14,7 @@ _SUBJECT_WIDTH = 20
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """The outcome of one check: `advice` says what to do, and is empty where it is ok."""
+    """The result of one check. `advice` says what to do; it is empty if the level is ok."""
 
     subject: str
     level: Level
@@ -23,27 +23,27 @@ class Finding:
 
 
 def ok(subject: str, found: str) -> Finding:
-    """All is as it should be, or nothing can be said against it."""
+    """Nothing is wrong, or doctor cannot tell."""
     return Finding(subject, "ok", found)
 
 
 def warning(subject: str, found: str, advice: str) -> Finding:
-    """It works, and somebody should look at it."""
+    """The system works, but the operator should act."""
     return Finding(subject, "warning", found, advice)
 
 
 def problem(subject: str, found: str, advice: str) -> Finding:
-    """Batches cannot be received, stored or read, or soon will not be."""
+    """Batches cannot be received, stored or read, now or soon."""
     return Finding(subject, "problem", found, advice)
 
 
 def exit_code(findings: Sequence[Finding]) -> int:
-    """1 where there is a problem, else 0."""
+    """Return 1 if there is a problem, otherwise 0."""
     return int(any(finding.level == "problem" for finding in findings))
 
 
 def as_text(finding: Finding) -> str:
-    """A line, and the advice below it."""
+    """Return a line, with the advice below it."""
     line = f"{finding.level:<8} {finding.subject:<{_SUBJECT_WIDTH}}  {_printable(finding.found)}"
     if finding.advice:
         line += f"\n{'':<8} {'':<{_SUBJECT_WIDTH}}  -> {_printable(finding.advice)}"
@@ -51,17 +51,17 @@ def as_text(finding: Finding) -> str:
 
 
 def count(findings: Sequence[Finding]) -> str:
-    """The last line."""
+    """Return the last line of the output."""
     levels = Counter(finding.level for finding in findings)
     return f"problems: {levels['problem']}, warnings: {levels['warning']}, ok: {levels['ok']}"
 
 
 def as_json(findings: Sequence[Finding]) -> str:
-    """The same for scripts: an object whose `findings` is a list of subject, level, found and advice."""
+    """Return an object for scripts: its `findings` is a list of subject, level, found and advice."""
     text = msgspec.json.encode({"findings": [asdict(finding) for finding in findings]})
     return msgspec.json.format(text, indent=2).decode()
 
 
 def _printable(text: str) -> str:
-    """What others have sent, as a broker's reason, cannot write to the terminal."""
+    """Replace control characters: a text from a broker must not control the terminal."""
     return "".join(character if character.isprintable() else "?" for character in text)

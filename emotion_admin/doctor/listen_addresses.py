@@ -1,4 +1,4 @@
-"""From where a port of this machine can be reached, from the text of /proc/net/tcp and tcp6. Pure."""
+"""From where a port of this machine can be reached, by the text of /proc/net/tcp and tcp6. Pure."""
 
 import ipaddress
 import sys
@@ -7,13 +7,13 @@ _LISTEN = "0A"
 
 
 def is_on_loopback_alone(port: int, *texts: str) -> bool:
-    """Whether somebody listens at `port`, and nobody does at an address that other machines reach."""
+    """Whether a program listens at `port`, and none listens there at an address that other machines reach."""
     addresses = [address for text in texts for address, at in map(_listener, text.splitlines()) if at == port]
     return bool(addresses) and all(map(_is_loopback, addresses))
 
 
 def _listener(line: str) -> tuple[bytes, int]:
-    """Address and port of a socket that listens, as proc(5) has it; b"" and -1 for any other line."""
+    """Return address and port of a listening socket, as in proc(5); b"" and -1 for any other line."""
     fields = line.split()
     if len(fields) < 4 or fields[3] != _LISTEN:
         return b"", -1

@@ -1,4 +1,4 @@
-"""On which file system a file lies, from the text of /proc/self/mountinfo. Pure."""
+"""The file system of a file, by the text of /proc/self/mountinfo. Pure."""
 
 import re
 from typing import NamedTuple
@@ -10,14 +10,14 @@ _NETWORK_IN_USERSPACE = frozenset(
     ("fuse.sshfs", "fuse.glusterfs", "fuse.ceph", "fuse.ceph-fuse", "fuse.s3fs", "fuse.rclone", "fuse.juicefs")
 )
 _PERHAPS_SHARED = frozenset(("virtiofs", "vboxsf", "vmhgfs", "prl_fs", "fakeowner"))
-"""A folder of the machine that this virtual machine runs on."""
+"""Folders of the host of this virtual machine."""
 
 _READ_ONLY = frozenset(("ro", "emergency_ro"))
-"""The second is what ext4 says since it has found its disk faulty; `statvfs` does not tell that."""
+"""ext4 reports the second after it has found its disk faulty; `statvfs` does not tell it."""
 
 
 class Mount(NamedTuple):
-    """A mount: where, the kernel's name of the file system, and whether nobody can write there."""
+    """A mount point, and the kernel's name of its file system."""
 
     point: str
     kind: str
@@ -25,22 +25,22 @@ class Mount(NamedTuple):
 
     @property
     def is_network(self) -> bool:
-        """Whether other machines may write there: they do not share the memory that SQLite's -shm file is."""
+        """Whether other machines may write there: SQLite's -shm file is memory, which they do not share."""
         return self.kind in _NETWORK or self.kind in _NETWORK_IN_USERSPACE
 
     @property
     def may_be_shared(self) -> bool:
-        """Whether nobody can tell from here who else writes there."""
+        """Whether other machines might write there, as far as this one can tell."""
         return self.kind in _PERHAPS_SHARED or self.kind.startswith("fuse.")
 
 
 def mount_of(path: str, mountinfo: str) -> Mount | None:
-    """The mount that holds the absolute `path`, in which there is no symbolic link; None where the text has none."""
+    """Return the mount that holds the absolute `path` without symbolic links; None if the text has none."""
     found = None
     for mount in map(_mount, mountinfo.splitlines()):
         if mount is None or not _holds(mount.point, path):
             continue
-        if found is None or len(mount.point) >= len(found.point):  # of two on one point, the later covers the earlier
+        if found is None or len(mount.point) >= len(found.point):  # a later mount covers an earlier one
             found = mount
     return found
 
@@ -50,9 +50,9 @@ def _holds(point: str, path: str) -> bool:
 
 
 def _mount(line: str) -> Mount | None:
-    """Fields as in proc(5): the fifth is the mount point, the first behind the lone hyphen the type.
+    """Parse a line of proc(5): field 5 is the mount point, and the first after the lone hyphen is the type.
 
-    The sixth and the third behind the hyphen are options, of the mount and of the file system.
+    Field 6 has the mount's options, and the third after the hyphen those of the file system.
     """
     before, hyphen, behind = line.partition(" - ")
     fields, types = before.split(" "), behind.split(" ")

@@ -1,12 +1,12 @@
-"""One connection to the broker, to see what it says. Imports paho.
+"""Connect to the broker once, and report what it says. Imports paho.
 
-It acknowledges nothing, has no will and publishes nothing. Of a session that it finds it gets at most one message of
-QoS 1, which the broker sends again on the next connection. A session that it had to make is gone with it.
+The probe acknowledges and publishes nothing and has no will. From an existing session it gets at most one message of
+QoS 1, which the broker sends again on the next connection. If the session is new, the probe deletes it.
 """
 
+import secrets
 import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 from paho.mqtt import client as mqtt
@@ -15,132 +15,92 @@ from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
 
-from emotion_admin.doctor.connack import FOREVER, Answer
-from emotion_daemon.mqtt.subscriber import KEEPALIVE_SECONDS, MAX_PACKET_BYTES
+from emotion_admin.doctor.connack import ProbeResult
+from emotion_daemon.mqtt.subscriber import FOREVER, KEEPALIVE_SECONDS, MAX_PACKET_BYTES, broker_limits
+from shared.settings import Settings
 
 ANSWER_SECONDS = 5.0
 
 
-def connect(
-    host: str,
-    port: int,
-    *,
-    client_id: str,
-    username: str | None = None,
-    password: str | None = None,
-    tls_ca: Path | None = None,
-    resume: bool = False,
-    seconds: float,
-    retained_topic: str | None = None,
-) -> Answer:
-    """Connect, stay for `seconds` if let in, and disconnect. Raises nothing for what a broker or a network does.
+def probe(settings: Settings, *, as_daemon: bool, seconds: float, retained_topic: str | None = None) -> ProbeResult:
+    """Connect, stay for `seconds` if the broker accepts, and disconnect. A broker's or network's fault raises nothing.
 
-    With `resume` it is the session that the daemon would get, else one that ends with the connection. With
-    `retained_topic` it ends earlier, with the message that is retained there.
+    `as_daemon` uses the daemon's login, client id and session; otherwise the session ends with the connection. With
+    `retained_topic` the probe ends early, at the message that is retained there.
     """
+    client_id = settings.mqtt_client_id if as_daemon else f"emotion-doctor-{secrets.token_hex(4)}"
     client = mqtt.Client(CallbackAPIVersion.VERSION2, client_id, protocol=mqtt.MQTTv5, manual_ack=True)
     client.connect_timeout = ANSWER_SECONDS
-    if username is not None:
-        client.username_pw_set(username, password)
-    if tls_ca is not None:
-        client.tls_set(ca_certs=str(tls_ca))
+    if as_daemon and settings.mqtt_username is not None:
+        client.username_pw_set(settings.mqtt_username, settings.mqtt_password)
+    if settings.mqtt_tls_ca is not None:
+        client.tls_set(ca_certs=str(settings.mqtt_tls_ca))
+    result = _observe(client, retained_topic)
     properties = Properties(PacketTypes.CONNECT)
-    properties.SessionExpiryInterval = FOREVER if resume else 0
+    properties.SessionExpiryInterval = FOREVER if as_daemon else 0
     properties.ReceiveMaximum = 1
-    properties.MaximumPacketSize = MAX_PACKET_BYTES  # the broker would throw away what is larger than we say
-    seen = _Seen(client, retained_topic)
+    properties.MaximumPacketSize = MAX_PACKET_BYTES  # the broker would drop larger messages of the session
+    host, port = settings.mqtt_host, settings.mqtt_port
     try:
-        client.connect(host, port, KEEPALIVE_SECONDS, clean_start=not resume, properties=properties)
+        client.connect(host, port, KEEPALIVE_SECONDS, clean_start=not as_daemon, properties=properties)
     except (OSError, ValueError) as error:
-        return Answer(error=str(error))
-    seen.loop(ANSWER_SECONDS, lambda: seen.connack is not None)
-    if seen.connack is None and not seen.ended:
-        seen.error = f"the broker does not answer within {ANSWER_SECONDS:.0f} s"
-    elif not seen.ended:
-        seen.loop(seconds, lambda: seen.retained is not None)
-    answer = seen.answer()
+        result.error = str(error)
+        return result
+    _loop(client, ANSWER_SECONDS, lambda: result.ended or result.reason_code is not None)
+    if result.reason_code is None and not result.ended:
+        result.error = f"the broker does not answer within {ANSWER_SECONDS:.0f} s"
+    _loop(client, seconds if result.accepted else 0, lambda: result.ended or result.retained is not None)
     client.on_disconnect = None
     goodbye = Properties(PacketTypes.DISCONNECT)
-    if resume and not answer.session_present and answer.let_in:
+    if as_daemon and result.accepted and not result.session_present:
         goodbye.SessionExpiryInterval = 0
     client.disconnect(properties=goodbye)
-    seen.loop(0.5, lambda: client.socket() is None)
-    return answer
+    _loop(client, 0.5, lambda: client.socket() is None)
+    return result
 
 
 def reason_code(name: str) -> int:
-    """The code of a CONNACK's reason by paho's name for it; 0x80, unspecified, for one that it does not know."""
+    """Return the code of a CONNACK's reason by paho's name for it; 0x80, unspecified, for an unknown name."""
     try:
         return int(ReasonCode(PacketTypes.CONNACK, name).value)
     except KeyError:
         return 0x80
 
 
-class _Seen:
-    """What the callbacks of one client have heard."""
+def _loop(client: mqtt.Client, seconds: float, until: Callable[[], bool]) -> None:
+    end = time.monotonic() + seconds
+    while not until() and (left := end - time.monotonic()) > 0:
+        if client.loop(min(left, 0.1)) != mqtt.MQTT_ERR_SUCCESS:
+            return
 
-    def __init__(self, client: mqtt.Client, retained_topic: str | None) -> None:
-        self._client = client
-        self._retained_topic = retained_topic
-        self.connack: tuple[bool, ReasonCode, Properties | None] | None = None
-        self.ended = False
-        self.ended_code: int | None = None
-        self.error = ""
-        self.retained: bytes | None = None
-        client.on_connect = self._on_connect
-        client.on_disconnect = self._on_disconnect
-        client.on_message = self._on_message
 
-    def loop(self, seconds: float, until: Callable[[], bool]) -> None:
-        end = time.monotonic() + seconds
-        while not until() and not self.ended and (left := end - time.monotonic()) > 0:
-            if self._client.loop(min(left, 0.1)) != mqtt.MQTT_ERR_SUCCESS:
-                return
+def _observe(client: mqtt.Client, retained_topic: str | None) -> ProbeResult:
+    """Have the client's callbacks fill in the result."""
+    result = ProbeResult()
 
-    def answer(self) -> Answer:
-        if self.connack is None:
-            return Answer(error=self.error)
-        session_present, reason, properties = self.connack
-        size = getattr(properties, "MaximumPacketSize", None)
-        return Answer(
-            reason_code=reason.value,
-            reason=str(reason),
-            lost=self.ended and not reason.is_failure,
-            lost_code=self.ended_code,
-            session_present=session_present,
-            session_expiry=getattr(properties, "SessionExpiryInterval", FOREVER),
-            maximum_packet_size=size,
-            maximum_qos=getattr(properties, "MaximumQoS", 2),
-            retain_available=bool(getattr(properties, "RetainAvailable", 1)),
-            receive_maximum=getattr(properties, "ReceiveMaximum", 65_535),
-            server_keep_alive=getattr(properties, "ServerKeepAlive", None),
-            retained=self.retained,
-        )
-
-    def _on_connect(
-        self,
-        client: mqtt.Client,
-        userdata: Any,
-        flags: mqtt.ConnectFlags,
-        reason: ReasonCode,
-        properties: Properties | None,
+    def on_connect(
+        client: mqtt.Client, userdata: Any, flags: mqtt.ConnectFlags, reason: ReasonCode, properties: Properties | None
     ) -> None:
-        self.connack = (flags.session_present, reason, properties)
-        if self._retained_topic is not None and not reason.is_failure:
-            client.subscribe(self._retained_topic)
+        result.reason_code, result.reason = reason.value, str(reason)
+        result.session_present = flags.session_present
+        result.limits = broker_limits(properties)
+        if retained_topic is not None and not reason.is_failure:
+            client.subscribe(retained_topic)
 
-    def _on_disconnect(
-        self,
+    def on_disconnect(
         client: mqtt.Client,
         userdata: Any,
         flags: mqtt.DisconnectFlags,
         reason: ReasonCode,
         properties: Properties | None,
     ) -> None:
-        self.ended = True
+        result.ended = True
         if flags.is_disconnect_packet_from_server:
-            self.ended_code = reason.value
+            result.end_code = reason.value
 
-    def _on_message(self, client: mqtt.Client, userdata: Any, message: mqtt.MQTTMessage) -> None:
-        if message.retain and message.topic == self._retained_topic:
-            self.retained = bytes(message.payload)
+    def on_message(client: mqtt.Client, userdata: Any, message: mqtt.MQTTMessage) -> None:
+        if message.retain and message.topic == retained_topic:
+            result.retained = bytes(message.payload)
+
+    client.on_connect, client.on_disconnect, client.on_message = on_connect, on_disconnect, on_message
+    return result

@@ -1,4 +1,4 @@
-"""Who may do what with the files of an SQLite database, from owner, group and mode. Access lists do not count. Pure."""
+"""Who may use the files of an SQLite database, by owner, group and mode. It ignores access lists. Pure."""
 
 import os
 import shlex
@@ -15,7 +15,7 @@ _AS_ROOT = "As root (with containers see What if in docs/OPERATING.md): "
 
 @dataclass(frozen=True, slots=True)
 class User:
-    """A user as the kernel sees it; `groups` are the further ones."""
+    """A user of the kernel; `groups` are the supplementary ones."""
 
     name: str
     uid: int
@@ -37,17 +37,8 @@ class Entry:
         return cls(path, status.st_uid, status.st_gid, status.st_mode)
 
 
-@dataclass(frozen=True, slots=True)
-class Files:
-    """The database, its folder, and those of its companions (-wal, -shm, .lock) that are there."""
-
-    database: Entry
-    folder: Entry
-    companions: Sequence[Entry]
-
-
 def may(user: User, entry: Entry, wanted: str) -> bool:
-    """Whether `user` may do all of `wanted`, letters of rwx. Root may everything."""
+    """Whether `user` has all permissions in `wanted`, letters of rwx. Root has all."""
     if user.uid == 0:
         return True
     shift = 6 if user.uid == entry.uid else 3 if entry.gid in {user.gid, *user.groups} else 0
@@ -55,19 +46,22 @@ def may(user: User, entry: Entry, wanted: str) -> bool:
     return (stat.S_IMODE(entry.mode) >> shift) & bits == bits
 
 
-def judge(files: Files, *, daemon: User, api: User) -> list[Finding]:
-    """What daemon and API have to be allowed and are not; [] where all is right."""
-    return [*_of_the_daemon(files, daemon), *_of_the_api(files, daemon, api)]
+def judge(database: Entry, folder: Entry, companions: Sequence[Entry], *, daemon: User, api: User) -> list[Finding]:
+    """Return which permissions daemon and API lack. `companions` are the existing ones of -wal, -shm and .lock."""
+    found = [*_daemon_lacks([database, *companions], folder, daemon)]
+    if api.uid != daemon.uid:
+        found += _api_lacks(database, folder, companions, daemon, api)
+    return found
 
 
-def _of_the_daemon(files: Files, user: User) -> Iterator[Finding]:
-    if not may(user, files.folder, "rwx"):
+def _daemon_lacks(files: Sequence[Entry], folder: Entry, user: User) -> Iterator[Finding]:
+    if not may(user, folder, "rwx"):
         yield problem(
             SUBJECT,
-            f"the daemon's user {user.name} may not write the folder {files.folder.path}, where -wal and -shm are made",
-            f"{_AS_ROOT}{_chown(user, files.folder)} && chmod u+rwx {shlex.quote(files.folder.path)}",
+            f"the daemon's user {user.name} may not write the folder {folder.path}, as -wal and -shm require",
+            f"{_AS_ROOT}{_chown(user, folder)} && chmod u+rwx {shlex.quote(folder.path)}",
         )
-    for entry in (files.database, *files.companions):
+    for entry in files:
         if may(user, entry, "rw"):
             continue
         if entry.uid == user.uid:
@@ -80,28 +74,25 @@ def _of_the_daemon(files: Files, user: User) -> Iterator[Finding]:
             yield problem(
                 SUBJECT,
                 f"{entry.path} belongs to user {entry.uid}, and the daemon's user {user.name} may not write it: "
-                "somebody has opened or copied the database as another user",
+                "the database was opened or copied as another user",
                 f"{_AS_ROOT}{_chown(user, entry)}",
             )
 
 
-def _of_the_api(files: Files, daemon: User, api: User) -> Iterator[Finding]:
-    """Whoever reads has to write into -shm, and makes it where it is not there."""
-    if api.uid == daemon.uid:
-        return
-    wanted = [(files.folder, "rwx"), (files.database, "r")]
-    for entry in files.companions:
-        if entry.path.endswith("-shm"):
-            wanted.append((entry, "rw"))
-        elif entry.path.endswith("-wal"):
-            wanted.append((entry, "r"))
+def _api_lacks(
+    database: Entry, folder: Entry, companions: Sequence[Entry], daemon: User, api: User
+) -> Iterator[Finding]:
+    """A reader reads -wal and writes into -shm, which it creates in the folder if it is missing."""
+    wanted = [(folder, "rwx"), (database, "r")]
+    wanted += [(entry, "r") for entry in companions if entry.path.endswith("-wal")]
+    wanted += [(entry, "rw") for entry in companions if entry.path.endswith("-shm")]
     missing = [entry.path for entry, letters in wanted if not may(api, entry, letters)]
     if missing:
         yield problem(
             SUBJECT,
             f"the API's user {api.name} may not use {', '.join(missing)}: "
-            "it has to read the database and -wal, and to write -shm and the folder",
-            f"Run the API as the daemon's user, {daemon.name}: they share these files.",
+            "it needs to read the database and -wal, and to write -shm and the folder",
+            f"Run the API as the daemon's user {daemon.name}.",
         )
 
 

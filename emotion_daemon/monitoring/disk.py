@@ -20,6 +20,15 @@ class Sizes(NamedTuple):
     """Size of the disk, without what is reserved for root."""
 
 
+class Room(NamedTuple):
+    """Bytes of a disk, without those reserved for root: the daemon cannot fill them."""
+
+    free: int
+    size: int
+    files: int | None
+    """How many files can still be created; None if there is no limit."""
+
+
 class DiskUsage:
     """Measures the SQLite file `database` and its disk, in a thread that is abandoned if it takes too long."""
 
@@ -42,8 +51,12 @@ class DiskUsage:
     def _measure(self) -> None:
         # `stat` and never `open`: closing a second handle on the database would drop SQLite's locks.
         real = os.path.realpath(self._database)
-        free, disk = _room(os.path.dirname(real))
-        self._sizes = Sizes(_bytes(real), _bytes(f"{real}-wal"), free, disk)
+        try:
+            disk = room(os.path.dirname(real))
+        except OSError:
+            self._sizes = Sizes(_bytes(real), _bytes(f"{real}-wal"))
+        else:
+            self._sizes = Sizes(_bytes(real), _bytes(f"{real}-wal"), disk.free, disk.size)
 
 
 def _bytes(file: str) -> int | None:
@@ -53,12 +66,9 @@ def _bytes(file: str) -> int | None:
         return None
 
 
-def _room(folder: str) -> tuple[int | None, int | None]:
-    try:
-        disk = os.statvfs(folder)
-    except OSError:
-        return None, None
-    # Blocks reserved for root count as used, because the daemon cannot fill them.
-    used = (disk.f_blocks - disk.f_bfree) * disk.f_frsize
+def room(folder: str | Path) -> Room:
+    """Measure the disk that holds `folder`. Raises OSError."""
+    disk = os.statvfs(folder)
     free = disk.f_bavail * disk.f_frsize
-    return free, used + free
+    used = (disk.f_blocks - disk.f_bfree) * disk.f_frsize
+    return Room(free, used + free, disk.f_favail if disk.f_files else None)

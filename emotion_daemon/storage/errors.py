@@ -1,6 +1,5 @@
 """What the database raises: which errors are temporary, what kind of outage they mean, and what a log line says."""
 
-import os
 from pathlib import Path
 from sqlite3 import (
     SQLITE_BUSY,
@@ -15,6 +14,7 @@ from sqlite3 import (
 from sqlalchemy import Engine
 from sqlalchemy.exc import DataError, DBAPIError, IntegrityError, InterfaceError, OperationalError
 
+from emotion_daemon.monitoring.disk import room
 from emotion_daemon.monitoring.outage import OutageKind
 from shared.database import sqlite_path
 
@@ -136,7 +136,6 @@ def _disk_is_full(engine: Engine) -> bool:
     if path is None:
         return False
     try:
-        disk = os.statvfs(path.resolve().parent)
+        return room(path.resolve().parent).free < _SHM_BYTES
     except OSError:
         return False
-    return disk.f_bavail * disk.f_frsize < _SHM_BYTES

@@ -1,13 +1,12 @@
 """One daemon per SQLite file: a lock file next to the database."""
 
 import fcntl
-import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
-from typing import TextIO
 
 from emotion_daemon.storage.errors import DatabaseInUseError, LockFileError
+from shared.retry import retry
 
 PROBE_SECONDS = 0.2
 """How long the daemon waits for the lock: doctor holds it for a moment when it checks whether a daemon runs."""
@@ -26,17 +25,12 @@ def only_one(path: Path) -> Iterator[None]:
     except OSError as error:
         raise LockFileError(lock_path, error.strerror) from error
     with lock:
-        if not _lock(lock):
-            raise DatabaseInUseError(path)
+        try:
+            retry(
+                lambda: fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB),
+                on=lambda error: isinstance(error, BlockingIOError),
+                seconds=PROBE_SECONDS,
+            )
+        except BlockingIOError as error:
+            raise DatabaseInUseError(path) from error
         yield
-
-
-def _lock(lock: TextIO) -> bool:
-    end = time.monotonic() + PROBE_SECONDS
-    while True:
-        with suppress(BlockingIOError):
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            return True
-        if time.monotonic() > end:
-            return False
-        time.sleep(0.01)

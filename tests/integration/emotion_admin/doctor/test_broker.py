@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from itertools import count
 from pathlib import Path
+from typing import Any
 
 import pytest
 from paho.mqtt import client as mqtt
@@ -18,17 +19,18 @@ from emotion_admin.doctor.broker import (
     ANONYMOUS,
     judge_anonymous,
 )
-from emotion_admin.doctor.connack import LIMITS, LOGIN, SESSION, Answer, judge, judge_running
+from emotion_admin.doctor.connack import LIMITS, LOGIN, SESSION, ProbeResult, judge, judge_running
 from emotion_admin.doctor.daemon_connection import judge_reconnects
-from emotion_admin.doctor.daemon_status import Running
+from emotion_admin.doctor.daemon_status import DaemonStatus
 from emotion_admin.doctor.finding import Finding
 from emotion_admin.doctor.listen_addresses import is_on_loopback_alone
 from emotion_admin.doctor.tls import DEVICES_TLS, TLS, judge_certificate, judge_devices_port
 from emotion_admin.logins import DAEMON, Logins
+from emotion_daemon.mqtt.subscriber import broker_limits
 from tests.brokers import HANG_UP, Broker, ScriptedBroker, shipped_rules
 from tests.certificates import make_certificate
 from tests.faults.intruders import Intruder
-from tests.integration.emotion_admin.doctor.looking import answering, look
+from tests.integration.emotion_admin.doctor.examining import answering, examined
 from tests.processes import Daemon
 from tests.waiting import free_port, wait_until
 
@@ -66,13 +68,13 @@ def rival(broker: Broker, client_id: str) -> Iterator[None]:
 
 class TestAddress:
     def test_a_name_that_nobody_knows(self, sqlite_url: str) -> None:
-        found = look(None, sqlite_url, {"EMOTION_MQTT_HOST": "broker.invalid"})[ADDRESS]
+        found = examined(None, sqlite_url, {"EMOTION_MQTT_HOST": "broker.invalid"})[ADDRESS]
 
         assert found.level == "problem"
         assert "no address for the name broker.invalid" in found.found
 
     def test_a_port_where_nothing_listens(self, sqlite_url: str) -> None:
-        assert look(None, sqlite_url)[ADDRESS].found == "nothing listens at 127.0.0.1:1"
+        assert examined(None, sqlite_url)[ADDRESS].found == "nothing listens at 127.0.0.1:1"
 
     def test_a_broker_that_takes_no_further_connection(
         self, start_broker: StartBroker, sqlite_url: str, tmp_path: Path
@@ -82,7 +84,7 @@ class TestAddress:
         settings = {"EMOTION_MQTT_PORT": str(port), "EMOTION_DAEMON_HTTP_ADDRESS": f"127.0.0.1:{free_port()}"}
         with Daemon(broker, sqlite_url, tmp_path / "log", **settings) as daemon:
             daemon.wait_for_log("subscribed to emotions/+/batch")
-            found = look(broker, sqlite_url, settings)[ADDRESS]
+            found = examined(broker, sqlite_url, settings)[ADDRESS]
 
         assert found.level == "warning"
         assert "has the running daemon connected" in found.found
@@ -92,14 +94,14 @@ class TestAddress:
 class TestLogin:
     @pytest.mark.program
     def test_the_right_password(self, closed: tuple[Broker, dict[str, str]], sqlite_url: str) -> None:
-        found = look(closed[0], sqlite_url, closed[1])
+        found = examined(closed[0], sqlite_url, closed[1])
 
         assert [found.level(subject) for subject in (ANONYMOUS, LOGIN, SESSION, LIMITS)] == ["ok"] * 4
         assert "packets up to 1,048,576 bytes" in found[LIMITS].found
 
     @pytest.mark.program
     def test_a_wrong_password(self, closed: tuple[Broker, dict[str, str]], sqlite_url: str) -> None:
-        found = look(closed[0], sqlite_url, closed[1] | {"EMOTION_MQTT_PASSWORD": "wrong"})[LOGIN]
+        found = examined(closed[0], sqlite_url, closed[1] | {"EMOTION_MQTT_PASSWORD": "wrong"})[LOGIN]
 
         assert found.level == "problem"
         assert found.found == "as emotion-daemon: the broker refused it: Not authorized"
@@ -107,21 +109,21 @@ class TestLogin:
 
     @pytest.mark.program
     def test_no_login_where_one_is_wanted(self, closed: tuple[Broker, dict[str, str]], sqlite_url: str) -> None:
-        found = look(closed[0], sqlite_url)[LOGIN]
+        found = examined(closed[0], sqlite_url)[LOGIN]
 
         assert found.level == "problem"
-        assert "This broker wants a login" in found.advice
+        assert "The broker wants a login" in found.advice
 
     def test_a_broker_without_mqtt_5(self, sqlite_url: str) -> None:
         with ScriptedBroker(b"\x20\x02\x00\x01") as broker:
-            found = look(broker, sqlite_url)[LOGIN]  # type: ignore[arg-type]
+            found = examined(broker, sqlite_url)[LOGIN]  # type: ignore[arg-type]
 
         assert found.level == "problem"
         assert "needs MQTT 5" in found.advice
 
     def test_a_port_that_speaks_something_else(self, sqlite_url: str) -> None:
         with ScriptedBroker(HANG_UP) as broker:
-            found = look(broker, sqlite_url)[LOGIN]  # type: ignore[arg-type]
+            found = examined(broker, sqlite_url)[LOGIN]  # type: ignore[arg-type]
 
         assert found.level == "problem"
         assert "EMOTION_MQTT_TLS_CA" in found.advice
@@ -131,7 +133,7 @@ class TestLogin:
         [(0x85, "client id"), (0x86, "password"), (0x8A, "banned"), (0x89, "a minute"), (0x80, "log")],
     )
     def test_each_refusal_has_its_advice(self, code: int, advice: str) -> None:
-        (found,) = judge(Answer(reason_code=code), client_id="x", username="x", keep_alive=10)
+        (found,) = judge(ProbeResult(reason_code=code), client_id="x", username="x")
 
         assert found.level == "problem"
         assert advice in found.advice
@@ -139,10 +141,10 @@ class TestLogin:
     def test_a_daemon_that_runs_is_asked_instead(self, broker: Broker, sqlite_url: str) -> None:
         metrics = "emotion_broker_connected 1\nemotion_broker_reconnects_total 7\n"
         with answering(200, "ok", metrics) as address:
-            found = look(broker, sqlite_url, {"EMOTION_DAEMON_HTTP_ADDRESS": address})[LOGIN]
+            found = examined(broker, sqlite_url, {"EMOTION_DAEMON_HTTP_ADDRESS": address})[LOGIN]
 
         assert found.level == "ok"
-        assert "asked the running daemon instead: it is subscribed; reconnects since its start: 7" in found.found
+        assert "the running daemon says: subscribed; reconnects since its start: 7" in found.found
         assert "as emotion-daemon" not in broker.log()
 
     @pytest.mark.program
@@ -154,13 +156,13 @@ class TestLogin:
             "EMOTION_MQTT_PASSWORD": "wrong",
             "EMOTION_DAEMON_HTTP_ADDRESS": f"127.0.0.1:{free_port()}",
         }
-        alone = look(broker, sqlite_url, settings)[LOGIN]
+        alone = examined(broker, sqlite_url, settings)[LOGIN]
         with Daemon(broker, sqlite_url, tmp_path / "log", **settings) as daemon:
             daemon.wait_for_log("the broker refused the connection: Not authorized")
-            found = look(broker, sqlite_url, settings)[LOGIN]
+            found = examined(broker, sqlite_url, settings)[LOGIN]
 
         assert found.level == "problem"
-        assert found.found == "asked the running daemon instead: the broker refuses it: Not authorized"
+        assert found.found == "the running daemon says: the broker refuses it: Not authorized"
         assert "EMOTION_MQTT_PASSWORD" in found.advice
         assert found.advice == alone.advice
 
@@ -174,7 +176,7 @@ class TestLogin:
         settings = {"EMOTION_DAEMON_HTTP_ADDRESS": f"127.0.0.1:{free_port()}"}
         with Daemon(broker, sqlite_url, tmp_path / "log", **settings) as daemon:
             daemon.wait_for_log(f"the broker refused the connection: {reason}")
-            found = look(broker, sqlite_url, settings)
+            found = examined(broker, sqlite_url, settings)
 
         assert limit.partition(" ")[0] in found[LOGIN].advice
         assert found.level(LIMITS) == "problem"
@@ -185,20 +187,20 @@ class TestLogin:
     ) -> None:
         metrics = "emotion_broker_connected 0\nemotion_broker_maximum_qos 2\n"
         with answering(503, "the broker refused the connection: QoS not supported", metrics) as address:
-            found = look(start_broker("max_qos 0"), sqlite_url, {"EMOTION_DAEMON_HTTP_ADDRESS": address})
+            found = examined(start_broker("max_qos 0"), sqlite_url, {"EMOTION_DAEMON_HTTP_ADDRESS": address})
 
         assert found.level(LIMITS) == "problem"
 
     def test_a_refusal_that_nobody_knows_is_for_the_brokers_log(self, broker: Broker, sqlite_url: str) -> None:
         word = "the broker refused the connection: No fun"
         with answering(503, word, "emotion_broker_connected 0\n") as address:
-            found = look(broker, sqlite_url, {"EMOTION_DAEMON_HTTP_ADDRESS": address})[LOGIN]
+            found = examined(broker, sqlite_url, {"EMOTION_DAEMON_HTTP_ADDRESS": address})[LOGIN]
 
         assert found.advice == "See the broker's log."
 
     def test_a_daemon_that_runs_and_is_not_connected(self, broker: Broker, sqlite_url: str) -> None:
         with answering(503, "lost the broker", "emotion_broker_connected 0\n") as address:
-            found = look(broker, sqlite_url, {"EMOTION_DAEMON_HTTP_ADDRESS": address})
+            found = examined(broker, sqlite_url, {"EMOTION_DAEMON_HTTP_ADDRESS": address})
 
         assert found.level(LOGIN) == "problem"
 
@@ -216,7 +218,7 @@ class TestLogin:
             )
 
         with answering(200, "ok", metrics) as address:
-            found = look(broker, sqlite_url, {"EMOTION_DAEMON_HTTP_ADDRESS": address})[SESSION]
+            found = examined(broker, sqlite_url, {"EMOTION_DAEMON_HTTP_ADDRESS": address})[SESSION]
 
         assert found.level == "problem"
         assert "another client may use the daemon's client id 'emotion-daemon'" in found.found
@@ -224,7 +226,7 @@ class TestLogin:
 
     def test_a_daemon_that_finds_the_broker_just_now_may_have_been_in_an_outage(self) -> None:
         (found,) = judge_reconnects(
-            Running(metrics={"emotion_broker_reconnects_total": 1}), before=0, now=NOW, client_id="x"
+            DaemonStatus(metrics={"emotion_broker_reconnects_total": 1}), before=0, now=NOW, client_id="x"
         )
 
         assert found.level == "warning"
@@ -238,7 +240,7 @@ class TestLogin:
             f"emotion_start_timestamp_seconds {time.time() - age}\n"
         )
         with answering(200, "ok", metrics) as address:
-            found = look(broker, sqlite_url, {"EMOTION_DAEMON_HTTP_ADDRESS": address})
+            found = examined(broker, sqlite_url, {"EMOTION_DAEMON_HTTP_ADDRESS": address})
 
         assert (SESSION in found) == warned
         assert not warned or (found.level(SESSION) == "warning" and "every 3 s" in found[SESSION].found)
@@ -246,21 +248,21 @@ class TestLogin:
     def test_somebody_who_is_online_as_the_daemon_is_not_pushed_out(self, broker: Broker, sqlite_url: str) -> None:
         with Intruder(broker, client_id="emotion-daemon") as elsewhere:
             elsewhere.publish("emotions/emotion-daemon/status", b"online", retain=True)
-            found = look(broker, sqlite_url)[LOGIN]
+            found = examined(broker, sqlite_url)[LOGIN]
 
             assert found.level == "warning"
-            assert "no daemon runs here, but one is online at this broker as 'emotion-daemon'" in found.found
+            assert "no daemon runs here, but a client is online at this broker as 'emotion-daemon'" in found.found
             assert not elsewhere.ended
-            assert look(broker, sqlite_url, log_in=True)[LOGIN].level == "ok"
+            assert examined(broker, sqlite_url, log_in=True)[LOGIN].level == "ok"
             wait_until(lambda: elsewhere.ended, what="told to log in, doctor does")
 
     def test_one_that_is_online_and_may_be_the_one_here_is_no_second_one(self, broker: Broker) -> None:
         with Intruder(broker, client_id="emotion-daemon") as here_perhaps:
             here_perhaps.publish("emotions/emotion-daemon/status", b"online", retain=True)
-            found = look(broker, "postgresql+psycopg://nobody@127.0.0.1:1/none")[LOGIN]
+            found = examined(broker, "postgresql+psycopg://nobody@127.0.0.1:1/none")[LOGIN]
 
             assert found.level == "ok"
-            assert "perhaps the one here" in found.found
+            assert "perhaps the daemon here" in found.found
             assert "no daemon runs here" not in found.found
             assert not here_perhaps.ended
 
@@ -271,40 +273,41 @@ class TestSession:
     ) -> None:
         monkeypatch.setattr(broker_checks, "CLASH_SECONDS", 4.0)
         with rival(broker, "emotion-daemon"):
-            found = look(broker, sqlite_url)[SESSION]
+            found = examined(broker, sqlite_url)[SESSION]
 
         assert found.level == "problem"
         assert "another client uses the daemon's client id 'emotion-daemon'" in found.found
-        assert "doctor, run twice at once" in found.advice
+        assert "a second doctor" in found.advice
 
     def test_a_broker_that_ends_sessions(self) -> None:
-        found = {one.subject: one for one in judged(session_expiry=3600)}
+        found = {one.subject: one for one in judged({"session_expiry_seconds": 3600})}
 
         assert found[SESSION].level == "warning"
         assert "3600 s" in found[SESSION].found
 
     def test_another_end_of_the_connection_is_named(self) -> None:
-        found = {one.subject: one for one in judged(lost=True, lost_code=0x8B)}
+        found = {one.subject: one for one in judged(ended=True, end_code=0x8B)}
 
-        assert found[SESSION].found == "the broker ended our connection: code 0x8B"
+        assert found[SESSION].found == "the broker closed the connection with code 0x8B"
 
 
-def judged(**answer: object) -> list[Finding]:
-    return list(judge(Answer(reason_code=0, **answer), client_id="x", username=None, keep_alive=10))  # type: ignore[arg-type]
+def judged(limits: dict[str, int] | None = None, **result: Any) -> list[Finding]:
+    named = {**broker_limits(None), **(limits or {})}
+    return list(judge(ProbeResult(reason_code=0, limits=named, **result), client_id="x", username=None))
 
 
 class TestLimits:
     def test_a_small_maximum_packet_size(self, start_broker: StartBroker, sqlite_url: str) -> None:
-        found = look(start_broker("max_packet_size 20000"), sqlite_url)[LIMITS]
+        found = examined(start_broker("max_packet_size 20000"), sqlite_url)[LIMITS]
 
         assert found.level == "warning"
         assert "no packet above 20,000 bytes" in found.found
 
     def test_no_qos_1(self, start_broker: StartBroker, sqlite_url: str) -> None:
-        assert look(start_broker("max_qos 0"), sqlite_url).level(LIMITS) == "problem"
+        assert examined(start_broker("max_qos 0"), sqlite_url).level(LIMITS) == "problem"
 
     def test_no_retained_messages(self, start_broker: StartBroker, sqlite_url: str) -> None:
-        assert look(start_broker("retain_available false"), sqlite_url).level(LIMITS) == "problem"
+        assert examined(start_broker("retain_available false"), sqlite_url).level(LIMITS) == "problem"
 
     def test_beside_a_daemon_they_are_those_that_its_broker_told_it(
         self, start_broker: StartBroker, sqlite_url: str, tmp_path: Path
@@ -313,7 +316,7 @@ class TestLimits:
         address = {"EMOTION_DAEMON_HTTP_ADDRESS": f"127.0.0.1:{free_port()}"}
         with Daemon(broker, sqlite_url, tmp_path / "log", **address) as daemon:
             daemon.wait_for_log("subscribed to emotions/+/batch")
-            found = look(broker, sqlite_url, address)[LIMITS]
+            found = examined(broker, sqlite_url, address)[LIMITS]
 
         assert found.level == "warning"
         assert "no packet above 20,000 bytes" in found.found
@@ -324,20 +327,22 @@ class TestLimits:
         small = start_broker("max_packet_size 20000")
         with answering(200, "ok", "emotion_broker_connected 1\n") as address:
             seen, unseen = (
-                look(broker, sqlite_url, {"EMOTION_DAEMON_HTTP_ADDRESS": address})[LIMITS]
+                examined(broker, sqlite_url, {"EMOTION_DAEMON_HTTP_ADDRESS": address})[LIMITS]
                 for broker in (small, closed[0])
             )
 
         assert seen.level == "warning"
-        assert (unseen.level, unseen.found) == ("ok", "not looked at while a daemon runs that does not tell them")
+        assert (unseen.level, unseen.found) == ("ok", "not checked: the running daemon does not tell them")
 
     def test_the_session_of_a_running_daemon_has_to_last(self) -> None:
-        levels = {one.subject: one.level for one in judge_running({"session_expiry_seconds": 3600}, keep_alive=10)}
+        levels = {
+            one.subject: one.level for one in judge_running({**broker_limits(None), "session_expiry_seconds": 3600})
+        }
 
         assert levels == {SESSION: "warning", LIMITS: "ok"}
 
     def test_a_short_keep_alive(self) -> None:
-        (found,) = [one for one in judged(server_keep_alive=5) if one.subject == LIMITS]
+        (found,) = [one for one in judged({"keepalive_seconds": 5}) if one.subject == LIMITS]
 
         assert found.level == "warning"
 
@@ -348,19 +353,19 @@ class TestAnonymous:
     ) -> None:
         passwords = tmp_path / "passwords"
         login = {"EMOTION_MQTT_USERNAME": DAEMON, "EMOTION_MQTT_PASSWORD": Logins(passwords).renew(DAEMON)}
-        found = look(start_broker(f"password_file {passwords}"), sqlite_url, login)[ANONYMOUS]
+        found = examined(start_broker(f"password_file {passwords}"), sqlite_url, login)[ANONYMOUS]
 
         assert found.level == "ok"
-        assert "on this machine only" in found.found
+        assert "only this machine can reach it" in found.found
 
     def test_one_that_is_reached_over_loopback_and_may_listen_elsewhere_is_a_warning(
         self, broker: Broker, sqlite_url: str, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setattr(broker_checks, "_LISTENERS", ())
-        found = look(broker, sqlite_url)[ANONYMOUS]
+        found = examined(broker, sqlite_url)[ANONYMOUS]
 
         assert found.level == "warning"
-        assert "Fine only where it listens on 127.0.0.1 alone" in found.advice
+        assert "safe only if the broker listens on 127.0.0.1 alone" in found.advice
 
     @pytest.mark.parametrize(
         ("lines", "alone"),
@@ -387,14 +392,14 @@ class TestAnonymous:
     ) -> None:
         """Tests stay on loopback: this one is taken for another address."""
         monkeypatch.setattr(broker_checks, "_is_loopback", lambda address: False)
-        found = look(broker, sqlite_url)[ANONYMOUS]
+        found = examined(broker, sqlite_url)[ANONYMOUS]
 
         assert found.level == "warning"
         assert "allow_anonymous false" in found.advice
 
     def test_of_a_broker_that_does_not_answer_nothing_is_said(self, sqlite_url: str) -> None:
         with ScriptedBroker(HANG_UP) as broker:
-            found = look(broker, sqlite_url)  # type: ignore[arg-type]
+            found = examined(broker, sqlite_url)  # type: ignore[arg-type]
 
         assert ANONYMOUS not in found
         assert found.level(ADDRESS) == "warning"
@@ -402,17 +407,17 @@ class TestAnonymous:
 
     def test_a_closed_one_is_ok_anywhere(self) -> None:
         for code in (0x86, 0x87):
-            found = judge_anonymous(Answer(reason_code=code), is_local=False)
+            found = judge_anonymous(ProbeResult(reason_code=code), is_local=False)
 
-            assert (found.level, found.found) == ("ok", "the broker lets nobody in without a login")
+            assert (found.level, found.found) == ("ok", "the broker accepts only clients with a login")
 
     @pytest.mark.parametrize("code", [0x84, 0x88, 0x89, 0x95, 0x97])
     def test_one_that_refuses_for_another_reason_may_be_open(self, code: int) -> None:
-        found = judge_anonymous(Answer(reason_code=code, reason="Server busy"), is_local=False)
+        found = judge_anonymous(ProbeResult(reason_code=code, reason="Server busy"), is_local=False)
 
         assert (found.level, found.found) == (
             "ok",
-            "cannot tell whether it lets in clients without a login: the broker refused it: Server busy",
+            "cannot tell whether the broker accepts clients without a login: the broker refused it: Server busy",
         )
 
 
@@ -432,14 +437,14 @@ class TestTls:
         return start
 
     def test_a_certificate_that_ends_soon(self, secured: Callable[[str], dict[str, str]], sqlite_url: str) -> None:
-        found = look(None, sqlite_url, secured("localhost"))
+        found = examined(None, sqlite_url, secured("localhost"))
 
         assert found.level(TLS) == "warning"
         assert "ends in 1 days" in found[TLS].found
         assert found.level(LOGIN) == "ok"
 
     def test_a_certificate_for_another_name(self, secured: Callable[[str], dict[str, str]], sqlite_url: str) -> None:
-        found = look(None, sqlite_url, secured("other.example.com"))
+        found = examined(None, sqlite_url, secured("other.example.com"))
 
         assert found.level(TLS) == "problem"
         assert "ostname mismatch" in found[TLS].found
@@ -452,13 +457,13 @@ class TestTls:
         other = tmp_path / "other"
         other.mkdir()
         settings = secured("localhost") | {"EMOTION_MQTT_TLS_CA": str(make_certificate(other).ca)}
-        found = look(None, sqlite_url, settings)[TLS]
+        found = examined(None, sqlite_url, settings)[TLS]
 
         assert found.level == "problem"
         assert "the CA that signed it" in found.advice
 
     def test_a_port_without_tls(self, broker: Broker, sqlite_url: str, tmp_path: Path) -> None:
-        found = look(broker, sqlite_url, {"EMOTION_MQTT_TLS_CA": str(make_certificate(tmp_path).ca)})[TLS]
+        found = examined(broker, sqlite_url, {"EMOTION_MQTT_TLS_CA": str(make_certificate(tmp_path).ca)})[TLS]
 
         assert found.level == "problem"
         assert "8883" in found.advice
@@ -482,4 +487,4 @@ class TestTls:
         assert said in found.found
 
     def test_a_devices_port_that_shows_none_is_a_warning(self, sqlite_url: str) -> None:
-        assert look(None, sqlite_url, devices_certificate="").level(DEVICES_TLS) == "warning"
+        assert examined(None, sqlite_url, devices_certificate="").level(DEVICES_TLS) == "warning"

@@ -11,7 +11,7 @@ import pytest
 from sqlalchemy import Engine, func, insert, select
 
 from emotion_admin.doctor import clock, devices
-from emotion_admin.doctor.devices import Heard
+from emotion_admin.doctor.devices import DeviceStates
 from emotion_admin.doctor.finding import Finding, ok
 from emotion_daemon.rules.outcome import Rejected
 from emotion_daemon.storage.file_lock import only_one
@@ -23,7 +23,7 @@ from tests.brokers import Broker
 from tests.databases import migrated, reading
 from tests.faults.clocks import Clock
 from tests.faults.intruders import Intruder
-from tests.integration.emotion_admin.doctor.looking import answering, look
+from tests.integration.emotion_admin.doctor.examining import answering, examined
 from tests.processes import ADMIN, ROOT, Daemon, environment, without_settings
 from tests.waiting import wait_until
 
@@ -77,13 +77,13 @@ class TestClock:
         with migrated(database_url) as engine:
             heard(engine, "jetson_1", datetime.now(UTC) + timedelta(hours=1))
 
-            assert look(None, database_url)[STORED].level == "warning"
+            assert examined(None, database_url)[STORED].level == "warning"
 
     def test_a_batch_of_just_now_is_ok(self, sqlite_url: str) -> None:
         with migrated(sqlite_url) as engine:
             heard(engine, "jetson_1", datetime.now(UTC) + timedelta(seconds=30))
 
-            assert look(None, sqlite_url)[STORED].level == "ok"
+            assert examined(None, sqlite_url)[STORED].level == "ok"
 
     @pytest.mark.parametrize(
         ("state", "status", "is_synchronised"), [(0, 0x2001, "yes"), (5, 0x40, "no"), (0, 0x40, "no")]
@@ -101,7 +101,7 @@ class TestClock:
 
     @pytest.mark.parametrize(("ahead", "level"), [(4.9, "ok"), (-5.1, "warning"), (3600, "warning")])
     def test_a_server_whose_clock_is_another(self, ahead: float, level: str) -> None:
-        (found,) = clock.judge_against_the_database(NOW, newest_arrival=None, database_ahead=ahead)
+        (found,) = clock.judge_against_the_database(NOW, newest_batch=None, database_ahead=ahead)
 
         assert found.level == level
 
@@ -119,7 +119,7 @@ class TestDevices:
                         Rejected("emotions/jetson_2/batch", "a reason", b"{", now - timedelta(hours=2)),
                     ]
                 )
-            found = look(None, database_url)[devices.REJECTED]
+            found = examined(None, database_url)[devices.REJECTED]
 
         assert found.level == "warning"
         assert found.found.endswith("in the last hour: jetson_1 2, no valid device id 1")
@@ -131,8 +131,8 @@ class TestDevices:
             heard(engine, "jetson_2", now - timedelta(minutes=5))
             heard(engine, "jetson_3", now - timedelta(days=8))
             with a_daemon_of(database_url):
-                found = look(None, database_url)[devices.SILENT]
-                patient = look(None, database_url, {"EMOTION_SILENT_AFTER_SECONDS": "600"})[devices.SILENT]
+                found = examined(None, database_url)[devices.SILENT]
+                patient = examined(None, database_url, {"EMOTION_SILENT_AFTER_SECONDS": "600"})[devices.SILENT]
 
         assert found.level == "warning"
         assert found.found == "1 of 3 for more than 30 s: jetson_2; silent for more than 7 days: 1"
@@ -145,10 +145,10 @@ class TestDevices:
         with migrated(sqlite_url) as engine:
             heard(engine, "jetson_1", datetime.now(UTC) - timedelta(minutes=5))
             if metrics is None:
-                found = look(None, sqlite_url)
+                found = examined(None, sqlite_url)
             else:
                 with a_daemon_of(sqlite_url), answering(503, "lost the broker", metrics) as address:
-                    found = look(None, sqlite_url, {"EMOTION_DAEMON_HTTP_ADDRESS": address})
+                    found = examined(None, sqlite_url, {"EMOTION_DAEMON_HTTP_ADDRESS": address})
 
         assert found.level("daemon") != "ok"
         assert found[devices.SILENT] == ok(devices.SILENT, "not judged: no daemon is subscribed that would hear them")
@@ -159,12 +159,12 @@ class TestDevices:
             for number, skew in enumerate((-7200.3, -7199.8, -7201.0), 1):
                 heard(engine, f"jetson_{number}", now, skew=skew)
             heard(engine, "jetson_9", now - timedelta(minutes=5))  # of another time
-            found = look(None, database_url)[devices.CLOCK]
+            found = examined(None, database_url)[devices.CLOCK]
 
         assert found.level == "warning"
         assert found.found == (
-            "3 of 3 are off: jetson_1 by -7,200 s, jetson_2 by -7,200 s, jetson_3 by -7,201 s; "
-            "all by the same, so most likely it is the clock of the daemon's machine"
+            "3 of 3 are off: jetson_1 by -7,200 s, jetson_2 by -7,200 s, jetson_3 by -7,201 s. "
+            "All differ by the same, so most likely the clock of the daemon's machine is wrong"
         )
         assert "timedatectl" in found.advice
 
@@ -183,7 +183,7 @@ class TestDevices:
 
         assert found["level"] == "warning"
         assert "2 of 2 are off" in found["found"]
-        assert "it is the clock of the daemon's machine" in found["found"]
+        assert "most likely the clock of the daemon's machine is wrong" in found["found"]
 
     @pytest.mark.parametrize(
         "skews", [{"jetson_1": -8e8, "jetson_2": 4e8}, {"jetson_1": 61.0, "jetson_3": 59.0}, {"jetson_1": -3600.0}]
@@ -193,7 +193,7 @@ class TestDevices:
         with migrated(sqlite_url) as engine:
             for device_id, skew in skews.items():
                 heard(engine, device_id, now, skew=skew)
-            found = look(None, sqlite_url)[devices.CLOCK]
+            found = examined(None, sqlite_url)[devices.CLOCK]
 
         assert found.level == "warning"
         assert f"jetson_1 by {skews['jetson_1']:+,.0f} s" in found.found
@@ -203,7 +203,7 @@ class TestDevices:
     def test_a_clock_that_is_off_by_less_is_ok(self, sqlite_url: str) -> None:
         with migrated(sqlite_url) as engine:
             heard(engine, "jetson_1", datetime.now(UTC), skew=60)
-            found = look(None, sqlite_url)[devices.CLOCK]
+            found = examined(None, sqlite_url)[devices.CLOCK]
 
         assert found == ok(devices.CLOCK, "of 1 heard in the last 4 minutes none is off")
 
@@ -223,6 +223,6 @@ class TestDevices:
         assert [found.level for found in judged({})] == ["ok", "ok", "ok"]
 
 
-def judged(arrivals: dict[str, datetime]) -> list[Finding]:
-    heard = Heard(arrivals, {}, {})
-    return list(devices.judge(heard, now=NOW, silent_after=30, topics=Topics("emotions"), may_be_heard=True))
+def judged(received_at: dict[str, datetime]) -> list[Finding]:
+    states = DeviceStates(received_at, {}, {})
+    return list(devices.judge(states, now=NOW, silent_after=30, topics=Topics("emotions"), may_be_heard=True))

@@ -18,7 +18,7 @@ from shared.batch import Topics
 from tests.brokers import Broker, shipped_rules
 from tests.databases import migrated
 from tests.faults.intruders import Intruder
-from tests.integration.emotion_admin.doctor.looking import answering, look
+from tests.integration.emotion_admin.doctor.examining import answering, examined
 from tests.processes import ADMIN as COMMAND
 from tests.processes import ROOT, Daemon, environment, without_settings
 from tests.waiting import wait_until
@@ -49,11 +49,11 @@ def test_beside_a_daemon_all_is_ok_and_the_daemon_is_not_disturbed(tmp_path: Pat
     try:
         with Daemon(broker, sqlite_url, tmp_path / "log", **login) as daemon:
             daemon.wait_for_log(SUBSCRIBED)
-            findings = look(broker, sqlite_url, login)
+            findings = examined(broker, sqlite_url, login)
 
             assert findings.amiss == []
             assert "not tried" in findings[connack.LOGIN].found
-            assert findings["broker anonymous"].found == "the broker lets nobody in without a login"
+            assert findings["broker anonymous"].found == "the broker accepts only clients with a login"
             assert daemon.stop() == 0
             log = daemon.log()
     finally:
@@ -129,7 +129,7 @@ def test_json_stays_json_where_the_terminal_lacks_a_letter(broker: Broker, tmp_p
 )
 def test_an_api_is_asked_where_it_is_said_to_be(sqlite_url: str, level: str, status: int, word: str) -> None:
     with answering(status, word) as address:
-        found = look(None, sqlite_url, api_url=f"http://{address}")["api"]
+        found = examined(None, sqlite_url, api_url=f"http://{address}")["api"]
 
     assert found.level == level
     assert level == "ok" or found.found == "the database cannot be read"
@@ -231,7 +231,7 @@ def test_an_unknown_user_is_exit_code_2(capsys: pytest.CaptureFixture[str]) -> N
 
 
 def test_an_unknown_variable_is_a_warning(sqlite_url: str) -> None:
-    found = look(None, sqlite_url, {"EMOTION_MQTT_HOTS": "x"})["settings"]
+    found = examined(None, sqlite_url, {"EMOTION_MQTT_HOTS": "x"})["settings"]
 
     assert found.level == "warning"
     assert "did you mean EMOTION_MQTT_HOST?" in found.found
@@ -248,7 +248,7 @@ def test_looking_makes_no_file_beside_a_database_that_nobody_has_open(
         pass
     before = sorted(path.name for path in tmp_path.iterdir())
 
-    assert look(broker, sqlite_url, thorough=True)["database content"].level == "ok"
+    assert examined(broker, sqlite_url, thorough=True)["database content"].level == "ok"
     assert sorted(path.name for path in tmp_path.iterdir()) == before
 
 
@@ -261,7 +261,7 @@ def test_a_session_that_waits_keeps_its_messages_and_the_presence_stays(
         with Intruder(broker, client_id="jetson_1") as device:
             for number in range(3):
                 device.publish(TOPICS.batch("jetson_1"), b"no batch %d" % number)
-        session = look(broker, sqlite_url)[connack.SESSION]
+        session = examined(broker, sqlite_url)[connack.SESSION]
         with Intruder(broker) as onlooker:
             onlooker.subscribe(TOPICS.status("emotion-daemon"))
             wait_until(lambda: onlooker.seen, what="the daemon's presence")
@@ -270,21 +270,21 @@ def test_a_session_that_waits_keeps_its_messages_and_the_presence_stays(
         daemon.wait_for_log("session resumed")
 
         wait_until(lambda: _rejected(sqlite_url) == 3, what="all that waited is on record")
-        assert session == finding.ok(connack.SESSION, "kept")
+        assert session == finding.ok(connack.SESSION, "stored")
         assert seen == [(TOPICS.status("emotion-daemon"), b"offline")]
 
 
 def _rejected(url: str) -> int:
-    found = look(None, url)["devices rejected"].found
-    return int(found.rpartition(" ")[2]) if found.startswith("messages") else 0
+    found = examined(None, url)["devices rejected"].found
+    return int(found.rpartition(" ")[2]) if found.startswith("invalid messages") else 0
 
 
 def test_a_session_that_doctor_had_to_make_is_gone_with_it(
     start_broker: Callable[[str], Broker], sqlite_url: str, tmp_path: Path
 ) -> None:
     broker = start_broker("")
-    session = look(broker, sqlite_url)[connack.SESSION]
+    session = examined(broker, sqlite_url)[connack.SESSION]
 
-    assert session.found == "none yet: nothing waits for the daemon"
+    assert session.found == "none yet: the broker queues nothing for the daemon"
     with Daemon(broker, sqlite_url, tmp_path / "log") as daemon:
         daemon.wait_for_log("new session: the broker queued no earlier batches")

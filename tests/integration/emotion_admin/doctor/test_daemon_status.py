@@ -10,7 +10,7 @@ from emotion_admin.doctor.daemon_status import SUBJECT, WRITES, lock_is_held, pa
 from emotion_daemon.storage.errors import DatabaseInUseError
 from emotion_daemon.storage.file_lock import only_one
 from tests.databases import migrated
-from tests.integration.emotion_admin.doctor.looking import answering, look
+from tests.integration.emotion_admin.doctor.examining import answering, examined
 from tests.waiting import free_port
 
 COMMITS = 'emotion_database_failing{reason="locked"} 0\nemotion_database_failing{reason="other"} 0\n'
@@ -44,15 +44,15 @@ def test_a_daemon_that_starts_does_not_wait_for_another_daemon(tmp_path: Path) -
 
 def test_a_daemon_that_is_ready(sqlite_url: str, tmp_path: Path) -> None:
     with only_one(tmp_path / "emotion.db"), answering(200, "ok", COMMITS) as address:
-        found = look(None, sqlite_url, {"EMOTION_DAEMON_HTTP_ADDRESS": address})
+        found = examined(None, sqlite_url, {"EMOTION_DAEMON_HTTP_ADDRESS": address})
 
-    assert found[SUBJECT].found == "one runs and says: ok"
+    assert found[SUBJECT].found == "a daemon runs and says: ok"
     assert (found.level(SUBJECT), found.level(WRITES)) == ("ok", "ok")
 
 
 def test_a_daemon_that_is_not_ready_says_why(sqlite_url: str, tmp_path: Path) -> None:
     with only_one(tmp_path / "emotion.db"), answering(503, "cannot commit: database is locked") as address:
-        found = look(None, sqlite_url, {"EMOTION_DAEMON_HTTP_ADDRESS": address})[SUBJECT]
+        found = examined(None, sqlite_url, {"EMOTION_DAEMON_HTTP_ADDRESS": address})[SUBJECT]
 
     assert found.level == "problem"
     assert "database is locked" in found.found
@@ -64,7 +64,7 @@ def test_a_daemon_that_is_not_ready_says_why(sqlite_url: str, tmp_path: Path) ->
 def test_a_daemon_that_cannot_commit(reason: str, advice: str, sqlite_url: str, tmp_path: Path) -> None:
     metrics = COMMITS + f'emotion_database_failing{{reason="{reason}"}} 1\n'
     with only_one(tmp_path / "emotion.db"), answering(503, "cannot commit", metrics) as address:
-        found = look(None, sqlite_url, {"EMOTION_DAEMON_HTTP_ADDRESS": address})[WRITES]
+        found = examined(None, sqlite_url, {"EMOTION_DAEMON_HTTP_ADDRESS": address})[WRITES]
 
     assert found.level == "problem"
     assert advice in found.advice
@@ -73,7 +73,7 @@ def test_a_daemon_that_cannot_commit(reason: str, advice: str, sqlite_url: str, 
 def test_a_loop_that_stands_still(sqlite_url: str, tmp_path: Path) -> None:
     metrics = "emotion_loop_age_seconds 3600\n"
     with only_one(tmp_path / "emotion.db"), answering(200, "ok", metrics) as address:
-        found = look(None, sqlite_url, {"EMOTION_DAEMON_HTTP_ADDRESS": address})[SUBJECT]
+        found = examined(None, sqlite_url, {"EMOTION_DAEMON_HTTP_ADDRESS": address})[SUBJECT]
 
     assert found.level == "problem"
     assert "3600 s" in found.found
@@ -81,7 +81,7 @@ def test_a_loop_that_stands_still(sqlite_url: str, tmp_path: Path) -> None:
 
 def test_a_daemon_that_holds_the_database_and_does_not_answer(sqlite_url: str, tmp_path: Path) -> None:
     with only_one(tmp_path / "emotion.db"):
-        found = look(None, sqlite_url, {"EMOTION_DAEMON_HTTP_ADDRESS": f"127.0.0.1:{free_port()}"})[SUBJECT]
+        found = examined(None, sqlite_url, {"EMOTION_DAEMON_HTTP_ADDRESS": f"127.0.0.1:{free_port()}"})[SUBJECT]
 
     assert found.level == "problem"
     assert "nothing listens there" in found.found
@@ -89,7 +89,7 @@ def test_a_daemon_that_holds_the_database_and_does_not_answer(sqlite_url: str, t
 
 def test_a_daemon_that_has_another_database(sqlite_url: str) -> None:
     with migrated(sqlite_url), answering(200, "ok") as address:
-        found = look(None, sqlite_url, {"EMOTION_DAEMON_HTTP_ADDRESS": address})[SUBJECT]
+        found = examined(None, sqlite_url, {"EMOTION_DAEMON_HTTP_ADDRESS": address})[SUBJECT]
 
     assert found.level == "problem"
     assert "EMOTION_DATABASE_URL" in found.advice
@@ -97,19 +97,22 @@ def test_a_daemon_that_has_another_database(sqlite_url: str) -> None:
 
 def test_without_a_lock_and_an_address_nobody_can_tell(sqlite_url: str) -> None:
     url = "postgresql+psycopg://nobody@127.0.0.1:1/none"
-    unknown, none = look(None, url), look(None, url, {"EMOTION_DAEMON_HTTP_ADDRESS": f"127.0.0.1:{free_port()}"})
+    unknown, none = (
+        examined(None, url),
+        examined(None, url, {"EMOTION_DAEMON_HTTP_ADDRESS": f"127.0.0.1:{free_port()}"}),
+    )
 
     assert "cannot tell" in unknown[SUBJECT].found
-    assert unknown[SUBJECT].advice == "Set EMOTION_DAEMON_HTTP_ADDRESS for daemon and doctor alike."
-    assert none[SUBJECT].found == "none runs here"
+    assert unknown[SUBJECT].advice == "Set EMOTION_DAEMON_HTTP_ADDRESS for both daemon and doctor."
+    assert none[SUBJECT].found == "no daemon runs here"
 
 
 def test_a_daemon_that_listens_everywhere_is_asked_on_this_machine(sqlite_url: str) -> None:
     with answering(200, "ok") as address:
         port = address.rpartition(":")[2]
-        found = look(None, sqlite_url, {"EMOTION_DAEMON_HTTP_ADDRESS": f"0.0.0.0:{port}"})[SUBJECT]
+        found = examined(None, sqlite_url, {"EMOTION_DAEMON_HTTP_ADDRESS": f"0.0.0.0:{port}"})[SUBJECT]
 
-    assert "one answers at" in found.found
+    assert "a daemon answers at" in found.found
 
 
 def test_metrics_are_values_by_name_and_label() -> None:

@@ -15,12 +15,13 @@ from emotion_admin.doctor import permissions
 from emotion_admin.doctor.database import CONTENT, JOURNAL, SCHEMA, SERVER, SUBJECT
 from emotion_admin.doctor.finding import Finding
 from emotion_admin.doctor.mounts import Mount, mount_of
-from emotion_admin.doctor.permissions import Entry, Files, User, may
+from emotion_admin.doctor.permissions import Entry, User, may
 from emotion_admin.doctor.sqlite_files import DISK, FILE_SYSTEM, WAL, judge_disk, judge_file_system, user
+from emotion_daemon.monitoring.disk import Room
 from shared.database import writer_engine
 from tests.databases import disposing, migrated
 from tests.faults.small_disk import filled, on_small_disk
-from tests.integration.emotion_admin.doctor.looking import answering, look
+from tests.integration.emotion_admin.doctor.examining import answering, examined
 from tests.postgresql import PostgreSQL
 
 MOUNTS = r"""22 27 0:21 / / rw,relatime shared:1 - ext4 /dev/vda rw
@@ -48,7 +49,7 @@ class TestSchema:
     def test_the_newest_is_ok(self, database_url: str) -> None:
         with migrated(database_url):
             pass
-        found = look(None, database_url)
+        found = examined(None, database_url)
 
         assert found.level(SCHEMA) == "ok"
         assert {one.subject for one in found.amiss} <= {"daemon", "broker address"}
@@ -56,39 +57,39 @@ class TestSchema:
     def test_an_older_one_is_upgraded_by_the_daemon(self, database_url: str) -> None:
         with migrated(database_url):
             set_version(database_url, "0002")
-        found = look(None, database_url)
+        found = examined(None, database_url)
 
         assert found.level(SCHEMA) == "warning"
-        assert "The daemon upgrades it" in found[SCHEMA].advice
+        assert "Restart the daemon, which upgrades it" in found[SCHEMA].advice
         assert "devices silent" not in found
 
     def test_a_newer_one_wants_a_newer_program(self, database_url: str) -> None:
         with migrated(database_url):
             set_version(database_url, "9999")
-        found = look(None, database_url)[SCHEMA]
+        found = examined(None, database_url)[SCHEMA]
 
         assert found.level == "problem"
         assert "Start the newer version" in found.advice
 
     def test_no_tables_yet(self, database_url: str) -> None:
         with disposing(writer_engine(database_url)) as engine, engine.connect():
-            found = look(None, database_url)[SCHEMA]
+            found = examined(None, database_url)[SCHEMA]
 
         assert (found.level, found.found) == ("warning", "there are no tables of the daemon yet")
 
     def test_the_tables_of_another_program_are_named(self, database_url: str) -> None:
         with disposing(writer_engine(database_url)) as engine, engine.begin() as connection:
             connection.execute(text("CREATE TABLE other (x INTEGER)"))
-        found = look(None, database_url)[SCHEMA]
+        found = examined(None, database_url)[SCHEMA]
 
         assert found.level == "warning"
-        assert found.found.endswith("another program's: other")
+        assert found.found.endswith("tables of another program: other")
         assert "EMOTION_DATABASE_URL" in found.advice
 
     def test_tables_without_a_version_keep_the_daemon_from_starting(self, database_url: str) -> None:
         with migrated(database_url) as engine, engine.begin() as connection:
             connection.execute(text("DELETE FROM alembic_version"))
-        found = look(None, database_url)[SCHEMA]
+        found = examined(None, database_url)[SCHEMA]
 
         assert found.level == "problem"
         assert "person_emotion" in found.found
@@ -96,21 +97,21 @@ class TestSchema:
     def test_beside_a_daemon_that_has_tables_a_database_without_is_another(self, postgresql: PostgreSQL) -> None:
         with answering(200, "ok", "emotion_broker_connected 1\n") as address:
             settings = {"EMOTION_DAEMON_HTTP_ADDRESS": address}
-            found = look(None, postgresql.new_database(), settings)
+            found = examined(None, postgresql.new_database(), settings)
 
         assert found.level("daemon") == "ok"
         assert found.level(SCHEMA) == "problem"
-        assert found[SCHEMA].advice == "EMOTION_DATABASE_URL is another than the daemon's: use the same."
+        assert found[SCHEMA].advice == "Use the daemon's EMOTION_DATABASE_URL."
 
 
 class TestSqlite:
     def test_a_file_that_is_not_there_is_not_made(self, sqlite_url: str, tmp_path: Path) -> None:
-        assert look(None, sqlite_url).level(SUBJECT) == "warning"
+        assert examined(None, sqlite_url).level(SUBJECT) == "warning"
         assert list(tmp_path.iterdir()) == []
 
     def test_a_file_that_is_no_database(self, sqlite_url: str, tmp_path: Path) -> None:
         (tmp_path / "emotion.db").write_text("no database" * 1000)
-        found = look(None, sqlite_url)[SUBJECT]
+        found = examined(None, sqlite_url)[SUBJECT]
 
         assert found.level == "problem"
         assert "file is not a database" in found.found
@@ -118,7 +119,7 @@ class TestSqlite:
     def test_a_time_that_cannot_be_read_is_a_problem_and_no_traceback(self, sqlite_url: str) -> None:
         with migrated(sqlite_url) as engine, engine.begin() as connection:
             connection.execute(text("INSERT INTO device_state (device_id, received_at) VALUES ('jetson_1', 'noon')"))
-        found = look(None, sqlite_url)
+        found = examined(None, sqlite_url)
 
         assert found.level(CONTENT) == "problem"
         assert "noon" in found[CONTENT].found
@@ -131,10 +132,10 @@ class TestSqlite:
             copy.mkdir()
             for name in ("emotion.db", "emotion.db-wal"):
                 shutil.copy(tmp_path / name, copy)
-        found = look(None, f"sqlite:///{copy}/emotion.db")[SUBJECT]
+        found = examined(None, f"sqlite:///{copy}/emotion.db")[SUBJECT]
 
         assert found.level == "warning"
-        assert "reading would make one" in found.found
+        assert "reading it would create the missing" in found.found
         assert sorted(path.name for path in copy.iterdir()) == ["emotion.db", "emotion.db-wal"]
 
     def test_a_damaged_file_is_found_when_all_of_it_is_read(self, sqlite_url: str, tmp_path: Path) -> None:
@@ -144,8 +145,8 @@ class TestSqlite:
             file.seek(4 * 4096)
             file.write(bytes(4096))
 
-        assert CONTENT not in look(None, sqlite_url)
-        assert look(None, sqlite_url, thorough=True)[CONTENT].level == "problem"
+        assert CONTENT not in examined(None, sqlite_url)
+        assert examined(None, sqlite_url, thorough=True)[CONTENT].level == "problem"
 
     def test_another_journal_than_wal(self, sqlite_url: str, tmp_path: Path) -> None:
         with migrated(sqlite_url):
@@ -157,14 +158,14 @@ class TestSqlite:
         for name in ("emotion.db-wal", "emotion.db-shm"):  # as they are left by a program that was killed
             (tmp_path / name).touch()
 
-        assert look(None, sqlite_url).level(JOURNAL) == "warning"
+        assert examined(None, sqlite_url).level(JOURNAL) == "warning"
 
     def test_a_wal_file_that_somebody_holds(self, sqlite_url: str, tmp_path: Path) -> None:
         with migrated(sqlite_url) as engine, engine.connect() as connection:
-            assert look(None, sqlite_url).level(WAL) == "ok"
+            assert examined(None, sqlite_url).level(WAL) == "ok"
             with (tmp_path / "emotion.db-wal").open("ab") as wal:
                 wal.truncate(17 * 2**20)
-            found = look(None, sqlite_url)[WAL]
+            found = examined(None, sqlite_url)[WAL]
             connection.rollback()
 
         assert found.level == "warning"
@@ -181,7 +182,7 @@ class TestRights:
                     os.chown(path, 12345, 12345)
                 os.chown(shm, 0, 0)
                 os.chmod(shm, 0o644)
-                found = look(None, sqlite_url)[permissions.SUBJECT]
+                found = examined(None, sqlite_url)[permissions.SUBJECT]
         else:
             (found,) = judged(shm=(0, 0, 0o644))
             shm = Path("/data/emotion.db-shm")
@@ -200,7 +201,7 @@ class TestRights:
                     os.chown(f"{folder}/emotion.db", 12345, 12345)
                     os.chmod(f"{folder}/emotion.db", 0o644)
                 before = owners(Path(folder))
-                look(None, url)
+                examined(None, url)
 
                 assert owners(Path(folder)) == before
                 assert len(before) == 3
@@ -272,9 +273,8 @@ def judged(api: User = OWNER, **entries: tuple[int, int, int]) -> list[Finding]:
         Entry(f"/data/emotion.db{end}", *made[name])
         for name, end in (("wal", "-wal"), ("shm", "-shm"), ("lock", ".lock"))
     ]
-    return permissions.judge(
-        Files(Entry("/data/emotion.db", *made["database"]), folder, companions), daemon=OWNER, api=api
-    )
+    database = Entry("/data/emotion.db", *made["database"])
+    return permissions.judge(database, folder, companions, daemon=OWNER, api=api)
 
 
 class TestDisk:
@@ -290,7 +290,7 @@ class TestDisk:
 
     @pytest.mark.parametrize(("files", "level"), [(0, "problem"), (9, "problem"), (10, "ok"), (None, "ok")])
     def test_how_many_files_it_takes(self, files: int | None, level: str) -> None:
-        found = judge_disk("/data", free=50 * 2**30, size=100 * 2**30, files=files)
+        found = judge_disk("/data", Room(free=50 * 2**30, size=100 * 2**30, files=files))
 
         assert found.level == level
         assert ("inodes" in found.found) == (level == "problem")
@@ -303,7 +303,7 @@ class TestDisk:
         ],
     )
     def test_how_much_is_left_in_gib(self, free: float, size: float, level: str) -> None:
-        assert judge_disk("/data", free=int(free * 2**30), size=int(size * 2**30)).level == level
+        assert judge_disk("/data", Room(int(free * 2**30), int(size * 2**30), None)).level == level
 
 
 class TestFileSystem:
@@ -352,13 +352,13 @@ class TestFileSystem:
         with migrated(sqlite_url):
             pass
 
-        assert "cannot tell" not in look(None, sqlite_url)[FILE_SYSTEM].found
+        assert "cannot tell" not in examined(None, sqlite_url)[FILE_SYSTEM].found
 
 
 def test_a_table_that_was_dropped_is_missed(database_url: str) -> None:
     with migrated(database_url) as engine, engine.begin() as connection:
         connection.execute(text("DROP TABLE device_total"))
-    found = look(None, database_url)[SCHEMA]
+    found = examined(None, database_url)[SCHEMA]
 
     assert found.level == "problem"
     assert "the newest, but there is no table device_total" in found.found
@@ -366,7 +366,7 @@ def test_a_table_that_was_dropped_is_missed(database_url: str) -> None:
 
 class TestPostgreSQL:
     def test_a_server_that_is_away(self) -> None:
-        found = look(None, "postgresql+psycopg://user:secret@127.0.0.1:1/emotion")[SERVER]
+        found = examined(None, "postgresql+psycopg://user:secret@127.0.0.1:1/emotion")[SERVER]
 
         assert found.level == "problem"
         assert "refused" in found.found
@@ -378,11 +378,11 @@ class TestPostgreSQL:
             connection.execute(text("DROP ROLE IF EXISTS reader"))
             connection.execute(text("CREATE ROLE reader LOGIN"))
             connection.execute(text("GRANT SELECT ON ALL TABLES IN SCHEMA public TO reader"))
-        found = look(None, url.replace("postgres@", "reader@"))
+        found = examined(None, url.replace("postgres@", "reader@"))
 
         assert found[permissions.SUBJECT].level == "problem"
         assert "person_emotion" in found[permissions.SUBJECT].found
-        assert look(None, url).level(permissions.SUBJECT) == "ok"
+        assert examined(None, url).level(permissions.SUBJECT) == "ok"
 
     def test_a_login_that_may_write_the_tables_and_not_number_their_rows(self, postgresql: PostgreSQL) -> None:
         url = postgresql.new_database()
@@ -393,20 +393,20 @@ class TestPostgreSQL:
                 text("GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA public TO writer"),
             )
         as_writer = url.replace("postgres@", "writer@")
-        without = look(None, as_writer)[permissions.SUBJECT]
+        without = examined(None, as_writer)[permissions.SUBJECT]
         with disposing(writer_engine(url)) as engine, engine.begin() as connection:
             connection.execute(text("GRANT USAGE ON ALL SEQUENCES IN SCHEMA public TO writer"))
 
         assert without.level == "problem"
         assert "person_emotion_id_seq, rejected_message_id_seq" in without.found
         assert "USAGE on the sequences" in without.advice
-        assert look(None, as_writer).level(permissions.SUBJECT) == "ok"
+        assert examined(None, as_writer).level(permissions.SUBJECT) == "ok"
 
     def test_a_database_whose_transactions_only_read(self, postgresql: PostgreSQL) -> None:
         url = postgresql.new_database()
         with migrated(url) as engine, engine.begin() as connection:
             connection.execute(text(f"ALTER DATABASE {engine.url.database} SET default_transaction_read_only = on"))
-        found = look(None, url)[permissions.SUBJECT]
+        found = examined(None, url)[permissions.SUBJECT]
 
         assert found.level == "problem"
         assert "default_transaction_read_only is on" in found.found
@@ -416,13 +416,13 @@ class TestPostgreSQL:
         with migrated(url):
             pass
 
-        assert look(None, url).level("clock, database") == "ok"
+        assert examined(None, url).level("clock, database") == "ok"
 
     def test_a_standby_cannot_be_written(self, postgresql: PostgreSQL) -> None:
         url = postgresql.new_database()
         say_it_is_a_standby(url)
 
-        found = look(None, url)[permissions.SUBJECT]
+        found = examined(None, url)[permissions.SUBJECT]
 
         assert found.level == "problem"
         assert "standby" in found.found
@@ -445,7 +445,7 @@ def look_at_a_disk_without_inodes(folder: Path) -> None:
         return
     url = f"sqlite:///{few}/emotion.db"
     with migrated(url):
-        found = look(None, url)[DISK]
+        found = examined(None, url)[DISK]
     assert found.level == "problem", found
     assert "(inodes)" in found.found, found
 
@@ -453,12 +453,12 @@ def look_at_a_disk_without_inodes(folder: Path) -> None:
 def look_at_a_read_only_disk(folder: Path) -> None:
     """Where nothing can be mounted, the text alone tells."""
     url = f"sqlite:///{folder}/emotion.db"
-    fresh = look(None, f"sqlite:///{folder}/fresh.db").level(FILE_SYSTEM)
+    fresh = examined(None, f"sqlite:///{folder}/fresh.db").level(FILE_SYSTEM)
     with migrated(url):
         pass
     if not mounted("-o", "remount,ro", folder):
         return
-    found = [look(None, f"sqlite:///{folder}/{name}.db")[FILE_SYSTEM] for name in ("emotion", "fresh")]
+    found = [examined(None, f"sqlite:///{folder}/{name}.db")[FILE_SYSTEM] for name in ("emotion", "fresh")]
     assert fresh == "ok"
     assert [one.level for one in found] == ["problem"] * 2, found
     assert f"{folder} (tmpfs) is read-only" in found[0].found, found
@@ -473,7 +473,7 @@ def look_at_a_full_disk(folder: Path) -> None:
     with migrated(url):
         pass
     with filled(folder):
-        found = look(None, url)[DISK]
+        found = examined(None, url)[DISK]
     assert found.level == "problem", found
     assert found.found.startswith("0 MiB free"), found
 

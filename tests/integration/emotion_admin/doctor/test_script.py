@@ -18,7 +18,7 @@ from emotion_admin.doctor.api import SUBJECT as API
 from tests.brokers import Broker
 from tests.certificates import make_certificate
 from tests.databases import migrated
-from tests.integration.emotion_admin.doctor.looking import answering, look
+from tests.integration.emotion_admin.doctor.examining import answering, examined
 from tests.processes import ADMIN, ROOT, without_settings
 from tests.waiting import free_port
 
@@ -181,7 +181,7 @@ def test_names_in_env_that_docker_compose_hands_to_nobody_are_found(tmp_path: Pa
 
 
 def test_doctor_says_which_names_nobody_reads(sqlite_url: str) -> None:
-    found = look(None, sqlite_url, unread=["MQTT_PROT"])["settings"]
+    found = examined(None, sqlite_url, unread=["MQTT_PROT"])["settings"]
 
     assert found.level == "warning"
     assert found.found.startswith("MQTT_PROT in .env does nothing")

@@ -1,4 +1,4 @@
-"""What doctor finds with given settings, by subject."""
+"""doctor's findings with given settings, by subject."""
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -15,7 +15,7 @@ OF_THIS_MACHINE = ("clock", "database disk", "database file system")
 """Subjects that are what they are on the machine of the tests."""
 
 
-class Look:
+class Findings:
     """All findings of one run."""
 
     def __init__(self, findings: list[Finding]) -> None:
@@ -38,7 +38,9 @@ class Look:
         return [found for found in self.findings if found.level != "ok" and found.subject not in OF_THIS_MACHINE]
 
 
-def look(broker: Broker | None, database_url: str, settings: Mapping[str, str] | None = None, **options: Any) -> Look:
+def examined(
+    broker: Broker | None, database_url: str, settings: Mapping[str, str] | None = None, **options: Any
+) -> Findings:
     """Run every check; without a broker nothing listens there."""
     environ = {
         "EMOTION_DATABASE_URL": database_url,
@@ -46,7 +48,7 @@ def look(broker: Broker | None, database_url: str, settings: Mapping[str, str] |
         "EMOTION_MQTT_PORT": str(broker.port if broker else 1),
         **(settings or {}),
     }
-    return Look(list(examine(Settings.from_environ(environ), **options)))
+    return Findings(list(examine(Settings.from_environ(environ), **options)))
 
 
 @contextmanager
