@@ -305,9 +305,8 @@ class Subscriber:
         properties.SessionExpiryInterval = FOREVER
         properties.ReceiveMaximum = 2 * self._group_limit
         properties.MaximumPacketSize = MAX_PACKET_BYTES
-        self._heartbeat.beat(
-            now=time.monotonic(), early=True
-        )  # a silent host takes 5 s an address, a silent name server longer
+        # A silent host takes 5 s an address, a silent name server longer.
+        self._heartbeat.beat(now=time.monotonic(), early=True)
         try:
             # paho's default, clean_start on the first connect, would delete the queued messages at every start.
             self._client.connect(self._host, self._port, KEEPALIVE_SECONDS, clean_start=False, properties=properties)
@@ -411,8 +410,8 @@ class Subscriber:
         if flags.is_disconnect_packet_from_server and reason.value == _SESSION_TAKEN_OVER:
             self._taken_over = True
         elif not self._closing:
-            hint = f" (does another client use the client id {self._client_id!r}?)"
-            hint = hint if self._losses >= SUSPICIOUS_LOSSES else ""
+            is_suspicious = self._losses >= SUSPICIOUS_LOSSES
+            hint = f" (does another client use the client id {self._client_id!r}?)" if is_suspicious else ""
             self._try_again_later(self._refusal or f"lost the broker at {self._host}:{self._port}: {reason}{hint}")
         self._refusal = ""
 
