@@ -85,7 +85,8 @@ class Daemon:
     def wait(self, *, seconds: float = DEADLINE_SECONDS) -> int:
         """The exit code, once the process has ended."""
         assert self._process is not None
-        return self._process.wait(timeout=seconds)
+        wait_until(lambda: self.ended, seconds=seconds, what=f"the daemon ends; its log ends:\n{self.log()[-3_000:]}")
+        return self._process.wait()
 
     def stop(self) -> int:
         self.signal(signal.SIGTERM)

@@ -16,7 +16,7 @@ from urllib.error import HTTPError, URLError
 from urllib.request import Request, urlopen
 
 from tests.processes import ROOT
-from tests.waiting import free_port
+from tests.waiting import free_port, wait_until
 
 SERVICES = ("mosquitto", "daemon", "api")
 
@@ -69,7 +69,20 @@ class Project:
         return finished.stdout.decode()
 
     def up(self) -> None:
-        self.compose("up", "--detach", "--wait")
+        """Until all is well: docker compose gives up if a part is unhealthy for a moment, as on a busy machine."""
+        command = ("docker", "compose", "up", "--detach", "--wait")
+        said: list[str] = []
+
+        def is_up() -> bool:
+            finished = subprocess.run(command, cwd=self.folder, env=self.environment, capture_output=True, timeout=300)
+            said.append(finished.stderr.decode())
+            return finished.returncode == 0
+
+        try:
+            wait_until(is_up, pause=1, what="docker compose up")
+        except AssertionError as error:
+            error.add_note(f"{said[-1]}\n{self.logs()[-3_000:]}")
+            raise
 
     def container(self, service: str) -> str:
         return self.compose("ps", "--all", "--quiet", service).strip()

@@ -24,7 +24,7 @@ from tests.faults.history import START, TOPICS, Fleet, stored_rows
 from tests.faults.rig import SUBSCRIBED, Rig, locked, running
 from tests.postgresql import PostgreSQL
 from tests.processes import DAEMON, ROOT, Daemon, environment
-from tests.waiting import slowness, wait_until
+from tests.waiting import wait_until
 
 
 @pytest.fixture
@@ -183,7 +183,7 @@ def test_a_stop_while_the_database_is_locked_leaves_the_group_with_the_broker(
             mosquitto_pub(broker, "-t", "emotions/jetson_1/batch", "-m", README_PAYLOAD)
             daemon.wait_for_log("cannot commit")
             daemon.signal(signal.SIGTERM)
-            code = daemon.wait(seconds=10 * slowness())  # after which an orchestrator kills
+            code = daemon.wait(seconds=10)  # after which an orchestrator kills
         before = stored_rows(database_url)
         daemon.start()
         wait_until(lambda: stored_rows(database_url), what="the row is there")

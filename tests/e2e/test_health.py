@@ -74,7 +74,7 @@ def wait_for_line(port: int, *starts: str, seconds: float = NOTICED_SECONDS) -> 
         said.append(ask(port))
         return said[-1][1].startswith(starts)
 
-    wait_until(is_said, seconds=seconds * slowness(), pause=0.1, what=f"a line that starts with {starts}, of {said}")
+    wait_until(is_said, seconds=seconds, pause=0.1, what=f"a line that starts with {starts}, of {said}")
     status, line = said[-1]
     assert status in (200 if line == "ok" else 503, 0)
     return line

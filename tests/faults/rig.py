@@ -31,7 +31,7 @@ from tests.faults.history import (
 )
 from tests.processes import Daemon
 from tests.proxies import Proxy
-from tests.waiting import slowness, wait_until
+from tests.waiting import wait_until
 
 SUBSCRIBED = "subscribed to emotions/+/batch"
 
@@ -90,7 +90,7 @@ class Rig:
             client.send(TOPICS.batch(PROBE), encode(PROBE, START + timedelta(seconds=number), {person: {}}))
             wait_until(
                 lambda: person_is_stored(self.url, PROBE, person),
-                seconds=RECEIVING_AGAIN_SECONDS * slowness(),
+                seconds=RECEIVING_AGAIN_SECONDS,
                 what=f"the daemon is receiving again; its log ends:\n{self.daemon.log()[-3_000:]}",
             )
         return monotonic() - began

@@ -14,7 +14,7 @@ from tests.brokers import Broker
 from tests.faults.conftest import Rounds
 from tests.faults.rig import RECEIVING_AGAIN_SECONDS, SUBSCRIBED, Rig, running
 from tests.processes import Daemon
-from tests.waiting import slowness, wait_until
+from tests.waiting import wait_until
 
 DAEMON_ID = "emotion-daemon"
 INTRUDER = "jetson_9"
@@ -119,7 +119,7 @@ def start_again_if_it_left(rig: Rig, connections: int) -> None:
     """What an orchestrator does. Mosquitto 2.0.21 tells the daemon of the takeover, 2.0.11 only closes its socket."""
     wait_until(
         lambda: rig.daemon.ended or rig.daemon.log().count(SUBSCRIBED) > connections,
-        seconds=RECEIVING_AGAIN_SECONDS * slowness(),
+        seconds=RECEIVING_AGAIN_SECONDS,
         what="the daemon is back or has left",
     )
     if rig.daemon.ended:
