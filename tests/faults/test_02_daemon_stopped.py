@@ -45,7 +45,7 @@ def test_sigterm_with_a_group_in_hand(broker: Broker, database_url: str, tmp_pat
             rig.daemon.start()
             rig.check_receiving()
 
-        assert "the broker keeps them for the next start" not in rig.daemon.log()
+        assert "the broker sends them again at the next start" not in rig.daemon.log()
         rig.check()
         rig.check_history()
         check_answers(rig.fleet)
