@@ -7,5 +7,5 @@ app = Flask(__name__)
 
 @app.get("/")
 def nothing() -> Response:
-    """As little as a view can answer."""
+    """Return as little as a view can."""
     return Response(b'{"status":"ok"}', content_type="application/json")

@@ -1,6 +1,6 @@
-"""The API with what the live page might follow instead of polling: the summary as server-sent events.
+"""The API with an alternative to the live page's polling: the summary as server-sent events.
 
-For comparison only: `benchmarks.events_api:create_app()`. It looks as often for each follower as the page polls.
+For comparison only: `benchmarks.events_api:create_app()`. It checks as often for each follower as the page polls.
 """
 
 import os
@@ -16,7 +16,7 @@ from emotion_api.summary import SummaryRequest
 from shared.database import reader_engine, sqlite_path
 from shared.settings import Settings
 
-LOOK_SECONDS = 1.0
+CHECK_SECONDS = 1.0
 
 
 def create_app() -> Flask:
@@ -33,11 +33,11 @@ def create_app() -> Flask:
     return app
 
 
-def _events(reader: SummaryReader, wanted: SummaryRequest) -> Iterator[bytes]:
+def _events(reader: SummaryReader, request: SummaryRequest) -> Iterator[bytes]:
     sent = ""
     while True:
-        answer = reader.read(wanted)
-        if answer.etag != sent:
-            yield b"data: " + answer.body + b"\n\n"
-            sent = answer.etag
-        time.sleep(LOOK_SECONDS)
+        response = reader.read(request)
+        if response.etag != sent:
+            yield b"data: " + response.body + b"\n\n"
+            sent = response.etag
+        time.sleep(CHECK_SECONDS)

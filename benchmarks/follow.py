@@ -1,4 +1,4 @@
-"""What it costs the API that people leave the live page open: ETag polling against server-sent events."""
+"""The cost of open live pages for the API: polling with an ETag against server-sent events."""
 
 import asyncio
 import re
@@ -17,7 +17,7 @@ from tests.web import HOST, SUMMARY, Api
 
 DEVICE = "camera"
 POLL_SECONDS = 1.0
-START_SECONDS = 3.0  # all have their first answer by then
+START_SECONDS = 3.0  # all have their first response by then
 _ETAG = re.compile(rb"etag: *([^\r]+)\r", re.IGNORECASE)
 _LENGTH = re.compile(rb"content-length: *(\d+)\r", re.IGNORECASE)
 
@@ -50,7 +50,7 @@ def _measure(follow: Follower, *, followers: int, people: int, seconds: int, new
                     _follow(api, follow, heard, seconds, (lambda: _commit(store, people)) if news else (lambda: None))
                 )
     expected = seconds - 2 if news else 1
-    assert min(heard) >= expected, f"a follower has heard {min(heard)} answers, not {expected}"
+    assert min(heard) >= expected, f"a follower has heard {min(heard)} responses, not {expected}"
     return spent * 1e3 * 60 / seconds / followers
 
 

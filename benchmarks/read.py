@@ -53,7 +53,7 @@ def run(
 ) -> None:
     """Requests a second with 64 connections, for devices of so many `people` each, and what one of `many` costs.
 
-    Some of it beside so many `commits` a second. Raises AssertionError where the daemon cannot commit as often.
+    Some cases run during so many `commits` a second. Raises AssertionError if the daemon cannot commit as often.
     """
     wrk = shutil.which("wrk")
     assert wrk, "the read benchmark needs wrk: apt-get install wrk"
@@ -159,14 +159,14 @@ class _Stage:
         self._stack.close()
 
     def check(self, path: str, people: int) -> None:
-        """Raise AssertionError where a summary does not have so many people and their sums."""
+        """Raise AssertionError if a summary does not have so many people and their sums."""
         summary = json.loads(self.api.ask(path).body)
         assert len(summary["current_people"]) == people, f"{len(summary['current_people'])} people"
         happy = sum(person["time_happy"] for person in summary["current_people"])
         assert abs(summary["emotion_totals"]["happy"] - happy) < 1e-6 * max(happy, 1)
 
     def rate(self, server: Api, path: str, *headers: str, script: Path | None = None) -> float:
-        """Requests a second. Raises AssertionError where one fails."""
+        """Requests a second. Raises AssertionError if one fails."""
         options = [option for header in headers for option in ("-H", header)]
         if script is not None:
             options += ["-s", str(script)]
@@ -207,18 +207,18 @@ class _Stage:
         try:
             ask(connection, "/")
             began = time.perf_counter()
-            answer = ask(connection, path, Accept_Encoding=encoding)
+            response = ask(connection, path, Accept_Encoding=encoding)
             lasted = time.perf_counter() - began
         finally:
             connection.close()
-        assert answer.status == 200, answer.status
+        assert response.status == 200, response.status
         return lasted * 1e3
 
     def others_wait(self, path: str) -> float:
         """The 99th percentile of a small device's requests, in milliseconds, while both workers build a long list.
 
-        They come at random instants, on connections that are open: else each would find its worker at rest, which has
-        just answered.
+        They come at random instants, on open connections: otherwise each would find its worker idle, because it has
+        just responded.
         """
         builder = subprocess.Popen(
             [self._wrk, "-t1", "-c4", "-d60s", f"{self.uncached.url}{path}"], stdout=subprocess.DEVNULL
@@ -230,9 +230,9 @@ class _Stage:
             for number in range(400):
                 time.sleep(chance.uniform(0, 0.02))
                 began = time.perf_counter()
-                answer = ask(clients[number % len(clients)], self.small)
+                response = ask(clients[number % len(clients)], self.small)
                 waited.append((time.perf_counter() - began) * 1e3)
-                assert answer.status == 200, answer.status
+                assert response.status == 200, response.status
         finally:
             builder.terminate()
             builder.wait()

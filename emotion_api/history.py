@@ -116,7 +116,7 @@ def span_of(wanted: HistoryRequest, now: datetime) -> Span:
     if start < _EPOCH:
         raise BadRequest("start has to be 1970-01-01T00:00:00Z or later.")
     if start >= end:
-        raise BadRequest("start has to be before end, which is now where it is left out.")
+        raise BadRequest("start has to be before end, which is now if it is left out.")
     first, last = (start - _EPOCH) // _MICROSECOND, (end - _EPOCH) // _MICROSECOND
     span = _chosen(first, last) if wanted.step is None else _rounded(first, last, wanted.step)
     if span.points > MOST_POINTS:

@@ -1,4 +1,4 @@
-"""The selects. A transaction ends before its answer is sent: as long as it lasts it holds back SQLite's checkpoint."""
+"""The selects. Each transaction ends before its response is sent, because it holds back SQLite's checkpoint."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
@@ -41,7 +41,7 @@ _DEVICE_ID = bindparam("device_id", type_=Text)
 REVISION = select(device_state.c.revision).where(device_state.c.device_id == _DEVICE_ID)
 
 ALL_REVISIONS = select(func.count(), func.sum(device_state.c.revision))
-"""Every commit that changes an answer about a device raises the sum."""
+"""Every commit that changes a response about a device raises the sum."""
 
 
 def _seconds(table: FromClause) -> list[ColumnElement[float]]:
