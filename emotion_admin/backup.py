@@ -1,4 +1,4 @@
-"""A copy of the database and of all secrets as one tar archive, made while everything runs; and the way back."""
+"""Save database and secrets as one tar archive while everything runs, and restore them."""
 
 import os
 import shutil
@@ -17,18 +17,18 @@ from emotion_admin.secrets import Secrets
 from emotion_daemon.storage.file_lock import only_one
 
 DATABASE = "emotion.db"
-"""The database's name in the archive, whatever it is called on disk."""
+"""The database's name in the archive."""
 
 _ABANDONED_SECONDS = 86_400
 
 END = "end of emotion-analytics backup"
-"""An empty last member: where it is missing, the archive was cut."""
+"""The name of an empty last member. If it is missing, the archive is incomplete."""
 
 
 def save(stream: BinaryIO, secrets: Secrets, database: Path | None) -> None:
-    """Write the archive to `stream`. `database` is None where it is PostgreSQL's: that has its own pg_dump.
+    """Write the archive to `stream`. `database` is None for PostgreSQL, which pg_dump saves.
 
-    Raises OperatorError where there is no database or no room beside it for the copy.
+    Raises OperatorError if the database is missing, or its disk has no room for a copy.
     """
     with tarfile.open(mode="w|", fileobj=stream) as archive:
         for path in sorted(secrets.folder.rglob("*")):
@@ -41,15 +41,14 @@ def save(stream: BinaryIO, secrets: Secrets, database: Path | None) -> None:
 
 
 def check(stream: BinaryIO) -> None:
-    """Raise OperatorError where `stream` is no backup, or only a part of one."""
-    _go_through(stream, lambda name, content: None)
+    """Raise OperatorError if `stream` is not a complete backup."""
+    _for_each_file(stream, lambda name, content: None)
 
 
 def restore(stream: BinaryIO, secrets: Secrets, database: Path | None) -> list[str]:
-    """Put everything in the archive in its place, or nothing; the names of what was put there.
+    """Restore everything in the archive or nothing, and return the names. A disk that fails can leave a part.
 
-    Raises OperatorError where it is no backup or is damaged, and DatabaseFileError while the daemon runs. All is looked
-    at before anything is put in place; a disk that fails in between can still leave some of it.
+    Raises OperatorError if the archive is incomplete or damaged, and DatabaseFileError while the daemon runs.
     """
     found: dict[str, bytes] = {}
     with tempfile.TemporaryDirectory(dir=database.parent if database else None, prefix=".restore-") as folder:
@@ -61,26 +60,28 @@ def restore(stream: BinaryIO, secrets: Secrets, database: Path | None) -> list[s
             elif _is_secret(name):
                 found[name] = content.read()
 
-        _go_through(stream, take)
+        _for_each_file(stream, take)
         if copy.exists():
             if database is None:
-                raise OperatorError("this backup has an SQLite database, but EMOTION_DATABASE_URL is PostgreSQL's")
-            _check_whole(copy)
+                raise OperatorError(
+                    "this backup contains an SQLite database, but EMOTION_DATABASE_URL names PostgreSQL"
+                )
+            _check_intact(copy)
             with _stopped(database) as real:
-                _put_secrets_in_place(found, secrets)
-                _put_in_place(copy, real)
+                _write_secrets(found, secrets)
+                _replace(copy, real)
             return sorted([*found, DATABASE])
-    _put_secrets_in_place(found, secrets)
+    _write_secrets(found, secrets)
     return sorted(found)
 
 
-def _put_secrets_in_place(found: Mapping[str, bytes], secrets: Secrets) -> None:
+def _write_secrets(found: Mapping[str, bytes], secrets: Secrets) -> None:
     for name, secret in found.items():
         write(secrets.folder / name.removeprefix("secrets/"), secret)
 
 
-def _go_through(stream: BinaryIO, take: Callable[[str, IO[bytes]], None]) -> None:
-    """Give every file of the archive to `take`. Raises OperatorError, when some may have been given already."""
+def _for_each_file(stream: BinaryIO, take: Callable[[str, IO[bytes]], None]) -> None:
+    """Call `take` with every file of the archive. Raises OperatorError, perhaps after some calls."""
     last = ""
     try:
         with tarfile.open(mode="r|", fileobj=stream) as archive:
@@ -92,15 +93,15 @@ def _go_through(stream: BinaryIO, take: Callable[[str, IO[bytes]], None]) -> Non
     except tarfile.TarError as error:
         raise OperatorError(f"this is no backup, or only a part of one: {error}") from error
     if last != END:
-        raise OperatorError("this was not made by scripts/backup, or is only a part of it: its end is missing")
+        raise OperatorError("scripts/backup did not make this archive, or it is only a part: its end is missing")
 
 
 @contextmanager
 def _copied(database: Path) -> Iterator[Path]:
-    """A consistent copy, beside the database so that both are on a disk of the same kind, gone after the block."""
+    """Make a consistent copy for the block, next to the database, whose disk has no limits of /tmp."""
     if not database.exists():
         raise OperatorError(f"there is no database at {database} yet: start the daemon once")
-    _clear_away(database.parent)
+    _delete_abandoned(database.parent)
     with tempfile.TemporaryDirectory(dir=database.parent, prefix=".backup-") as folder:
         copy = Path(folder, DATABASE)
         try:
@@ -111,8 +112,8 @@ def _copied(database: Path) -> Iterator[Path]:
         yield copy
 
 
-def _clear_away(folder: Path) -> None:
-    """What backups and restores have left that were killed: each a whole database."""
+def _delete_abandoned(folder: Path) -> None:
+    """Delete what killed backups and restores have left: each is a whole database."""
     for path in (*folder.glob(".backup-*"), *folder.glob(".restore-*")):
         with suppress(OSError):
             if time.time() - path.stat().st_mtime > _ABANDONED_SECONDS:
@@ -138,7 +139,7 @@ def _spool(content: IO[bytes], copy: Path) -> None:
         os.fsync(stream.fileno())
 
 
-def _check_whole(copy: Path) -> None:
+def _check_intact(copy: Path) -> None:
     try:
         with closing(sqlite3.connect(copy)) as connection:
             (answer,) = connection.execute("PRAGMA integrity_check(1)").fetchone()
@@ -150,14 +151,14 @@ def _check_whole(copy: Path) -> None:
 
 @contextmanager
 def _stopped(database: Path) -> Iterator[Path]:
-    """The database's file, whatever link leads to it; no daemon runs on it for the block. Raises DatabaseFileError."""
+    """Yield the file behind the path, and keep daemons off it for the block. Raises DatabaseFileError."""
     real = database.resolve()
     with only_one(real):
         give_to_folders_owner(real.with_name(f"{real.name}.lock"))
         yield real
 
 
-def _put_in_place(copy: Path, database: Path) -> None:
+def _replace(copy: Path, database: Path) -> None:
     for companion in ("-wal", "-shm"):
         with suppress(FileNotFoundError):
             Path(f"{database}{companion}").unlink()

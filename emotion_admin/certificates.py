@@ -1,4 +1,4 @@
-"""The broker's certificate and its key, put in place together."""
+"""Install or remove the broker's certificate and key."""
 
 import re
 import ssl
@@ -13,24 +13,21 @@ _BLOCK = re.compile(r"-----BEGIN ([A-Z0-9 ]+)-----\n.*?-----END \1-----\n?", re.
 
 
 def install(secrets: Secrets, pem: str) -> None:
-    """Put a certificate, those of its intermediate CAs behind it, and its key in place. Raises OperatorError.
-
-    `pem` is all of them as PEM, in any order of certificates and key.
-    """
+    """Install a certificate, those of its intermediate CAs after it, and its key, all in `pem`. Raises OperatorError."""
     blocks = [(match[1], match[0].rstrip("\n") + "\n") for match in _BLOCK.finditer(pem)]
     certificates = [text for kind, text in blocks if kind == "CERTIFICATE"]
     keys = [text for kind, text in blocks if kind.endswith("PRIVATE KEY")]
     if not certificates or len(keys) != 1:
-        raise OperatorError("what is needed is a certificate and its one private key, both as PEM")
+        raise OperatorError("expected a certificate and one private key, both as PEM")
     if "ENCRYPTED" in keys[0]:
-        raise OperatorError("the private key is encrypted: the broker could not start by itself; decrypt it first")
+        raise OperatorError("the private key is encrypted, so the broker cannot read it: decrypt it first")
     _check(certificates, keys[0])
     write(secrets.key, keys[0])
     write(secrets.certificate, "".join(certificates))
 
 
 def remove(secrets: Secrets) -> None:
-    """Take certificate and key away; none may be there."""
+    """Delete certificate and key, if they exist."""
     secrets.certificate.unlink(missing_ok=True)
     secrets.key.unlink(missing_ok=True)
 
@@ -44,5 +41,5 @@ def _check(certificates: list[str], key: str) -> None:
             ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(path)
         except ssl.SSLError as error:
             raise OperatorError(
-                f"certificate and key do not belong together, or one of them cannot be read: {error.reason or error}"
+                f"certificate and key do not match, or one of them cannot be read: {error.reason or error}"
             ) from error

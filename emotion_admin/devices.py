@@ -1,22 +1,22 @@
-"""The operator's side of the table `device`: names, and which devices there are."""
+"""Names of devices, and the list of all devices."""
 
 from collections.abc import Collection
 from datetime import datetime
 from typing import NamedTuple
 
 from sqlalchemy import Engine, select
-from sqlalchemy.dialects import postgresql, sqlite
 
 from emotion_admin.errors import OperatorError
+from emotion_daemon.storage.dialects import dialect_of
 from emotion_daemon.storage.statements import raise_revision
 from shared.schema import device
 
 MAX_NAME_LENGTH = 200
-"""Characters; the same as in EMOTION_DEVICE_NAMES."""
+"""Characters, as in EMOTION_DEVICE_NAMES."""
 
 
 class Device(NamedTuple):
-    """One line of `device list`: `last_batch` is the stamp of the newest one, None if there was none."""
+    """One line of `device list`: `last_batch` is the newest batch's timestamp, None if there is none."""
 
     device_id: str
     name: str | None
@@ -24,17 +24,11 @@ class Device(NamedTuple):
     last_batch: datetime | None
 
 
-def check_name(name: str) -> None:
-    """Raise OperatorError where `name` cannot be shown."""
-    if not name.strip() or len(name) > MAX_NAME_LENGTH or not name.isprintable():
-        raise OperatorError(f"a name is 1 to {MAX_NAME_LENGTH} printable characters")
-
-
 def set_name(engine: Engine, device_id: str, name: str) -> None:
-    """Name a device, whether or not it has ever sent a batch. This name wins over EMOTION_DEVICE_NAMES."""
-    check_name(name)
-    dialect = sqlite if engine.dialect.name == "sqlite" else postgresql
-    statement = dialect.insert(device).values(device_id=device_id, device_name=name)
+    """Name a device, even before its first batch. The name overrides EMOTION_DEVICE_NAMES. Raises OperatorError."""
+    if not name.strip() or len(name) > MAX_NAME_LENGTH or not name.isprintable():
+        raise OperatorError(f"a name has 1 to {MAX_NAME_LENGTH} printable characters")
+    statement = dialect_of(engine).insert(device).values(device_id=device_id, device_name=name)
     statement = statement.on_conflict_do_update(
         index_elements=[device.c.device_id], set_={"device_name": statement.excluded.device_name}
     )
@@ -44,7 +38,7 @@ def set_name(engine: Engine, device_id: str, name: str) -> None:
 
 
 def listed(engine: Engine, logins: Collection[str]) -> list[Device]:
-    """Everybody who has a login, a name or a batch, by id."""
+    """Return all devices that have a login, a name or a batch, by id."""
     with engine.connect() as connection:
         rows = connection.execute(select(device.c.device_id, device.c.device_name, device.c.updated_at)).all()
     known: dict[str, tuple[str | None, datetime | None]] = {row[0]: (row[1], row[2]) for row in rows}

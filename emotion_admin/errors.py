@@ -1,5 +1,5 @@
-"""What an operator can mend."""
+"""The error that ends a command."""
 
 
 class OperatorError(Exception):
-    """Raised where what was asked for cannot be done. Its text is one sentence that says why and what to do."""
+    """Raised when a command cannot do what was asked. Its text says why, and what to do."""

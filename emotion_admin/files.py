@@ -1,4 +1,4 @@
-"""Files that must never be half written, nor be readable by everybody."""
+"""Write files completely or not at all, and readable only by their owner and group."""
 
 import fcntl
 import os
@@ -9,9 +9,9 @@ from pathlib import Path
 
 
 def write(path: Path, content: str | bytes) -> None:
-    """Replace the file by `content` in one step, durably, readable by its owner and its group.
+    """Replace the file with `content` in one step, durably, readable by its owner and its group.
 
-    Where root writes, owner and group stay those of the file before, or become those of its folder.
+    If root writes, the file keeps its owner and group; a new file gets those of its folder.
     """
     path.parent.mkdir(parents=True, exist_ok=True, mode=0o750)
     handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
@@ -34,7 +34,7 @@ def write(path: Path, content: str | bytes) -> None:
 
 @contextmanager
 def changing(folder: Path) -> Iterator[None]:
-    """One process at a time reads and writes what is in `folder`."""
+    """Lock `folder` for the block: one process at a time changes its files."""
     folder.mkdir(parents=True, exist_ok=True, mode=0o750)
     handle = os.open(folder, os.O_RDONLY)
     try:
@@ -45,7 +45,7 @@ def changing(folder: Path) -> Iterator[None]:
 
 
 def give_to_folders_owner(path: Path) -> None:
-    """Where root made `path`, it belongs to its folder's owner from now on, who has to be able to write it."""
+    """If this is root, give `path` to its folder's owner, who has to write it."""
     if os.geteuid() == 0:
         model = path.parent.stat()
         os.chown(path, model.st_uid, model.st_gid, follow_symlinks=False)

@@ -1,7 +1,7 @@
-"""Mosquitto's password file: a line `name:$7$iterations$salt$hash` for each login.
+"""Mosquitto's password file: one line `name:$7$iterations$salt$hash` a login.
 
-The hash is PBKDF2 with SHA-512, which Mosquitto 2.0 and 2.1 both read (mosquitto_passwd(1), `-H sha512-pbkdf2`).
-mosquitto_passwd itself is not used: it wants the password on its command line, where every process can read it.
+The hash is PBKDF2 with SHA-512, which Mosquitto 2.0 and 2.1 read (mosquitto_passwd(1), `-H sha512-pbkdf2`). This
+module writes the file itself: the image of daemon and API has no mosquitto_passwd.
 """
 
 import hashlib
@@ -16,50 +16,50 @@ from emotion_admin.files import changing, write
 from shared.batch import DEVICE_ID
 
 DAEMON = "emotion-daemon"
-"""The daemon's login and, as the broker takes the one for the other, its client id."""
+"""The daemon's login, and its client id: the shipped brokers take the login's name for it."""
 
 HEALTH = "health"
-"""Who the broker's health check is."""
+"""The login of the broker's health check."""
 
-_ITERATIONS = 1_000  # a password of 190 random bits cannot be guessed, however fast one hash is
+_ITERATIONS = 1_000  # enough: nobody guesses a password of 190 random bits
 
 
 class Logins:
-    """The logins of the broker whose password file is `path`; the file need not be there yet."""
+    """The logins in the password file `path`, which need not exist yet."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
 
     def names(self) -> list[str]:
-        """Every login, the daemon's and the health check's too."""
+        """Return every login, including those of daemon and health check."""
         return sorted(self._read())
 
     def devices(self) -> list[str]:
         return [name for name in self.names() if name not in (DAEMON, HEALTH)]
 
     def add(self, name: str) -> str:
-        """Make a login, and return its password, which is stored nowhere else. Raises OperatorError."""
+        """Create a login and return its password, which is stored nowhere. Raises OperatorError."""
         self.check_new(name)
         with self._changing() as hashes:
             return _set(hashes, name)
 
     def check_new(self, name: str) -> None:
-        """Raise OperatorError where `name` cannot be a device's login, or is one already."""
+        """Raise OperatorError if `name` cannot be a device's login, or is one already."""
         check_device_login(name)
         if name in self._read():
-            raise OperatorError(f"{name} has a login already; add --renew gives it a new password")
+            raise OperatorError(f"{name} has a login already: --renew gives it a new password")
 
     def renew(self, name: str) -> str:
-        """Give a login a new password and return it; make the login where there is none."""
+        """Give a login a new password and return that; create the login if it is missing."""
         with self._changing() as hashes:
             return _set(hashes, name)
 
     def remove(self, name: str) -> None:
-        """Take the login away. Raises OperatorError."""
+        """Delete a login. Raises OperatorError."""
         check_device_login(name)
         with self._changing() as hashes:
             if hashes.pop(name, None) is None:
-                raise OperatorError(f"{name} has no login; list shows who has")
+                raise OperatorError(f"{name} has no login: see scripts/device list")
 
     def _read(self) -> dict[str, str]:
         if not self._path.exists():
@@ -69,7 +69,7 @@ class Logins:
 
     @contextmanager
     def _changing(self) -> Iterator[dict[str, str]]:
-        """The hashes by name, written back at the end of the block; one process at a time."""
+        """Yield the hashes by name, and write them at the end of the block; one process at a time."""
         with changing(self._path.parent):
             hashes = self._read()
             yield hashes
@@ -77,13 +77,15 @@ class Logins:
 
 
 def check_device_login(name: str) -> None:
-    """Raise OperatorError where `name` cannot be a device's login."""
+    """Raise OperatorError if `name` cannot be a device's login."""
     if not DEVICE_ID.fullmatch(name):
-        raise OperatorError(f"{name!r} is no device id: it has to be 1 to 64 of A-Z a-z 0-9 . _ : -")
+        raise OperatorError(f"{name!r} is not a device id: use 1 to 64 of A-Z a-z 0-9 . _ -")
     if ":" in name:
-        raise OperatorError(f"{name} cannot have a login: ':' separates name and password in Mosquitto's password file")
+        raise OperatorError(
+            f"{name} cannot have a login, because ':' separates the fields of Mosquitto's password file: use - instead"
+        )
     if name in (DAEMON, HEALTH):
-        raise OperatorError(f"{name} is the login of a part of this system: choose another device id")
+        raise OperatorError(f"{name} is a login of this system itself: choose another device id")
 
 
 def _set(hashes: dict[str, str], name: str) -> str:

@@ -49,8 +49,7 @@ def forget(engine: Engine, topics: Topics, person: Person, *, hours: float, now:
 
     One transaction does all three. The tombstone lasts until `hours` after `now`, or after the device's newest batch if
     our clock is behind that, or as long as an earlier tombstone. Afterwards no reader sees the person, but the files
-    still hold the deleted bytes: see purge.py. Raises what SQLAlchemy raises; a lock is waited for up to
-    `retry.SECONDS`.
+    still hold the deleted bytes: see purge.py. Waits for a lock up to `retry.SECONDS`. Raises what SQLAlchemy raises.
     """
     turn_off_busy_timeout(engine)
     return until_unlocked(lambda: _erase(engine, topics, person, now, timedelta(hours=hours)))
@@ -59,29 +58,19 @@ def forget(engine: Engine, topics: Topics, person: Person, *, hours: float, now:
 def _erase(engine: Engine, topics: Topics, person: Person, now: datetime, lasts: timedelta) -> Erased:
     with engine.begin() as connection:
         known = _known_devices(connection, topics)
-        locked_only = _lock(connection, person.device_id)
+        dialect_of(connection).lock_devices(connection, [person.device_id])  # so that no daemon writes the person again
         people = connection.execute(delete(person_emotion).where(*_is(person))).rowcount
         mistake = None if people else _mistake(connection, known, person)
         dead_letters = _delete_payloads(connection, topics, person.device_id)
         behind = _behind(connection, person.device_id, now)
         until = _leave_tombstone(connection, person, now, now + behind + lasts)
-        if locked_only:
-            connection.execute(delete(device).where(device.c.device_id == person.device_id, *_SAYS_NOTHING))
+        connection.execute(delete(device).where(device.c.device_id == person.device_id, *_MADE_BY_THE_LOCK))
         if people:
             raise_revision(connection, person.device_id)
     return Erased(people, dead_letters, until, behind, mistake)
 
 
-_SAYS_NOTHING = (device.c.updated_at.is_(None), device.c.device_name.is_(None))
-
-
-def _lock(connection: Connection, device_id: str) -> bool:
-    """Keep PostgreSQL's daemons from writing the row again. Returns whether a row of `device` was made for it."""
-    if connection.dialect.name != "postgresql":
-        return False
-    known = connection.scalar(select(device.c.device_id).where(device.c.device_id == device_id))
-    dialect_of(connection).lock_devices(connection, [device_id])
-    return known is None
+_MADE_BY_THE_LOCK = (device.c.updated_at.is_(None), device.c.device_name.is_(None))
 
 
 def _is(person: Person) -> tuple[ColumnElement[bool], ColumnElement[bool]]:
@@ -131,7 +120,7 @@ def _mistake(connection: Connection, known: set[str], person: Person) -> str | N
 
 
 def _behind(connection: Connection, device_id: str, now: datetime) -> timedelta:
-    """How far `now` is behind the device's newest stored time: our clock is wrong, or a clock was."""
+    """Return how far `now` is behind the device's newest stored time: our clock is wrong, or a clock was."""
     updated_at = connection.scalar(select(device.c.updated_at).where(device.c.device_id == device_id))
     received_at = connection.scalar(select(device_state.c.received_at).where(device_state.c.device_id == device_id))
     behind = max(each or now for each in (updated_at, received_at)) - now
@@ -143,9 +132,9 @@ def _leave_tombstone(connection: Connection, person: Person, now: datetime, unti
 
     A device's tombstones share their salt, so that a batch costs one digest a person.
     """
-    there = read_tombstones(connection, [person.device_id])
-    until = max(until, until_when(there, *person) or until)
-    salts = list(there.get(person.device_id, ()))
+    tombstones = read_tombstones(connection, [person.device_id])
+    until = max(until, until_when(tombstones, *person) or until)
+    salts = list(tombstones.get(person.device_id, ()))
     salt = salts[0] if salts else secrets.token_bytes(SALT_BYTES)
     columns = forgotten_person.c
     before = [digest(person.person_id, each) for each in salts]
@@ -158,11 +147,11 @@ def _leave_tombstone(connection: Connection, person: Person, now: datetime, unti
 
 
 def export(engine: Engine, topics: Topics, person: Person) -> dict[str, Any]:
-    """Everything stored of the person, ready for JSON; of dead letters only how many may name the person.
+    """Return what is stored of the person, ready for JSON; of dead letters only how many may name the person.
 
     Raises what SQLAlchemy raises.
     """
-    with engine.connect() as connection:  # one transaction: all of one moment
+    with engine.connect() as connection:  # in one transaction
         row = connection.execute(select(person_emotion).where(*_is(person))).first()
         may_name = _may_name_a_person(connection, topics, person.device_id)
         dead_letters = connection.scalar(select(func.count()).select_from(rejected_message).where(*may_name))

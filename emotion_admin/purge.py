@@ -1,4 +1,4 @@
-"""What was deleted is taken out of the database's files, too."""
+"""Remove deleted rows from the database's files."""
 
 import os
 from contextlib import closing
@@ -14,16 +14,15 @@ from shared.database import sqlite_path
 
 
 class NotPurgedError(Exception):
-    """Raised when what was deleted may still stand in the database's files."""
+    """Raised when the database's files may still contain deleted rows."""
 
 
 def purge(engine: Engine) -> None:
-    """Take what was deleted out of the database's files, while daemon and API go on.
+    """Remove deleted rows from the database's files, while daemon and API continue.
 
-    On SQLite the file is written anew, since splitting and freeing pages leaves copies behind, and then the -wal file
-    is cut to nothing. On PostgreSQL, where VACUUM would silently leave what a transaction from before may still read,
-    that one's end is waited for. Raises NotPurgedError where it is not done within `patience.SECONDS` for each of the
-    two steps.
+    On SQLite it rewrites the file, because pages that were split or freed hold copies, and truncates the -wal file. On
+    PostgreSQL it first waits for older transactions: VACUUM silently leaves rows that they may still read. Raises
+    NotPurgedError if a step takes longer than `retry.SECONDS`.
     """
     try:
         if sqlite_path(engine.url) is None:
@@ -40,22 +39,23 @@ def _rewrite(engine: Engine) -> None:
     folder = os.path.dirname(os.path.realpath(engine.url.database or ""))
     with closing(engine.raw_connection()) as pooled:
         cursor = pooled.cursor()
-        # The copy that VACUUM makes is as large as the database; /tmp may be small, memory, or read-only.
+        # VACUUM makes a copy as large as the database; /tmp may be small, memory, or read-only.
         quoted = folder.replace("'", "''")
         cursor.execute(f"PRAGMA temp_store_directory='{quoted}'")
         until_unlocked(lambda: cursor.execute("VACUUM"))
-        until_unlocked(lambda: _bring_in(cursor))
+        until_unlocked(lambda: _truncate_wal(cursor))
 
 
-def _bring_in(cursor: DBAPICursor) -> None:
+def _truncate_wal(cursor: DBAPICursor) -> None:
     cursor.execute("PRAGMA wal_checkpoint(TRUNCATE)")
     ((busy, _, _),) = cursor.fetchall()
     if busy:
-        raise BusyError("somebody reads or writes the database all the time")
+        raise BusyError("a program reads or writes the database all the time")
 
 
-# What holds VACUUM back: https://www.postgresql.org/docs/current/routine-vacuuming.html. Who reads here, and who writes
-# in any database: from the latter's beginning counts whoever begins to read here. Another VACUUM does not count.
+# What holds VACUUM back: https://www.postgresql.org/docs/current/routine-vacuuming.html. These are readers of this
+# database, and writers of any database: a reader that begins here counts from the oldest writer's beginning. Another
+# VACUUM does not hold it back.
 _OLDER = text("""
     SELECT 1 FROM pg_stat_activity
     WHERE pid <> pg_backend_pid() AND pid NOT IN (SELECT pid FROM pg_stat_progress_vacuum)
@@ -72,11 +72,11 @@ _OLDER = text("""
 def _vacuum(engine: Engine) -> None:
     with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
         since = connection.scalar(text("SELECT CAST(CAST(pg_current_xact_id() AS xid) AS text)"))
-        until_unlocked(lambda: _check_that_none_is_older(connection, since))
-        # Also for its statistics, which have samples of the ids.
+        until_unlocked(lambda: _check_older_transactions(connection, since))
+        # ANALYZE also replaces the statistics, which have samples of the ids.
         until_unlocked(lambda: connection.exec_driver_sql("VACUUM (ANALYZE) person_emotion, rejected_message"))
 
 
-def _check_that_none_is_older(connection: Connection, since: str | None) -> None:
+def _check_older_transactions(connection: Connection, since: str | None) -> None:
     if connection.execute(_OLDER, {"since": since}).first() is not None:
-        raise BusyError("a transaction is open that began before (pg_stat_activity, pg_prepared_xacts, a replica)")
+        raise BusyError("an older transaction is open (see pg_stat_activity, pg_prepared_xacts, pg_replication_slots)")

@@ -9,6 +9,7 @@ from typing import TypeVar
 from sqlalchemy import Engine
 from sqlalchemy.exc import DBAPIError
 
+from shared.database import sqlite_path
 from shared.retry import retry
 
 SECONDS = 30.0
@@ -28,7 +29,7 @@ class BusyError(SqliteError):
 
 def turn_off_busy_timeout(engine: Engine) -> None:
     """Have SQLite report a lock at once: its own waiting polls so rarely that a busy daemon keeps others out."""
-    if engine.dialect.name == "sqlite":
+    if sqlite_path(engine.url) is not None:
         with closing(engine.raw_connection()) as pooled:
             pooled.cursor().execute("PRAGMA busy_timeout=0")
 

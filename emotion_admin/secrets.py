@@ -1,13 +1,12 @@
-"""The folder of secrets: what lies where, and what is made at the first start.
+"""The folder of secrets, which the first start fills.
 
-    broker/passwords        Mosquitto's password file: hashes, also the devices'
-    daemon/password         the daemon's own, apart from the others: it needs no more
+    broker/passwords        Mosquitto's password file, with the hash of every login
     broker/health-options   options for mosquitto_sub: the login of the broker's health check
     broker/server.crt, .key the broker's certificate and its key, if it has one
+    daemon/password         the daemon's password, in a folder of its own: the daemon needs no other secret
     api/tokens              the API's bearer tokens, none at first
 
-Each file can be read by its owner and by its folder's group, and by nobody else; Dockerfile and scripts/install say who
-that is.
+Only its owner and its folder's group can read a file. Dockerfile and scripts/install choose these users.
 """
 
 from pathlib import Path
@@ -29,9 +28,9 @@ class Secrets:
         self.tokens = folder / "api" / "tokens"
 
     def make_missing(self) -> list[Path]:
-        """Make what is not there, and return its paths. What is there stays as it is.
+        """Create missing files, and return their paths. Existing files stay as they are.
 
-        A login whose password file was lost gets a new password: nobody could tell the old one.
+        If a file with a password was lost, its login gets a new password: the old one cannot be read from its hash.
         """
         made = []
         for name, path, line in ((DAEMON, self.daemon_password, "{}\n"), (HEALTH, self.health_options, _HEALTH)):

@@ -1,4 +1,4 @@
-"""What has to be known on a device that has just got its login."""
+"""The text that `device add` prints: what the device needs to connect."""
 
 from datetime import UTC, datetime
 from shlex import quote
@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 
 class Address(NamedTuple):
-    """Where a device reaches the broker; `tls` says that it needs the CA's certificate for it."""
+    """How a device reaches the broker; with `tls` it needs the CA's certificate."""
 
     host: str
     port: int
@@ -14,7 +14,7 @@ class Address(NamedTuple):
 
 
 def snippet(device_id: str, password: str, address: Address) -> str:
-    """The text for whoever sets the device up."""
+    """Return the text for the person who sets up the device."""
     tls = ', tls_ca="ca.crt"' if address.tls else ""
     ca = " --cafile ca.crt" if address.tls else ""
     batch = (
@@ -23,7 +23,7 @@ def snippet(device_id: str, password: str, address: Address) -> str:
     )
     login = f"-h {quote(address.host)} -p {address.port}{ca} -i {device_id} -u {device_id} -P {quote(password)}"
     lines = [
-        f"{device_id} may publish now. Its password is shown this once:",
+        f"{device_id} can publish now. This is the only time that its password is shown:",
         "",
         f"  {password}",
         "",
@@ -34,7 +34,7 @@ def snippet(device_id: str, password: str, address: Address) -> str:
         f'  publisher = Publisher("{device_id}", host="{address.host}", port={address.port}, '
         f'password="{password}"{tls})',
         "",
-        "or with paho-mqtt alone (the README has the rest):",
+        "Or with paho-mqtt alone (see the README):",
         "",
         "  import paho.mqtt.client as mqtt",
         "",
@@ -43,11 +43,14 @@ def snippet(device_id: str, password: str, address: Address) -> str:
         *(['  client.tls_set("ca.crt")'] if address.tls else []),
         f'  client.connect("{address.host}", {address.port}, keepalive=30)',
         "",
-        "Or to try it from a shell, whose history then has the password:",
+        "Or for a try from a shell, whose history then contains the password:",
         "",
         f"  mosquitto_pub -V 5 -q 1 {login} \\",
         f"    -t emotions/{device_id}/batch -m {quote(batch)}",
     ]
     if address.tls:
-        lines += ["", "ca.crt is the certificate of the CA that signed the broker's: copy it to the device."]
+        lines += [
+            "",
+            "ca.crt is the certificate of the CA that signed the broker's certificate: copy it to the device.",
+        ]
     return "\n".join(lines)

@@ -1,4 +1,4 @@
-"""The API's bearer tokens: a file with, for each, a line of comment that names it and a line that is it."""
+"""The API's bearer tokens: a file with two lines a token, a comment with its name and the token itself."""
 
 import secrets
 from pathlib import Path
@@ -9,7 +9,7 @@ from shared.batch import DEVICE_ID
 
 
 class Tokens:
-    """The tokens in `path`, which EMOTION_API_TOKEN_FILE names; the file need not be there yet."""
+    """The tokens in `path`, which need not exist yet. EMOTION_API_TOKEN_FILE names it to the API."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -18,32 +18,32 @@ class Tokens:
         return list(self._read())
 
     def add(self, name: str) -> str:
-        """Make a token for whoever `name` is, and return it. Raises OperatorError."""
+        """Create a token and return it. `name` says who uses it. Raises OperatorError."""
         if not DEVICE_ID.fullmatch(name):
-            raise OperatorError(f"{name!r} cannot name a token: 1 to 64 of A-Z a-z 0-9 . _ : -")
+            raise OperatorError(f"{name!r} cannot name a token: use 1 to 64 of A-Z a-z 0-9 . _ : -")
         with changing(self._path.parent):
             tokens = self._read()
             if name in tokens:
-                raise OperatorError(f"there is a token named {name} already: remove it first, or choose another name")
+                raise OperatorError(f"a token named {name} exists already: remove it first, or choose another name")
             tokens[name] = secrets.token_urlsafe(32)
             self._write(tokens)
         return tokens[name]
 
     def remove(self, name: str, *, last: bool = False) -> None:
-        """Make a token invalid; the `last` one only where that is said. Raises OperatorError."""
+        """Make a token invalid; the last one only with `last`. Raises OperatorError."""
         with changing(self._path.parent):
             tokens = self._read()
             if tokens.pop(name, None) is None:
-                raise OperatorError(f"there is no token named {name}; list shows them")
+                raise OperatorError(f"there is no token named {name}: see scripts/token list")
             if not tokens and not last:
                 raise OperatorError(
-                    "this is the last token, and without one the API answers everybody who can reach it: "
-                    "add its successor first, or say --last"
+                    "this is the last token; without one every client that reaches the API can read it: "
+                    "add another token first, or confirm with --last"
                 )
             self._write(tokens)
 
     def _read(self) -> dict[str, str]:
-        """The tokens by the comment before each; one that has none is called by its number."""
+        """Return the tokens by the comment before each; a token without a comment is named by its number."""
         if not self._path.exists():
             return {}
         tokens: dict[str, str] = {}

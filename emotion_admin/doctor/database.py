@@ -258,7 +258,7 @@ def _judge_rows(
 ) -> Iterator[Finding]:
     schema = judge_schema(connection, daemon)
     yield schema
-    if connection.dialect.name == "postgresql":
+    if database_ahead is not None:
         yield judge_privileges(connection)
     now = datetime.now(UTC)
     states = None

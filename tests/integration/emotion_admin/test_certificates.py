@@ -38,7 +38,7 @@ def test_certificate_and_key_are_put_in_place_in_any_order(
 def test_a_key_of_another_certificate_is_refused(made: Certificate, secrets: Secrets, tmp_path: Path) -> None:
     other = make_certificate(tmp_path)
 
-    with pytest.raises(OperatorError, match="do not belong together"):
+    with pytest.raises(OperatorError, match="do not match"):
         certificates.install(secrets, made.certificate.read_text() + other.key.read_text())
 
     assert not secrets.certificate.exists()
@@ -49,7 +49,7 @@ def test_half_of_it_is_refused(made: Certificate, secrets: Secrets, text: str) -
     parts = {"certificate only": made.certificate.read_text(), "key only": made.key.read_text()}
     parts["two keys"] = parts["certificate only"] + 2 * parts["key only"]
 
-    with pytest.raises(OperatorError, match="a certificate and its one private key"):
+    with pytest.raises(OperatorError, match="a certificate and one private key"):
         certificates.install(secrets, parts.get(text, text))
 
 

@@ -71,7 +71,7 @@ def test_a_removed_login_is_gone_and_the_others_stay(path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["", "a b", "a/b", "+", "#", "x" * 65, "a\n", "jetson_1\nroot", "ä"])
 def test_what_is_no_device_id_has_no_login(path: Path, name: str) -> None:
-    with pytest.raises(OperatorError, match="is no device id"):
+    with pytest.raises(OperatorError, match="is not a device id"):
         Logins(path).add(name)
 
     assert not path.exists()
@@ -88,9 +88,9 @@ def test_the_systems_own_logins_are_no_devices(tmp_path: Path, name: str) -> Non
     secrets.make_missing()
     logins = Logins(secrets.passwords)
 
-    with pytest.raises(OperatorError, match="a part of this system"):
+    with pytest.raises(OperatorError, match="a login of this system itself"):
         logins.add(name)
-    with pytest.raises(OperatorError, match="a part of this system"):
+    with pytest.raises(OperatorError, match="a login of this system itself"):
         logins.remove(name)
     assert logins.names() == [DAEMON, HEALTH]
     assert logins.devices() == []

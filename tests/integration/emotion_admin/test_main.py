@@ -95,7 +95,7 @@ def test_a_name_that_cannot_be_shown_is_refused(
 ) -> None:
     assert run("device", "add", "jetson_1", "--name", name) == 1
 
-    assert "1 to 200 printable characters" in capsys.readouterr().err
+    assert "a name has 1 to 200 printable characters" in capsys.readouterr().err
     assert not (tmp_path / "secrets" / "broker" / "passwords").exists()
 
 

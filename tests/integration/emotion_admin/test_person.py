@@ -634,7 +634,7 @@ class TestPurge:
 
         assert code == 1
         assert "1 person" in out
-        assert "somebody reads or writes the database all the time; run the same command again" in err
+        assert "a program reads or writes the database all the time; run the same command again" in err
         assert NAME.encode() in _bytes(sqlite_engine)
         assert run("forget") == 0
         assert NAME.encode() not in _bytes(sqlite_engine)
@@ -670,7 +670,7 @@ class TestPurge:
             timer.join()
 
         assert (code, after) == (1, 0)
-        assert "a transaction is open that began before" in err
+        assert "an older transaction is open" in err
         assert (dead, _dead_rows(postgresql_engine)) == (1, 0)
 
     def test_on_postgresql_whoever_writes_in_another_database_is_waited_for(
