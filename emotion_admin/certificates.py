@@ -13,7 +13,7 @@ _BLOCK = re.compile(r"-----BEGIN ([A-Z0-9 ]+)-----\n.*?-----END \1-----\n?", re.
 
 
 def install(secrets: Secrets, pem: str) -> None:
-    """Install a certificate, those of its intermediate CAs after it, and its key, all in `pem`. Raises OperatorError."""
+    """Install the key, the certificate and its intermediate CAs, all in `pem`. Raises OperatorError."""
     blocks = [(match[1], match[0].rstrip("\n") + "\n") for match in _BLOCK.finditer(pem)]
     certificates = [text for kind, text in blocks if kind == "CERTIFICATE"]
     keys = [text for kind, text in blocks if kind.endswith("PRIVATE KEY")]
