@@ -47,15 +47,16 @@ def on_starting(server: "Arbiter") -> None:
     )
     for sentence in settings.unknown:
         server.log.warning("%s", sentence)
-    # For emotion_api/monitoring/metrics.py; in memory, where the workers have a folder that is.
+    # The workers count their requests there; worker_tmp_dir is in memory if the service has such a folder.
     server.metrics_folder = tempfile.mkdtemp(prefix="emotion-api-metrics-", dir=server.cfg.worker_tmp_dir)
+    os.environ["PROMETHEUS_MULTIPROC_DIR"] = server.metrics_folder
 
 
 def pre_fork(server: "Arbiter", worker: "Worker") -> None:
-    """Name the file in which the worker counts its requests: one that no other uses, new or of a worker that ended."""
-    used = {other.metrics_file for other in server.WORKERS.values()}
-    files = (os.path.join(server.metrics_folder, f"{number}.tally") for number in count())
-    worker.metrics_file = os.environ["API_METRICS_FILE"] = next(file for file in files if file not in used)
+    """Give the worker the lowest number that no running worker has: it continues the counts of that number's file."""
+    used = {other.number for other in server.WORKERS.values()}
+    worker.number = next(number for number in count() if number not in used)
+    os.environ["API_WORKER"] = str(worker.number)
 
 
 class Nameless(logging.Filter):

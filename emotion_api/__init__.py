@@ -13,14 +13,13 @@ static/     the live page, and what the API's documents need
 import os
 from collections.abc import Callable
 from datetime import datetime
-from typing import Any
 
 from flask import Flask
 
-from emotion_api.monitoring.metrics import RequestTimes
+from emotion_api.monitoring.metrics import Metrics
 from emotion_api.reading.reader import DevicesReader, HistoryReader, SummaryReader, utc_now
 from emotion_api.reading.source import Source
-from emotion_api.web import asyncapi, auth, errors, headers, openapi, pages, views
+from emotion_api.web import auth, errors, headers, pages, views
 from shared.batch import Topics
 from shared.database import reader_engine, sqlite_path
 from shared.settings import Settings
@@ -31,27 +30,23 @@ __all__ = ["create_app"]
 def create_app(settings: Settings | None = None, *, now: Callable[[], datetime] = utc_now) -> Flask:
     """The WSGI application; without `settings` they come from the environment. `now` is aware UTC.
 
-    The database need not be there yet. Its engine is `app.extensions["engine"]`, for whoever closes the application.
+    The database need not exist yet. Its engine is `app.extensions["engine"]`: dispose of it to close the application.
     Raises SettingsError.
     """
     if settings is None:
         settings = Settings.from_environ(os.environ)
     engine = reader_engine(settings.database_url, echo=settings.sql_echo)
     readers = _readers(Source(engine, file=sqlite_path(settings.database_url)), settings, now)
-    specification = openapi.new_specification()
-    topics = Topics(settings.mqtt_topic_prefix)
-    times = RequestTimes()
+    topics, with_tokens = Topics(settings.mqtt_topic_prefix), bool(settings.api_tokens)
+    metrics = Metrics()
 
-    app = Flask(__name__, static_folder=None)
+    app = headers.Application(__name__, static_folder=None)
     app.extensions["engine"] = engine
-    app.ensure_sync = _as_it_is  # type: ignore[method-assign]
-    views.register(app, readers, times, specification)
-    app.register_blueprint(openapi.blueprint(specification, with_tokens=bool(settings.api_tokens)))
-    app.register_blueprint(asyncapi.blueprint(topics))
-    app.register_blueprint(pages.blueprint(topics, settings.mqtt_port))
+    views.register(app, readers, metrics)
+    pages.register(app, topics, mqtt_port=settings.mqtt_port, with_tokens=with_tokens)
     auth.register(app, settings.api_tokens)
     errors.register(app, topics)
-    headers.register(app, settings.cors_origins, private=bool(settings.api_tokens), note=times.add)
+    headers.register(app, settings.cors_origins, metrics, private=with_tokens)
     return app
 
 
@@ -69,8 +64,3 @@ def _readers(source: Source, settings: Settings, now: Callable[[], datetime]) ->
             now=now,
         ),
     )
-
-
-def _as_it_is(func: Callable[..., Any]) -> Callable[..., Any]:
-    """No view here is async; Flask would look whether one is, twice a request."""
-    return func

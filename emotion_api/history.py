@@ -86,7 +86,7 @@ Buckets: TypeAlias = Mapping[int, Bucket]
 
 
 class Point(msgspec.Struct, frozen=True, gc=False):
-    """What all people before the camera have shown together in one step: seconds of each of EMOTIONS."""
+    """What all people before the camera have shown together in one step, in seconds of each emotion."""
 
     start: Annotated[datetime, msgspec.Meta(tz=True, description="UTC, the step's beginning")]
     happy: Seconds

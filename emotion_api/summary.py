@@ -34,7 +34,7 @@ _encode = msgspec.json.Encoder().encode
 
 
 class EmotionTotals(msgspec.Struct, frozen=True):
-    """Seconds of each of EMOTIONS, summed over all people of the device, stored or not."""
+    """Seconds of each emotion, summed over all people of the device, stored or not."""
 
     happy: Seconds
     sad: Seconds

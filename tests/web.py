@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 
 import psutil
 from flask.testing import FlaskClient
+from werkzeug.test import TestResponse
 
 from emotion_api import create_app
 from emotion_api.reading.reader import utc_now
@@ -114,11 +115,19 @@ def gunicorn(port: int, application: str = APPLICATION) -> list[str]:
     return [sys.executable, "-m", "gunicorn", "--bind", f"{HOST}:{port}", application]
 
 
+class BufferedClient(FlaskClient):
+    """Flask's test client, which reads each response to its end: a response with a file closes it then."""
+
+    def open(self, *args: Any, **kwargs: Any) -> TestResponse:
+        return super().open(*args, buffered=True, **kwargs)
+
+
 @contextmanager
 def served(settings: Settings, *, now: Callable[[], datetime] = utc_now) -> Iterator[FlaskClient]:
     """The API in this process, without gunicorn."""
     app = create_app(settings, now=now)
     try:
+        app.test_client_class = BufferedClient
         yield app.test_client()
     finally:
         app.extensions["engine"].dispose()

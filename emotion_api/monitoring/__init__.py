@@ -1,5 +1,4 @@
-"""The API's Prometheus metrics: no person and no device is named.
+"""The API's Prometheus metrics. They name no person and no device.
 
 metrics  request durations by view and status, and whether the database can be read
-tally    counts in memory that the workers share
 """

@@ -1,91 +1,98 @@
-"""What Prometheus is told: how long requests took, of all workers together, and whether the database can be read.
+"""The API's Prometheus metrics: request durations of all workers, and whether the database can be read.
 
-Everybody may read it, so there is nothing of the data in it, and of a request only its view and its status.
+/metrics asks for no token. So it tells nothing of the data, and of a request only its view and its status.
 """
 
+import logging
 import os
-from bisect import bisect_left
-from collections.abc import Iterator, Mapping
-from itertools import accumulate
+from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
-from prometheus_client.metrics_core import GaugeMetricFamily, HistogramMetricFamily, Metric
+from prometheus_client import CONTENT_TYPE_LATEST, Histogram, disable_created_metrics, generate_latest, values
+from prometheus_client.metrics_core import GaugeMetricFamily, Metric
+from prometheus_client.multiprocess import MultiProcessCollector
 from prometheus_client.registry import Collector
-from prometheus_client.utils import floatToGoString
 
-from emotion_api.monitoring.tally import Tally
-
-if TYPE_CHECKING:
-    from _typeshed.wsgi import WSGIEnvironment
-
-__all__ = ["CONTENT_TYPE_LATEST", "FILE", "NO_VIEW", "RequestTimes"]
+__all__ = ["CONTENT_TYPE_LATEST", "NO_VIEW", "WORKER", "Metrics"]
 
 BUCKETS = (0.001, 0.005, 0.025, 0.1, 0.25, 1.0, 5.0)
-"""Seconds. A kept answer takes 0.1 ms; what takes longer than 1 s keeps a dashboard waiting."""
+"""Seconds. A cached response takes 0.1 ms; a response after more than 1 s keeps a dashboard waiting."""
 
 NO_VIEW = "none"
 """The view of a request that led to none: an address that does not exist, or another method."""
 
-FILE = "API_METRICS_FILE"
-"""The variable in which gunicorn.conf.py names a worker's file; the others' are in the same folder."""
+FOLDER = "PROMETHEUS_MULTIPROC_DIR"
+"""prometheus_client's variable for the folder of the workers' counts, which gunicorn.conf.py makes."""
+
+WORKER = "API_WORKER"
+"""The variable in which gunicorn.conf.py gives a worker its number: the lowest that no running worker has."""
+
+FILE_BYTES = 1 << 19
+"""Room for some 200 pairs of view and status, which is more than the views have statuses."""
+
+logger = logging.getLogger(__name__)
+
+disable_created_metrics()  # type: ignore[no-untyped-call]
 
 
-class RequestTimes:
-    """The times of the requests of one application; under gunicorn, of those of all its workers.
+class Metrics:
+    """The metrics of one application; under gunicorn /metrics adds up those of all workers."""
 
-    A worker goes on in the file of one that has ended: no counter falls, and there are no more files than workers.
-    """
+    def __init__(self) -> None:
+        folder, worker = os.environ.get(FOLDER), os.environ.get(WORKER)
+        if folder and worker:
+            _count_in_file(folder, worker)
+        self._durations = Histogram(
+            "emotion_api_request_duration_seconds",
+            "From a request to the start of its response, all workers together",
+            ("view", "status"),
+            buckets=BUCKETS,
+            registry=None,
+        )
+        self._requests: Collector = self._durations
+        if folder and worker:
+            self._requests = MultiProcessCollector(None, folder)  # type: ignore[no-untyped-call]
 
-    def __init__(self, environ: Mapping[str, str] = os.environ) -> None:
-        file = environ.get(FILE)
-        self._tally = Tally(BUCKETS, Path(file) if file else None)
-        self._counts: dict[tuple[str | None, str], memoryview[float]] = {}
+    def observe(self, view: str | None, status: str, seconds: float) -> None:
+        """Count a request whose response began after so many `seconds`.
 
-    def add(self, environ: "WSGIEnvironment", status: str, seconds: float) -> None:
-        """Count a request of Flask's whose answer began with `status` after so many `seconds`.
-
-        An answer is there as a whole when it begins: how long a client takes to read it says nothing of the API.
-        Without a lock, as gevent changes to another request only where one waits.
+        The response is complete when it begins: how long a client takes to read it says nothing about the API.
         """
-        request = environ["werkzeug.request"]  # there until Flask has returned
-        rule = request.url_rule
-        pair = rule and rule.endpoint, status
-        counts = self._counts.get(pair)
-        if counts is None:
-            counts = self._new_counts(pair)
-        counts[bisect_left(BUCKETS, seconds)] += 1.0
-        counts[-1] += seconds
+        self._durations.labels(view or NO_VIEW, status).observe(seconds)
 
     def exposition(self, *, database_is_up: bool) -> bytes:
-        """All of it as Prometheus reads it, which is CONTENT_TYPE_LATEST."""
-        registry = CollectorRegistry()
-        registry.register(_Now(self._tally, database_is_up))
-        return generate_latest(registry)
-
-    def _new_counts(self, pair: tuple[str | None, str]) -> "memoryview[float]":
-        endpoint, status = pair
-        return self._counts.setdefault(pair, self._tally.counts(f"{endpoint or NO_VIEW} {status.partition(' ')[0]}"))
+        """The metrics as Prometheus reads them, which is CONTENT_TYPE_LATEST."""
+        return generate_latest(_Scrape(self._requests, database_is_up))
 
 
-class _Now(Collector):
-    """What there is to tell at this moment."""
+class _Scrape(Collector):
+    """The request durations, and the state of the database at this moment."""
 
-    def __init__(self, tally: Tally, database_is_up: bool) -> None:
-        self._tally, self._database_is_up = tally, database_is_up
+    def __init__(self, requests: Collector, database_is_up: bool) -> None:
+        self._requests, self._database_is_up = requests, database_is_up
 
     def collect(self) -> Iterator[Metric]:
-        seconds = HistogramMetricFamily(
-            "emotion_api_request_duration_seconds",
-            "From a request to the start of its answer, all workers together",
-            labels=("view", "status"),
-        )
-        bounds = [floatToGoString(bound) for bound in (*BUCKETS, float("inf"))]  # type: ignore[no-untyped-call]
-        for label, (*counts, total) in sorted(self._tally.all().items()):
-            buckets = list(zip(bounds, accumulate(counts), strict=True))
-            seconds.add_metric(label.split(" "), buckets, total)
-        yield seconds
+        yield from self._requests.collect()
         yield GaugeMetricFamily(
             "emotion_api_database_up", "1 while the database can be read", value=self._database_is_up
         )
+
+
+def _count_in_file(folder: str, worker: str) -> None:
+    """Have prometheus_client count in the file of this worker's number, and continue the counts that it has.
+
+    With a file for each process id, as is the default, every worker that ended would leave one. The file takes its
+    room at once: on a full disk, writing into a mapped file without room would end the worker (SIGBUS).
+    """
+    file = Path(folder, f"histogram_{worker}.db")
+    try:
+        if not file.exists():
+            new = file.with_suffix(".new")
+            with new.open("wb") as stream:
+                os.posix_fallocate(stream.fileno(), 0, FILE_BYTES)
+            new.rename(file)  # no other worker reads it before it is complete
+    except OSError as error:
+        logger.error("/metrics lacks this worker's requests until a restart, as it cannot write %s: %s", file, error)
+        values.ValueClass = values.MutexValue
+    else:
+        values.ValueClass = values.MultiProcessValue(lambda: worker)  # type: ignore[no-untyped-call]

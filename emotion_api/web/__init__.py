@@ -1,12 +1,11 @@
 """HTTP: request -> authentication -> parameters -> reader -> response. The only place that imports Flask.
 
-views       the API's addresses: parse, call, answer
+views       the API's operations: parse, call, answer
 parameters  query strings -> typed requests. Pure
 auth        bearer tokens
 errors      every error as RFC 9457 problem details
-headers     CORS, security and caching headers
-openapi     the OpenAPI document, Swagger UI and ReDoc, without the internet
-asyncapi    what devices publish: AsyncAPI and JSON Schema
-pages       the live page
-files       files of the package as responses
+headers     CORS, security and caching headers, and the duration of each request
+operations  the table of the API's operations. A new operation is described here
+openapi     that table as an OpenAPI document
+pages       the live page, Swagger UI and ReDoc; OpenAPI, AsyncAPI and JSON Schema documents
 """

@@ -26,38 +26,38 @@ class Problem(msgspec.Struct, frozen=True):
 
 
 def problem(status: int, detail: str) -> Response:
-    """An answer with `status` whose body says `detail`."""
+    """A response with `status` whose body says `detail`."""
     body = _encoder.encode(Problem("about:blank", HTTPStatus(status).phrase, status, detail))
     return Response(body, status, content_type="application/problem+json")
 
 
 def register(app: Flask, topics: Topics) -> None:
-    """Have `app` answer all errors as problem details. `topics` say where batches go instead of into a POST."""
+    """Have `app` answer all errors as problem details. A 405 names the MQTT topic that devices publish to."""
 
-    def answer_http_error(error: HTTPException) -> Response:
-        answer = problem(error.code or 500, _detail(error, topics))
-        answer.headers.extend((name, value) for name, value in error.get_headers() if name != "Content-Type")
-        return answer
+    def http_error(error: HTTPException) -> Response:
+        response = problem(error.code or 500, _detail(error, topics))
+        response.headers.extend((name, value) for name, value in error.get_headers() if name != "Content-Type")
+        return response
 
-    def answer_bad_request(error: BadRequest) -> Response:
+    def bad_request(error: BadRequest) -> Response:
         return problem(400, str(error))
 
-    def answer_unexpected(error: InternalServerError) -> Response:
-        return problem(500, "The server failed in a way nobody foresaw. Its log has the reason.")
+    def internal_error(error: InternalServerError) -> Response:
+        return problem(500, "The server failed unexpectedly. Its log has the reason.")
 
-    def answer_unavailable(error: DatabaseUnavailable) -> Response:
-        answer = problem(
+    def database_unavailable(error: DatabaseUnavailable) -> Response:
+        response = problem(
             503,
-            "The database cannot be read. emotion_daemon makes it when it first starts: is it running, "
-            "and do both have the same EMOTION_DATABASE_URL? The log has the reason.",
+            "The database cannot be read; the log has the reason. Check that emotion_daemon is running, because it "
+            "creates the database, and that both have the same EMOTION_DATABASE_URL.",
         )
-        answer.headers["Retry-After"] = str(RETRY_AFTER_SECONDS)
-        return answer
+        response.headers["Retry-After"] = str(RETRY_AFTER_SECONDS)
+        return response
 
-    app.register_error_handler(HTTPException, answer_http_error)
-    app.register_error_handler(BadRequest, answer_bad_request)
-    app.register_error_handler(InternalServerError, answer_unexpected)
-    app.register_error_handler(DatabaseUnavailable, answer_unavailable)
+    app.register_error_handler(HTTPException, http_error)
+    app.register_error_handler(BadRequest, bad_request)
+    app.register_error_handler(InternalServerError, internal_error)
+    app.register_error_handler(DatabaseUnavailable, database_unavailable)
 
 
 def _detail(error: HTTPException, topics: Topics) -> str:
@@ -66,6 +66,6 @@ def _detail(error: HTTPException, topics: Topics) -> str:
             topic = topics.batch("<device_id>")
             return f"This API is read-only. Devices publish batches over MQTT to {topic}."
         case NotFound():
-            return "There is nothing here. /docs lists what there is."
+            return "Not found. See /docs for the list of endpoints."
         case _:
             return error.description or "The request cannot be answered."

@@ -1,56 +1,116 @@
-"""The live page: what each camera sees now, in a browser, for whoever has no front end. No internet is needed.
+"""Pages for a browser (the live page, Swagger UI, ReDoc) and documents for programs. They need no internet.
 
-The page and its modules are files; all data come from the addresses of the API, which ask for a token where one is set.
+The pages hold no script of their own: all scripts are files, so the browser may be told to run nothing else. The data
+of the live page come from the API's operations, which require a token if one is set.
 """
 
-from functools import cache
 from html import escape
 from importlib import resources
+from pathlib import Path
 
-from flask import Blueprint, Response, redirect, request
+import msgspec
+from flask import Flask, Response, redirect, request, send_from_directory
 from werkzeug.wrappers import Response as WerkzeugResponse
 
-from emotion_api.web.files import content, file, media_type, page
+from emotion_api.web import openapi
 from shared.batch import Topics
+from shared.contract import asyncapi, batch_schema
 
-_MODULES = sorted(each.name for each in resources.files("emotion_api").joinpath("static/dashboard").iterdir())
+_STATIC = Path(__file__).parents[1] / "static"
+_DASHBOARD = _STATIC / "dashboard"
+_OFFAPI = Path(str(resources.files("offapi")))
 
-ASSETS = {
-    "dashboard.css": "static/dashboard.css",
-    "icon.svg": "static/icon.svg",
-    **{name: f"static/dashboard/{name}" for name in _MODULES},
+DOCS_ASSETS = {
+    **dict.fromkeys(("docs.js", "docs.css", "icon.svg"), _STATIC),
+    **dict.fromkeys(("swagger_bundle.js", "swagger_preset.js", "swagger_style.css", "redoc.js"), _OFFAPI),
 }
-"""What is served below /dashboard/assets: the name there, and the file that it comes from."""
+DASHBOARD_ASSETS = {
+    **dict.fromkeys(("dashboard.css", "icon.svg"), _STATIC),
+    **dict.fromkeys(sorted(file.name for file in _DASHBOARD.iterdir()), _DASHBOARD),
+}
+"""The folder of each file below /docs/assets and /dashboard/assets, by name. No other file is served."""
 
-_POLICY = (
+# ReDoc would also fetch its maker's logo and report to its maker; this keeps both from happening.
+_DOCS_POLICY = (
+    "default-src 'none'; script-src 'self'; connect-src 'self'; img-src 'self' data:; font-src 'self' data:; "
+    "style-src 'self' 'unsafe-inline'; worker-src blob:; frame-ancestors 'none'; base-uri 'none'; form-action 'none'"
+)
+_DASHBOARD_POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src 'self'; "
     "frame-ancestors 'none'; base-uri 'none'; form-action 'none'"
 )
 
-_TOPIC, _PORT = b"{{batch topic}}", b"{{mqtt port}}"
+_MEDIA_TYPES = {".js": "text/javascript", ".css": "text/css", ".svg": "image/svg+xml", ".html": "text/html"}
 
 
-def blueprint(topics: Topics, mqtt_port: int) -> Blueprint:
-    """`/dashboard` and what it loads. `topics` and `mqtt_port` say where the page tells people to publish."""
-    pages = Blueprint("dashboard", __name__)
+def register(app: Flask, topics: Topics, *, mqtt_port: int, with_tokens: bool) -> None:
+    """Serve the pages and documents. The live page tells people to publish to `topics` at the broker's `mqtt_port`.
 
-    @cache
-    def html() -> bytes:
-        topic = escape(topics.batch("{device_id}")).encode()
-        text = content("emotion_api", "static/dashboard.html").replace(_PORT, str(mqtt_port).encode())
-        return text.replace(_TOPIC, topic)
+    `with_tokens` the OpenAPI document says what requires a bearer token, and Swagger UI has a button to enter one.
+    """
+    live_page = _live_page(topics, mqtt_port)
+    openapi_document = msgspec.json.encode(openapi.document(with_tokens=with_tokens))
+    asyncapi_document = msgspec.json.encode(asyncapi(topics))
+    batch_document = msgspec.json.encode(batch_schema())
 
-    @pages.get("/dashboard")
-    def live() -> Response:
-        return page(html(), _POLICY)
+    @app.get("/dashboard")
+    def dashboard() -> Response:
+        return _with_policy(_document(live_page, "text/html"), _DASHBOARD_POLICY)
 
-    @pages.get("/dashboard/")
-    def with_slash() -> WerkzeugResponse:
+    @app.get("/dashboard/")
+    def dashboard_with_slash() -> WerkzeugResponse:
         query = request.query_string.decode("latin-1")
         return redirect(f"../dashboard?{query}" if query else "../dashboard", 308)
 
-    @pages.get(f"/dashboard/assets/<any({','.join(ASSETS)}):name>")
-    def asset(name: str) -> Response:
-        return file(content("emotion_api", ASSETS[name]), media_type(name))
+    @app.get(f"/dashboard/assets/<any({','.join(DASHBOARD_ASSETS)}):name>")
+    def dashboard_asset(name: str) -> Response:
+        return _file(DASHBOARD_ASSETS[name], name)
 
-    return pages
+    @app.get("/docs")
+    def docs() -> Response:
+        return _with_policy(_file(_STATIC, "docs.html"), _DOCS_POLICY)
+
+    @app.get("/redoc")
+    def redoc() -> Response:
+        return _with_policy(_file(_STATIC, "redoc.html"), _DOCS_POLICY)
+
+    @app.get(f"/docs/assets/<any({','.join(DOCS_ASSETS)}):name>")
+    def docs_asset(name: str) -> Response:
+        return _file(DOCS_ASSETS[name], name)
+
+    @app.get("/openapi.json")
+    def openapi_json() -> Response:
+        return _document(openapi_document, "application/json")
+
+    @app.get("/asyncapi.json")
+    def asyncapi_json() -> Response:
+        return _document(asyncapi_document, "application/json")
+
+    @app.get("/schemas/batch.json")
+    def batch_json() -> Response:
+        return _document(batch_document, "application/schema+json")
+
+
+def _live_page(topics: Topics, mqtt_port: int) -> bytes:
+    """The live page, with the MQTT topic and port to which its hints point."""
+    html = (_STATIC / "dashboard.html").read_text(encoding="utf-8")
+    html = html.replace("{{mqtt port}}", str(mqtt_port))
+    return html.replace("{{batch topic}}", escape(topics.batch("{device_id}"))).encode()
+
+
+def _file(folder: Path, name: str) -> Response:
+    response = send_from_directory(folder, name, mimetype=_MEDIA_TYPES[Path(name).suffix])
+    del response.headers["Cache-Control"]  # headers.py has the one of all responses
+    return response
+
+
+def _document(content: bytes, media_type: str) -> Response:
+    response = Response(content, mimetype=media_type)
+    response.add_etag()
+    response.make_conditional(request)
+    return response
+
+
+def _with_policy(page: Response, policy: str) -> Response:
+    page.headers["Content-Security-Policy"] = policy
+    return page

@@ -8,7 +8,7 @@ from typing import Any, cast
 
 import pytest
 
-from emotion_api.web.pages import ASSETS
+from emotion_api.web.pages import DASHBOARD_ASSETS
 from emotion_device import Publisher
 from tests.brokers import Broker
 from tests.certificates import make_certificate
@@ -53,7 +53,9 @@ def test_a_camera_is_online_while_it_publishes_and_its_minutes_are_kept(site: Pr
 
 
 def test_the_image_has_the_live_page(site: Project) -> None:
-    assert {site.status(path) for path in ("/dashboard", *(f"/dashboard/assets/{name}" for name in ASSETS))} == {200}
+    assert {
+        site.status(path) for path in ("/dashboard", *(f"/dashboard/assets/{name}" for name in DASHBOARD_ASSETS))
+    } == {200}
 
 
 def test_a_name_counts_at_once(site: Project) -> None:

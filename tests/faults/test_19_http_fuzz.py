@@ -60,7 +60,7 @@ def test_every_answer_to_a_fuzzer_is_documented_and_no_5xx(
     assert statuses[200] > count / 4
     assert statuses[400] > count / 50
     assert any(len(json.loads(call.body).get("current_people", ())) == len(PEOPLE) for call in answered(calls, SUMMARY))
-    assert any(max(seconds_of(call)) > 1e308 for call in answered(calls, HISTORY))
+    assert any(max(seconds_of(call)) >= 1e300 for call in answered(calls, HISTORY))
     assert any(len(json.loads(call.body)["devices"]) > len(SHORT_IDS) for call in answered(calls, DEVICES))
     assert "Traceback" not in log
 

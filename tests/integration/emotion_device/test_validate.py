@@ -301,4 +301,4 @@ def test_it_needs_nothing_that_only_the_server_has() -> None:
     loaded = set(done.stdout.split())
 
     assert "msgspec" in loaded
-    assert loaded & {"sqlalchemy", "alembic", "flask", "spectree", "cachetools", "gevent", "prometheus_client"} == set()
+    assert loaded & {"sqlalchemy", "alembic", "flask", "cachetools", "gevent", "prometheus_client"} == set()

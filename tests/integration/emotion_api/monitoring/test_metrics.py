@@ -4,24 +4,24 @@ import errno
 import os
 import re
 import signal
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
-from flask import Flask, Request
+from flask import Flask
 from flask.testing import FlaskClient
+from prometheus_client import values
 from prometheus_client.parser import text_string_to_metric_families
 from sqlalchemy import insert
 
-from emotion_api import create_app
-from emotion_api.monitoring.metrics import CONTENT_TYPE_LATEST, FILE, RequestTimes
+from emotion_api.monitoring.metrics import CONTENT_TYPE_LATEST, FILE_BYTES, FOLDER, WORKER, Metrics
 from shared.database import writer_engine
 from shared.schema import device, device_state, person_emotion
 from shared.settings import Settings
 from tests.databases import disposing, make_tables
 from tests.waiting import wait_until
-from tests.web import DEVICES, HISTORY, SUMMARY, WORKERS, Api
+from tests.web import DEVICES, HISTORY, SUMMARY, WORKERS, Api, served
 
 METRICS = "/metrics"
 SECONDS = "emotion_api_request_duration_seconds"
@@ -35,9 +35,8 @@ def client(sqlite_url: str) -> Iterator[FlaskClient]:
 
 
 def serving(database_url: str, tokens: tuple[str, ...] = ()) -> Iterator[FlaskClient]:
-    app = create_app(Settings(database_url=database_url, api_tokens=tokens))
-    yield app.test_client()
-    app.extensions["engine"].dispose()
+    with served(Settings(database_url=database_url, api_tokens=tokens)) as client:
+        yield client
 
 
 def samples(text: str, name: str) -> dict[tuple[str, ...], float]:
@@ -79,11 +78,11 @@ def test_every_answer_is_counted_under_its_view_and_status(client: FlaskClient) 
         ("405", "none"): 1,
         ("404", "none"): 2,
         **{("200", view): 1 for view in ("health", "healthz", "ready", "history", "devices")},
-        **{("200", view): 1 for view in ("docs.swagger", "dashboard.live", "docs.asset")},
+        **{("200", view): 1 for view in ("docs", "dashboard", "docs_asset")},
     }
 
 
-def test_who_is_not_let_in_is_counted(sqlite_url: str) -> None:
+def test_a_request_without_a_valid_token_is_counted(sqlite_url: str) -> None:
     make_tables(sqlite_url)
     for client in serving(sqlite_url, (TOKEN,)):
         client.get(SUMMARY)
@@ -97,9 +96,9 @@ def test_who_is_not_let_in_is_counted(sqlite_url: str) -> None:
         }
 
 
-def test_an_error_that_nobody_foresaw_is_counted(client: FlaskClient) -> None:
+def test_an_unexpected_error_is_counted(client: FlaskClient) -> None:
     def fail() -> None:
-        raise RuntimeError("unforeseen")
+        raise RuntimeError("unexpected")
 
     app: Flask = client.application
     app.view_functions["summary"] = fail  # type: ignore[assignment]
@@ -117,11 +116,11 @@ def test_without_a_database_the_answers_are_counted_too(sqlite_url: str) -> None
 
 
 def test_a_request_is_in_the_buckets_of_its_time() -> None:
-    times = RequestTimes({})
+    metrics = Metrics()
     for seconds in (0.001, 0.002, 0.03, 7.0):
-        times.add({"werkzeug.request": Request({})}, "404 NOT FOUND", seconds)
+        metrics.observe(None, "404", seconds)
 
-    text = times.exposition(database_is_up=True).decode()
+    text = metrics.exposition(database_is_up=True).decode()
     assert samples(text, f"{SECONDS}_bucket") == {
         **{("0.001", "404", "none"): 1, ("0.005", "404", "none"): 2, ("0.025", "404", "none"): 2},
         **{("0.1", "404", "none"): 3, ("0.25", "404", "none"): 3, ("1.0", "404", "none"): 3},
@@ -221,25 +220,100 @@ def test_the_openapi_document_describes_it_as_text(client: FlaskClient) -> None:
     responses = document["paths"][METRICS]["get"]["responses"]
     assert set(responses) == {"200", "400", "405", "414", "500"}
     assert list(responses["200"]["content"]) == ["text/plain"]
-    ids = [methods["get"]["operationId"] for methods in document["paths"].values()]
-    assert len(ids) == len(set(ids))
+
+
+# The files of the workers
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """The folder of the workers' counts."""
+    folder = tmp_path / "metrics"
+    folder.mkdir()
+    return folder
+
+
+@pytest.fixture
+def as_worker(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[int], Metrics]:
+    """The metrics of a worker of that number, as gunicorn.conf.py starts it."""
+    monkeypatch.setattr(values, "ValueClass", values.ValueClass)  # each worker sets it in its own process
+    monkeypatch.setenv(FOLDER, str(folder))
+
+    def start(number: int) -> Metrics:
+        monkeypatch.setenv(WORKER, str(number))
+        return Metrics()
+
+    return start
+
+
+def counted(metrics: Metrics) -> dict[tuple[str, ...], float]:
+    return requests(metrics.exposition(database_is_up=True).decode())
+
+
+def test_each_worker_tells_the_requests_of_all(as_worker: Callable[[int], Metrics]) -> None:
+    first, second = as_worker(0), as_worker(1)
+    first.observe("summary", "200", 0.002)
+    second.observe("summary", "200", 0.2)
+    second.observe(None, "404", 0.001)
+
+    assert counted(first) == counted(second) == {("200", "summary"): 2, ("404", "none"): 1}
+    text = first.exposition(database_is_up=True).decode()
+    assert samples(text, f"{SECONDS}_sum")["200", "summary"] == pytest.approx(0.202)
+    assert samples(text, f"{SECONDS}_bucket")["0.005", "200", "summary"] == 1
+    assert {family.name: family.type for family in text_string_to_metric_families(text)} == {
+        SECONDS: "histogram",
+        "emotion_api_database_up": "gauge",
+    }
+
+
+def test_a_new_worker_continues_the_counts_of_its_number(as_worker: Callable[[int], Metrics], folder: Path) -> None:
+    as_worker(0).observe("summary", "200", 0.002)
+    as_worker(0).observe("summary", "304", 0.002)
+    last = as_worker(0)
+    last.observe("summary", "200", 0.002)
+
+    assert counted(last) == {("200", "summary"): 2, ("304", "summary"): 1}
+    assert len(list(folder.iterdir())) == 1
+
+
+def test_the_file_has_all_its_room_from_the_start(
+    as_worker: Callable[[int], Metrics], folder: Path, client: FlaskClient
+) -> None:
+    """Room that a full disk could refuse later would end the worker."""
+    metrics = as_worker(0)
+    (file,) = folder.iterdir()
+    room = file.stat().st_blocks * 512
+    for view in client.application.view_functions:
+        for status in ("200", "206", "304", "308", "400", "401", "404", "405", "412", "416", "500", "503"):
+            metrics.observe(view, status, 0.002)
+
+    assert room >= FILE_BYTES
+    assert file.stat().st_size == FILE_BYTES
 
 
 def test_a_worker_without_room_for_its_counts_answers_all_the_same(
-    sqlite_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    as_worker: Callable[[int], Metrics],
+    folder: Path,
+    client: FlaskClient,
+    sqlite_url: str,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     def full(*arguments: int) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    make_tables(sqlite_url)
-    monkeypatch.setenv(FILE, str(tmp_path / "0.tally"))
+    other = as_worker(1)
+    other.observe("summary", "200", 0.002)
+    monkeypatch.setenv(WORKER, "0")
     monkeypatch.setattr(os, "posix_fallocate", full)
 
-    for client in serving(sqlite_url):
-        assert client.get(SUMMARY).status_code == 200
-        assert client.get(METRICS).status_code == 200
-    (line,) = [record.getMessage() for record in caplog.records if record.name == "emotion_api.monitoring.tally"]
-    assert line.startswith("/metrics lacks the requests of this worker")
+    for without in serving(sqlite_url):
+        assert without.get(SUMMARY).status_code == 200
+        assert requests(without.get(METRICS).text) == {("200", "summary"): 1}
+    assert counted(other) == {("200", "summary"): 1}
+    (line,) = [record.getMessage() for record in caplog.records if record.name == "emotion_api.monitoring.metrics"]
+    assert line.startswith("/metrics lacks this worker's requests until a restart")
+    assert [file.name for file in folder.glob("*.db")] == ["histogram_1.db"]
 
 
 # Under gunicorn

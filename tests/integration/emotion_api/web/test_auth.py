@@ -141,7 +141,7 @@ def test_whoever_sends_no_token_is_asked_for_one(authorization: str | None, clie
         "type": "about:blank",
         "title": "Unauthorized",
         "status": 401,
-        "detail": "This address asks for a bearer token: send Authorization: Bearer <token>.",
+        "detail": "A bearer token is required. Send Authorization: Bearer <token>.",
     }
 
 
@@ -154,7 +154,7 @@ def test_whoever_sends_a_wrong_token_is_told_so(credentials: str, client: FlaskC
         "type": "about:blank",
         "title": "Unauthorized",
         "status": 401,
-        "detail": "The bearer token that was sent is not one of EMOTION_API_TOKEN.",
+        "detail": "The bearer token is unknown. Send one of EMOTION_API_TOKEN.",
     }
 
 
@@ -230,7 +230,7 @@ def test_with_a_token_every_address_answers_as_it_does_without_any(
 
 
 def test_only_what_tells_of_devices_is_a_closed_view(client: FlaskClient) -> None:
-    """A view that is added, or has a new name, is closed until somebody opens it in access.py and here."""
+    """A view that is added, or has a new name, requires a token until auth.py and this test open it."""
     assert set(client.application.view_functions) == OPEN_VIEWS | {"summary", "history", "devices"}
 
 

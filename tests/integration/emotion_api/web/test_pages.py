@@ -8,7 +8,7 @@ from importlib import resources
 import pytest
 from flask.testing import FlaskClient
 
-from emotion_api.web.pages import ASSETS
+from emotion_api.web.pages import DASHBOARD_ASSETS
 from shared.settings import Settings
 from tests.web import served
 
@@ -50,18 +50,18 @@ def test_the_browser_is_told_to_run_and_to_ask_nothing_else(client: FlaskClient)
 def test_every_module_is_served_and_nothing_else(client: FlaskClient) -> None:
     modules = {file.name for file in FOLDER.iterdir()}
 
-    assert modules == {name for name in ASSETS if name.endswith(".js")}
-    for name in ASSETS:
+    assert modules == {name for name in DASHBOARD_ASSETS if name.endswith(".js")}
+    for name in DASHBOARD_ASSETS:
         assert client.get(f"{PAGE}/assets/{name}").status_code == 200
     for name in ("docs.js", "nothing.js", "dashboard.html", "..%2f..%2fdocs.py", ""):
         assert client.get(f"{PAGE}/assets/{name}").status_code == 404
 
 
-@pytest.mark.parametrize("name", sorted(name for name in ASSETS if name.endswith(".js")))
+@pytest.mark.parametrize("name", sorted(name for name in DASHBOARD_ASSETS if name.endswith(".js")))
 def test_every_import_leads_to_a_module_that_is_served(name: str) -> None:
     imported = re.findall(r'from "\./([^"]+)"', FOLDER.joinpath(name).read_text(encoding="utf-8"))
 
-    assert set(imported) <= set(ASSETS)
+    assert set(imported) <= set(DASHBOARD_ASSETS)
 
 
 @pytest.mark.parametrize("path", [PAGE, f"{PAGE}/assets/main.js", f"{PAGE}/assets/dashboard.css"])

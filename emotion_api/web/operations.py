@@ -1,0 +1,245 @@
+"""The table of the API's operations for the OpenAPI document. A new operation gets a view, and an entry here."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Annotated, Any
+
+import msgspec
+
+from emotion_api.devices import Devices
+from emotion_api.history import MOST_POINTS, History
+from emotion_api.summary import Summary
+from emotion_api.web.parameters import DEFAULT_DEVICE_ID, MOST_LISTED
+from shared.batch import DEVICE_ID, MAX_PERSON_ID
+
+JSON = "application/json"
+
+
+class Health(msgspec.Struct, frozen=True):
+    """The API runs; for /readyz: and it can read its database."""
+
+    status: Annotated[str, msgspec.Meta(examples=["ok"])]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Operation:
+    """A GET request at `path`, which Flask's view of the name `view` handles.
+
+    `content` is the type and an example of the response, by media type. `bad_request` says what is invalid for a 400.
+    Every operation may answer 200, 400, 405 and 414; `statuses` are those that it may answer, too.
+    """
+
+    path: str
+    view: str
+    title: str
+    description: str
+    success: str
+    content: Mapping[str, tuple[type, object]]
+    parameters: tuple[dict[str, Any], ...] = ()
+    bad_request: str = ""
+    statuses: tuple[int, ...] = ()
+
+
+_DATA = (304, 500, 503)
+"""The further statuses of an operation that reads data."""
+
+
+def _parameter(name: str, description: str, **schema: object) -> dict[str, Any]:
+    return {"name": name, "in": "query", "required": False, "description": description, "schema": schema}
+
+
+_DEVICE = _parameter(
+    "device_id",
+    "the device, given once",
+    type="string",
+    pattern=f"^{DEVICE_ID.pattern}$",
+    minLength=1,
+    maxLength=64,
+    default=DEFAULT_DEVICE_ID,
+)
+
+OPERATIONS = (
+    Operation(
+        path="/",
+        view="health",
+        title="Health",
+        description="Answers while the API runs, even if its database cannot be read. Asks for no token.",
+        success="The API runs",
+        content={JSON: (Health, {"status": "ok"})},
+    ),
+    Operation(
+        path="/healthz",
+        view="healthz",
+        title="Health",
+        description="The same as /. The daemon has this address, too.",
+        success="The API runs",
+        content={JSON: (Health, {"status": "ok"})},
+    ),
+    Operation(
+        path="/readyz",
+        view="ready",
+        title="Readiness",
+        description="Answers 200 if this worker can read its database. Asks for no token.",
+        success="The database can be read",
+        content={JSON: (Health, {"status": "ok"})},
+        statuses=(500, 503),
+    ),
+    Operation(
+        path="/metrics",
+        view="metrics",
+        title="Metrics",
+        description=(
+            "For Prometheus: request durations of all workers, and whether this worker can read its database. "
+            "Asks for no token and tells nothing of the data."
+        ),
+        success="The metrics, as Prometheus reads them",
+        content={
+            "text/plain": (
+                str,
+                "# HELP emotion_api_database_up 1 while the database can be read\n"
+                "# TYPE emotion_api_database_up gauge\n"
+                "emotion_api_database_up 1.0\n",
+            )
+        },
+        statuses=(500,),
+    ),
+    Operation(
+        path="/api/dashboard/summary",
+        view="summary",
+        title="Summary of one device",
+        description="How long each of its people has shown each emotion. An unknown device has no people.",
+        parameters=(
+            _DEVICE,
+            _parameter("fields", "totals: the summary without current_people", enum=["totals"]),
+            _parameter(
+                "seen_within",
+                "seconds: list only people whose last_seen is not longer ago",
+                type="number",
+                exclusiveMinimum=0,
+            ),
+            _parameter("limit", "list at most so many people", type="integer", minimum=1, maximum=MOST_LISTED),
+            _parameter(
+                "after",
+                "a person_id: list the people who come after this person",
+                type="string",
+                minLength=1,
+                maxLength=MAX_PERSON_ID,
+            ),
+        ),
+        success="The summary",
+        content={
+            JSON: (
+                Summary,
+                {
+                    "device_id": "jetson_1",
+                    "device_name": "Entrance Camera",
+                    "updated_at": "2025-11-14T15:30:00Z",
+                    "emotion_totals": {"happy": 14523.0, "sad": 3421.0, "angry": 1205.0, "neutral": 0.0},
+                    "current_people": [
+                        {
+                            "person_id": "1",
+                            "current_emotion": "happy",
+                            "time_happy": 145.2,
+                            "time_sad": 23.1,
+                            "time_angry": 5.3,
+                            "time_neutral": 0.0,
+                            "last_seen": "2025-11-14T15:29:55Z",
+                        }
+                    ],
+                },
+            )
+        },
+        bad_request=(
+            "A parameter is invalid, empty or given more than once, or after names a person who is not in the list"
+        ),
+        statuses=_DATA,
+    ),
+    Operation(
+        path="/api/dashboard/history",
+        view="history",
+        title="History of one device",
+        description=(
+            "How long each emotion was shown, in steps of a minute or more; as CSV if Accept prefers text/csv. "
+            "An unknown device has zeros."
+        ),
+        parameters=(
+            _DEVICE,
+            _parameter(
+                "start",
+                "ISO 8601, without an offset UTC; a day before end if it is left out",
+                type="string",
+                format="date-time",
+            ),
+            _parameter(
+                "end", "ISO 8601, without an offset UTC; now if it is left out", type="string", format="date-time"
+            ),
+            _parameter(
+                "step",
+                f"seconds that each point stands for, at most {MOST_POINTS:,} points; if it is left out, as short as "
+                "500 points allow",
+                type="integer",
+                minimum=60,
+                multipleOf=60,
+            ),
+        ),
+        success="The history",
+        content={
+            JSON: (
+                History,
+                {
+                    "device_id": "jetson_1",
+                    "device_name": "Entrance Camera",
+                    "start": "2025-11-14T12:30:00Z",
+                    "end": "2025-11-14T12:35:00Z",
+                    "step": 300,
+                    "points": [
+                        {
+                            "start": "2025-11-14T12:30:00Z",
+                            "happy": 12.0,
+                            "sad": 0.0,
+                            "angry": 0.0,
+                            "neutral": 3.5,
+                            "most_people": 2,
+                        }
+                    ],
+                },
+            ),
+            "text/csv": (
+                str,
+                "start,happy,sad,angry,neutral,most_people\r\n2025-11-14T12:30:00Z,12.0,0.0,0.0,3.5,2\r\n",
+            ),
+        },
+        bad_request="A parameter is invalid or given more than once, or the history has too many points",
+        statuses=_DATA,
+    ),
+    Operation(
+        path="/api/devices",
+        view="devices",
+        title="All devices",
+        description="Whether each device is online, when it published last, and how many of its messages were invalid.",
+        success="All devices",
+        content={
+            JSON: (
+                Devices,
+                {
+                    "silent_after": 30.0,
+                    "devices": [
+                        {
+                            "device_id": "jetson_1",
+                            "device_name": "Entrance Camera",
+                            "online": True,
+                            "status": "online",
+                            "status_at": "2025-11-14T08:00:00Z",
+                            "last_batch": "2025-11-14T15:30:00Z",
+                            "received_at": "2025-11-14T15:30:00.100000Z",
+                            "people_now": 3,
+                            "clock_skew": -0.1,
+                            "rejected_last_hour": 0,
+                        }
+                    ],
+                },
+            )
+        },
+        statuses=_DATA,
+    ),
+)
