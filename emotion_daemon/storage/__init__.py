@@ -1,8 +1,14 @@
-"""The daemon's side of the database: folded group -> one transaction -> commit.
+"""The daemon's side of the database: folded group -> transaction -> commit -> state cache.
 
-store             opens transactions, and classifies the database's errors
+store             opens one transaction a group, and commits it durably
+transaction       what is written in it: people, devices, history, statuses, dead letters
+changes           what others learn of it: revisions for the API, new state for the cache
 state_cache       the rows that a group is folded over: read, or remembered from the last commit
-file_guard        keeps the daemon off a SQLite file that was replaced, and a second daemon off the same file
-totals_migration  turns stored people into totals when EMOTION_TOTALS_ONLY is set
+statements        the upserts, compiled once
+dialects          what SQLite and PostgreSQL do differently
+errors            what the database raises: temporary or lasting, and what it means
+file_lock         one daemon per SQLite file
+file_guard        notices a SQLite file that was deleted or replaced
+totals_migration  turns stored people into totals if EMOTION_TOTALS_ONLY is set
 migrations/       the schema's history, run by Alembic at the start
 """

@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 
 import psycopg
 from sqlalchemy import Engine, event
+from sqlalchemy.dialects.sqlite.base import SQLiteDialect
 from sqlalchemy.engine.interfaces import Dialect
 
 from emotion_daemon import __main__ as program
@@ -74,7 +75,7 @@ def install(failure: Failure, engine: Engine | type[Engine] = Engine) -> None:
     """Have every connection that is made from now on count its calls, from the connecting on."""
 
     def connect(dialect: Dialect, record: object, arguments: list[Any], options: dict[str, Any]) -> Any:
-        if dialect.name == "sqlite":
+        if isinstance(dialect, SQLiteDialect):
             made = sqlite3.connect(*arguments, factory=_sqlite_connection(failure), **options)
             try:
                 return failure.counted(lambda: made)

@@ -240,7 +240,7 @@ class TestAge:
         counter.get(request_)
         clock.seconds += 1_000_000
 
-        assert counter.get(request_) == (1 if engine.dialect.name == "sqlite" else 2)
+        assert counter.get(request_) == (1 if sqlite_path(engine.url) is not None else 2)
 
     @pytest.mark.parametrize("request_", [SummaryRequest("busy", seen_within=30.0), HistoryRequest("busy")])
     def test_a_batch_of_the_device_ends_it_and_one_of_another_does_not(
