@@ -18,6 +18,8 @@ from sqlalchemy import (
     UniqueConstraint,
 )
 
+from shared.batch import EMOTIONS
+
 
 class UtcDateTime(TypeDecorator[datetime]):
     """Aware UTC in Python, a plain DATETIME holding UTC in the database."""
@@ -36,6 +38,12 @@ class UtcDateTime(TypeDecorator[datetime]):
 # be gone in hours. SQLite wants exactly INTEGER for its rowid.
 _Id = BigInteger().with_variant(Integer, "sqlite")
 
+
+def _seconds() -> list[Column[float]]:
+    """The columns of cumulative seconds, one for each emotion."""
+    return [Column(f"time_{emotion}", Float, nullable=False, comment="seconds") for emotion in EMOTIONS]
+
+
 metadata = MetaData(
     naming_convention={
         "ix": "ix_%(table_name)s_%(column_0_name)s",
@@ -50,10 +58,7 @@ person_emotion = Table(
     Column("id", _Id, primary_key=True, autoincrement=True),
     Column("device_id", Text, nullable=False, index=True),
     Column("person_id", Text, nullable=False, index=True),
-    Column("time_happy", Float, nullable=False, comment="seconds"),
-    Column("time_sad", Float, nullable=False, comment="seconds"),
-    Column("time_angry", Float, nullable=False, comment="seconds"),
-    Column("time_neutral", Float, nullable=False, comment="seconds"),
+    *_seconds(),
     Column("last_seen", UtcDateTime, nullable=False, comment="the batch's timestamp"),
     UniqueConstraint("device_id", "person_id"),
     sqlite_autoincrement=True,
@@ -93,10 +98,7 @@ emotion_minute = Table(
     metadata,
     Column("device_id", Text, primary_key=True),
     Column("minute", UtcDateTime, primary_key=True, comment="its beginning"),
-    Column("time_happy", Float, nullable=False, comment="seconds"),
-    Column("time_sad", Float, nullable=False, comment="seconds"),
-    Column("time_angry", Float, nullable=False, comment="seconds"),
-    Column("time_neutral", Float, nullable=False, comment="seconds"),
+    *_seconds(),
     Column("most_people", Integer, nullable=False, comment="the most people in one batch of this minute"),
     sqlite_with_rowid=False,
 )
@@ -131,9 +133,6 @@ device_total = Table(
     "device_total",
     metadata,
     Column("device_id", Text, primary_key=True),
-    Column("time_happy", Float, nullable=False, comment="seconds"),
-    Column("time_sad", Float, nullable=False, comment="seconds"),
-    Column("time_angry", Float, nullable=False, comment="seconds"),
-    Column("time_neutral", Float, nullable=False, comment="seconds"),
+    *_seconds(),
 )
 """What was shown before a device by people of whom there is no row: all of them, where only totals are stored."""
