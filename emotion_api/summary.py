@@ -232,7 +232,7 @@ def _drained(rows: list[PersonRow]) -> Iterator[PersonRow]:
 
 
 def _newest_first(row: PersonRow) -> tuple[timedelta, str]:
-    return _END_OF_TIME - row[5], row[0]
+    return _END_OF_TIME - row[-1], row[0]
 
 
 def _total(seconds: Iterable[float]) -> float:
