@@ -65,10 +65,6 @@ def delete_the_wal(path: Path) -> None:
     Path(f"{path.resolve()}-wal").unlink()
 
 
-def cut_the_wal(path: Path) -> None:
-    os.truncate(f"{path}-wal", 4_096)
-
-
 FAULTS = (
     delete,
     delete_all_three,
@@ -218,24 +214,6 @@ def test_the_api_says_so_while_there_is_no_database_and_shows_the_next_one(
             statuses |= ask_until(api, shows(only_person_in_the_newest_batch(rig.fleet)))
 
             assert statuses <= {(200, False), (503, True)}, fault.__name__
-        assert "Traceback" not in api.log()
-
-
-def test_an_api_that_reads_a_log_that_was_cut_keeps_nobody_out(
-    broker: Broker, sqlite_url: str, tmp_path: Path, rounds: Rounds
-) -> None:
-    path = tmp_path / "emotion.db"
-    with running(broker, sqlite_url, tmp_path / "log") as rig, Api(sqlite_url, tmp_path / "api.log") as api:
-        for chance in rounds(1, full=10):
-            rig.fleet.wait_for_more(chance.randint(50, 150))
-            ask_until(api, shows(only_person_in_the_newest_batch(rig.fleet)))
-            cut_the_wal(path)
-            rig.fleet.wait_for_more(1)
-            if not goes_on(rig):
-                bring_back(rig, path)  # while nobody asks the API, which has the files open
-            statuses = ask_until(api, shows(only_person_in_the_newest_batch(rig.fleet)))
-
-            assert statuses <= {(200, False), (503, True)}
         assert "Traceback" not in api.log()
 
 
