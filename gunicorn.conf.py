@@ -1,4 +1,4 @@
-"""How gunicorn serves the API: `gunicorn 'emotion_api:create_app()'`. GUNICORN_CMD_ARGS overrides each setting."""
+"""Configure gunicorn for the API: `gunicorn 'emotion_api:create_app()'`. GUNICORN_CMD_ARGS overrides each setting."""
 
 import gc
 import logging
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from gunicorn.arbiter import Arbiter
     from gunicorn.workers.base import Worker
 
-bind = "127.0.0.1:8000"  # nobody else can reach it unless asked for; a container sets 0.0.0.0
+bind = "127.0.0.1:8000"  # only this machine can connect; a container sets 0.0.0.0
 workers = 2
 worker_class = "gevent"  # 200 slow or idle clients do not hold up the others, as they do with threads
 worker_connections = 1_000
@@ -28,13 +28,13 @@ limit_request_fields = 64
 limit_request_field_size = 8_190  # bytes; browsers send the cookies of everything else on localhost, too
 
 accesslog = None  # a line for every poll says nothing
-access_log_format = '%(h)s %(t)s "%(m)s %(U)s" %(s)s %(b)s %(L)s'  # whoever wants them: without the query, see below
+access_log_format = '%(h)s %(t)s "%(m)s %(U)s" %(s)s %(b)s %(L)s'  # if enabled, without the query: see Nameless
 errorlog = "-"  # stderr
-control_socket_disable = True  # a way in that nobody uses
+control_socket_disable = True  # unused
 
 
 def on_starting(server: "Arbiter") -> None:
-    """Check the settings once, before any worker does, and end with one sentence where they cannot work."""
+    """Check the settings once, before any worker does, and end with one sentence if they cannot work."""
     from shared.settings import Settings, SettingsError
 
     try:
@@ -60,7 +60,7 @@ def pre_fork(server: "Arbiter", worker: "Worker") -> None:
 
 
 class Nameless(logging.Filter):
-    """Takes what a request said out of gunicorn's lines about it: `after=` is a person's id, if badly encoded."""
+    """Remove a request's own words from gunicorn's lines about it: a badly encoded `after=` is a person's id."""
 
     def filter(self, record: logging.LogRecord) -> bool:
         text = record.getMessage()
@@ -72,11 +72,11 @@ class Nameless(logging.Filter):
 
 
 def post_worker_init(worker: "Worker") -> None:
-    """What the application has imported stays for good: looking through it for garbage stops every request."""
+    """Exclude everything that is imported from garbage collection, which would stop every request for it."""
     worker.log.error_log.addFilter(Nameless())
     gc.freeze()
 
 
 def on_exit(server: "Arbiter") -> None:
-    """Remove what on_starting made."""
+    """Remove the folder that on_starting made."""
     shutil.rmtree(server.metrics_folder, ignore_errors=True)

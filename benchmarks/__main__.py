@@ -1,10 +1,10 @@
-"""`python -m benchmarks ingest|latency|read|follow|scale|memory|prune|all`, each with --help; and `benchmarks.soak`."""
+"""`python -m benchmarks NAME`, each with --help; and `benchmarks.soak`. COMMANDS has the names."""
 
 import argparse
 from collections.abc import Callable
 from pathlib import Path
 
-from benchmarks import follow, ingest, latency, memory, prune, read, scale
+from benchmarks import flood, follow, histories, ingest, latency, memory, prune, read, scale
 from benchmarks.report import HEAD, Report, rows
 
 RATES = (100, 500, 1_000, 2_000)
@@ -57,7 +57,21 @@ COMMANDS: dict[str, tuple[Callable[..., None], str, dict[str, int]]] = {
         "how long a batch waits while people and history are deleted for their age",
         {"stored": 1_000_000, "minutes": 3_000_000, "rate": 100, "devices": 1_000, "seconds": 20, "rounds": 3},
     ),
-    "all": (_all, "all of them", {"messages": 30_000, "rounds": 3, "seconds": 3, "probes": 300}),
+    "flood": (
+        flood.run,
+        "how long other devices wait while one floods the broker with invalid messages",
+        {"rate": 1_000, "size": 60_000, "seconds": 20, "rounds": 1},
+    ),
+    "histories": (
+        histories.run,
+        "how long other requests wait while clients request long histories in parallel",
+        {"clients": 50, "points": 10_000, "seconds": 15, "rounds": 1},
+    ),
+    "all": (
+        _all,
+        "scale, latency at four rates, and memory: the values that the documents show",
+        {"messages": 30_000, "rounds": 3, "seconds": 3, "probes": 300},
+    ),
 }
 
 

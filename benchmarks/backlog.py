@@ -37,7 +37,7 @@ def last_batch() -> Iterator[tuple[str, bytes]]:
 
 
 def is_last_stored(connection: Connection) -> bool:
-    """Whether `last_batch` is in the database by now."""
+    """Return True if `last_batch` is in the database by now."""
     with connection.begin():
         return bool(connection.scalar(select(device.c.device_id).where(device.c.device_id == LAST_DEVICE)))
 
@@ -47,7 +47,7 @@ SHOWN_A_TURN = 0.75
 
 
 def seconds(turn: int, person: int) -> dict[str, float]:
-    """What a person's counters say in a device's batch number `turn`; the last turn's are what has to be stored."""
+    """Return a person's counters in a device's batch number `turn`; those of the last turn have to be stored."""
     return {"happy": turn / 2 + person / 8, "sad": turn / 4, "angry": float(person)}
 
 

@@ -42,7 +42,7 @@ def run(report: Report, *, rate: int, devices: int, people: int, probes: int, ro
 
 
 def _round(folder: Path, *, rate: int, devices: int, people: int, probes: int) -> tuple[list[float], list[float]]:
-    """What `_probe` measured. Raises AssertionError where the load did not reach nine tenths of the rate."""
+    """Return the measurements of `_probe`. Raises AssertionError if the load did not reach nine tenths of the rate."""
     broker = Broker(folder)
     broker.start()
     url, log = f"sqlite:///{folder}/emotion.db", folder / "log"

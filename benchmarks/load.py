@@ -23,12 +23,22 @@ def load(broker: Broker, *, rate: int, devices: int, people: int) -> Iterator[Ca
 
     What it gives says how many were published so far.
     """
+    with publishing(_publish, broker.port, rate, devices, people, at_least=rate) as sent:
+        yield sent
+
+
+@contextmanager
+def publishing(publish: Callable[..., None], *arguments: object, at_least: int) -> Iterator[Callable[[], int]]:
+    """Run `publish(*arguments, sent)` in a process during the block, which begins once it has sent `at_least` messages.
+
+    `sent` is the process's own count of its messages. Yield a function that returns it.
+    """
     # Only the other process writes it: a lock would need room in /dev/shm, which a test may have filled.
     sent = RawValue(c_int, 0)
-    process = multiprocessing.Process(target=_publish, args=(broker.port, rate, devices, people, sent))
+    process = multiprocessing.Process(target=publish, args=(*arguments, sent))
     process.start()
     try:
-        wait_until(lambda: sent.value > rate, seconds=60, what="the load runs")
+        wait_until(lambda: sent.value > at_least, seconds=60, what="the load runs")
         yield lambda: sent.value
     finally:
         process.terminate()

@@ -1,4 +1,4 @@
-"""Which machine a figure belongs to."""
+"""Describe the machine that a figure belongs to."""
 
 import os
 import platform

@@ -4,7 +4,7 @@ import sqlite3
 from pathlib import Path
 
 OTHERS = "other_"
-"""What the ids of their devices begin with."""
+"""The beginning of their devices' ids."""
 
 _INSERT = """
 INSERT INTO person_emotion (device_id, person_id, time_happy, time_sad, time_angry, time_neutral, last_seen)
@@ -26,6 +26,6 @@ def fill(file: Path, people: int, *, a_device: int = 100, device: str = OTHERS) 
 
 
 def _row(device: str, number: int, person: int) -> tuple[object, ...]:
-    """Every person with seconds and a stamp of their own."""
+    """Every person with seconds and a timestamp of their own."""
     stamp = f"2025-11-14 11:{person // 60 % 60:02}:{person % 60:02}.{person:06}"
     return f"{device}{number}", str(person), person * 1.7, person * 0.3, person / 7, stamp

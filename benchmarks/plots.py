@@ -1,4 +1,4 @@
-"""`python -m benchmarks.plots`: the plots and the table of docs/PERFORMANCE.md, from docs/performance/results.json."""
+"""`python -m benchmarks.plots`: draw the plots of docs/explain/performance.md from its results.json."""
 
 import re
 from collections.abc import Sequence
@@ -10,13 +10,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import StrMethodFormatter
 
-from benchmarks.report import HEAD, Measurement, Results, read, rows
+from benchmarks.report import Measurement, Results, read
 from tests.processes import ROOT
 
-FOLDER = ROOT / "docs" / "performance"
-DOCUMENT = ROOT / "docs" / "PERFORMANCE.md"
-
-BEGIN, END = "<!-- from results.json: begin -->", "<!-- from results.json: end -->"
+FOLDER = ROOT / "docs" / "explain" / "performance"
 
 DEVICES, PEOPLE, LOAD = "devices", "people a batch", "messages/s"
 
@@ -27,7 +24,7 @@ COLORS = {
     "bare subscriber, median": "C7",
     "daemon": "C0",
 }
-"""What is in several plots has one color; the others have what comes next."""
+"""Lines that are in several plots have one color; the others take the next one."""
 
 _STORED = re.compile(r"daemon, ([\d,]+) others stored")
 
@@ -65,24 +62,8 @@ def draw(results: Results, folder: Path) -> None:
     _save(figure, axes, folder / "latency_load.svg")
 
 
-def table(results: Results) -> str:
-    """All that was measured, as Markdown, with the machine and the command."""
-    machine = "\n".join(f"- {name}: {value}" for name, value in results.machine.items())
-    listed = "\n".join((*HEAD, *(row for each in results.measurements for row in rows(each))))
-    return f"Measured on {results.measured_on} by `{results.command}`:\n\n{machine}\n\n{listed}\n"
-
-
-def with_table(document: str, results: Results) -> str:
-    """The document with the table of `results` between its two marks. Raises ValueError where they are missing."""
-    before, begin, rest = document.partition(BEGIN)
-    _, end, after = rest.partition(END)
-    if not begin or not end:
-        raise ValueError(f"{BEGIN} and {END} are missing: the table stands between them")
-    return f"{before}{begin}\n{table(results)}{end}{after}"
-
-
 def _stored(measurement: Measurement) -> list[int]:
-    """How many people were in the table, for each of the names that say so."""
+    """Return the numbers of people in the table, from the names that have one."""
     found = filter(None, map(_STORED.fullmatch, measurement.values))
     return [int(match[1].replace(",", "")) for match in found]
 
@@ -133,9 +114,7 @@ def _save(figure: Figure, axes: Axes, file: Path) -> None:
 
 
 def main() -> None:
-    results = read(FOLDER / "results.json")
-    draw(results, FOLDER)
-    DOCUMENT.write_text(with_table(DOCUMENT.read_text(), results))
+    draw(read(FOLDER / "results.json"), FOLDER)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""How long a batch waits while very much is deleted for its age, against the same load without.
+"""Measure how long a batch waits during a large deletion, against the same load without.
 
 The daemon's loop with its real store, file and retention; only the broker is played, by messages that are due at fixed
 times: so a wait is that for the loop, the commit and nothing else.
@@ -71,7 +71,7 @@ def run(report: Report, *, stored: int, minutes: int, rate: int, devices: int, s
 
 
 def _database(file: Path, stored: int, minutes: int, devices: int) -> Path:
-    """All of it is from before, and nobody of it is seen again."""
+    """Return a database of old data, in which no person is seen again."""
     with migrated(f"sqlite:///{file}"):
         pass
     fill(file, stored)
@@ -172,10 +172,13 @@ class _Messages:
         now, device_id = datetime.now(UTC), next(self._devices)
         people = {str(person): {"happy": time.perf_counter()} for person in range(PEOPLE_A_BATCH)}
         payload = encode(device_id, now - timedelta(milliseconds=1), people)
-        return Message(TOPICS.batch(device_id), payload, 1, 1, 1, None, None, False, False)
+        return Message(TOPICS.batch(device_id), payload, 1, 1, 1, len(payload), None, None, False, False)
 
     def wait(self, seconds: float, *, until: Callable[[], bool] = lambda: False) -> None:
         time.sleep(seconds)
+
+    def clear_retained(self, topics: Iterable[str]) -> None:
+        """No message is retained."""
 
     def ack(self, messages: Iterable[Message]) -> int:
         now = time.perf_counter()
@@ -184,4 +187,4 @@ class _Messages:
         return len(list(messages))
 
     def reply(self, message: Message, payload: bytes) -> None:
-        raise AssertionError("nobody asked")
+        raise AssertionError("no message asked for a reply")

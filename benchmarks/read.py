@@ -1,4 +1,4 @@
-"""How many summaries a second the API serves, against a Flask view that does nothing under the same gunicorn."""
+"""Measure the summaries a second that the API serves, against a Flask view that does nothing."""
 
 import json
 import random

@@ -1,10 +1,10 @@
-"""What a run measured: printed as it comes and as a table, and written as JSON for the plots."""
+"""Print each measurement of a run, as it comes and as a table, and write all as JSON for the plots."""
 
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from statistics import median
+from statistics import median, quantiles
 
 import msgspec
 
@@ -75,7 +75,7 @@ class Report:
 
 
 def read(file: Path) -> Results:
-    """What `Report.write` wrote. Raises msgspec.ValidationError."""
+    """Read the results that `Report.write` wrote. Raises msgspec.ValidationError."""
     return msgspec.json.decode(file.read_bytes(), type=Results)
 
 
@@ -89,6 +89,42 @@ def rows(measurement: Measurement) -> Iterator[str]:
             ratios = measurement.ratios(name)
             ratio = f"{median(ratios):.2f} ({min(ratios):.2f} to {max(ratios):.2f})"
         yield f"| {measurement.benchmark} | {where} | {name} | {spread} {measurement.unit} | {ratio} |"
+
+
+def table(results: Results) -> str:
+    """Return everything that was measured as Markdown, with the machine and the command."""
+    machine = "\n".join(f"- {name}: {value}" for name, value in results.machine.items())
+    listed = "\n".join((*HEAD, *(row for each in results.measurements for row in rows(each))))
+    return f"Measured on {results.measured_on} by `{results.command}`:\n\n{machine}\n\n{listed}\n"
+
+
+class Waits:
+    """Waits of several rounds, in milliseconds: without a disturbance, and by the name of each disturbance."""
+
+    def __init__(self, without: str) -> None:
+        self._without = without
+        self._values: dict[tuple[str, str], list[float]] = {}
+
+    def add(self, when: str, what: str, seconds: Sequence[float]) -> None:
+        """Add what a round measured: its median, 99th percentile and longest wait."""
+        percentiles = quantiles(seconds, n=100, method="inclusive")
+        for name, value in (
+            ("median", percentiles[49]),
+            ("99th percentile", percentiles[98]),
+            ("longest", max(seconds)),
+        ):
+            self._values.setdefault((when, f"{what}, {name}"), []).append(value * 1e3)
+
+    def report(self, report: Report, benchmark: str, parameters: Mapping[str, int]) -> None:
+        """Report the waits, and how many times longer they are with each disturbance than without."""
+        values = self._values
+        report.add(benchmark, parameters, "ms", {f"{when}: {what}": each for (when, what), each in values.items()})
+        ratios = {
+            f"{when}: {what}": [value / limit for value, limit in zip(each, values[self._without, what], strict=True)]
+            for (when, what), each in values.items()
+            if when != self._without
+        }
+        report.add(benchmark, parameters, f"times {self._without}", ratios)
 
 
 HEAD = (

@@ -7,7 +7,7 @@ from benchmarks import ingest, read
 from benchmarks.report import Report
 
 DEVICES = (20, 100, 1_000, 10_000)
-PEOPLE = (1, 20, 50)  # beside 5, of DEVICES
+PEOPLE = (1, 20, 50)  # DEVICES has 5
 STORED = (0, 10_000, 100_000, 1_000_000)
 PEOPLE_OF_A_DEVICE = (1, 5, 20, 100, 500, 1_000, 2_000)
 

@@ -1,4 +1,4 @@
-"""The whole system for a long time, with faults of docs/RELIABILITY.md done to it by chance, one after the other.
+"""The whole system for a long time, with faults of docs/explain/faults.md done to it at random, one after the other.
 
     python -m benchmarks.soak --minutes 20 --seed 1
 
@@ -57,7 +57,7 @@ class Sample(NamedTuple):
 
 @dataclass
 class Soak:
-    """What the faults are done to, and what they leave to be remembered."""
+    """The system that gets the faults, and the state that they leave."""
 
     rig: Rig
     proxy: Proxy
@@ -159,7 +159,9 @@ def send_rubbish(soak: Soak) -> None:
             client.send(TOPICS.batch(soak.chance.choice(DEVICES)), soak.chance.choice(RUBBISH))
         client.wait_for_pubacks()
     soak.rejected += number
-    wait_until(lambda: rejected_count(soak.rig.url) >= soak.rejected, seconds=30, what="all rubbish is recorded")
+    wait_until(
+        lambda: rejected_count(soak.rig.url) >= soak.rejected, seconds=30, what="all invalid messages are recorded"
+    )
 
 
 FAULTS: dict[str, Callable[[Soak], None]] = {

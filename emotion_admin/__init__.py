@@ -1,16 +1,19 @@
-"""What an operator does by hand: `python -m emotion_admin COMMAND`, which the scripts in scripts/ call.
+"""The operator's commands: `python -m emotion_admin COMMAND`, which the scripts in scripts/ call.
 
-__main__      the composition root: arguments of the commands on secrets, exit codes
-commands      the commands on the data: doctor, person, dead-letters
-doctor/       what is wrong, and what to do about it; one file a subject
-person        erases a person, or exports what is stored of one
-purge         removes deleted rows from the database's files
-dead_letters  lists and replays invalid messages
+__main__      the arguments of all commands, and their exit codes
+commands      runs each command and prints its result
+doctor/       finds faults and gives advice; one file a subject
+person        erases a person, or exports the stored data of one
+dead_letters  lists, replays and deletes invalid messages
 backup        saves and restores database and secrets
-devices, logins, tokens, certificates, secrets  who may connect, and with what
+devices, logins, tokens, certificates, secrets  the secrets of devices, daemon and API clients
+roles         what each login may do at the broker
+broker_state  sets a damaged mosquitto.db aside before the broker starts
+broker        changes logins in the running broker, and ends what a removed device has there
 snippet       what `device add` prints
+documents     the pages of docs/ and their titles
+addresses     where daemon and API answer
 health        asks a service whether it works, for health checks
-retry         repeats what a lock is in the way of
 files         writes files that keep their owner
 errors        the error that ends a command
 """

@@ -14,10 +14,14 @@ from typing import IO, BinaryIO
 from emotion_admin.errors import OperatorError
 from emotion_admin.files import give_to_folders_owner, write
 from emotion_admin.secrets import Secrets
+from emotion_daemon.monitoring.disk import room
 from emotion_daemon.storage.file_lock import only_one
 
 DATABASE = "emotion.db"
 """The database's name in the archive."""
+
+_MAX_SECRET_BYTES = 2**27
+"""More than the logins of 100,000 devices take."""
 
 _ABANDONED_SECONDS = 86_400
 
@@ -40,9 +44,10 @@ def save(stream: BinaryIO, secrets: Secrets, database: Path | None) -> None:
         archive.addfile(tarfile.TarInfo(END))
 
 
-def check(stream: BinaryIO) -> None:
-    """Raise OperatorError if `stream` is not a complete backup."""
-    _for_each_file(stream, lambda name, content: None)
+def check(stream: BinaryIO, database: Path | None) -> None:
+    """Raise OperatorError if `stream` is not a complete backup, or its database does not fit onto the disk."""
+    free = None if database is None else room(database.parent).free
+    _for_each_file(stream, lambda name, content: None, free=free)
 
 
 def restore(stream: BinaryIO, secrets: Secrets, database: Path | None) -> list[str]:
@@ -80,20 +85,35 @@ def _write_secrets(found: Mapping[str, bytes], secrets: Secrets) -> None:
         write(secrets.folder / name.removeprefix("secrets/"), secret)
 
 
-def _for_each_file(stream: BinaryIO, take: Callable[[str, IO[bytes]], None]) -> None:
-    """Call `take` with every file of the archive. Raises OperatorError, perhaps after some calls."""
+def _for_each_file(stream: BinaryIO, take: Callable[[str, IO[bytes]], None], *, free: int | None = None) -> None:
+    """Call `take` with every file of the archive. Raises OperatorError, perhaps after some calls.
+
+    `free` are the bytes that the database may have.
+    """
     last = ""
     try:
         with tarfile.open(mode="r|", fileobj=stream) as archive:
             for member in archive:
                 last = member.name
+                _check_member(member, free)
                 content = archive.extractfile(member)
-                if content is not None:
-                    take(last, content)
+                assert content is not None
+                take(last, content)
     except tarfile.TarError as error:
         raise OperatorError(f"this is no backup, or only a part of one: {error}") from error
     if last != END:
         raise OperatorError("scripts/backup did not make this archive, or it is only a part: its end is missing")
+
+
+def _check_member(member: tarfile.TarInfo, free: int | None) -> None:
+    if not member.isreg():
+        raise OperatorError(f"scripts/backup did not make this archive: {member.name!r:.80} is not a file")
+    if member.name != DATABASE and member.size > _MAX_SECRET_BYTES:
+        raise OperatorError(f"scripts/backup did not make this archive: {member.name!r:.80} has {member.size:,} bytes")
+    if free is not None and member.size > free:
+        raise OperatorError(
+            f"the database in this backup has {member.size:,} bytes, but its disk has room for {free:,}: make room"
+        )
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""What each command does, and what it prints. The modules of the same names do the work.
+"""Run each command and print its result. The modules of the same names do the work.
 
 A command returns an exit code, or None for 0. It raises OperatorError, SettingsError and OutputError.
 """
@@ -14,44 +14,56 @@ from datetime import UTC, datetime
 from sqlalchemy import Engine, make_url
 from sqlalchemy.exc import DBAPIError
 
-from emotion_admin import backup, certificates, dead_letters, devices, doctor, person
+from emotion_admin import backup, broker, certificates, dead_letters, devices, doctor, documents, person
 from emotion_admin.doctor import finding
 from emotion_admin.errors import OperatorError
-from emotion_admin.logins import Logins, check_device_login
-from emotion_admin.purge import NotPurgedError, purge
+from emotion_admin.logins import check_device_login
 from emotion_admin.secrets import Secrets
 from emotion_admin.snippet import Address, snippet
 from emotion_admin.tokens import Tokens
 from emotion_daemon.monitoring.log_handler import configure_logging
+from emotion_daemon.storage.dialects import dialect_of
 from emotion_daemon.storage.errors import outage_kind, reason
-from shared.batch import Topics
+from emotion_daemon.storage.purge import NotPurgedError
+from shared.batch import Topics, is_topic_prefix
 from shared.database import check_location, reader_engine, sqlite_path, writer_engine
-from shared.printing import echo
+from shared.printing import echo, echo_bytes
 from shared.settings import Settings
 
 
 def make_secrets(options: argparse.Namespace) -> None:
-    for path in Secrets(options.secrets).make_missing():
+    secrets = _secrets(options)
+    for path in secrets.make_missing():
         echo(f"made {path}")
+    if options.open_copy is not None:
+        secrets.logins.write_open_copy(options.open_copy)
 
 
 def add_device(options: argparse.Namespace) -> None:
-    logins = Logins(Secrets(options.secrets).passwords)
+    secrets = _secrets(options)
     if options.renew:
         check_device_login(options.device_id)
     else:
-        logins.check_new(options.device_id)
+        secrets.logins.check_new(options.device_id)
     if options.name is not None:
         with _database(_settings(), writing=True) as engine:
             devices.set_name(engine, options.device_id, options.name)
-    password = (logins.renew if options.renew else logins.add)(options.device_id)
+    with secrets.logins.locked(), _running_broker(options, secrets) as running:
+        password = (secrets.logins.renew if options.renew else secrets.logins.add)(options.device_id)
+        if running:
+            try:
+                running.set_login(options.device_id, password)
+            except OperatorError as error:
+                raise OperatorError(f"{error}; then give {options.device_id} a new password with --renew") from error
     echo(snippet(options.device_id, password, Address(options.host, options.port, options.tls)))
+    if not running:
+        print("the broker is not running: the login counts from its next start", file=sys.stderr)
 
 
 def list_devices(options: argparse.Namespace) -> None:
     settings = _settings()
     with _database(settings) as engine:
-        rows = devices.listed(engine, Logins(Secrets(options.secrets).passwords).devices())
+        rows = devices.listed(engine, _secrets(options).logins.devices())
     if not rows:
         echo("no device has a login, a name or a batch yet")
     for row in rows:
@@ -61,8 +73,27 @@ def list_devices(options: argparse.Namespace) -> None:
 
 
 def remove_device(options: argparse.Namespace) -> None:
-    Logins(Secrets(options.secrets).passwords).remove(options.device_id)
-    echo(f"{options.device_id} can no longer connect; its data stays in the database")
+    secrets = _secrets(options)
+    device_id = options.device_id
+    with secrets.logins.locked(), _running_broker(options, secrets) as running:
+        had_login = secrets.logins.remove(device_id)
+        if running:
+            running.remove_device(device_id)
+        elif not had_login:
+            raise OperatorError(
+                f"{device_id} has no login (see scripts/device list), and the broker is not running: start the broker "
+                "and run the same command again to end the device's session there"
+            )
+    if running:
+        echo(f"{device_id} {'can no longer connect' if had_login else 'had no login'}; its data stays in the database")
+        echo("the broker has ended its connection and session, and has deleted its queued and retained messages")
+    else:
+        echo(f"{device_id} cannot connect from the broker's next start on; its data stays in the database")
+        print(
+            "the broker is not running, and still has the device's session and retained messages: once it runs, run "
+            "the same command again to delete them",
+            file=sys.stderr,
+        )
 
 
 def rename_device(options: argparse.Namespace) -> None:
@@ -76,7 +107,7 @@ def add_token(options: argparse.Namespace) -> None:
 
 
 def list_tokens(options: argparse.Namespace) -> None:
-    for name in Tokens(Secrets(options.secrets).tokens).names():
+    for name in Tokens(_secrets(options).tokens).names():
         echo(name)
     _warn_if_public(options)
 
@@ -89,37 +120,48 @@ def remove_token(options: argparse.Namespace) -> None:
 def _tokens_in_use(options: argparse.Namespace) -> Tokens:
     if os.environ.get("EMOTION_API_TOKEN", "").strip():
         raise OperatorError("EMOTION_API_TOKEN is set, so the API ignores all other tokens: remove that setting first")
-    return Tokens(Secrets(options.secrets).tokens)
+    return Tokens(_secrets(options).tokens)
 
 
 def _warn_if_public(options: argparse.Namespace) -> None:
-    if not Tokens(Secrets(options.secrets).tokens).names():
+    if not Tokens(_secrets(options).tokens).names():
         print("there is no token: every client that reaches the API can read it", file=sys.stderr)
 
 
 def install_certificate(options: argparse.Namespace) -> None:
-    certificates.install(Secrets(options.secrets), sys.stdin.read())
+    checked = certificates.install(_secrets(options), sys.stdin.buffer.read().decode(errors="replace"))
+    echo(f"the certificate is valid until {checked.not_after}; devices set HOST to {' or '.join(checked.names)}")
+    if checked.missing_issuer:
+        print(
+            f"warning: the file lacks the certificate of its issuer, {checked.missing_issuer}. If that is the CA whose "
+            "ca.crt the devices have, all is well. If it is an intermediate CA, devices refuse the certificate: "
+            "install the full chain. With ca.crt as third argument, scripts/tls on checks it",
+            file=sys.stderr,
+        )
 
 
 def remove_certificate(options: argparse.Namespace) -> None:
-    certificates.remove(Secrets(options.secrets))
+    certificates.remove(_secrets(options))
 
 
 def save_backup(options: argparse.Namespace) -> None:
     database = sqlite_path(_settings().database_url)
-    backup.save(sys.stdout.buffer, Secrets(options.secrets), database)
+    backup.save(sys.stdout.buffer, _secrets(options), database)
     if database is None:
         print("this backup does not contain the PostgreSQL database: back it up with pg_dump", file=sys.stderr)
 
 
 def check_backup(options: argparse.Namespace) -> None:
-    backup.check(sys.stdin.buffer)
+    backup.check(sys.stdin.buffer, sqlite_path(_settings().database_url))
 
 
 def restore_backup(options: argparse.Namespace) -> None:
     database = sqlite_path(_settings().database_url)
-    for name in backup.restore(sys.stdin.buffer, Secrets(options.secrets), database):
+    secrets = _secrets(options)
+    for name in backup.restore(sys.stdin.buffer, secrets, database):
         echo(f"restored {name}")
+    for path in secrets.make_missing():  # a backup of an earlier version has its logins in another file
+        echo(f"made {path}")
     _warn_if_public(options)
 
 
@@ -128,12 +170,24 @@ def list_dead_letters(options: argparse.Namespace) -> None:
     with _database(settings) as engine:
         rows = dead_letters.newest(engine, limit=options.limit)
     for row in rows:
-        stored = row.payload or not row.payload_size
         echo(f"{row.id}  {row.received_at:%Y-%m-%dT%H:%M:%SZ}  {row.topic}  {row.payload_size} bytes")
         echo(f"    {row.reason}")
-        echo(f"    {row.payload[: options.bytes]!r}" if stored else "    payload not stored")
+        echo(f"    {row.payload[: options.bytes]!r}" if row.has_payload else "    payload not stored")
     if not rows:
         echo(f"no rejected messages in {_shown(settings)}")
+
+
+def show_dead_letter(options: argparse.Namespace) -> None:
+    """Print the payload alone, so that it can be redirected into a file."""
+    with _database(_settings()) as engine:
+        row = dead_letters.record(engine, options.id)
+    if row is None:
+        raise OperatorError(f"there is no invalid message {options.id}: scripts/dead-letters list shows the numbers")
+    if not row.has_payload:
+        raise OperatorError(f"the payload of {options.id} was not stored: {row.reason}")
+    echo_bytes(row.payload)
+    if row.payload_size > len(row.payload):
+        print(f"only {len(row.payload)} of its {row.payload_size} bytes were stored", file=sys.stderr)
 
 
 def replay_dead_letters(options: argparse.Namespace) -> None:
@@ -148,6 +202,13 @@ def replay_dead_letters(options: argparse.Namespace) -> None:
     echo(f"{stored} stored, {rejected} still rejected")
 
 
+def delete_dead_letters(options: argparse.Namespace) -> None:
+    settings = _settings()
+    with _database(settings, writing=True) as engine:
+        number = dead_letters.delete_of(engine, Topics(settings.mqtt_topic_prefix), options.device_id)
+    echo(f"deleted {number} invalid messages of {options.device_id}")
+
+
 def forget_person(options: argparse.Namespace) -> int:
     """Erase the person. The id is never printed: the output may end up in a log."""
     settings = _settings()
@@ -158,7 +219,7 @@ def forget_person(options: argparse.Namespace) -> int:
             engine, Topics(settings.mqtt_topic_prefix), who, hours=options.hours, now=datetime.now(UTC)
         )
         try:
-            purge(engine)
+            dialect_of(engine).purge(engine)
         except (NotPurgedError, KeyboardInterrupt) as error:
             not_purged = (
                 f"the person is deleted from the tables, but the files of {_shown(settings)} may still contain the "
@@ -167,8 +228,8 @@ def forget_person(options: argparse.Namespace) -> int:
     failures = [sentence for sentence in (erased.mistake, not_purged) if sentence]
     for sentence in failures:
         print(f"emotion_admin: {sentence}", file=sys.stderr)
-    people = "1 person" if erased.people else "no person"
-    echo(f"{who.device_id}: deleted {people}, and the payloads of {erased.dead_letters} dead letters")
+    people = "deleted 1 person, and" if erased.people else "no person of this id is stored; deleted"
+    echo(f"{who.device_id}: {people} the payloads of {erased.dead_letters} dead letters")
     if erased.behind:
         hours = erased.behind.total_seconds() / 3600
         echo(f"this machine's clock is {hours:.1f} h behind the newest batch of {who.device_id}: check both clocks")
@@ -176,7 +237,7 @@ def forget_person(options: argparse.Namespace) -> int:
     if not failures:
         echo("docker compose: once the daemon has stored the queued messages, restart the broker;")
         echo("until then its files contain the person's data")
-        echo("backups contain the person, too: see docs/PRIVACY.md")
+        echo("backups contain the person, too: see docs/privacy.md#erase-a-person")
     return 1 if failures else 0
 
 
@@ -190,6 +251,12 @@ def export_person(options: argparse.Namespace) -> None:
         print(f"no person of that id is stored for {who.device_id} in {_shown(settings)}", file=sys.stderr)
 
 
+def list_documents(options: argparse.Namespace) -> None:
+    echo(str(documents.FOLDER))
+    for path, title in documents.pages():
+        echo(f"  {path:<44} {title}")
+
+
 def run_doctor(options: argparse.Namespace) -> int:
     """Print each finding as soon as it is there, or all of them as JSON."""
     findings = []
@@ -198,7 +265,10 @@ def run_doctor(options: argparse.Namespace) -> int:
         api_user=options.api_user,
         api_url=options.api,
         devices_certificate=options.devices_certificate,
+        services=options.service,
+        logins=options.logins,
         unread=options.unread,
+        set_aside=options.set_aside,
         thorough=options.thorough,
         log_in=options.log_in,
     ):
@@ -207,6 +277,22 @@ def run_doctor(options: argparse.Namespace) -> int:
             echo(finding.as_text(found))
     echo(finding.as_json(findings) if options.json else finding.count(findings))
     return finding.exit_code(findings)
+
+
+def _secrets(options: argparse.Namespace) -> Secrets:
+    prefix = os.environ.get("EMOTION_MQTT_TOPIC_PREFIX", "")
+    return Secrets(options.secrets, Topics(prefix if is_topic_prefix(prefix) else "emotions"))
+
+
+@contextmanager
+def _running_broker(options: argparse.Namespace, secrets: Secrets) -> Iterator[broker.Broker | None]:
+    """Yield the broker at --broker, or None if it does not run. Raises OperatorError."""
+    if options.broker is None:
+        yield None
+        return
+    password = secrets.admin_password.read_text(encoding="utf-8").strip()
+    with broker.connected(options.broker, password, secrets.topics) as running:
+        yield running
 
 
 def _settings() -> Settings:
@@ -227,7 +313,7 @@ _OTHER_ADVICE = "check that EMOTION_DATABASE_URL is the daemon's, and start the 
 def _database(settings: Settings, *, writing: bool = False) -> Iterator[Engine]:
     """An engine on the daemon's database. Raises OperatorError for what the database refuses during the block.
 
-    Without `writing` it works beside a database that is locked, and as a user who can only read it.
+    Without `writing` it also works while the database is locked, and as a user who can only read it.
     """
     path = sqlite_path(settings.database_url)
     if path is not None:

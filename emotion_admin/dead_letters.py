@@ -1,4 +1,4 @@
-"""`python -m emotion_admin dead-letters`: list invalid messages, or decode them again."""
+"""`scripts/dead-letters`: list invalid messages, print one, decode them again, or delete those of one device."""
 
 from collections.abc import Iterator
 from datetime import datetime
@@ -23,6 +23,11 @@ class RejectedRow(NamedTuple):
     payload: bytes
     payload_size: int
 
+    @property
+    def has_payload(self) -> bool:
+        """Return False if the payload was not stored or was deleted, because it may name a person."""
+        return bool(self.payload) or not self.payload_size
+
 
 class Replayed(NamedTuple):
     """The outcome for one message: `reason` is None if it was stored now, and its record deleted."""
@@ -37,6 +42,13 @@ def newest(engine: Engine, *, limit: int) -> list[RejectedRow]:
     query = select(rejected_message).order_by(rejected_message.c.id.desc()).limit(limit)
     with engine.connect() as connection:
         return [RejectedRow(**row._mapping) for row in connection.execute(query)]
+
+
+def record(engine: Engine, row_id: int) -> RejectedRow | None:
+    """Return one record, or None if there is none."""
+    with engine.connect() as connection:
+        found = connection.execute(select(rejected_message).where(rejected_message.c.id == row_id)).first()
+    return None if found is None else RejectedRow(**found._mapping)
 
 
 def replay(engine: Engine, topics: Topics, *, totals_only: bool = False) -> Iterator[Replayed]:
@@ -54,15 +66,21 @@ def replay(engine: Engine, topics: Topics, *, totals_only: bool = False) -> Iter
             yield replayed
 
 
+def delete_of(engine: Engine, topics: Topics, device_id: str) -> int:
+    """Delete every record of the device's batch and status topics, and return how many there were."""
+    column = rejected_message.c.topic
+    with engine.begin() as connection:
+        deleted = delete(rejected_message).where(column.in_([topics.batch(device_id), topics.status(device_id)]))
+        return connection.execute(deleted).rowcount
+
+
 def _replay_one(engine: Engine, store: Store, topics: Topics, row_id: int) -> Replayed | None:
-    with engine.connect() as connection:
-        found = connection.execute(select(rejected_message).where(rejected_message.c.id == row_id)).first()
-    if found is None:  # the daemon has deleted it meanwhile
+    row = record(engine, row_id)
+    if row is None:  # the daemon has deleted it meanwhile
         return None
-    row = RejectedRow(**found._mapping)
     if topics.is_status(row.topic):  # an old status says nothing about the device now
         return Replayed(row_id, row.topic, row.reason)
-    if not row.payload and row.payload_size:
+    if not row.has_payload:
         return Replayed(row_id, row.topic, "its payload was not stored")
     if row.payload_size > len(row.payload):
         return Replayed(row_id, row.topic, f"only {len(row.payload)} of its {row.payload_size} bytes were stored")

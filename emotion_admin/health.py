@@ -4,12 +4,29 @@ import json
 import sys
 from contextlib import closing
 from http.client import HTTPConnection, HTTPException
-from urllib.parse import urlsplit
+from socket import AF_UNIX, socket
+from urllib.parse import unquote, urlsplit
 
 SECONDS = 4.0
-"""How long each step, like connecting or reading, may take."""
+"""Seconds that each step, like connecting or reading, may take."""
 
 _MOST_BYTES = 2**24
+
+
+_UNIX = "http+unix"
+
+
+class _UnixConnection(HTTPConnection):
+    """A connection to a unix socket."""
+
+    def __init__(self, path: str) -> None:
+        super().__init__("localhost", timeout=SECONDS)
+        self._path = path
+
+    def connect(self) -> None:
+        self.sock = socket(AF_UNIX)
+        self.sock.settimeout(SECONDS)
+        self.sock.connect(self._path)
 
 
 def main(arguments: list[str]) -> int:
@@ -36,16 +53,23 @@ def check(url: str) -> tuple[bool, str]:
 def get(url: str) -> tuple[int, str]:
     """Return status and body of `url`, without a proxy. Raises OSError and HTTPException."""
     parts = urlsplit(url)
-    with closing(HTTPConnection(parts.hostname or "", parts.port or 80, timeout=SECONDS)) as connection:
+    connection = (
+        _UnixConnection(unquote(parts.netloc))
+        if parts.scheme == _UNIX
+        else HTTPConnection(parts.hostname or "", parts.port or 80, timeout=SECONDS)
+    )
+    with closing(connection):
         connection.request("GET", parts.path or "/")
         response = connection.getresponse()
         return response.status, response.read(_MOST_BYTES).decode("utf-8", "replace").strip()
 
 
 def is_url(text: str) -> bool:
-    """Whether `text` is like http://127.0.0.1:8000/readyz."""
+    """Return True if `text` is like http://127.0.0.1:8000/readyz, or http+unix:// with the quoted path of a socket."""
     try:
         parts = urlsplit(text)
+        if parts.scheme == _UNIX:
+            return unquote(parts.netloc).startswith("/")
         return text.isascii() and parts.scheme == "http" and bool(parts.hostname) and parts.port != 0
     except ValueError:  # of a port that is no number
         return False

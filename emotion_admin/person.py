@@ -1,6 +1,7 @@
 """`python -m emotion_admin person`: erase one person, or export what is stored of one.
 
-A device's totals and history are sums without ids: they stay.
+A device's history is sums without ids and stays, as do the totals of totals-only mode. Other totals are sums over the
+stored people, so they fall.
 """
 
 import secrets
@@ -10,9 +11,10 @@ from typing import Any, NamedTuple
 
 from sqlalchemy import ColumnElement, Connection, Engine, delete, func, insert, select, update
 
-from emotion_admin.retry import turn_off_busy_timeout, until_unlocked
 from emotion_daemon.rules.tombstones import SALT_BYTES, digest, until_when
+from emotion_daemon.storage.dead_letters import HIDDEN_REASON, HIDDEN_TOPIC
 from emotion_daemon.storage.dialects import dialect_of
+from emotion_daemon.storage.lock_retry import turn_off_busy_timeout, until_unlocked
 from emotion_daemon.storage.state_cache import read_tombstones
 from emotion_daemon.storage.statements import raise_revision
 from shared.batch import MAX_CLOCK_SKEW, Topics
@@ -30,11 +32,11 @@ class Person(NamedTuple):
 
 
 class Erased(NamedTuple):
-    """How many rows of the person were deleted, and how many dead letters lost their payload.
+    """The number of deleted rows of the person, and of dead letters that lost their payload.
 
     The daemon omits the person from batches with timestamps up to `until` (aware UTC). `behind` is how far our clock is
-    behind the device's newest batch, if that is more than clocks may differ. `mistake` says what is most likely
-    mistyped, if no row was there.
+    behind the device's newest batch, if that is more than clocks may differ. `mistake` names the value that
+    is most likely mistyped, if there was no row.
     """
 
     people: int
@@ -49,7 +51,8 @@ def forget(engine: Engine, topics: Topics, person: Person, *, hours: float, now:
 
     One transaction does all three. The tombstone lasts until `hours` after `now`, or after the device's newest batch if
     our clock is behind that, or as long as an earlier tombstone. Afterwards no reader sees the person, but the files
-    still hold the deleted bytes: see purge.py. Waits for a lock up to `retry.SECONDS`. Raises what SQLAlchemy raises.
+    still hold the deleted bytes: see `Dialect.purge`. Waits for a lock up to `lock_retry.SECONDS`. Raises
+    what SQLAlchemy raises.
     """
     turn_off_busy_timeout(engine)
     return until_unlocked(lambda: _erase(engine, topics, person, now, timedelta(hours=hours)))
@@ -79,9 +82,15 @@ def _is(person: Person) -> tuple[ColumnElement[bool], ColumnElement[bool]]:
 
 
 def _delete_payloads(connection: Connection, topics: Topics, device_id: str) -> int:
-    changes = {"payload": b"", "reason": rejected_message.c.reason + _PAYLOAD_DELETED}
+    """Empty the payloads of dead letters. The topic of one without an owner may name the person, too."""
+    letter = rejected_message.c
     may_name = _may_name_a_person(connection, topics, device_id)
-    return connection.execute(update(rejected_message).where(*may_name).values(changes)).rowcount
+    changes = {"payload": b"", "reason": letter.reason + _PAYLOAD_DELETED}
+    deleted = connection.execute(update(rejected_message).where(*may_name).values(changes)).rowcount
+    found = connection.scalars(select(letter.topic).distinct()).all()
+    unowned = letter.topic.in_([topic for topic in found if topics.owner(topic) is None])
+    connection.execute(update(rejected_message).where(unowned).values(topic=HIDDEN_TOPIC, reason=HIDDEN_REASON))
+    return deleted
 
 
 def _may_name_a_person(
@@ -109,14 +118,20 @@ def _mistake(connection: Connection, known: set[str], person: Person) -> str | N
     if person.device_id not in known:
         shown = ", ".join(sorted(known)[:_MOST_SHOWN]) + (", …" if len(known) > _MOST_SHOWN else "")
         return f"no message of {person.device_id} has ever arrived; known devices: {shown or 'none'}"
-    alike = {unicodedata.normalize(form, person.person_id.strip()) for form in ("NFC", "NFD")} - {person.person_id}
     row = person_emotion.c
-    if connection.scalar(select(row.id).where(row.device_id == person.device_id, row.person_id.in_(alike)).limit(1)):
+    stored = connection.scalars(select(row.person_id).where(row.device_id == person.device_id))
+    looks = _looks(person.person_id)
+    if any(_looks(person_id) == looks for person_id in stored):
         return (
             "a person is stored whose id differs only in blanks around it or in its form of Unicode: "
-            "write the id as the device does"
+            "write the id as the device does, or copy it from the dashboard"
         )
     return None
+
+
+def _looks(person_id: str) -> str:
+    """Return the same for ids that a reader cannot tell apart."""
+    return unicodedata.normalize("NFKC", person_id).strip()
 
 
 def _behind(connection: Connection, device_id: str, now: datetime) -> timedelta:
@@ -147,7 +162,7 @@ def _leave_tombstone(connection: Connection, person: Person, now: datetime, unti
 
 
 def export(engine: Engine, topics: Topics, person: Person) -> dict[str, Any]:
-    """Return what is stored of the person, ready for JSON; of dead letters only how many may name the person.
+    """Return the stored data of the person, ready for JSON; of dead letters only how many may name the person.
 
     Raises what SQLAlchemy raises.
     """

@@ -1,7 +1,8 @@
 """The folder of secrets, which the first start fills.
 
-    broker/passwords        Mosquitto's password file, with the hash of every login
+    broker/dynamic-security.json  the broker's logins, with hashes, and their roles
     broker/health-options   options for mosquitto_sub: the login of the broker's health check
+    broker/admin-password   the password of the login that changes logins in the running broker
     broker/server.crt, .key the broker's certificate and its key, if it has one
     daemon/password         the daemon's password, in a folder of its own: the daemon needs no other secret
     api/tokens              the API's bearer tokens, none at first
@@ -12,33 +13,48 @@ Only its owner and its folder's group can read a file. Dockerfile and scripts/in
 from pathlib import Path
 
 from emotion_admin.files import write
-from emotion_admin.logins import DAEMON, HEALTH, Logins
+from emotion_admin.logins import Logins
+from emotion_admin.roles import ADMIN, DAEMON, HEALTH
+from shared.batch import Topics
 
 
 class Secrets:
-    """The paths below `folder`."""
+    """The paths below `folder`, and the logins there, whose roles name `topics`."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, topics: Topics) -> None:
         self.folder = folder
-        self.passwords = folder / "broker" / "passwords"
+        self.topics = topics
+        self.dynamic_security = folder / "broker" / "dynamic-security.json"
+        self.logins = Logins(self.dynamic_security, topics)
+        self.admin_password = folder / "broker" / "admin-password"
         self.daemon_password = folder / "daemon" / "password"
         self.health_options = folder / "broker" / "health-options"
         self.certificate = folder / "broker" / "server.crt"
         self.key = folder / "broker" / "server.key"
         self.tokens = folder / "api" / "tokens"
+        self._old_passwords = folder / "broker" / "passwords"
 
     def make_missing(self) -> list[Path]:
-        """Create missing files, and return their paths. Existing files stay as they are.
+        """Create missing files, and return the paths of new and changed ones.
 
-        If a file with a password was lost, its login gets a new password: the old one cannot be read from its hash.
+        A password file of an earlier version, or of its backup, replaces the logins. If a file with a password was
+        lost, its login gets a new password: the old one cannot be read from its hash. Roles are written anew.
         """
         made = []
-        for name, path, line in ((DAEMON, self.daemon_password, "{}\n"), (HEALTH, self.health_options, _HEALTH)):
-            logins = Logins(self.passwords)
-            if not path.exists() or name not in logins.names():
-                password = logins.renew(name)
+        if self._old_passwords.exists():
+            self.logins.convert(self._old_passwords)
+            made.append(self.dynamic_security)
+        for name, path, line in (
+            (DAEMON, self.daemon_password, "{}\n"),
+            (HEALTH, self.health_options, _HEALTH),
+            (ADMIN, self.admin_password, "{}\n"),
+        ):
+            if not path.exists() or name not in self.logins.names():
+                password = self.logins.renew(name)
                 write(path, line.format(password))
-                made += [self.passwords, path]
+                made += [self.dynamic_security, path]
+        if self.logins.write_roles():
+            made.append(self.dynamic_security)
         if not self.tokens.exists():
             write(self.tokens, "")
             made.append(self.tokens)

@@ -1,12 +1,11 @@
 """The text that `device add` prints: what the device needs to connect."""
 
-from datetime import UTC, datetime
 from shlex import quote
 from typing import NamedTuple
 
 
 class Address(NamedTuple):
-    """How a device reaches the broker; with `tls` it needs the CA's certificate."""
+    """The broker's address for a device; with `tls` the device needs the CA's certificate."""
 
     host: str
     port: int
@@ -15,11 +14,10 @@ class Address(NamedTuple):
 
 def snippet(device_id: str, password: str, address: Address) -> str:
     """Return the text for the person who sets up the device."""
-    tls = ', tls_ca="ca.crt"' if address.tls else ""
     ca = " --cafile ca.crt" if address.tls else ""
     batch = (
-        f'{{"device_id": "{device_id}", "timestamp": "{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}", '
-        '"people": [{"person_id": "1", "cumulative": {"happy": 123.5}}]}'
+        f"""'{{"device_id": "{device_id}", "timestamp": "'$(date -u +%FT%TZ)'", """
+        """"people": [{"person_id": "1", "cumulative": {"happy": 123.5}}]}'"""
     )
     login = f"-h {quote(address.host)} -p {address.port}{ca} -i {device_id} -u {device_id} -P {quote(password)}"
     lines = [
@@ -27,26 +25,16 @@ def snippet(device_id: str, password: str, address: Address) -> str:
         "",
         f"  {password}",
         "",
-        "In the device's program:",
+        "Copy examples/paho/device.py or examples/publisher/device.py to the device. Replace its five lines by these:",
         "",
-        "  from emotion_device import Publisher",
+        *(f"  {line}" for line in connection_lines(device_id, password, address)),
         "",
-        f'  publisher = Publisher("{device_id}", host="{address.host}", port={address.port}, '
-        f'password="{password}"{tls})',
+        "docs/devices.md says which of the two files your device can run.",
         "",
-        "Or with paho-mqtt alone (see the README):",
-        "",
-        "  import paho.mqtt.client as mqtt",
-        "",
-        f'  client = mqtt.Client(mqtt.CallbackAPIVersion.VERSION2, client_id="{device_id}", protocol=mqtt.MQTTv5)',
-        f'  client.username_pw_set("{device_id}", "{password}")',
-        *(['  client.tls_set("ca.crt")'] if address.tls else []),
-        f'  client.connect("{address.host}", {address.port}, keepalive=30)',
-        "",
-        "Or for a try from a shell, whose history then contains the password:",
+        "For a try from a shell, whose history then contains the password:",
         "",
         f"  mosquitto_pub -V 5 -q 1 {login} \\",
-        f"    -t emotions/{device_id}/batch -m {quote(batch)}",
+        f"    -t emotions/{device_id}/batch -m {batch}",
     ]
     if address.tls:
         lines += [
@@ -54,3 +42,15 @@ def snippet(device_id: str, password: str, address: Address) -> str:
             "ca.crt is the certificate of the CA that signed the broker's certificate: copy it to the device.",
         ]
     return "\n".join(lines)
+
+
+def connection_lines(device_id: str, password: str, address: Address) -> list[str]:
+    """Return the lines of the example programs that say how this device connects."""
+    tls_ca = '"ca.crt"' if address.tls else None
+    return [
+        f'DEVICE_ID = "{device_id}"',
+        f'HOST = "{address.host}"',
+        f"PORT = {address.port}",
+        f'PASSWORD = "{password}"',
+        f"TLS_CA = {tls_ca}",
+    ]

@@ -19,7 +19,7 @@ from flask import Flask
 from emotion_api.monitoring.metrics import Metrics
 from emotion_api.reading.reader import DevicesReader, HistoryReader, SummaryReader, utc_now
 from emotion_api.reading.source import Source
-from emotion_api.web import auth, errors, headers, pages, views
+from emotion_api.web import auth, errors, headers, hosts, pages, views
 from shared.batch import Topics
 from shared.database import reader_engine, sqlite_path
 from shared.settings import Settings
@@ -44,6 +44,7 @@ def create_app(settings: Settings | None = None, *, now: Callable[[], datetime] 
     app.extensions["engine"] = engine
     views.register(app, readers, metrics)
     pages.register(app, topics, mqtt_port=settings.mqtt_port, with_tokens=with_tokens)
+    hosts.register(app, settings.allowed_hosts, with_tokens=with_tokens)
     auth.register(app, settings.api_tokens)
     errors.register(app, topics)
     headers.register(app, settings.cors_origins, metrics, private=with_tokens)

@@ -40,6 +40,7 @@ class DeviceRow(NamedTuple):
     received_at: datetime | None = None
     people: int | None = None
     clock_skew: float | None = None
+    clock_offset: float | None = None
     status: str | None = None
     status_at: datetime | None = None
 
@@ -56,8 +57,14 @@ class Device(msgspec.Struct, frozen=True):
     status_at: Annotated[Time | None, msgspec.Meta(description="UTC, when that message was received")]
     last_batch: Annotated[Time | None, msgspec.Meta(description="UTC, timestamp of its newest batch")]
     received_at: Annotated[Time | None, msgspec.Meta(description="UTC, when that batch was received")]
-    people_now: Annotated[int, msgspec.Meta(ge=0, description="people in its newest batch; 0 if it is not online")]
+    people_now: Annotated[
+        int, msgspec.Meta(ge=0, description="people in view in its newest batch; 0 if it is not online")
+    ]
     clock_skew: Annotated[float | None, msgspec.Meta(description="seconds that its clock was ahead")]
+    clock_offset: Annotated[
+        float,
+        msgspec.Meta(description="seconds that the daemon adds to its timestamps since its clock was set back, or 0"),
+    ]
     rejected_last_hour: Annotated[int, msgspec.Meta(ge=0, description="its messages that were invalid")]
 
 
@@ -72,7 +79,7 @@ class Devices(msgspec.Struct, frozen=True):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Circumstances:
-    """What is the same for all devices: the time, the settings, and how many messages each topic had rejected."""
+    """The values that all devices share: the time, the settings, and the number of rejected messages of each topic."""
 
     now: datetime
     silent_after: float
@@ -104,7 +111,7 @@ def encode_devices(
 
 
 def is_online(row: DeviceRow, *, now: datetime, silent_after: float) -> bool:
-    """Whether a batch came in the last `silent_after` seconds, and no status `offline` since.
+    """Return True if a batch came in the last `silent_after` seconds, and no status `offline` since.
 
     A batch received in the future came before this machine's clock was set back: it counts as received now.
     """
@@ -114,7 +121,7 @@ def is_online(row: DeviceRow, *, now: datetime, silent_after: float) -> bool:
 
 
 def _rejected_of(circumstances: Circumstances) -> Mapping[str, int]:
-    """How many messages of each device were rejected, on both of its topics. Other topics belong to no device."""
+    """Return the number of rejected messages of each device on its two topics. Other topics belong to no device."""
     counts: Counter[str] = Counter()
     for topic, count in circumstances.rejected.items():
         device_id = circumstances.topics.owner(topic)
@@ -135,6 +142,7 @@ def _device(row: DeviceRow, name: str, circumstances: Circumstances, rejected: i
         row.received_at,
         (row.people or 0) if online else 0,
         row.clock_skew,
+        row.clock_offset or 0.0,
         rejected,
     )
 

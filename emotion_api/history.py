@@ -44,7 +44,7 @@ _encode = msgspec.json.Encoder().encode
 
 @dataclass(frozen=True, slots=True)
 class HistoryRequest:
-    """Which history: `start` and `end` in aware UTC, `step` in seconds; None for one that the request leaves open."""
+    """A request for a history: `start` and `end` in aware UTC, `step` in seconds; None for an omitted value."""
 
     device_id: str
     start: datetime | None = None
@@ -54,7 +54,7 @@ class HistoryRequest:
 
     @property
     def time_dependent(self) -> bool:
-        """Whether the history ends now."""
+        """Return True if the history ends now."""
         return self.end is None
 
 
@@ -71,7 +71,7 @@ class Span(NamedTuple):
 
 
 class Bucket(NamedTuple):
-    """What the minutes of one step, or some of them, add up to: seconds of each of EMOTIONS.
+    """The sum of the minutes of one step, or of some of them: seconds of each of EMOTIONS.
 
     The step begins at `number` times its length.
     """
@@ -86,7 +86,7 @@ Buckets: TypeAlias = Mapping[int, Bucket]
 
 
 class Point(msgspec.Struct, frozen=True, gc=False):
-    """What all people before the camera have shown together in one step, in seconds of each emotion."""
+    """Seconds of each emotion that all people before the camera have shown together in one step."""
 
     start: Annotated[datetime, msgspec.Meta(tz=True, description="UTC, the step's beginning")]
     happy: Seconds

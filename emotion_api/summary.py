@@ -20,8 +20,8 @@ from emotion_api.bad_request import unlisted_person
 Seconds = Annotated[float, msgspec.Meta(ge=0, description="seconds")]
 Emotion = Literal["happy", "sad", "angry", "neutral"]
 
-PersonRow: TypeAlias = tuple[str, float, float, float, float, datetime]
-"""`person_id`, the seconds of each of EMOTIONS, and `last_seen` in aware UTC."""
+PersonRow: TypeAlias = tuple[str, float, float, float, float, datetime | None, datetime]
+"""`person_id`, the seconds of each of EMOTIONS, and `active_at` and `last_seen` in aware UTC."""
 
 Pause: TypeAlias = Callable[[], None]
 """Called during long work, so that the caller can serve other requests."""
@@ -34,7 +34,7 @@ _encode = msgspec.json.Encoder().encode
 
 
 class EmotionTotals(msgspec.Struct, frozen=True):
-    """Seconds of each emotion, summed over all people of the device, stored or not."""
+    """Seconds of each emotion, summed over the stored people of the device; in totals-only mode over all people."""
 
     happy: Seconds
     sad: Seconds
@@ -43,7 +43,7 @@ class EmotionTotals(msgspec.Struct, frozen=True):
 
 
 class Person(msgspec.Struct, frozen=True, gc=False):
-    """What the device reported last about one person."""
+    """The device's last report about one person."""
 
     person_id: str
     current_emotion: Annotated[
@@ -55,10 +55,14 @@ class Person(msgspec.Struct, frozen=True, gc=False):
     time_angry: Seconds
     time_neutral: Seconds
     last_seen: Annotated[datetime, msgspec.Meta(tz=True, description="UTC, timestamp of the person's newest batch")]
+    active_at: Annotated[
+        Annotated[datetime, msgspec.Meta(tz=True)] | None,
+        msgspec.Meta(description="UTC, timestamp of the last batch in which the person's seconds grew; null if never"),
+    ]
 
 
-class Summary(msgspec.Struct, frozen=True):
-    """One device: its totals and its people, the person seen last first."""
+class SummaryTotals(msgspec.Struct, frozen=True):
+    """One device and its totals: the response to fields=totals."""
 
     device_id: str
     device_name: str
@@ -67,48 +71,60 @@ class Summary(msgspec.Struct, frozen=True):
         msgspec.Meta(description="UTC, timestamp of the device's newest batch; null if it never sent one"),
     ]
     emotion_totals: EmotionTotals
-    current_people: Annotated[
-        list[Person] | msgspec.UnsetType, msgspec.Meta(description="left out if the request says fields=totals")
-    ] = msgspec.UNSET
+    history_totals: Annotated[
+        EmotionTotals,
+        msgspec.Meta(description="seconds of each emotion that the history ever counted; they never fall"),
+    ]
+
+
+class Summary(SummaryTotals, frozen=True):
+    """One device: its totals and its people, the person seen last first."""
+
+    current_people: list[Person]
 
 
 class SummaryRequest(NamedTuple):
-    """Which summary, and which people it lists. A NamedTuple, because its hash is cheaper than a dataclass's."""
+    """A request for a summary. A NamedTuple, because its hash is cheaper than a dataclass's."""
 
     device_id: str
     totals_only: bool = False
     seen_within: float | None = None
+    active_within: float | None = None
     limit: int | None = None
     after: str | None = None
 
     @property
     def time_dependent(self) -> bool:
-        """Whether people drop out of the list as time passes."""
-        return self.seen_within is not None
+        """Return True if people drop out of the list as time passes."""
+        return self.seen_within is not None or self.active_within is not None
 
 
 NO_TIME = EmotionTotals(0.0, 0.0, 0.0, 0.0)
 
 
 class DeviceInfo(msgspec.Struct, frozen=True):
-    """What the database knows of a device apart from its people; `updated_at` in aware UTC, None without any batch.
+    """The stored state of a device apart from its people; `updated_at` in aware UTC, None without any batch.
 
-    `others` are the seconds of people who are not stored. The totals include them.
+    `others` are the seconds of people who are not stored. The totals include them. `history` are the seconds that the
+    history ever counted.
     """
 
     device_id: str
     device_name: str
     updated_at: datetime | None
     others: EmotionTotals = NO_TIME
+    history: EmotionTotals = NO_TIME
 
 
 class PeoplePage(NamedTuple):
-    """Which people are listed: at most `limit` of those seen at `since` or later who come after the person `after`.
+    """A page of people: at most `limit` of those seen at `since` or later who come after the person `after`.
 
-    None sets no limit. The totals are always those of all people.
+    With `active_since` the seconds of all of them grew at that time or later. None sets no limit. The totals are always
+    those of all people.
     """
 
     since: datetime | None = None
+    active_since: datetime | None = None
     after: str | None = None
     limit: int | None = None
 
@@ -165,13 +181,16 @@ def encode_people(info: DeviceInfo, totals: EmotionTotals, pieces: Iterable[list
 def listed(pieces: Iterable[list[PersonRow]], page: PeoplePage, *, pause: Pause) -> Iterator[list[PersonRow]]:
     """The people on the page, in pieces of which none is empty; `pieces` are all people in their order.
 
-    Raises BadRequest if the person `page.after` is not among those seen since `page.since`.
+    Raises BadRequest if the person `page.after` is not among those on any page.
     """
     left = sys.maxsize if page.limit is None else page.limit
     after = page.after
+    since = max((each for each in (page.since, page.active_since) if each is not None), default=None)
     for piece in pieces:
-        rows = piece if page.since is None else [row for row in piece if row[-1] >= page.since]
+        rows = piece if since is None else [row for row in piece if row[-1] >= since]
         is_last = len(rows) < len(piece)
+        if page.active_since is not None:
+            rows = [row for row in rows if row[-2] is not None and row[-2] >= page.active_since]
         if after is not None:
             rows, after = _behind(rows, after)
         if rows:
@@ -187,7 +206,7 @@ def listed(pieces: Iterable[list[PersonRow]], page: PeoplePage, *, pause: Pause)
 
 def encode_totals(info: DeviceInfo, totals: EmotionTotals) -> bytes:
     """A Summary without its people, as JSON."""
-    return _encode(Summary(info.device_id, info.device_name, info.updated_at, totals))
+    return _encode(SummaryTotals(info.device_id, info.device_name, info.updated_at, totals, info.history))
 
 
 def current_emotion(happy: float, sad: float, angry: float, neutral: float) -> Emotion:
@@ -212,8 +231,17 @@ def sum_of(one: EmotionTotals, other: EmotionTotals) -> EmotionTotals:
     return EmotionTotals(*map(_total, zip(astuple(one), astuple(other), strict=True)))
 
 
-def _person(person_id: str, happy: float, sad: float, angry: float, neutral: float, last_seen: datetime) -> Person:
-    return Person(person_id, current_emotion(happy, sad, angry, neutral), happy, sad, angry, neutral, last_seen)
+def _person(
+    person_id: str,
+    happy: float,
+    sad: float,
+    angry: float,
+    neutral: float,
+    active_at: datetime | None,
+    last_seen: datetime,
+) -> Person:
+    emotion = current_emotion(happy, sad, angry, neutral)
+    return Person(person_id, emotion, happy, sad, angry, neutral, last_seen, active_at)
 
 
 def _behind(rows: list[PersonRow], after: str) -> tuple[list[PersonRow], str | None]:

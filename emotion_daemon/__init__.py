@@ -2,7 +2,7 @@
 
 __main__    the composition root: settings, logging, signals, run, exit code
 ingest      the loop: it owns the order of the five steps, the retries and the shutdown
-retention   deletes what is older than the operator wants to keep, a little between two groups
+retention   deletes by age, a little between two groups
 mqtt/       receive and ack: the MQTT session. The only place that imports paho
 rules/      fold, and every other decision about a batch. Pure: no clock, no I/O
 storage/    commit: tables, transactions, SQLite's file, migrations

@@ -17,6 +17,7 @@ from sqlalchemy import Engine
 from sqlalchemy.exc import DBAPIError
 
 from emotion_daemon.ingest import Ingest, LeftWithBrokerError
+from emotion_daemon.monitoring.device_rates import Rate
 from emotion_daemon.monitoring.heartbeat import Heartbeat
 from emotion_daemon.monitoring.http import serving
 from emotion_daemon.monitoring.log_handler import configure_logging
@@ -24,7 +25,15 @@ from emotion_daemon.monitoring.metrics import MOST_DEVICES, Metrics
 from emotion_daemon.monitoring.report import Report
 from emotion_daemon.mqtt.subscriber import SessionTakenOverError, Subscriber
 from emotion_daemon.retention import Retention
-from emotion_daemon.storage.errors import DatabaseFileError, is_temporary, outage_kind, reason
+from emotion_daemon.storage.errors import (
+    DatabaseDamagedError,
+    DatabaseInUseError,
+    DatabaseReplacedError,
+    LockFileError,
+    is_temporary,
+    outage_kind,
+    reason,
+)
 from emotion_daemon.storage.file_lock import only_one
 from emotion_daemon.storage.migrations import NewerSchemaError, upgrade
 from emotion_daemon.storage.store import Store
@@ -42,8 +51,8 @@ def main(arguments: list[str] | None = None) -> int:
     """Run the daemon until a signal stops it, and return the exit code."""
     argparse.ArgumentParser(
         prog="python -m emotion_daemon",
-        description="Store the batches that devices publish. Settings come from EMOTION_… variables: see README.md. "
-        "The operator's commands are those of python -m emotion_admin.",
+        description="Store the batches that devices publish. Settings come from EMOTION_… variables: see "
+        "docs/reference/configuration.md. The operator's commands are in scripts/.",
     ).parse_args(arguments)
     try:
         settings = Settings.from_environ(os.environ)
@@ -55,14 +64,15 @@ def main(arguments: list[str] | None = None) -> int:
         signal.signal(signal.SIGTERM, stop)
         signal.signal(signal.SIGINT, stop)
         with _alone(settings), Heartbeat(os.environ) as heartbeat:
-            report = Report(heartbeat, Metrics(heartbeat, database=path))
+            limit = Rate(settings.device_messages_per_second, settings.device_bytes_per_second)
+            report = Report(heartbeat, Metrics(heartbeat, database=path), device_limit=limit)
             with serving(settings.daemon_http_address, heartbeat, report.metrics.registry):
                 _run(settings, report, stop)
     except SettingsError as error:
         print(f"emotion_daemon: {error}", file=sys.stderr)
         return 2
-    except (DatabaseFileError, DatabaseUnusableError, NewerSchemaError, SessionTakenOverError) as error:
-        log.error("%s; exiting", error)
+    except tuple(HEADINGS) as error:
+        log.error("%s; exiting. See docs/troubleshooting.md#%s", error, HEADINGS[type(error)])
         return 1
     return 0
 
@@ -74,8 +84,20 @@ class DatabaseUnusableError(Exception):
         super().__init__(f"the database cannot be used: {reason(error)}")
 
 
+HEADINGS: dict[type[Exception], str] = {
+    DatabaseInUseError: "another-daemon-is-running-on",
+    LockFileError: "let-the-daemons-user-write-this-file",
+    DatabaseReplacedError: "was-deleted-or-replaced-while-the-daemon-wrote-it",
+    DatabaseDamagedError: "is-damaged",
+    DatabaseUnusableError: "the-database-cannot-be-used",
+    NewerSchemaError: "the-database-is-from-a-newer-version-of-this-program",
+    SessionTakenOverError: "another-client-took-over-the-session-or-does-another-client-use-the-client-id",
+}
+"""The errors that end the daemon, and the heading about each in docs/troubleshooting.md."""
+
+
 class Stop:
-    """Whether a signal asked the daemon to stop. A second signal ends the process without finishing the group."""
+    """Remember that a signal asked the daemon to stop. A second signal ends the process in the middle of the group."""
 
     def __init__(self) -> None:
         self.requested = False
@@ -89,7 +111,7 @@ class Stop:
 def _alone(settings: Settings) -> AbstractContextManager[None]:
     """Hold the lock of an SQLite file: it has one daemon. PostgreSQL may have several, each with its own client id."""
     path = sqlite_path(settings.database_url)
-    return nullcontext() if path is None else only_one(path.resolve())  # one lock, whichever link leads to it
+    return nullcontext() if path is None else only_one(path.resolve())  # links to the same file share one lock
 
 
 def _run(settings: Settings, report: Report, stop: Stop) -> None:

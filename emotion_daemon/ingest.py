@@ -14,7 +14,6 @@ from emotion_daemon.monitoring.outage import OutageKind
 from emotion_daemon.monitoring.report import Report
 from emotion_daemon.mqtt.publish_packet import Message
 from emotion_daemon.retention import Retention
-from emotion_daemon.rules.arrival_order import ArrivalOrder
 from emotion_daemon.rules.outcome import Rejected, Status
 from emotion_daemon.storage.errors import LASTING, is_temporary, reason, refusal
 from emotion_daemon.storage.store import Store
@@ -22,15 +21,15 @@ from shared.batch import Batch, DecodeError, InvalidPart, Topics, decode
 from shared.messages import STATUSES, ReplyError, ReplyOk
 
 IDLE_SECONDS = 0.5
-"""How long one step waits for messages, and so how long the loop takes to notice a stop."""
+"""Seconds that one step waits for messages. The loop notices a stop within this time."""
 
 CHECK_SECONDS = 15.0
-"""How long after the last group or check an idle loop checks the database; in an outage it does so earlier."""
+"""Seconds after the last group or check until an idle loop checks the database; in an outage it does so earlier."""
 
 SHORTEST_RETRY_SECONDS = 0.1
 LONGEST_RETRY_SECONDS = 5.0
 STOP_PATIENCE_SECONDS = 6.0
-"""How long a stopping daemon goes on trying to commit its last group."""
+"""Seconds for which a stopping daemon goes on trying to commit its last group."""
 
 _STATUSES = {status.encode(): status for status in STATUSES} | {b"": None}
 
@@ -42,6 +41,7 @@ class Source(Protocol):
 
     def receive(self, *, timeout: float) -> list[Message]: ...
     def wait(self, seconds: float, *, until: Callable[[], bool] = ...) -> None: ...
+    def clear_retained(self, topics: Iterable[str]) -> None: ...
     def ack(self, messages: Iterable[Message]) -> int: ...
     def reply(self, message: Message, payload: bytes) -> None: ...
 
@@ -61,6 +61,14 @@ class _Entry:
     message: Message
     outcome: Batch | Status | Rejected
     updated_count: int = 0
+
+    @property
+    def outlives_its_use(self) -> bool:
+        """Return True if the broker retains the message although only a valid status is for later subscribers.
+
+        A retained batch or an invalid status may name a person, and would do so after the person was erased.
+        """
+        return self.message.retain and bool(self.message.payload) and not isinstance(self.outcome, Status)
 
     def tried_before(self) -> None:
         """Mark a rejected message as perhaps recorded: a server that dies may have committed without saying so."""
@@ -102,7 +110,6 @@ class Ingest:
         self._monotonic = monotonic
         self._stopping = stopping
         self._check_due = monotonic() + CHECK_SECONDS
-        self._order = ArrivalOrder()
 
     def run(self) -> None:
         """Step until stopped. Raises LeftWithBrokerError, and errors of the database that a retry does not mend."""
@@ -114,6 +121,7 @@ class Ingest:
 
         1. receive the messages that have arrived, 2. decode each payload, 3. fold the batches over the known rows,
         4. write the group in one transaction and commit, 5. acknowledge every message and reply to those that ask.
+        Before 5 it clears retained messages that the broker must not hold.
         After each group retention may delete a few rows. If no message arrives, the loop checks the database.
         """
         retention = self._retention
@@ -123,6 +131,7 @@ class Ingest:
             received_at = self._now()
             entries = [self._decode(message, received_at) for message in messages]
             self._commit_or_halve(entries)
+            self._source.clear_retained({entry.message.topic for entry in entries if entry.outlives_its_use})
             self._source.ack(messages)
             self._report.acknowledged()
             for entry in entries:
@@ -146,9 +155,11 @@ class Ingest:
             device_id = self._topics.device_id(message.topic)
             batch = decode(message.payload, device_id=device_id, received_at=received_at)
             if message.retain and batch.clock_skew is not None:
-                raise DecodeError("a retained batch with an impossible timestamp may be of any age", "retained")
-            batch = self._order.settle(batch, received_at=received_at)
-            if message.dup:
+                raise DecodeError(
+                    "a retained batch with an impossible timestamp may be of any age: publish batches without retain",
+                    "retained",
+                )
+            if message.dup or message.retain:
                 batch = msgspec.structs.replace(batch, received_at=None)
         except DecodeError as error:
             return self._reject(message, str(error), received_at, error.kind)
@@ -220,11 +231,14 @@ class Ingest:
             folded = self._store.fold((batch for _, batch in batches), known)
             transaction.write(folded, between=self._stay_connected)
             transaction.write_statuses(each for each in statuses if each.device_id != self._own_id)
-            transaction.reject(rejected, between=self._stay_connected)
+            omitted = transaction.reject(rejected, between=self._stay_connected)
         for (entry, _), updated_count in zip(batches, folded.updated_counts, strict=True):
             entry.updated_count = updated_count
         seconds = self._monotonic() - began
-        self._report.committed(Group([batch for _, batch in batches], folded, len(statuses), rejected, seconds))
+        traffic = [(entry.outcome.device_id, entry.message.size) for entry in entries]
+        self._report.committed(
+            Group([batch for _, batch in batches], folded, len(statuses), rejected, omitted, seconds, traffic)
+        )
 
     def _stay_connected(self) -> None:
         self._source.wait(0)

@@ -1,8 +1,7 @@
-"""What is older than the operator wants to keep is deleted: people, minutes, rejected messages; a little at a time. And
-the tombstones that nothing can be waiting for any more.
+"""Delete rows that are older than the operator allows, a few at a time, and tombstones that are no longer needed.
 
-One pass an hour walks through the tables by their primary keys, as no index has `last_seen` that each batch would have
-to keep. A step is one transaction of a few milliseconds, which no batch has to wait for longer than that.
+One pass an hour walks each table by its primary key, because an index on `last_seen` would slow every batch. A step is
+one transaction of a few milliseconds, so a batch never waits longer than that.
 """
 
 import logging
@@ -13,7 +12,7 @@ from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import Any, NamedTuple, TypeAlias
 
-from sqlalchemy import Connection, Integer, bindparam, delete, func, select
+from sqlalchemy import Connection, Integer, Select, bindparam, delete, func, select
 from sqlalchemy.exc import DBAPIError
 
 from emotion_daemon.monitoring.outage import Outage
@@ -31,25 +30,25 @@ PASS_SECONDS = 3600.0
 """From the beginning of one pass to that of the next."""
 
 SETTLE_SECONDS = 300.0
-"""How long the clock has to run evenly before a pass begins: a clock that was wrong at the start is soon set."""
+"""Seconds that the clock must run evenly before a pass begins: a wrong clock is usually set soon after the start."""
 
 STEADY_SECONDS = 24 * 3600.0
-"""How long it has to where no camera's clock agrees with it."""
+"""Seconds that the clock must run evenly if it agrees with no device's clock."""
 
 RETRY_SECONDS = 60.0
 
 BUSY_SECONDS = 0.25
-"""From one step to the next where there are always messages."""
+"""Seconds between two steps while messages keep arriving."""
 
 JUMP_SECONDS = 60.0
 """A clock that goes ahead or falls back by more between two steps was set."""
 
 AGREES = timedelta(minutes=5)
 HEARD_WITHIN = timedelta(hours=1)
-"""A camera's clock agrees with ours if a batch that arrived so lately was stamped so near to its arrival."""
+"""A device's clock agrees if its batch was received within HEARD_WITHIN and the timestamp is off by at most AGREES."""
 
 BEHIND = timedelta(hours=1)
-"""A camera whose stamps are further behind has a clock of its own, by which the age of its people is counted."""
+"""If a device's timestamps are further behind, the age of its people counts by the device's own clock."""
 
 PEOPLE_A_STEP = 1_000
 DELETED_PEOPLE_A_STEP = 200
@@ -60,8 +59,7 @@ TOMBSTONES_A_STEP = 200
 
 _At: TypeAlias = int | str
 
-# The rows are locked before they are deleted, but for those that somebody else has locked: on PostgreSQL this never
-# waits for another daemon, and so no circle of those who wait can close. SQLite knows no such locks and needs none.
+# On PostgreSQL the deleting transaction locks its rows first, and skips rows that another transaction has locked.
 
 _person, _rejected_row, _minute = person_emotion.c, rejected_message.c, emotion_minute.c
 
@@ -72,7 +70,6 @@ _OLD_PEOPLE = (
     .where(_person.id > bindparam("at"), _person.id <= bindparam("end"), _person.last_seen < bindparam("cutoff"))
     .order_by(_person.id)
     .limit(DELETED_PEOPLE_A_STEP)
-    .with_for_update(skip_locked=True)
 )
 _DELETE_PEOPLE = delete(person_emotion).where(_person.id.in_(bindparam("ids", expanding=True)))
 
@@ -81,7 +78,6 @@ _OLD_REJECTED = (
     .where(_rejected_row.received_at < bindparam("cutoff"))
     .order_by(_rejected_row.received_at)
     .limit(REJECTED_A_STEP)
-    .with_for_update(skip_locked=True)
 )
 _DELETE_REJECTED = delete(rejected_message).where(_rejected_row.id.in_(bindparam("ids", expanding=True)))
 
@@ -91,7 +87,6 @@ _OLD_MINUTES = (
     .where(_minute.device_id == bindparam("device_id"), _minute.minute < bindparam("cutoff"))
     .order_by(_minute.minute)
     .limit(bindparam("left", type_=Integer))
-    .with_for_update(skip_locked=True)
 )
 _DELETE_MINUTES = delete(emotion_minute).where(
     _minute.device_id == bindparam("device_id"), _minute.minute.in_(bindparam("minutes", expanding=True))
@@ -128,14 +123,14 @@ class _Found(NamedTuple):
 
 
 class Cutoff(NamedTuple):
-    """What is stamped before `stamp` goes; of the devices in `behind`, whose clocks are so far behind, before less."""
+    """Rows older than `timestamp` are deleted; rows of a device in `behind` only if they are older by so much more."""
 
-    stamp: datetime
+    timestamp: datetime
     behind: Mapping[str, timedelta]
 
     def of(self, device_id: str) -> datetime:
-        """The stamp before which what that device has reported goes."""
-        return self.stamp - self.behind.get(device_id, timedelta())
+        """The limit for rows of that device."""
+        return self.timestamp - self.behind.get(device_id, timedelta())
 
 
 class _Table(NamedTuple):
@@ -145,7 +140,7 @@ class _Table(NamedTuple):
     """
 
     name: str
-    find: Callable[[Connection, _At], _Found]
+    find: Callable[..., _Found]
     delete: Callable[[Transaction, Sequence[Any]], int]
     begin: _At
     words: str
@@ -187,7 +182,7 @@ class Retention:
 
     @property
     def is_due(self) -> bool:
-        """Whether the loop need not wait for messages: there is something to do."""
+        """Return True if a step is due, so that the loop need not wait for messages."""
         return self._monotonic() >= self._due
 
     def step(self, *, idle: bool) -> None:
@@ -238,27 +233,27 @@ class Retention:
     def _tables_of_a_pass(self, now: datetime, behind: Mapping[str, timedelta]) -> list[_Table]:
         tables = []
         if self._people_days is not None:
-            stamp = now - timedelta(days=self._people_days)
-            people, letters = partial(_find_people, Cutoff(stamp, behind)), partial(_find_dead_letters, stamp)
-            words = f"people not seen since {stamp:%Y-%m-%dT%H:%M:%SZ}"
+            timestamp = now - timedelta(days=self._people_days)
+            people, letters = partial(_find_people, Cutoff(timestamp, behind)), partial(_find_dead_letters, timestamp)
+            words = f"people not seen since {timestamp:%Y-%m-%dT%H:%M:%SZ}"
             tables += [
                 _Table(person_emotion.name, people, _delete_people, 0, words),
                 _Table(rejected_message.name, letters, _delete_dead_letters, 0, "dead letters as old as that"),
             ]
         if self._history_days is not None:
-            stamp = now - timedelta(days=self._history_days)
-            words = f"device-minutes of the history before {stamp:%Y-%m-%dT%H:%M:%SZ}"
-            minutes = partial(_find_minutes, Cutoff(stamp, behind))
+            timestamp = now - timedelta(days=self._history_days)
+            words = f"device-minutes of the history before {timestamp:%Y-%m-%dT%H:%M:%SZ}"
+            minutes = partial(_find_minutes, Cutoff(timestamp, behind))
             tables.append(_Table(emotion_minute.name, minutes, _delete_minutes, "", words))
         return tables
 
     def _old_tombstones(self, connection: Connection, now: datetime) -> _Table | None:
-        """None where none has to go."""
-        stamp = now - STORED_AFTER_END
-        if connection.execute(_OLD_TOMBSTONES, {"cutoff": stamp, "most": 1}).first() is None:
+        """Return the table of tombstones, or None if no tombstone is old enough."""
+        timestamp = now - STORED_AFTER_END
+        if connection.execute(_OLD_TOMBSTONES, {"cutoff": timestamp, "most": 1}).first() is None:
             return None
-        words = f"tombstones that ended before {stamp:%Y-%m-%dT%H:%M:%SZ}"
-        return _Table(forgotten_person.name, partial(_find_tombstones, stamp), _delete_tombstones, 0, words)
+        words = f"tombstones that ended before {timestamp:%Y-%m-%dT%H:%M:%SZ}"
+        return _Table(forgotten_person.name, partial(_find_tombstones, timestamp), _delete_tombstones, 0, words)
 
     def _delete(self) -> None:
         """One step of the pass."""
@@ -267,8 +262,8 @@ class Retention:
             found = table.find(connection, self._at)
         if found.rows:
             with self._store.transaction() as transaction:
-                found = table.find(transaction.connection, self._at)
-                deleted = table.delete(transaction, found.rows)
+                found = table.find(transaction.connection, self._at, locking=True)
+                deleted = table.delete(transaction, found.rows) if found.rows else 0
             self._deleted[table.words] += deleted
             self._report.pruned(table.name, deleted)
         self._busy_due = self._monotonic() + BUSY_SECONDS
@@ -292,8 +287,8 @@ class Retention:
         if not self._doubted:
             self._doubted = True
             log.warning(
-                "nothing is deleted for its age: no camera's batch of the last hour agrees with the clock of this "
-                "machine, which may be wrong. It is believed once one does, or after running evenly for %.0f h",
+                "the daemon deletes nothing by age: no batch of the last hour agrees with this machine's clock. Check "
+                "the clock. The daemon trusts it once a device agrees, or after it ran evenly for %.0f h",
                 STEADY_SECONDS / 3600,
             )
 
@@ -313,7 +308,7 @@ class _Steady:
         self._ahead = now.timestamp() - monotonic
 
     def was_set(self, now: datetime, monotonic: float) -> bool:
-        """Whether it was set since the last call. A machine that slept looks the same."""
+        """Return True if the clock was set since the last call. A machine that slept looks the same."""
         ahead, before = now.timestamp() - monotonic, self._ahead
         self._ahead = ahead
         if abs(ahead - before) <= JUMP_SECONDS:
@@ -322,7 +317,7 @@ class _Steady:
         return True
 
     def seconds(self, monotonic: float) -> float:
-        """How long it has run evenly."""
+        """Return the seconds for which the clock has run evenly."""
         return monotonic - self._since
 
 
@@ -332,12 +327,12 @@ def _agrees_with_a_camera(connection: Connection, now: datetime) -> bool:
 
 
 def _behind(connection: Connection) -> dict[str, timedelta]:
-    """How far the stamps of those devices are behind that are so by more than BEHIND."""
+    """Return by how much each device's timestamps are behind, for devices beyond BEHIND."""
     ages = {}
     for device_id, newest, received_at, skew in connection.execute(_BEHIND):
         age, behind = received_at - newest, timedelta(seconds=-skew)
-        # A clock that fell back is behind by more than the newest stamp, which is from before. One that cannot be
-        # right has had its stamps replaced by the time of arrival.
+        # A clock that fell back is further behind than the newest timestamp, which is from before. The daemon replaces
+        # timestamps of a clock that cannot be right.
         if behind <= received_at - EARLIEST_TIMESTAMP:
             age = max(age, behind)
         if age > BEHIND:
@@ -345,11 +340,15 @@ def _behind(connection: Connection) -> dict[str, timedelta]:
     return ages
 
 
-def _find_people(cutoff: Cutoff, connection: Connection, at: _At) -> _Found:
+def _locking(query: Select[Any], locking: bool) -> Select[Any]:
+    return query.with_for_update(skip_locked=True) if locking else query
+
+
+def _find_people(cutoff: Cutoff, connection: Connection, at: _At, *, locking: bool = False) -> _Found:
     end = connection.execute(_END_OF_PART, {"at": at}).scalar()
     if end is None:
         return _Found((), None)
-    found = connection.execute(_OLD_PEOPLE, {"at": at, "end": end, "cutoff": cutoff.stamp}).all()
+    found = connection.execute(_locking(_OLD_PEOPLE, locking), {"at": at, "end": end, "cutoff": cutoff.timestamp}).all()
     if len(found) == DELETED_PEOPLE_A_STEP:
         end = found[-1].id
     return _Found([each for each in found if each.last_seen < cutoff.of(each.device_id)], end)
@@ -362,20 +361,20 @@ def _delete_people(transaction: Transaction, rows: Sequence[Any]) -> int:
     return len(rows)
 
 
-def _find_dead_letters(stamp: datetime, connection: Connection, at: _At) -> _Found:
-    old = connection.scalars(_OLD_REJECTED, {"cutoff": stamp}).all()
+def _find_dead_letters(timestamp: datetime, connection: Connection, at: _At, *, locking: bool = False) -> _Found:
+    old = connection.scalars(_locking(_OLD_REJECTED, locking), {"cutoff": timestamp}).all()
     return _Found(old, at if len(old) == REJECTED_A_STEP else None)
 
 
 def _delete_dead_letters(transaction: Transaction, ids: Sequence[Any]) -> int:
-    """No answer changes: the API counts those of the last hour."""
+    """No revision: the API counts dead letters anew each second."""
     transaction.connection.execute(_DELETE_REJECTED, {"ids": ids})
     return len(ids)
 
 
-def _find_tombstones(stamp: datetime, connection: Connection, at: _At) -> _Found:
+def _find_tombstones(timestamp: datetime, connection: Connection, at: _At, *, locking: bool = False) -> _Found:
     """Other daemons on one PostgreSQL delete the same rows in the same order, so that none waits for another."""
-    old = connection.execute(_OLD_TOMBSTONES, {"cutoff": stamp, "most": TOMBSTONES_A_STEP}).all()
+    old = connection.execute(_OLD_TOMBSTONES, {"cutoff": timestamp, "most": TOMBSTONES_A_STEP}).all()
     return _Found(old, at if len(old) == TOMBSTONES_A_STEP else None)
 
 
@@ -386,7 +385,7 @@ def _delete_tombstones(transaction: Transaction, rows: Sequence[Any]) -> int:
     return len(rows)
 
 
-def _find_minutes(cutoff: Cutoff, connection: Connection, at: _At) -> _Found:
+def _find_minutes(cutoff: Cutoff, connection: Connection, at: _At, *, locking: bool = False) -> _Found:
     """The oldest minutes of the next devices behind `at`: the rest of a device comes in the next step."""
     found: list[tuple[str, Sequence[datetime]]] = []
     left = MINUTES_A_STEP
@@ -395,7 +394,7 @@ def _find_minutes(cutoff: Cutoff, connection: Connection, at: _At) -> _Found:
         if device_id is None:
             return _Found(found, None)
         wanted = {"device_id": device_id, "cutoff": cutoff.of(device_id), "left": left}
-        old = connection.scalars(_OLD_MINUTES, wanted).all()
+        old = connection.scalars(_locking(_OLD_MINUTES, locking), wanted).all()
         if old:
             found.append((device_id, old))
         left -= len(old)

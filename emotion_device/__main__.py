@@ -13,7 +13,7 @@ def main(argv: Sequence[str]) -> int:
     parser = Parser(prog=PROGRAM, description="The device's side of Emotion Analytics.")
     commands = parser.add_subparsers(title="commands", dest="command", required=True, metavar="COMMAND")
     commands.add_parser("simulate", help="play cameras that publish to a broker", add_help=False)
-    commands.add_parser("validate", help="say whether files hold valid batches", add_help=False)
+    commands.add_parser("validate", help="check that files contain valid batches", add_help=False)
     if parser.parse_args(argv[:1]).command == "validate":
         return validate.main(argv[1:])
     return simulation.main(argv[1:], os.environ)

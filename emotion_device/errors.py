@@ -1,4 +1,4 @@
-"""What can go wrong for a program that publishes. Not the network: its troubles are logged and retried."""
+"""The errors of a program that publishes. Outages of the network are no errors: they are logged and retried."""
 
 
 class PublisherError(Exception):
@@ -6,16 +6,16 @@ class PublisherError(Exception):
 
 
 class InvalidBatch(PublisherError, ValueError):
-    """Raised when a batch breaks the rules of the payload. Its text says which value, and what is wrong with it.
+    """Raised when a batch breaks the rules of the payload. Its text names the value and its fault.
 
-    It may end up in a log and names nobody: people are counted, in the order of the batch, from 1.
+    It may end up in a log and names no person: people are numbered from 1, in the order of the batch.
     """
 
 
 class BatchTooLarge(PublisherError, ValueError):
     """Raised when one person's entry alone is larger than what the broker takes (its Maximum Packet Size).
 
-    `person_id` is the person, who is not in the text, or None where not even a batch without people fits; `size` is the
+    `person_id` is the person, who is not in the text, or None if not even a batch without people fits; `size` is the
     payload in bytes, `limit` the most bytes that a payload may have on this topic.
     """
 

@@ -1,8 +1,8 @@
-"""What is still to be sent: the newest batch, and the last word on everyone who has left since. No I/O, no clock.
+"""The messages that are still to be sent: the newest batch, and the last entry of people who have left. Pure.
 
 Cumulative seconds make an older batch worthless for everyone who is in a newer one, so a newer batch replaces it.
-Whoever is in the older one only has left the view: their entry is kept with its own stamp, so that neither their
-final seconds are lost nor their `last_seen` is wrong.
+A person in the older one only has left the view. The outbox stores this entry with its own timestamp, so that neither
+the final seconds are lost nor `last_seen` is wrong.
 """
 
 import math
@@ -16,7 +16,7 @@ from emotion_device.errors import BatchTooLarge, InvalidBatch
 from shared.batch import EMOTIONS, MAX_PERSON_ID, encode
 
 MAX_DEPARTED = 1_000
-"""How many people who left while nothing could be sent are remembered; beyond it the earliest remembered go first."""
+"""Most people who left during an outage that are remembered. Beyond that, the earliest are dropped first."""
 
 MAX_MQTT_PACKET = 268_435_460
 """The largest packet that MQTT knows, in bytes: what a broker takes that names no Maximum Packet Size."""
@@ -29,7 +29,7 @@ People = dict[str, Cumulative]
 
 @dataclass(frozen=True, slots=True)
 class Pending:
-    """Checked entries that carry one stamp: `people` maps person id to cumulative seconds per emotion."""
+    """Checked entries with one timestamp: `people` maps person id to cumulative seconds per emotion."""
 
     timestamp: datetime
     people: People
@@ -45,7 +45,7 @@ class Message:
 
 
 class Outbox:
-    """Holds what is not sent yet. Not thread-safe: the publisher guards it with its lock."""
+    """Holds the messages that are not sent yet. Not thread-safe: the publisher guards it with its lock."""
 
     def __init__(self, *, max_departed: int = MAX_DEPARTED) -> None:
         self._newest: Pending | None = None
@@ -56,7 +56,7 @@ class Outbox:
         return self._newest is not None or bool(self._departed)
 
     def put(self, batch: Pending) -> None:
-        """Make `batch` the newest: it replaces what was waiting, save for the people it does not name."""
+        """Make `batch` the newest: it replaces the waiting batch, except for people that it does not contain."""
         if self._newest is not None:
             self._remember(self._newest, absent_from=batch.people)
         for person_id in batch.people:
@@ -64,7 +64,7 @@ class Outbox:
         self._newest = batch
 
     def put_back(self, batch: Pending) -> None:
-        """Return what was taken and not acknowledged. Several are returned in reverse, the newest first."""
+        """Return messages that were taken and not acknowledged. Several are returned in reverse, the newest first."""
         if self._newest is None:
             self._newest = batch
         elif self._newest.timestamp == batch.timestamp:
@@ -73,7 +73,7 @@ class Outbox:
             self._remember(batch, absent_from=self._newest.people | dict.fromkeys(self._departed))
 
     def take(self) -> list[Pending]:
-        """Empty the outbox: who departed, oldest stamp first, then the newest batch."""
+        """Empty the outbox: people who departed, oldest timestamp first, then the newest batch."""
         by_stamp: dict[datetime, People] = {}
         for person_id, (timestamp, seconds) in self._departed.items():
             by_stamp.setdefault(timestamp, {})[person_id] = seconds
@@ -95,7 +95,7 @@ class Outbox:
 def check(
     people: Mapping[str, Mapping[str, float]] | Mapping[int, Mapping[str, float]], timestamp: datetime
 ) -> Pending:
-    """A copy of the batch in plain types: what it returns, the daemon accepts.
+    """Return a copy of the batch in plain types, which the daemon accepts.
 
     Numbers may be of any real type (numpy's too), person ids also int. Raises InvalidBatch.
     """
@@ -118,9 +118,9 @@ def check(
 
 
 def split(device_id: str, batch: Pending, *, limit: int) -> tuple[list[Message], list[BatchTooLarge]]:
-    """Cut `batch` into payloads of at most `limit` bytes with the same stamp, and name whoever fits into none.
+    """Cut `batch` into payloads of at most `limit` bytes with the same timestamp; name people who fit into none.
 
-    A batch without people is one message too: it says that nobody is in view.
+    A batch without people is one message too: it says that no person is in view.
     """
     payload = encode(device_id, batch.timestamp, batch.people)
     if len(payload) <= limit:
@@ -157,7 +157,7 @@ def payload_limit(maximum_packet_size: int, *, topic: str, response_topic: str |
 
 
 def correlation_data(timestamp: datetime) -> bytes:
-    """What a reply to a batch brings back: the batch's stamp."""
+    """Return the correlation data of a batch, which its reply repeats: the timestamp."""
     return timestamp.isoformat().encode()
 
 
@@ -181,7 +181,7 @@ def _cumulative(who: str, seconds: object) -> Cumulative:
 
 
 def _emotion(who: str, emotion: object) -> str:
-    # The daemon ignores what it does not know. Here it is a slip of the pen, and the seconds would be lost unheard.
+    # The daemon ignores unknown emotions. Here it is a typing error, and the seconds would be lost unheard.
     if not isinstance(emotion, str) or emotion not in EMOTIONS:
         raise InvalidBatch(f"{who}: {_shown(emotion)} is none of {', '.join(EMOTIONS)}")
     return emotion

@@ -1,4 +1,4 @@
-"""What a camera's program imports: `publish` hands a batch over and returns, a background thread does the rest.
+"""Publish batches from a camera's program: `publish` hands a batch over and returns; a thread does the rest.
 
 The thread drives paho itself, as the daemon does, instead of paho's own thread: a lock that `publish` takes is never
 held during input or output, many publishers share one thread, and every connection attempt gets a paho client of its
@@ -55,11 +55,11 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """What became of one message.
+    """The fate of one message.
 
     `status` is "ok" when the daemon has committed it; `updated_count` is then the number of people it changed.
     `error` says why it was rejected, by the daemon, by the broker, or here because one person's entry is too large.
-    `timestamp` (aware UTC) is the stamp of the batch; a batch in several messages gets a reply to each.
+    `timestamp` (aware UTC) is that of the batch; a batch in several messages gets a reply to each.
     """
 
     status: Literal["ok", "error"]
@@ -75,7 +75,7 @@ class Network:
     """One background thread that carries the connections of any number of publishers.
 
     A publisher makes one of its own unless it is given one. For a program that plays many devices: about 500
-    publishers at one batch a second fit on one core, where a thread each would not.
+    publishers at one batch a second fit on one core. A thread for each would not.
     """
 
     def __init__(self) -> None:
@@ -178,9 +178,9 @@ class Publisher:
             publisher.publish({"1": {"happy": 123.5, "sad": 20.0}})
 
     It connects in the background and keeps trying for as long as it takes; a broker that is down is no error. What
-    happens is in the log of this module. `username` is the device id where only a password is given; `tls_ca` is the
+    happens is in the log of this module. `username` is the device id if only a password is given; `tls_ca` is the
     path of the CA certificate and turns TLS on. `on_reply` is called with a Reply in the background thread: it must
-    not block. Raises ValueError where an argument cannot work.
+    not block. Raises ValueError if an argument cannot work.
     """
 
     def __init__(
@@ -245,18 +245,18 @@ class Publisher:
 
     @property
     def connected(self) -> bool:
-        """Whether the broker has accepted the connection, as far as is known."""
+        """Return True if the broker has accepted the connection, as far as is known."""
         connection = self._connection
         return connection is not None and connection.established
 
     @property
     def sent(self) -> int:
-        """How many messages with batches went out, repeats included."""
+        """Return the number of messages with batches that were sent, repeats included."""
         return self._sent
 
     @property
     def acknowledged(self) -> int:
-        """How many messages with batches the broker has taken (PUBACK)."""
+        """Return the number of messages with batches that the broker has acknowledged (PUBACK)."""
         return self._acknowledged
 
     def publish(
@@ -266,10 +266,10 @@ class Publisher:
     ) -> None:
         """Hand over the people in view: person id -> cumulative seconds per emotion. Never waits for the network.
 
-        `timestamp` is when they were seen, with a time zone; now by default. While an earlier batch is still on its
-        way, or the broker is away, only the newest is kept, and the last entry of up to 1,000 people who have left.
+        `timestamp` is when they were seen, with a time zone; now by default. While an earlier batch is not acknowledged
+        or the broker is unreachable, only the newest one is stored, and the last entry of up to 1,000 people who left.
 
-        Raises InvalidBatch (a ValueError) for values that the daemon would reject, BatchTooLarge where the broker is
+        Raises InvalidBatch (a ValueError) for values that the daemon would reject, BatchTooLarge if the broker is
         known to take less than one person's entry (then nothing is sent), PublisherClosed after close().
         """
         batch = outbox.check(people, datetime.now(UTC) if timestamp is None else timestamp)
@@ -282,7 +282,7 @@ class Publisher:
         self._network._wake(self)
 
     def close(self, timeout: float = 5.0) -> bool:
-        """Send what is pending, waiting up to `timeout` seconds for it, say "offline" and disconnect.
+        """Send the pending batch, waiting up to `timeout` seconds for it, say "offline" and disconnect.
 
         Returns whether everything that was published has been acknowledged. A second call does nothing more. From
         `on_reply` it returns False at once, and the rest happens in the background.
@@ -368,7 +368,7 @@ class Publisher:
         connection.publish(self._status_topic, b"online", retain=True)
 
     def _send(self, connection: "_Connection") -> None:
-        # One round at a time: what is published meanwhile waits, and only the newest of it goes into the next.
+        # One round at a time: batches that are published meanwhile wait, and only the newest goes into the next.
         if not self._round and not connection.unacknowledged:
             self._round.extend(self._next_round())
         while self._round and connection.ended is None and len(connection.unacknowledged) < connection.window:
@@ -414,10 +414,11 @@ class Publisher:
         self._acknowledged += 1
         if reason.value == _NO_MATCHING_SUBSCRIBERS:
             self._remark(
-                "nobody", "the broker has nobody to give batches to: they are lost until the daemon has connected"
+                "no subscriber",
+                "the broker has no subscriber for batches: they are lost until the daemon has connected",
             )
         else:
-            self._remarked.discard("nobody")
+            self._remarked.discard("no subscriber")
 
     def _replied(self, message: mqtt.MQTTMessage) -> None:
         correlation = getattr(message.properties, "CorrelationData", b"")
@@ -441,7 +442,7 @@ class Publisher:
             log.exception("%s: on_reply failed on %s; the publisher goes on", self.device_id, reply)
 
     def _drop(self, reason: str) -> None:
-        """Give the connection up: what it has not acknowledged goes back into the outbox."""
+        """Give the connection up: unacknowledged messages go back into the outbox."""
         connection, self._connection = self._connection, None
         unacknowledged: list[Message] = []
         if connection is not None:
@@ -466,7 +467,7 @@ class Publisher:
         self._next_attempt = time.monotonic() + delay * random.uniform(0.5, 1)
         if problem != self._problem:
             log.warning(
-                "%s: %s; the newest batch is kept and the connection tried again, every %d s at the latest",
+                "%s: %s; storing the newest batch and trying again, at most %d s apart",
                 self.device_id,
                 problem,
                 MAX_RECONNECT_SECONDS,
@@ -474,7 +475,7 @@ class Publisher:
         self._problem = problem
 
     def _remark(self, kind: str, text: str) -> None:
-        """Log `text`, once a kind and connection: what is wrong with one batch is mostly wrong with the next."""
+        """Log `text`, once a kind and connection: the next batch mostly has the same fault."""
         if kind not in self._remarked:
             self._remarked.add(kind)
             log.warning("%s: %s", self.device_id, text)
@@ -500,7 +501,7 @@ class FaultyPublisher(Publisher):
     """The simulator's publisher: it can also send bytes that are no batch."""
 
     def publish_raw(self, payload: bytes, timestamp: datetime) -> None:
-        """Send `payload` as it is, once; of many that wait the 10 newest are kept. Its Reply has `timestamp`."""
+        """Send `payload` as it is, once; of many that wait only the 10 newest are sent. Its Reply has `timestamp`."""
         with self._lock:
             self._raise_if_closed()
             self._raw.append(Message(timestamp.astimezone(UTC), payload, None))
@@ -508,7 +509,7 @@ class FaultyPublisher(Publisher):
 
 
 class _Connection:
-    """One attempt and the connection that comes of it. paho's callbacks only note down here what has happened."""
+    """One attempt and the connection that comes of it. paho's callbacks only note down events here."""
 
     def __init__(
         self, device_id: str, username: str | None, password: str | None, tls: ssl.SSLContext | None, status_topic: str
@@ -587,7 +588,7 @@ class _Connection:
         self.abandon()
 
     def abandon(self) -> None:
-        """Close the socket without a word: where the broker still listens, it publishes the will."""
+        """Close the socket without a DISCONNECT: a broker that still listens publishes the will."""
         self.client.on_disconnect = None
         if self.sock is not None:
             self.sock.close()
@@ -636,7 +637,7 @@ class _Connection:
 
 
 class _TlsContext(ssl.SSLContext):
-    """Shakes hands while it wraps a socket, and so closes it where that fails; paho alone would leave it open."""
+    """Shakes hands while it wraps a socket, and so closes it if that fails; paho alone would leave it open."""
 
     def wrap_socket(self, *arguments: Any, **options: Any) -> ssl.SSLSocket:
         return super().wrap_socket(*arguments, **options | {"do_handshake_on_connect": True})

@@ -1,4 +1,4 @@
-"""python -m emotion_device simulate: cameras for whoever has none. Composition root of the simulation.
+"""python -m emotion_device simulate: cameras without hardware. Composition root of the simulation.
 
 One thread lives the lives of all devices in the order of their due times, and one more (`Network`) carries all their
 connections: 3 devices and 500 run the same way.
@@ -38,7 +38,7 @@ class UsageError(ValueError):
 
 @dataclass(slots=True)
 class Tally:
-    """What the daemon has answered. Only the network's thread writes it."""
+    """Counts of the daemon's replies. Only the network's thread writes them."""
 
     ok: int = 0
     errors: int = 0
@@ -126,7 +126,7 @@ class Simulation:
             publisher.publish(batch.people, batch.timestamp)
             if batch.malformed is not None:
                 publisher.publish_raw(batch.malformed, batch.timestamp)
-            # Whoever is late by more than a period leaves steps out: no life is lived faster to catch up.
+            # A device that is late by more than a period omits steps: no life is lived faster to catch up.
             following = due + self._period.total_seconds()
             heapq.heapreplace(self._due, (following if following > now - self._period.total_seconds() else now, i))
         return self._due[0][0]
@@ -159,7 +159,7 @@ class Simulation:
         return sum(p.sent for p in publishers), sum(p.acknowledged for p in publishers)
 
     def _stamp(self, due: float) -> datetime:
-        """The time of day of `due`. The clock is read again where the computer slept or its clock was set."""
+        """The time of day of `due`. The clock is read again if the computer slept or its clock was set."""
         clock = datetime.now(UTC) - timedelta(seconds=time.monotonic())
         if abs(clock - self._clock) > _MAX_CLOCK_DRIFT:
             self._clock = clock
@@ -188,7 +188,7 @@ def main(argv: Sequence[str], environ: Mapping[str, str]) -> int:
         return _refuse(error)
     for sentence in settings.unknown:
         print(f"{PROGRAM}: {sentence}", file=sys.stderr)
-    arguments = _parser(settings).parse_args(argv)
+    arguments = command_parser(settings).parse_args(argv)
     network, tally = Network(), Tally()
     try:
         simulation = Simulation(_devices(arguments, network, tally), rate=arguments.rate)
@@ -262,7 +262,7 @@ def _devices(
 
 
 def _passwords(path: Path | None, device_ids: Sequence[str]) -> Mapping[str, str]:
-    """The password of each device: one line is everybody's, several are device_id:password."""
+    """Return the password of each device: one line is for all, several are device_id:password."""
     if path is None:
         return {}
     try:
@@ -281,7 +281,7 @@ def _passwords(path: Path | None, device_ids: Sequence[str]) -> Mapping[str, str
 
 
 def _allow_open_files(devices: int) -> None:
-    """Raise this process's limit of open files where there are more devices than it allows."""
+    """Raise this process's limit of open files if there are more devices than it allows."""
     with suppress(ImportError):  # Windows has neither the module nor the limit
         import resource
 
@@ -293,17 +293,23 @@ def _allow_open_files(devices: int) -> None:
             resource.setrlimit(resource.RLIMIT_NOFILE, (needed, hard))
 
 
-def _parser(settings: Settings) -> argparse.ArgumentParser:
+def command_parser(settings: Settings) -> argparse.ArgumentParser:
+    """Return the parser of `simulate`; the settings are the defaults of its options."""
     parser = Parser(
         prog=f"{PROGRAM} simulate",
         description="Play cameras that publish to a broker, until Ctrl-C or for --duration.",
     )
     add = parser.add_argument
     add("--devices", type=_whole(1, _MAX_DEVICES), default=3, help="how many cameras (%(default)s)")
-    add("--people", type=_whole(0, 1_000), default=8, help="the most people in view of each (%(default)s)")
+    add("--people", type=_whole(0, 1_000), default=8, help="how many people each sees at most (%(default)s)")
     add("--rate", type=_number(0.001, _MAX_RATE), default=1.0, help="batches a second and camera (%(default)g)")
     add("--seed", type=_whole(0, 2**63), default=1, help="the same seed plays the same lives (%(default)s)")
-    add("--duration", type=_number(0.1, 1e9), metavar="SECONDS", help="end after this time; never, if not given")
+    add(
+        "--duration",
+        type=_number(0.1, 1e9),
+        metavar="SECONDS",
+        help="end after this time; without it, play until Ctrl-C",
+    )
     add("--host", default=settings.mqtt_host, help="the broker (EMOTION_MQTT_HOST, now %(default)s)")
     add(
         "--port",
@@ -313,14 +319,14 @@ def _parser(settings: Settings) -> argparse.ArgumentParser:
     )
     add(
         "--username",
-        help="one login for all cameras; if not given, each uses its device id. EMOTION_MQTT_USERNAME is the daemon's "
-        "login: a broker that takes it as client id would push the daemon out, so it is not used here",
+        help="one login for all cameras; without it, each uses its device id. EMOTION_MQTT_USERNAME does not count "
+        "here, because a second client with the daemon's login would end the daemon's connection",
     )
     add(
         "--password-file",
         type=Path,
         metavar="FILE",
-        help="the password in one line, or a line device_id:password for each camera; no login if not given",
+        help="the password in one line, or a line device_id:password for each camera; without it, no login",
     )
     add(
         "--tls-ca",
@@ -350,14 +356,14 @@ def _parser(settings: Settings) -> argparse.ArgumentParser:
         type=_clock_skew,
         default=(None, timedelta(0)),
         metavar="[DEVICE=]SECONDS",
-        help="what the clock of all cameras, or of one, is ahead by; negative: behind",
+        help="seconds that the clock of all cameras, or of one, is ahead; negative: behind",
     )
     add(
         "--malformed",
         type=_number(0.0, 1.0),
         default=0.0,
         metavar="SHARE",
-        help="the share of batches that have a malformed message beside them, 0 to 1",
+        help="after this share of the batches, 0 to 1, also send a malformed message",
     )
     return parser
 

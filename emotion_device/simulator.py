@@ -1,7 +1,7 @@
 """Devices that exist only here: people come, stay, change their mood and leave. No I/O, no clock.
 
 The same seed, device index and steps give the same batches, and every device draws from a stream of its own. All time
-is counted in whole microseconds, so that what is reported adds up exactly to the time that was lived.
+is counted in whole microseconds, so that the reported seconds add up exactly to the time that was lived.
 """
 
 import json
@@ -13,7 +13,7 @@ from random import Random
 from shared.batch import EMOTIONS
 
 MEAN_STAY_SECONDS = 45.0
-"""How long a person stays in view on average."""
+"""Seconds for which a person stays in view on average."""
 
 _OCCUPANCY = 0.6
 """The share of the places in view that is taken on average, roughly."""
@@ -30,11 +30,11 @@ _MICROSECOND = timedelta(microseconds=1)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Troubles:
-    """What is wrong with a device. The default is nothing.
+    """The faults of a device. The default is none.
 
     `restart_every`: its program starts again after this much time; the people in view get new ids, counted from 1,
-    and counters from 0. `clock_skew`: what its clock is ahead by. `malformed`: the share of its batches, 0 to 1,
-    that has a message beside it which is no batch.
+    and counters from 0. `clock_skew`: how far its clock is ahead. `malformed`: the share of its batches, 0 to 1, after
+    which it also sends a message that is no batch.
     """
 
     restart_every: timedelta | None = None
@@ -44,10 +44,10 @@ class Troubles:
 
 @dataclass(frozen=True, slots=True)
 class SimulatedBatch:
-    """What a device sends after one step.
+    """The messages that a device sends after one step.
 
     `people` maps person id to cumulative seconds per emotion, as `Publisher.publish` takes it; `timestamp` is what
-    the device's clock says; `malformed` is a payload to be sent beside it that no daemon accepts, or None.
+    the device's clock says; `malformed` is a further payload that no daemon accepts, or None.
     """
 
     timestamp: datetime
@@ -92,7 +92,7 @@ class SimulatedDevice:
 
     @property
     def truth(self) -> dict[str, float]:
-        """Seconds per emotion that everybody has shown so far, whatever restarts made the device forget."""
+        """Return the seconds per emotion that all people have shown, including those lost by restarts."""
         return {emotion: shown / 1e6 for emotion, shown in self._truth.items()}
 
     def step(self, elapsed: timedelta, *, now: datetime) -> SimulatedBatch:
@@ -199,4 +199,4 @@ MALFORMATIONS: tuple[Callable[[str, datetime], bytes], ...] = (
     lambda device_id, timestamp: _payload(device_id, None, []),
     lambda device_id, timestamp: _payload(device_id, timestamp.isoformat(), {}),
 )
-"""Payloads that are no batch, each wrong in its own way: called with the device id and the stamp."""
+"""Payloads that are no batch, each wrong in its own way: called with the device id and the timestamp."""

@@ -1,6 +1,6 @@
-"""python -m emotion_device validate: what the daemon would say to a file, before it is published.
+"""python -m emotion_device validate: check files as the daemon would, before they are published.
 
-Whether a batch is valid is for `shared.batch.decode` to say, as in the daemon; what is said beyond it are warnings.
+As in the daemon, `shared.batch.decode` decides if a batch is valid. All else are warnings.
 """
 
 import argparse
@@ -38,9 +38,9 @@ class _Named(msgspec.Struct):
 def main(argv: Sequence[str]) -> int:
     """Validate files. Returns the exit code.
 
-    0 if all are valid batches, 1 if one is not, 2 if one cannot be read or what is found cannot be written.
+    0 if all are valid batches, 1 if one is not, 2 if one cannot be read or the result cannot be written.
     """
-    arguments = _parser().parse_args(argv)
+    arguments = command_parser().parse_args(argv)
     try:
         return _validate(arguments.files, arguments.topic)
     except OutputError as error:
@@ -56,7 +56,7 @@ def _validate(files: Sequence[str], topic: str | None) -> int:
             payload = _read(file)
             lines = examine(payload, topic=topic, now=datetime.now(UTC))
         except (OSError, MemoryError) as error:
-            why = error.strerror if isinstance(error, OSError) else "it is larger than the memory that there is"
+            why = error.strerror if isinstance(error, OSError) else "it is larger than the free memory"
             print(f"{PROGRAM} validate: {name} cannot be read: {why}", file=sys.stderr)
             readable = False
             continue
@@ -80,16 +80,16 @@ def _read(file: str) -> bytes:
 
 
 def examine(payload: bytes, *, topic: str | None, now: datetime) -> list[str]:
-    """What there is to say of a valid batch: that it is one, then the warnings.
+    """Return the lines about a valid batch: that it is one, then the warnings.
 
-    `topic` is the one that it is for; None: the default one of the device that it names. `now` is aware UTC. Raises
-    DecodeError where the daemon would reject it.
+    `topic` is the topic of the batch; None: the default topic of the device that it names. `now` is aware UTC. Raises
+    DecodeError if the daemon would reject it.
     """
     if topic is not None:
         device_id = _device_id(topic)
     elif (own := _own_device_id(payload)) is not None:
         if not DEVICE_ID.fullmatch(own):
-            raise DecodeError(f"device_id {own!r:.80} is none: 1 to 64 of A-Z a-z 0-9 . _ : -", "device_id")
+            raise DecodeError(f"device_id {own!r:.80} is not 1 to 64 of A-Z a-z 0-9 . _ : -", "device_id")
         topic, device_id = _DEFAULT_TOPICS.batch(own), own
     else:
         topic = device_id = ""  # nothing that decode takes
@@ -101,7 +101,7 @@ def examine(payload: bytes, *, topic: str | None, now: datetime) -> list[str]:
 
 
 def _own_device_id(payload: bytes) -> str | None:
-    """The device that the payload names; None where it names none, and so is no batch."""
+    """Return the device that the payload names; None if it names none, and so is no batch."""
     try:
         return msgspec.json.decode(payload, type=_Named).device_id
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
@@ -113,9 +113,11 @@ def _device_id(topic: str) -> str:
 
 
 def _place(payload: bytes, error: DecodeError) -> str:
-    """Where the JSON is broken, for an editor; nothing where it is not, or where nobody knows."""
+    """Return the place at which the JSON is broken, for an editor; nothing if it is not, or if the place is unknown."""
     at = None
-    if isinstance(error.__cause__, UnicodeDecodeError):  # its position may count from the beginning of a text within
+    # msgspec 0.22 raises UnicodeDecodeError, whose position may count within a text. 0.23 raises an error of its own.
+    cause = error.__cause__
+    if isinstance(cause, UnicodeDecodeError) or "UTF-8" in str(cause):
         try:
             payload.decode()
         except UnicodeDecodeError as whole:
@@ -127,7 +129,7 @@ def _place(payload: bytes, error: DecodeError) -> str:
     if at is None:
         return ""
     if payload.startswith(codecs.BOM_UTF8) and at < len(codecs.BOM_UTF8):
-        return "it begins with a byte order mark (BOM), which JSON has none of; save it as UTF-8 without: "
+        return "it begins with a byte order mark (BOM), which JSON forbids; save it as UTF-8 without one: "
     before = payload[:at].decode(errors="replace")
     return f"line {before.count(chr(10)) + 1}, column {len(before) - before.rfind(chr(10))}: "
 
@@ -136,26 +138,26 @@ def _warnings(payload: bytes, batch: Batch, topic: str) -> Iterator[str]:
     if batch.clock_skew is not None:
         seconds = batch.clock_skew.total_seconds()
         why = f"more than {MAX_CLOCK_SKEW.total_seconds():.0f} s ahead of this clock" if seconds > 0 else "too long ago"
-        yield f"the timestamp is {why}: the daemon would take the time of arrival instead"
+        yield f"the timestamp is {why}: the daemon would use the time of receipt instead"
     try:
         written = json.loads(payload, parse_int=str)
     except RecursionError:  # deeper than Python follows, but decode looks into no field that it does not know
-        yield f"what the daemon does not know is ignored, at {batch.ignored}"
+        yield f"the daemon ignores unknown fields, at {batch.ignored}"
     else:
         unknown = list(dict.fromkeys(_unknown(written, batch_schema(), "$")))
         if unknown:
-            yield f"the daemon does not know, and ignores, {_listed(unknown)}"
+            yield f"the daemon ignores unknown fields: {_listed(unknown)}"
         named = Counter(person["person_id"] for person in written["people"])
         twice = [repr(person_id)[:80] for person_id, times in named.items() if times > 1]
         if twice:
             yield f"more than one entry for person {_listed(twice)}: the last one counts"
     limit = payload_limit(BROKER_PACKET_BYTES, topic=topic, response_topic=None)
     if len(payload) > limit:
-        yield f"larger than the {limit:,} bytes that fit into a packet of 1 MiB, which is what our brokers take"
+        yield f"larger than the {limit:,} bytes that fit into a packet of 320 KiB, the limit of the shipped brokers"
 
 
 def _unknown(value: object, schema: Mapping[str, Any], at: str) -> Iterator[str]:
-    """Where `value` has fields that are not in `schema`, like $.people[].age."""
+    """Yield the places at which `value` has fields that are not in `schema`, like $.people[].age."""
     if isinstance(value, list) and "items" in schema:
         for entry in value:
             yield from _unknown(entry, schema["items"], f"{at}[]")
@@ -172,20 +174,21 @@ def _listed(names: Sequence[str]) -> str:
     return ", ".join(names[:_MOST_NAMED]) + more
 
 
-def _parser() -> argparse.ArgumentParser:
+def command_parser() -> argparse.ArgumentParser:
+    """Return the parser of `validate`."""
     parser = Parser(
         prog=f"{PROGRAM} validate",
-        description="Say of each file whether the daemon would take it as a batch, and what is wrong if it would not.",
+        description="Check each file as the daemon would check a batch, and print the fault of an invalid one.",
         epilog="Exit code: 0 if all are valid, 1 if one is not, 2 if one cannot be read. Warnings change nothing.",
     )
-    parser.add_argument("files", nargs="+", metavar="FILE", help="a payload; - is standard input")
+    parser.add_argument("files", nargs="+", metavar="FILE", help="a file with a payload; - is standard input")
     target = parser.add_mutually_exclusive_group()
     target.add_argument(
         "--topic",
         type=_topic,
-        help="the topic that it is for, like emotions/jetson_1/batch; by default its own device's",
+        help="the topic of the batch, like emotions/jetson_1/batch; by default that of its own device",
     )
-    target.add_argument("--device", type=_topic_of, dest="topic", metavar="ID", help="the device that it is for")
+    target.add_argument("--device", type=_topic_of, dest="topic", metavar="ID", help="the device of the batch")
     return parser
 
 

@@ -21,10 +21,10 @@ EMOTIONS = ("happy", "sad", "angry", "neutral")
 """The emotions that are stored, in the order that settles a tie."""
 
 MAX_CLOCK_SKEW = timedelta(seconds=60)
-"""How far a device's clock may run ahead of the receiver's before its stamp is not believed."""
+"""Most time by which a device's clock may run ahead of the receiver's. A later timestamp is replaced."""
 
 EARLIEST_TIMESTAMP = datetime(2020, 1, 1, tzinfo=UTC)
-"""No device reported before this: an earlier stamp is a clock without a battery (it starts in 1970)."""
+"""No device reported before this: an earlier timestamp comes from a clock without a battery, which starts in 1970."""
 
 DEVICE_ID = re.compile(r"[A-Za-z0-9._:-]{1,64}")
 MAX_PERSON_ID = 128
@@ -34,6 +34,7 @@ MAX_PEOPLE = 100_000
 
 _BEGINNING_OF_TIME = datetime.min.replace(tzinfo=UTC)
 _END_OF_TIME = datetime.max.replace(tzinfo=UTC)
+_SECOND = timedelta(seconds=1)
 _ISO_8601 = re.compile(r"[0-9W-]+([Tt ][0-9:.,]+([Zz]|[+-][0-9:.,]+)?)?")  # fromisoformat takes any character for the T
 _PLACE = re.compile(r"` - at `(\$(?:\.people|\[\.\.\.\]|\[[0-9]+\]|\.cumulative)*)`$")
 _CONTROL_CHARACTER = re.compile(r"[\x00-\x1f\x7f-\x9f]")
@@ -41,10 +42,11 @@ _CONTROL_CHARACTER = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 _MONTH_DAY, _WEEK = r"(0[1-9]|1[0-2]){0}(0[1-9]|[12][0-9]|3[01])", r"W(0[1-9]|[1-4][0-9]|5[0-3])"
 _DATE = rf"[0-9]{{4}}(-{_MONTH_DAY.format('-')}|{_MONTH_DAY.format('')}|-{_WEEK}(-[1-7])?|{_WEEK}[1-7]?)"
 _TIME = r"([01][0-9]|2[0-3])(:[0-5][0-9](:[0-5][0-9]([.,][0-9]+)?)?|[0-5][0-9]([0-5][0-9]([.,][0-9]+)?)?)?"
-_TIMESTAMP_PATTERN = rf"^{_DATE}([Tt ]{_TIME}(Z|[+-]{_TIME})?)?$"
+_LEAP_SECOND = rf"[0-9]{{4}}-{_MONTH_DAY.format('-')}[Tt ]23:59:60([.,][0-9]+)?[Zz]?"
+_TIMESTAMP_PATTERN = rf"^({_DATE}([Tt ]{_TIME}([Zz]|[+-]{_TIME})?)?|{_LEAP_SECOND})$"
 """For the schema alone. All that it takes `utc` takes, save for days that are in no calendar, like 2025-02-30."""
 
-# extra_json_schema goes into the schema and nowhere else: what it says is checked in `decode`.
+# extra_json_schema only goes into the schema: its rules are checked in `decode`.
 Seconds = Annotated[
     float, msgspec.Meta(ge=0, description="seconds so far", extra_json_schema={"maximum": sys.float_info.max})
 ]
@@ -55,7 +57,7 @@ InvalidPart = Literal["json", "batch", "device_id", "topic", "timestamp", "perso
 
 
 class DecodeError(ValueError):
-    """Raised when a message is not a valid batch. Its text says what is wrong, for whoever writes the device.
+    """Raised when a message is not a valid batch. The text tells the device's developer the fault.
 
     It is logged, answered and stored, and may not name a person: it quotes no value of the payload.
     """
@@ -77,12 +79,12 @@ class Cumulative(msgspec.Struct, frozen=True, gc=False):
 class Batch(msgspec.Struct, frozen=True, gc=False):
     """One valid message of one device.
 
-    `timestamp` is aware UTC, already replaced by `received_at` where the device's clock cannot be right
+    `timestamp` is aware UTC, already replaced by `received_at` if the device's clock cannot be right
     (`clock_skew` then holds device time less receive time, else None). `people` maps person id to cumulative
-    seconds; a person named twice has the last entry. `ignored` is where the first unknown field or emotion stands,
+    seconds; a person named twice has the last entry. `ignored` is the place of the first unknown field or emotion,
     if any, like $.people[...]: its name may be a person's.
-    `received_at` is None where the broker has sent the message before: nobody knows when it arrived first. `moved` says
-    that the daemon has put a later stamp in the place of one that the device's clock had right.
+    `received_at` is None if the message is no new one: the broker sent it before, or had retained it. `is_local` says
+    that the timestamp came without an offset.
     """
 
     device_id: str
@@ -91,11 +93,11 @@ class Batch(msgspec.Struct, frozen=True, gc=False):
     received_at: datetime | None
     clock_skew: timedelta | None = None
     ignored: str | None = None
-    moved: bool = False
+    is_local: bool = False
 
 
 class _Person(msgspec.Struct, frozen=True, gc=False):
-    """One person in view. Where a person is named twice, as text and as a number too, the last entry counts."""
+    """One person in view. If a person is named twice, as text and as a number too, the last entry counts."""
 
     person_id: Annotated[
         Annotated[
@@ -117,13 +119,13 @@ class _Person(msgspec.Struct, frozen=True, gc=False):
                 },
             ),
         ],
-        msgspec.Meta(description="who it is, as the device tells people apart", examples=["1", 17]),
+        msgspec.Meta(description="the device's id of the person", examples=["1", 17]),
     ]
     cumulative: Cumulative
 
 
 class _Payload(msgspec.Struct, frozen=True, gc=False):
-    """Who is in view of one device, and for how many seconds each of them has shown each emotion so far.
+    """The people in view of one device, and the seconds for which each has shown each emotion so far.
 
     JSON in UTF-8, without a byte order mark. Fields that are not named here are ignored, at every level.
     """
@@ -140,7 +142,7 @@ class _Payload(msgspec.Struct, frozen=True, gc=False):
         str,
         msgspec.Meta(
             description=(
-                "when the people were seen: ISO 8601, without an offset UTC. A stamp more than "
+                "when the people were seen: ISO 8601, without an offset UTC. A time more than "
                 f"{MAX_CLOCK_SKEW.total_seconds():.0f} s ahead of the receiver's clock, or before "
                 f"{EARLIEST_TIMESTAMP.year}, is replaced by the time at which the batch arrives"
             ),
@@ -149,7 +151,7 @@ class _Payload(msgspec.Struct, frozen=True, gc=False):
         ),
     ]
     people: Annotated[
-        list[_Person], msgspec.Meta(max_length=MAX_PEOPLE, description="everyone in view; empty where nobody is")
+        list[_Person], msgspec.Meta(max_length=MAX_PEOPLE, description="everyone in view; empty if no person is")
     ]
 
 
@@ -194,7 +196,7 @@ def decode(payload: bytes, *, device_id: str, received_at: datetime) -> Batch:
         raise DecodeError(f"device_id is not the topic's {device_id!r}", "device_id")
     timestamp, skew = _timestamp(wire.timestamp, received_at)
     people = {_person_id(person.person_id): person.cumulative for person in wire.people}
-    return Batch(device_id, timestamp, people, received_at, skew, ignored)
+    return Batch(device_id, timestamp, people, received_at, skew, ignored, _is_local(wire.timestamp))
 
 
 def payload_schema() -> dict[str, Any]:
@@ -215,26 +217,34 @@ def encode(device_id: str, timestamp: datetime, people: Mapping[str, Mapping[str
 
 
 def is_person_id(text: str) -> bool:
-    """Whether a batch may have a person of this id."""
+    """Return True if a batch may have a person of this id."""
     if not 1 <= len(text) <= MAX_PERSON_ID or _CONTROL_CHARACTER.search(text):
         return False
     return not any("\ud800" <= character <= "\udfff" for character in text)  # half of a pair: not to be encoded
 
 
 def is_topic_prefix(text: str) -> bool:
-    """Whether topics may begin so: no level is empty, none has a + or #, and the first begins with no $."""
+    """Return True if topics may begin so: no level is empty, none has a + or #, and the first begins with no $."""
     return all(text.split("/")) and not text.startswith("$") and not any(c in "+#" or not c.isprintable() for c in text)
 
 
 def utc(text: str) -> datetime:
-    """A time in ISO 8601, without an offset UTC, as aware UTC.
+    """A time in ISO 8601 or RFC 3339, without an offset UTC, as aware UTC. A leap second is the next day's first.
 
-    Raises ValueError for what is none, OverflowError where the offset leads out of the calendar.
+    Raises ValueError for other text, OverflowError if the offset leads out of the calendar.
     """
     if not _ISO_8601.fullmatch(text):
         raise ValueError(text)
-    time = datetime.fromisoformat(text)
-    return time.replace(tzinfo=UTC) if time.tzinfo is None else time.astimezone(UTC)
+    is_leap_second = text[16:19] == ":60"  # RFC 3339 has 23:59:60 in UTC; datetime does not
+    if is_leap_second:
+        text = f"{text[:17]}59{text[19:]}"
+    time = datetime.fromisoformat(text.replace("z", "Z"))
+    time = time.replace(tzinfo=UTC) if time.tzinfo is None else time.astimezone(UTC)
+    if not is_leap_second:
+        return time
+    if (time.hour, time.minute) != (23, 59):
+        raise ValueError(text)
+    return time + _SECOND
 
 
 def _decode_lenient(payload: bytes) -> _Payload:
@@ -248,20 +258,20 @@ def _decode_lenient(payload: bytes) -> _Payload:
 
 
 def _place(error: msgspec.ValidationError) -> str:
-    """Where in the payload: "Object contains unknown field `joy` - at `$.people[...].cumulative`"."""
+    """Return the place in the payload: "Object contains unknown field `joy` - at `$.people[...].cumulative`"."""
     found = _PLACE.search(str(error))
     return found[1] if found else "$"
 
 
 def _invalid(error: msgspec.ValidationError) -> DecodeError:
-    """What msgspec says names fields and types, no values; it ends with where: "… - at `$.people[...].person_id`"."""
+    """Return msgspec's message. It names fields and types, no values, and ends with the place of the fault."""
     field = str(error).rpartition(".")[2].rstrip("`")
     parts: dict[str, InvalidPart] = {"device_id": "device_id", "timestamp": "timestamp", "person_id": "person_id"}
     return DecodeError(str(error), parts.get(field, "batch"))
 
 
 def _timestamp(text: str, received_at: datetime) -> tuple[datetime, timedelta | None]:
-    """The batch's stamp in UTC, and by how much the device's clock is off if it cannot be believed."""
+    """Return the batch's timestamp in UTC, and how far the device's clock is off if the time of receipt replaced it."""
     try:
         stamp = utc(text)
     except ValueError as error:
@@ -271,6 +281,11 @@ def _timestamp(text: str, received_at: datetime) -> tuple[datetime, timedelta | 
     if EARLIEST_TIMESTAMP <= stamp <= received_at + MAX_CLOCK_SKEW:
         return stamp, None
     return received_at, stamp - received_at
+
+
+def _is_local(text: str) -> bool:
+    """Return True if a valid timestamp has no offset. A date has its last hyphen among the first ten characters."""
+    return text[-1] not in "Zz" and "+" not in text and text.rfind("-") < 10
 
 
 def _person_id(value: str | int) -> str:
@@ -291,7 +306,7 @@ class Topics:
 
     @property
     def batch_filter(self) -> str:
-        """What the daemon subscribes to: every device's batches."""
+        """Return the filter of every device's batches."""
         return f"{self.prefix}/+/batch"
 
     @property
@@ -317,7 +332,7 @@ class Topics:
         return _device_id(topic, self.prefix, "status")
 
     def owner(self, topic: str) -> str | None:
-        """The device whose batch or status topic this is; None where it is no device's."""
+        """Return the device whose batch or status topic this is; None if it is no device's."""
         try:
             return self.status_device_id(topic) if self.is_status(topic) else self.device_id(topic)
         except DecodeError:
@@ -325,11 +340,11 @@ class Topics:
 
     @staticmethod
     def is_status(topic: str) -> bool:
-        """Whether a topic of one of the two filters is a status topic."""
+        """Return True if a topic of one of the two filters is a status topic."""
         return topic.endswith("/status")
 
     def may_reply_to(self, topic: str, device_id: str) -> bool:
-        """Whether a Response Topic is the device's own reply topic or lies below it, and can be published to."""
+        """Return True if a Response Topic is the device's own or below it, and can be published to."""
         own = self.reply(device_id)
         if topic != own and not topic.startswith(own + "/"):
             return False

@@ -19,7 +19,7 @@ SCHEMA_ID = "urn:emotion-analytics:batch"
 VERSION = "1.0.0"
 """The contract's own: a payload that was valid stays valid while the first number is the same."""
 
-BROKER_PACKET_BYTES = 1_048_576
+BROKER_PACKET_BYTES = 327_680
 """The largest packet that the brokers which come with this project take."""
 
 _BINDING = {"bindingVersion": "0.2.0"}
@@ -29,15 +29,14 @@ _EXAMPLE: dict[str, Any] = msgspec.json.decode(
 )
 
 _WHAT_NO_SCHEMA_SAYS = """\
-A schema cannot say all of it. `device_id` has to be that of the topic. A timestamp has to be a day of the calendar. An
-integer as `person_id` is written without a fraction and without an exponent. No text has half of a surrogate pair, like
-\\ud800. What is ignored may be nested 500 levels deep, and not without end. Where a field stands twice in an object,
-both values have to be valid, and the last one counts. Some timestamps that are no ISO 8601 to the letter are accepted
-beyond this schema."""
+The daemon also checks rules that a schema cannot express. `device_id` must be that of the topic. A timestamp must be a
+day of the calendar. An integer as `person_id` has neither a fraction nor an exponent. No text contains half of a
+surrogate pair, like \\ud800. Ignored fields may be nested 500 levels deep. If a field occurs twice in an object, both
+values must be valid, and the last one counts. The daemon accepts some timestamps that this schema does not."""
 
 
 def batch_schema() -> dict[str, Any]:
-    """JSON Schema 2020-12 of a batch: what it accepts `shared.batch.decode` accepts, save for what its text names."""
+    """JSON Schema 2020-12 of a batch: `shared.batch.decode` accepts the same, except for the rules in its text."""
     schema = _inlined(payload_schema())
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
@@ -50,7 +49,7 @@ def batch_schema() -> dict[str, Any]:
 
 
 def asyncapi(topics: Topics) -> dict[str, Any]:
-    """AsyncAPI 3.0 of the daemon, which receives batches and sends replies, for whoever writes a device."""
+    """AsyncAPI 3.0 of the daemon, which receives batches and sends replies, for a device's developer."""
     return {
         "asyncapi": "3.0.0",
         "id": "urn:emotion-analytics:mqtt",
@@ -58,13 +57,9 @@ def asyncapi(topics: Topics) -> dict[str, Any]:
             "title": "Emotion analytics over MQTT",
             "version": VERSION,
             "description": (
-                "Cameras publish how many seconds each person in view has shown each emotion so far. The application "
-                "that is described is the daemon: what it receives, a device publishes, and the other way round."
+                "Cameras publish how many seconds each person in view has shown each emotion so far. This document "
+                "describes the daemon: it receives the messages that a device publishes, and sends the replies."
             ),
-            "tags": [
-                {"name": "batches", "description": "what devices report, and what becomes of it"},
-                {"name": "presence", "description": "who is connected"},
-            ],
         },
         "defaultContentType": "application/json",
         "servers": {
@@ -79,8 +74,8 @@ def asyncapi(topics: Topics) -> dict[str, Any]:
                 "login": {
                     "type": "userPassword",
                     "description": (
-                        "A login of its own for each device, with the device id as its name. A broker on the machine "
-                        "of a developer may do without."
+                        "Each device has its own login, with the device id as its name. A broker on a developer's "
+                        "machine may accept clients without a login."
                     ),
                 }
             },
@@ -100,7 +95,7 @@ def _server(topics: Topics, protocol: str, *, host: str, port: int, who: str) ->
         ),
         "variables": {
             "host": {"default": host, "description": "name or address of the broker, as devices reach it"},
-            "port": {"default": str(port), "description": "unless the operator has published another"},
+            "port": {"default": str(port), "description": "another one if the operator has changed it"},
         },
         "security": [_SECURITY],
         "bindings": {
@@ -123,8 +118,8 @@ def _channels(topics: Topics) -> dict[str, Any]:
             "address": topics.reply("{device_id}"),
             "title": "Replies to one device",
             "description": (
-                "Where a device listens that wants to know what became of its batches. A Response Topic may also lie "
-                "below this topic; to any other no reply is sent."
+                "A device subscribes here for replies to its batches. A Response Topic may also lie below this topic; "
+                "the daemon sends no reply to any other."
             ),
             "parameters": parameter,
             "messages": {"ok": _component("replyOk"), "error": _component("replyError")},
@@ -132,7 +127,7 @@ def _channels(topics: Topics) -> dict[str, Any]:
         "status": {
             "address": topics.status("{device_id}"),
             "title": "Presence of one device, or of the daemon",
-            "description": "Retained: whoever subscribes hears at once who is connected.",
+            "description": "Retained: a new subscriber receives at once which devices are connected.",
             "parameters": parameter,
             "messages": {"status": _component("status"), "takenBack": _component("statusTakenBack")},
         },
@@ -144,8 +139,8 @@ def _operations() -> dict[str, Any]:
         "receiveBatch": {
             "action": "receive",
             "channel": {"$ref": "#/channels/batch"},
-            "title": "Take a batch",
-            "summary": "A device publishes who is in view, every second or so, at QoS 1.",
+            "title": "Receive a batch",
+            "summary": "A device publishes the people in view, about once a second, at QoS 1.",
             "description": (
                 "The daemon acknowledges a batch when it is committed. Values are cumulative, so a batch that is lost "
                 "heals with the next, and one that comes twice or late changes nothing. A batch with a Response Topic "
@@ -153,7 +148,6 @@ def _operations() -> dict[str, Any]:
                 f"connects: those that come with this project take {BROKER_PACKET_BYTES:,} bytes, topic and properties "
                 "included."
             ),
-            "tags": [{"name": "batches"}],
             "messages": [{"$ref": "#/channels/batch/messages/batch"}],
             "bindings": {"mqtt": {"qos": 1, "retain": False, **_BINDING}},
             "reply": {
@@ -164,28 +158,25 @@ def _operations() -> dict[str, Any]:
         "sendReply": {
             "action": "send",
             "channel": {"$ref": "#/channels/reply"},
-            "title": "Say what became of a batch",
+            "title": "Send the result of a batch",
             "summary": "Published to the batch's Response Topic, with its Correlation Data.",
-            "description": "At QoS 0 and at most once: no reply says nothing of the batch, its PUBACK does.",
-            "tags": [{"name": "batches"}],
+            "description": "At QoS 0, so a reply may be lost. The PUBACK says that the broker has the batch.",
             "messages": [{"$ref": f"#/channels/reply/messages/{name}"} for name in ("ok", "error")],
             "bindings": {"mqtt": {"qos": 0, "retain": False, **_BINDING}},
         },
         "receiveStatus": {
             "action": "receive",
             "channel": {"$ref": "#/channels/status"},
-            "title": "Hear that a device comes or goes",
-            "summary": "A device says online when it has connected; its last will says offline.",
-            "tags": [{"name": "presence"}],
+            "title": "Receive the presence of a device",
+            "summary": "A device publishes online after it has connected; its last will is offline.",
             "messages": [{"$ref": f"#/channels/status/messages/{name}"} for name in ("status", "takenBack")],
             "bindings": {"mqtt": {"qos": 1, "retain": True, **_BINDING}},
         },
         "sendStatus": {
             "action": "send",
             "channel": {"$ref": "#/channels/status"},
-            "title": "Say that the daemon comes or goes",
+            "title": "Send the presence of the daemon",
             "summary": "The daemon does the same, with its own client id in place of a device id.",
-            "tags": [{"name": "presence"}],
             "messages": [{"$ref": "#/channels/status/messages/status"}],
             "bindings": {"mqtt": {"qos": 1, "retain": True, **_BINDING}},
         },
@@ -194,21 +185,20 @@ def _operations() -> dict[str, Any]:
 
 def _messages(topics: Topics) -> dict[str, Any]:
     batch = {name: value for name, value in batch_schema().items() if name not in ("$schema", "$id")}
-    correlation = {"type": "string", "description": "whatever was sent with the batch; Publisher sends its timestamp"}
+    correlation = {"type": "string", "description": "the Correlation Data of the batch; Publisher sends the timestamp"}
     return {
         "batch": {
             "name": "batch",
             "title": "Batch",
-            "summary": "Who is in view, and for how many seconds each of them has shown each emotion so far.",
+            "summary": "The people in view, and the seconds for which each has shown each emotion so far.",
             "contentType": "application/json",
             "payload": batch,
-            "tags": [{"name": "batches"}],
             "bindings": {
                 "mqtt": {"responseTopic": topics.reply("{device_id}"), "correlationData": correlation, **_BINDING}
             },
             "examples": [
                 {"name": "one-person", "summary": "One person in view", "payload": _EXAMPLE},
-                {"name": "nobody", "summary": "Nobody in view", "payload": {**_EXAMPLE, "people": []}},
+                {"name": "nobody", "summary": "No person in view", "payload": {**_EXAMPLE, "people": []}},
             ],
         },
         "replyOk": _reply(ReplyOk, "replyOk", ReplyOk(updated_count=2), correlation),
@@ -224,16 +214,14 @@ def _messages(topics: Topics) -> dict[str, Any]:
             "summary": "online, or offline as the last will or before a disconnect.",
             "contentType": "text/plain",
             "payload": {"type": "string", "enum": list(STATUSES)},
-            "tags": [{"name": "presence"}],
             "examples": [{"name": status, "payload": status} for status in STATUSES],
         },
         "statusTakenBack": {
             "name": "statusTakenBack",
             "title": "No status",
-            "summary": "An empty message: broker and daemon forget what was said last.",
+            "summary": "An empty message: broker and daemon forget the last presence.",
             "contentType": "text/plain",
             "payload": {"type": "string", "const": ""},
-            "tags": [{"name": "presence"}],
         },
     }
 
@@ -248,7 +236,6 @@ def _reply(
         "summary": payload["description"],
         "contentType": "application/json",
         "payload": payload,
-        "tags": [{"name": "batches"}],
         "bindings": {"mqtt": {"correlationData": correlation, **_BINDING}},
         "examples": [{"name": name, "payload": msgspec.to_builtins(example)}],
     }

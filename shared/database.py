@@ -11,7 +11,7 @@ from sqlite3 import SQLITE_BUSY, OperationalError
 from sqlite3 import Connection as SqliteConnection
 from urllib.parse import quote
 
-from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url
+from sqlalchemy import URL, Connection, Dialect, Engine, create_engine, event, make_url
 from sqlalchemy.engine.interfaces import DBAPIConnection
 from sqlalchemy.pool import ConnectionPoolEntry
 
@@ -19,7 +19,7 @@ from shared.retry import retry
 from shared.settings import SettingsError
 
 BUSY_TIMEOUT_MS = 2_000
-"""How long SQLite waits for another writer's lock before it reports "database is locked"."""
+"""Milliseconds that SQLite waits for another writer's lock before it reports "database is locked"."""
 
 WAL_LIMIT_BYTES = 4 * 2**20
 """SQLite checkpoints the -wal file at this length (its default), and truncates the file to it."""
@@ -27,7 +27,7 @@ WAL_LIMIT_BYTES = 4 * 2**20
 _WITHOUT_WRITE_LOCK = "without_write_lock"
 
 READER_POOL_SECONDS = 3
-"""How long a request of the API waits for a connection to PostgreSQL where all are in use.
+"""Seconds that a request of the API waits for a connection to PostgreSQL if all are in use.
 
 With the 5 s that a statement may take then, Prometheus, which waits for 10 s, still hears that nothing can be read.
 """
@@ -45,17 +45,20 @@ _READER_PATIENCE = {
 _WRITER_PATIENCE = {"connect_timeout": 3, "tcp_user_timeout": 3000, "options": "-c lock_timeout=2000", **_KEEPALIVES}
 
 
-def file_identity(file: str | os.PathLike[str]) -> tuple[int, int] | None:
-    """Device and inode of a file, None if it cannot be found: another file of the same name has others."""
+def file_identity(file: str | os.PathLike[str], *, is_link: bool = False) -> tuple[int, int] | None:
+    """Device and inode of a file, None if it cannot be found: another file of the same name has others.
+
+    `is_link` asks for those of a symbolic link, and not of its target.
+    """
     try:
-        status = os.stat(file)
+        status = os.stat(file, follow_symlinks=not is_link)
     except OSError:
         return None
     return status.st_dev, status.st_ino
 
 
 def sqlite_path(url: URL | str) -> Path | None:
-    """The database file that `url` names, or None where it is not SQLite's."""
+    """The database file that `url` names, or None if it is not SQLite's."""
     url = make_url(url)
     if url.get_backend_name() != "sqlite" or url.database is None:
         return None
@@ -109,11 +112,10 @@ def writer_engine(url: str, *, echo: bool = False) -> Engine:
     return engine
 
 
-def reader_engine(url: str, *, echo: bool = False, immutable: bool = False) -> Engine:
-    """An engine that can neither write, nor checkpoint, nor create the database.
+def reader_engine(url: str, *, echo: bool = False) -> Engine:
+    """An engine that can neither write, nor checkpoint, nor create the database. It needs no right to write its files.
 
-    The SQLite file need not exist yet: using the engine then raises sqlalchemy.exc.OperationalError. With `immutable`,
-    which is right only while nobody has it open and no -wal file holds more, reading it makes no -wal and no -shm file.
+    The SQLite file need not exist yet: using the engine then raises sqlalchemy.exc.OperationalError.
     """
     path = sqlite_path(url)
     if path is None:
@@ -127,8 +129,14 @@ def reader_engine(url: str, *, echo: bool = False, immutable: bool = False) -> E
             execution_options={"postgresql_readonly": True},
             connect_args=_READER_PATIENCE,
         )
-    options = "mode=ro&immutable=1" if immutable else "mode=ro"
-    engine = create_engine(f"sqlite:///file:{quote(str(path))}?{options}&uri=true", echo=echo, hide_parameters=True)
+    engine = create_engine(f"sqlite:///file:{quote(str(path))}?mode=ro&uri=true", echo=echo, hide_parameters=True)
+
+    def read_only_what_is_closed(dialect: Dialect, record: object, arguments: list[str], options: object) -> None:
+        # Without -wal no program writes the file, and all is in it. SQLite would have to create -wal and -shm.
+        if not os.path.exists(f"{os.path.realpath(path)}-wal"):
+            arguments[0] += "&immutable=1"
+
+    event.listen(engine, "do_connect", read_only_what_is_closed)
     event.listen(engine, "connect", _prepare_reader)
     event.listen(engine, "begin", _begin_deferred)
     return engine
@@ -141,7 +149,7 @@ def _prepare_writer(connection: DBAPIConnection, record: ConnectionPoolEntry) ->
         connection.execute(f"PRAGMA busy_timeout={BUSY_TIMEOUT_MS}")
         _switch_to_wal(connection)
         connection.execute("PRAGMA synchronous=FULL")
-        connection.execute("PRAGMA secure_delete=ON")  # Debian's SQLite is built so; what was deleted is zeros
+        connection.execute("PRAGMA secure_delete=ON")  # Debian's SQLite is built so; deleted content becomes zeros
         connection.execute(f"PRAGMA journal_size_limit={WAL_LIMIT_BYTES}")
 
 

@@ -1,11 +1,11 @@
-"""What travels beside the batches: the reply to one, and what a status topic says. No I/O, no clock."""
+"""The reply to a batch, and the messages on a status topic. Pure."""
 
 from typing import Annotated, TypeAlias
 
 import msgspec
 
 STATUSES = ("online", "offline")
-"""What a client says on its status topic, retained; an empty message takes it back."""
+"""The retained messages on a status topic; an empty message clears them."""
 
 
 class ReplyOk(msgspec.Struct, frozen=True, gc=False, tag_field="status", tag="ok"):
@@ -15,17 +15,17 @@ class ReplyOk(msgspec.Struct, frozen=True, gc=False, tag_field="status", tag="ok
         int,
         msgspec.Meta(
             ge=0,
-            description="how many people the batch changed: 0 if all of them were reported later already",
+            description="number of people that the batch changed: 0 if newer batches reported all of them",
             examples=[2],
         ),
     ]
 
 
 class ReplyError(msgspec.Struct, frozen=True, gc=False, tag_field="status", tag="error"):
-    """The message is no valid batch, and is kept as rejected. Sent again as it is, it would be rejected again."""
+    """The message is invalid and is stored as a dead letter. Do not send it again unchanged."""
 
-    error: Annotated[str, msgspec.Meta(description="what is wrong with it, in words for whoever writes the device")]
+    error: Annotated[str, msgspec.Meta(description="the fault of the message, for the device's developer")]
 
 
 Reply: TypeAlias = ReplyOk | ReplyError
-"""What the daemon sends to a Response Topic, as JSON."""
+"""A message that the daemon sends to a Response Topic, as JSON."""

@@ -39,9 +39,12 @@ class UtcDateTime(TypeDecorator[datetime]):
 _Id = BigInteger().with_variant(Integer, "sqlite")
 
 
-def _seconds() -> list[Column[float]]:
+def _seconds(*, default: str | None = None) -> list[Column[float]]:
     """The columns of cumulative seconds, one for each emotion."""
-    return [Column(f"time_{emotion}", Float, nullable=False, comment="seconds") for emotion in EMOTIONS]
+    return [
+        Column(f"time_{emotion}", Float, nullable=False, server_default=default, comment="seconds")
+        for emotion in EMOTIONS
+    ]
 
 
 metadata = MetaData(
@@ -60,10 +63,11 @@ person_emotion = Table(
     Column("person_id", Text, nullable=False, index=True),
     *_seconds(),
     Column("last_seen", UtcDateTime, nullable=False, comment="the batch's timestamp"),
+    Column("active_at", UtcDateTime, comment="timestamp of the last batch in which the seconds had grown"),
     UniqueConstraint("device_id", "person_id"),
     sqlite_autoincrement=True,
 )
-"""What each device reported last about each person."""
+"""Each device's last report about each person."""
 
 device = Table(
     "device",
@@ -79,8 +83,11 @@ device_state = Table(
     metadata,
     Column("device_id", Text, primary_key=True),
     Column("received_at", UtcDateTime, comment="when its newest applied batch arrived, by the daemon's clock"),
-    Column("people", Integer, comment="how many people that batch had"),
-    Column("clock_skew", Float, comment="seconds that its stamp was ahead of the daemon's clock at that moment"),
+    Column("people", Integer, comment="how many people were in view then"),
+    Column("clock_skew", Float, comment="seconds that the device's clock was ahead of the daemon's then"),
+    Column(
+        "clock_offset", Float, comment="seconds that the daemon adds to its timestamps, since its clock was set back"
+    ),
     Column("status", Text, comment="online or offline, as the device or its last will said"),
     Column("status_at", UtcDateTime, comment="when the daemon heard that"),
     Column(
@@ -90,8 +97,12 @@ device_state = Table(
         server_default="0",
         comment="raised by every transaction that changes an answer about the device",
     ),
+    *_seconds(default="0"),
 )
-"""How each device is doing: its newest batch, what its status topic says, and the revision of all answers about it."""
+"""The state of each device: its newest batch, its presence, and the revision of all responses about it.
+
+The seconds are all that the history ever counted. They stay if the history is deleted for its age.
+"""
 
 emotion_minute = Table(
     "emotion_minute",
@@ -99,10 +110,10 @@ emotion_minute = Table(
     Column("device_id", Text, primary_key=True),
     Column("minute", UtcDateTime, primary_key=True, comment="its beginning"),
     *_seconds(),
-    Column("most_people", Integer, nullable=False, comment="the most people in one batch of this minute"),
+    Column("most_people", Integer, nullable=False, comment="the most people in view in one batch of this minute"),
     sqlite_with_rowid=False,
 )
-"""The history: what all people before a camera have shown in each minute; no row where they have shown nothing."""
+"""The history: what all people before a camera have shown in each minute; no row if they have shown nothing."""
 
 rejected_message = Table(
     "rejected_message",
@@ -116,7 +127,7 @@ rejected_message = Table(
     Index("ix_rejected_message_received_at", "received_at", "topic"),
     sqlite_autoincrement=True,
 )
-"""The newest messages that were no valid batch, kept so that they can be looked at and replayed."""
+"""The newest dead letters, stored so that an operator can list and replay them."""
 
 forgotten_person = Table(
     "forgotten_person",
@@ -125,9 +136,9 @@ forgotten_person = Table(
     Column("digest", LargeBinary, primary_key=True, comment="BLAKE2b of the person_id, keyed with salt"),
     Column("salt", LargeBinary, nullable=False, comment="16 random bytes"),
     Column("forgotten_at", UtcDateTime, nullable=False, comment="when the operator had the person erased"),
-    Column("until", UtcDateTime, nullable=False, comment="what is stamped up to then is left out"),
+    Column("until", UtcDateTime, nullable=False, comment="batches with timestamps up to then omit the person"),
 )
-"""Who was erased, without the id: neither what is still queued nor a camera that sees them may bring them back."""
+"""Erased people, as digests. They stay erased although queued batches or devices still report them."""
 
 device_total = Table(
     "device_total",
@@ -135,4 +146,4 @@ device_total = Table(
     Column("device_id", Text, primary_key=True),
     *_seconds(),
 )
-"""What was shown before a device by people of whom there is no row: all of them, where only totals are stored."""
+"""Seconds that people without a row have shown: all people in totals-only mode."""

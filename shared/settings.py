@@ -1,6 +1,7 @@
 """The settings of all processes: read from the environment once, checked, and passed down as one frozen object."""
 
 import difflib
+import ipaddress
 import math
 import os
 import re
@@ -10,19 +11,23 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
-from urllib.parse import urlsplit
 
 from shared.batch import DEVICE_ID, is_topic_prefix
 
 PREFIX = "EMOTION_"
 
-_SECRETS = ("DATABASE_URL", "MQTT_USERNAME", "MQTT_PASSWORD", "API_TOKEN")
+SECRETS = ("DATABASE_URL", "MQTT_USERNAME", "MQTT_PASSWORD", "API_TOKEN")
+"""The settings that may stand in a file, whose path is in the variable with _FILE behind its name."""
 _BACKENDS = ("sqlite", "postgresql+psycopg")
 _LOG_LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR")
 _TRUE, _FALSE = ("1", "true", "yes", "on"), ("0", "false", "no", "off")
 _MAX_DEVICE_NAME = 200
 _MAX_DAYS = 36_500
 _TOKEN = re.compile(r"[A-Za-z0-9\-._~+/]+=*")  # RFC 6750, section 2.1: b64token
+_HOST_NAME = re.compile(r"(?!-)[A-Za-z0-9_-]{1,63}(\.(?!-)[A-Za-z0-9_-]{1,63})*")
+_NUMBER_LAST = re.compile(r"(^|\.)([0-9]+|0x[0-9a-f]*)\.?$")  # a browser takes such a host for an IPv4 address
+_ORIGIN = re.compile(r"(https?)://(\[[0-9a-f:.]+\]|[^][:]+)(?::([0-9]{0,5}))?", re.IGNORECASE)
+_WEB_PORTS = {"http": 80, "https": 443}
 _MIN_TOKEN, _MAX_TOKEN = 16, 4_096  # characters; gunicorn takes no header beyond 8,190 bytes
 
 
@@ -36,29 +41,70 @@ class SettingsError(ValueError):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
-    """Every setting, with its default. README.md explains each to the operator."""
+    """Every setting, with its default. The line below each setting is its row in docs/reference/configuration.md."""
 
     database_url: str = field(default="sqlite:///emotion.db", repr=False)
+    """The database: `sqlite:///relative/path`, `sqlite:////absolute/path` or
+    `postgresql+psycopg://user:password@host/name`. Daemon and API need the same one.
+    """
     mqtt_host: str = "localhost"
+    """The broker's name or address, without scheme and port."""
     mqtt_port: int = 1883
+    """The broker's port."""
     mqtt_username: str | None = None
+    """The daemon's login at the broker."""
     mqtt_password: str | None = field(default=None, repr=False)
+    """The password of that login."""
     mqtt_client_id: str = "emotion-daemon"
+    """Names the daemon's session at the broker. The daemon finds queued messages again only under the same id."""
     mqtt_topic_prefix: str = "emotions"
+    """The first levels of every topic. If you change it, also change `EMOTION_MQTT_CLIENT_ID`. The roles in the
+    broker follow at the next `scripts/run` or `scripts/install`.
+    """
     mqtt_tls_ca: Path | None = None
+    """The path of a CA certificate in PEM. It turns TLS on."""
     api_tokens: tuple[str, ...] = field(default=(), repr=False)
+    """Bearer tokens that may read the API: 16 to 4,096 characters each, separated by commas or white space. If
+    there is none, the API asks for no token. With docker compose and systemd use `scripts/token`.
+    """
     cors_origins: tuple[str, ...] = ("http://localhost:3000", "http://127.0.0.1:3000")
+    """Origins of web pages that may read the API from a browser, like `https://dash.example.com`, separated by
+    commas.
+    """
+    allowed_hosts: tuple[str, ...] = ()
+    """Names under which browsers reach the API, in addition to `localhost` and IP addresses, separated by commas. The
+    API answers 421 for other names. If tokens are set, it answers for every name.
+    """
     device_names: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({"jetson_1": "Entrance Camera"}))
+    """Names on the dashboard of devices that `scripts/device` has not named, separated by commas."""
     silent_after: float = 30.0
+    """Seconds without a batch until a device is not online for the API, and silent for doctor."""
     log_level: str = "INFO"
+    """The least severe level that is logged: DEBUG, INFO, WARNING or ERROR."""
     sql_echo: bool = False
+    """`true` logs each SQL statement, without its values."""
     daemon_http_address: tuple[str, int] | None = None
-    """Where the daemon answers /metrics, /healthz and /readyz: host and port."""
+    """Address and port on which the daemon answers `/metrics`, `/healthz` and `/readyz`. It asks for no token."""
     totals_only: bool = False
+    """`true` stores no person, only totals and history. The daemon's next start then deletes all stored people for
+    good.
+    """
+    device_messages_per_second: float = 20.0
+    """Messages a second, averaged over 10 s, above which the daemon's log and metrics name a device. The daemon stores
+    the messages all the same. 0: no limit.
+    """
+    device_bytes_per_second: float = 65_536.0
+    """The same for bytes a second. On a server it has to be below `DEVICE_BYTES_PER_SECOND`: the gate of Docker
+    Compose, and port 8883 with systemd, slow a device down to that. 0: no limit.
+    """
     people_retention_days: float | None = None
+    """Days after which the daemon deletes people that no batch has contained since, and dead letters. Empty:
+    never.
+    """
     history_retention_days: float | None = None
+    """Days until the daemon deletes a minute of the history. Empty: never."""
     unknown: tuple[str, ...] = ()
-    """Sentences about variables that start with EMOTION_ and are no setting, for a warning in the log."""
+    """Sentences for the log about variables that start with EMOTION_ and are not settings."""
 
     @classmethod
     def from_environ(cls, environ: Mapping[str, str]) -> "Settings":
@@ -75,13 +121,16 @@ class Settings:
             mqtt_topic_prefix=read.text("MQTT_TOPIC_PREFIX", default.mqtt_topic_prefix),
             mqtt_tls_ca=read.file("MQTT_TLS_CA"),
             api_tokens=read.tokens("API_TOKEN"),
-            cors_origins=read.listed("CORS_ORIGINS", default.cors_origins),
+            cors_origins=read.origins("CORS_ORIGINS", default.cors_origins),
+            allowed_hosts=read.listed("ALLOWED_HOSTS", default.allowed_hosts),
             device_names=read.names("DEVICE_NAMES", default.device_names),
             silent_after=read.seconds("SILENT_AFTER_SECONDS", default.silent_after),
             log_level=read.text("LOG_LEVEL", default.log_level).upper(),
             sql_echo=read.flag("SQL_ECHO", default.sql_echo),
             daemon_http_address=read.address("DAEMON_HTTP_ADDRESS"),
             totals_only=read.flag("TOTALS_ONLY", default.totals_only),
+            device_messages_per_second=read.limit("DEVICE_MESSAGES_PER_SECOND", default.device_messages_per_second),
+            device_bytes_per_second=read.limit("DEVICE_BYTES_PER_SECOND", default.device_bytes_per_second),
             people_retention_days=read.days("PEOPLE_RETENTION_DAYS"),
             history_retention_days=read.days("HISTORY_RETENTION_DAYS"),
             unknown=read.unknown(),
@@ -108,23 +157,24 @@ class _Reader:
 
     def seconds(self, name: str, default: float) -> float:
         value = self.text(name, str(default))
-        try:
-            seconds = float(value)
-        except ValueError:
-            seconds = math.nan
+        seconds = _number(value)
         if not 0 < seconds < math.inf:
             raise SettingsError(PREFIX + name, f"is {value!r}, but it is a number of seconds greater than 0")
         return seconds
 
+    def limit(self, name: str, default: float) -> float:
+        value = self.text(name, str(default))
+        limit = _number(value)
+        if not 0 <= limit < math.inf:
+            raise SettingsError(PREFIX + name, f"is {value!r}, but it is a number greater than 0, or 0 for no limit")
+        return limit
+
     def days(self, name: str) -> float | None:
-        """None where it is not set: for ever."""
+        """Return the number of days, None if it is not set: for ever."""
         value = self.text(name, "")
         if not value:
             return None
-        try:
-            days = float(value)
-        except ValueError:
-            days = math.nan
+        days = _number(value)
         if not 0 < days <= _MAX_DAYS:
             raise SettingsError(
                 PREFIX + name,
@@ -167,6 +217,20 @@ class _Reader:
         value = self.text(name, "")
         return tuple(part.strip() for part in value.split(",") if part.strip()) if value else default
 
+    def origins(self, name: str, default: tuple[str, ...]) -> tuple[str, ...]:
+        """Origins as browsers send them, each once."""
+        origins = []
+        for text in self.listed(name, default):
+            try:
+                origins.append(_origin(text))
+            except ValueError as error:
+                raise SettingsError(
+                    PREFIX + name,
+                    f"has {text!r}, but an origin is http:// or https://, a name in ASCII or an address, and perhaps a "
+                    "port, without a path and without *: list each one",
+                ) from error
+        return tuple(dict.fromkeys(origins))
+
     def tokens(self, name: str) -> tuple[str, ...]:
         """Bearer tokens, commas or white space between them; in a file, lines that start with # are comments."""
         variable, text = PREFIX + name, self._value(name)
@@ -187,7 +251,7 @@ class _Reader:
         return tokens
 
     def names(self, name: str, default: Mapping[str, str]) -> Mapping[str, str]:
-        names = {}
+        names: dict[str, str] = {}
         for pair in self.listed(name, ()):
             device_id, equals, device_name = (part.strip() for part in pair.partition("="))
             if not equals or not device_name or not DEVICE_ID.fullmatch(device_id):
@@ -199,20 +263,23 @@ class _Reader:
                 raise SettingsError(
                     PREFIX + name, f"names {device_id} with more than {_MAX_DEVICE_NAME} printable characters"
                 )
-            names[device_id] = device_name
+            if names.setdefault(device_id, device_name) != device_name:
+                raise SettingsError(PREFIX + name, f"gives {device_id} two names: keep one of them")
         return MappingProxyType(names) if names else default
 
     def unknown(self) -> tuple[str, ...]:
-        """A sentence for every EMOTION_ variable that nothing asked for. Call it last."""
+        """A sentence for every EMOTION_ variable that does nothing. Call it last."""
+        secrets = [name for name in SECRETS if self._value(f"{name}_FILE") and self._value(name)]
         names = sorted(name for name in self._environ if name.startswith(PREFIX) and name not in self._known)
-        return tuple(_unknown(name, self._known) for name in names)
+        hidden = (f"{PREFIX}{name}_FILE does nothing, because {PREFIX}{name} is set" for name in secrets)
+        return (*(_unknown(name, self._known) for name in names), *hidden)
 
     def _value(self, name: str) -> str:
         self._known.add(PREFIX + name)
         return self._environ.get(PREFIX + name, "").strip()
 
     def _secret_file(self, name: str) -> str:
-        if name not in _SECRETS:
+        if name not in SECRETS:
             return ""
         variable = f"{PREFIX}{name}_FILE"
         self._known.add(variable)
@@ -226,6 +293,14 @@ class _Reader:
             raise SettingsError(variable, f"is {path!r}, but the file cannot be read: {reason}") from error
 
 
+def _number(text: str) -> float:
+    """The number, or NaN if the text is none."""
+    try:
+        return float(text)
+    except ValueError:
+        return math.nan
+
+
 def _unknown(name: str, known: set[str]) -> str:
     close = difflib.get_close_matches(name, known, n=1, cutoff=0.8)
     return f"{name} is not a setting and does nothing" + (f"; did you mean {close[0]}?" if close else "")
@@ -233,7 +308,7 @@ def _unknown(name: str, known: set[str]) -> str:
 
 def _check(settings: Settings) -> None:
     _check_database(settings.database_url)
-    if any(c in "/@?#" or c.isspace() or not c.isprintable() for c in settings.mqtt_host):
+    if not is_host(settings.mqtt_host):
         raise SettingsError(
             "EMOTION_MQTT_HOST", f"is {settings.mqtt_host!r}, but it is a name or an address, without scheme and port"
         )
@@ -249,8 +324,11 @@ def _check(settings: Settings) -> None:
         raise SettingsError("EMOTION_MQTT_PASSWORD", "is set, but EMOTION_MQTT_USERNAME is not: set both")
     if settings.mqtt_tls_ca is not None:
         _check_ca(settings.mqtt_tls_ca)
-    for origin in settings.cors_origins:
-        _check_origin(origin)
+    for host in settings.allowed_hosts:
+        if not _HOST_NAME.fullmatch(host):
+            raise SettingsError(
+                "EMOTION_ALLOWED_HOSTS", f"has {host!r}, but it is a list of names like dashboard.example.com,server"
+            )
     if settings.log_level not in _LOG_LEVELS:
         raise SettingsError(
             "EMOTION_LOG_LEVEL", f"is {settings.log_level!r}, but it is one of {', '.join(_LOG_LEVELS)}"
@@ -276,7 +354,7 @@ def _check_database(text: str) -> None:
         raise SettingsError(name, "has to name a plain file, like sqlite:////data/emotion.db: daemon and API share it")
     if url.query:
         raise SettingsError(name, "has options behind the file name, but the daemon and the API choose their own")
-    if os.path.isdir(url.database):  # False where this user may not look, which is said where the file is opened
+    if os.path.isdir(url.database):  # False if this user may not look, which the error of opening the file says
         raise SettingsError(name, f"names {url.database!r}, which is a folder: name a file in it")
 
 
@@ -289,19 +367,35 @@ def _check_ca(path: Path) -> None:
         ) from error
 
 
-def _check_origin(origin: str) -> None:
-    if not _is_origin(origin):
-        raise SettingsError(
-            "EMOTION_CORS_ORIGINS",
-            f"has {origin!r}, but an origin is scheme://host or scheme://host:port, without a path and without *",
-        )
+def _origin(text: str) -> str:
+    """The origin as a browser sends it: in lower case, without its scheme's own port. Raises ValueError."""
+    found = _ORIGIN.fullmatch(text)
+    if not found:
+        raise ValueError(text)
+    scheme, host, digits = found[1].lower(), found[2].lower(), found[3]
+    port = int(digits) if digits else _WEB_PORTS[scheme]
+    if not 1 <= port <= 65535:
+        raise ValueError(text)
+    return f"{scheme}://{_web_host(host)}" + ("" if port == _WEB_PORTS[scheme] else f":{port}")
 
 
-def _is_origin(text: str) -> bool:
+def _web_host(host: str) -> str:
+    """A name, or an address as browsers write it. Raises ValueError."""
+    if host.startswith("["):
+        return f"[{ipaddress.IPv6Address(host[1:-1])}]"
+    if _NUMBER_LAST.search(host):
+        return str(ipaddress.IPv4Address(host))
+    if not _HOST_NAME.fullmatch(host.removesuffix(".")):
+        raise ValueError(host)
+    return host
+
+
+def is_host(text: str) -> bool:
+    """Return True if the MQTT client could look up `text`: a colon is part of an IPv6 address alone."""
+    if ":" not in text:
+        return not any(c in "/@?#[]" or c.isspace() or not c.isprintable() for c in text)
     try:
-        parts = urlsplit(text)
-        port_is_possible = parts.port is None or parts.port > 0
-    except ValueError:  # [ without ], or a port that is no number
+        ipaddress.IPv6Address(text)
+    except ValueError:
         return False
-    known = parts.scheme in ("http", "https") and bool(parts.hostname) and port_is_possible
-    return known and text == f"{parts.scheme}://{parts.netloc}"
+    return True

@@ -1,4 +1,4 @@
-"""What goes on beside a test, on a thread of its own."""
+"""Run something during a test, on a thread of its own."""
 
 import threading
 from collections.abc import Callable, Iterator

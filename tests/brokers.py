@@ -1,6 +1,7 @@
 """A real Mosquitto on a free loopback port, with a session store that survives a restart; and a script of one."""
 
 import contextlib
+import json
 import os
 import shutil
 import signal
@@ -11,20 +12,60 @@ import threading
 from pathlib import Path
 from types import TracebackType
 
+from emotion_admin.logins import Logins
+from shared.batch import Topics
 from tests.waiting import DEADLINE_SECONDS, accepts_connections, free_port, wait_until
 
 ROOT = Path(__file__).resolve().parent.parent
 
 
-def shipped_rules(folder: Path) -> str:
-    """Who may do what, as ./mosquitto.conf and ./mosquitto.acl have it, with the logins of `folder`/passwords.
+LOGINS_FILE = "dynamic-security.json"
+"""The file of logins in a broker's folder."""
 
-    What is left out is where the container has its files, and the plugin that Debian's Mosquitto does not have.
+_COPY = "running.json"
+"""The copy of that file that the broker reads and rewrites."""
+
+
+def logins(folder: Path) -> Logins:
+    """The logins of the broker whose folder that is."""
+    return Logins(folder / LOGINS_FILE, Topics("emotions"))
+
+
+def shipped_rules(folder: Path) -> str:
+    """Return the rules and limits of ./mosquitto.conf, with the logins that the broker in `folder` starts with.
+
+    They leave out the container's files and the plugin for persistence, which Debian's Mosquitto does not have.
     """
-    shutil.copy(ROOT / "mosquitto.acl", folder)
-    names = ("listener", "include_dir", "plugin", "persistence_", "log_", "connection_messages", "#")
-    lines = (ROOT / "mosquitto.conf").read_text().replace("/run/broker", str(folder)).splitlines()
-    return "\n".join(line for line in lines if not line.startswith(names)) + "\n"
+    left_out = ("listener", "include_dir", "plugin ", "plugin_opt_sync", "plugin_opt_flush", "persistence_", "log_")
+    text = (ROOT / "mosquitto.conf").read_text().replace(f"/tmp/broker/{LOGINS_FILE}", str(folder / _COPY))
+    lines = [line for line in text.splitlines() if not line.startswith((*left_out, "connection_messages", "#"))]
+    option = next(number for number, line in enumerate(lines) if line.startswith("plugin_opt_config_file"))
+    lines.insert(option, f"plugin {find_plugin()}")
+    return "\n".join(lines) + "\n"
+
+
+def systemd_rules(folder: Path) -> str:
+    """Return deploy/systemd/mosquitto.conf without its listener, for a broker in `folder`."""
+    text = (ROOT / "deploy/systemd/mosquitto.conf").read_text()
+    text = text.replace(f"/run/mosquitto/{LOGINS_FILE}", str(folder / _COPY))
+    text = text.replace("/opt/emotion-analytics/mosquitto_dynamic_security.so", str(find_plugin()))
+    return "\n".join(line for line in text.splitlines() if not line.startswith(("listener", "#"))) + "\n"
+
+
+def allow_listening(path: Path, login: str) -> None:
+    """Let a login of that file read every topic: it sees what a device smuggles past its role."""
+    document = json.loads(path.read_text())
+    (role,) = [role for role in document["roles"] if role["rolename"] == login]
+    kinds = ("subscribePattern", "publishClientReceive")
+    role["acls"] += [{"acltype": kind, "topic": topic, "allow": True} for kind in kinds for topic in ("#", "$SYS/#")]
+    path.write_text(json.dumps(document))
+
+
+def find_plugin() -> Path:
+    """Return the path of Mosquitto's plugin for logins and roles. Raises AssertionError."""
+    found = [*Path("/usr/lib").glob("*/mosquitto_dynamic_security.so")]
+    assert found, "the tests need Debian's Mosquitto: apt-get install mosquitto"
+    return found[0]
 
 
 def find_mosquitto() -> str:
@@ -37,15 +78,18 @@ def find_mosquitto() -> str:
 class Broker:
     """Starts, stops, kills and restarts one Mosquitto; the port stays the same.
 
-    Where it wants a login, `password` is what every client of a test gives, with its client id as the username.
+    Where it wants a login, `password` is what every client of a test gives, with its client id as the username. If it
+    is `quiet`, its log has only what the configuration asks for.
     """
 
     host = "127.0.0.1"
 
-    def __init__(self, folder: Path, extra: str = "") -> None:
+    def __init__(self, folder: Path, extra: str = "", *, quiet: bool = False) -> None:
+        self._log_everything = [] if quiet else ["-v"]
         self.port = free_port()
         self.password: str | None = None
         self.folder = folder
+        self.logins = folder / LOGINS_FILE
         self._config = folder / "mosquitto.conf"
         # "user root" counts only where the tests run as root, as in a container: the folder is root's then.
         self._config.write_text(
@@ -62,8 +106,12 @@ class Broker:
 
     def start(self) -> None:
         program = find_mosquitto()
+        if self.logins.exists():
+            shutil.copy(self.logins, self.folder / _COPY)
         with (self.folder / "mosquitto.log").open("ab") as log:
-            self._process = subprocess.Popen([program, "-v", "-c", self._config], stdout=log, stderr=log)
+            self._process = subprocess.Popen(
+                [program, *self._log_everything, "-c", self._config], stdout=log, stderr=log
+            )
         wait_until(lambda: accepts_connections(self.host, self.port), what="Mosquitto listens")
 
     def stop(self) -> None:
@@ -76,11 +124,6 @@ class Broker:
     def restart(self) -> None:
         self.stop()
         self.start()
-
-    def reload(self) -> None:
-        """Have it read its logins again, as scripts/device does."""
-        assert self._process is not None
-        self._process.send_signal(signal.SIGHUP)
 
     def wait_for_save(self) -> None:
         """Until Mosquitto has written to disk what it knows now; `autosave_interval 1` does so every two seconds."""
@@ -96,7 +139,7 @@ class Broker:
         return (self.folder / "mosquitto.log").read_text(errors="replace")
 
     def _saved(self) -> int | None:
-        """What tells one save from another: Mosquitto writes a new file each time, and renames it."""
+        """Return a value that differs for each save: Mosquitto writes a new file each time, and renames it."""
         path = self.folder / "mosquitto.db"
         return path.stat().st_mtime_ns if path.exists() else None
 

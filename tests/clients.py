@@ -20,10 +20,12 @@ class Seen(NamedTuple):
     payload: bytes
     retained: bool
     correlation_data: bytes | None
+    at: float
+    """Monotonic seconds."""
 
 
 class How(TypedDict, total=False):
-    """How a message is sent: at QoS 1 and without any of this unless told otherwise."""
+    """Options for sending a message: by default QoS 1 and none of these."""
 
     qos: int
     retain: bool
@@ -36,10 +38,11 @@ class Client:
     """Connected from the start of the block to its end, reconnecting in between.
 
     `seen` has what arrived on the topics it listens to, `acknowledged` what the broker has sent a PUBACK for,
-    and `history` the same with the time of it (monotonic seconds).
+    and `history` the same with the time of it (monotonic seconds). If the broker wants a login, its name is the client
+    id, and its password is `password` or else the broker's.
     """
 
-    def __init__(self, broker: Broker, client_id: str = "") -> None:
+    def __init__(self, broker: Broker, client_id: str = "", *, password: str | None = None) -> None:
         self._broker = broker
         self._connected = threading.Event()
         self._granted = threading.Event()
@@ -49,8 +52,8 @@ class Client:
         self.seen: list[Seen] = []
         self.history: list[tuple[float, bytes]] = []
         self._client = mqtt.Client(CallbackAPIVersion.VERSION2, client_id=client_id, protocol=mqtt.MQTTv5)
-        if broker.password is not None:
-            self._client.username_pw_set(client_id, broker.password)
+        if (known := password or broker.password) is not None:
+            self._client.username_pw_set(client_id, known)
         self._client.reconnect_delay_set(min_delay=1, max_delay=1)
         self._client.max_inflight_messages_set(100)
         self._client.on_connect = lambda *_: self._connected.set()
@@ -103,7 +106,7 @@ class Client:
 
     @property
     def under_way(self) -> int:
-        """How many messages the broker has not acknowledged yet."""
+        """Return the number of messages that the broker has not acknowledged yet."""
         return len(self._under_way)
 
     def _on_puback(self, packet_id: int, reason: ReasonCode) -> None:
@@ -119,4 +122,6 @@ class Client:
 
     def _on_message(self, client: mqtt.Client, userdata: object, message: mqtt.MQTTMessage) -> None:
         correlation_data: bytes | None = getattr(message.properties, "CorrelationData", None)
-        self.seen.append(Seen(message.topic, bytes(message.payload), message.retain, correlation_data))
+        self.seen.append(
+            Seen(message.topic, bytes(message.payload), message.retain, correlation_data, time.monotonic())
+        )

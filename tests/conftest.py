@@ -1,5 +1,6 @@
 """Fixtures that every kind of test may ask for: a real broker, and an empty real database of either kind."""
 
+import os
 import random
 from collections.abc import Callable, Iterator
 from itertools import count
@@ -24,6 +25,14 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if PROGRAMS.intersection(getattr(item, "fixturenames", ())):
             item.add_marker(pytest.mark.program)
+
+
+@pytest.fixture(autouse=True)
+def _own_umask() -> Iterator[None]:
+    """A command sets the umask of its process, which here is that of other tests, too."""
+    before = os.umask(0o022)
+    yield
+    os.umask(before)
 
 
 @pytest.fixture

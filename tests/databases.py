@@ -42,6 +42,6 @@ def make_tables(url: str) -> None:
 
 
 def raise_revision_of(engine: Engine, device_id: str) -> None:
-    """What each of our programs does in the transaction that changes a device's rows."""
+    """Raise the revision, as each of our programs does in the transaction that changes a device's rows."""
     with engine.begin() as connection:
         raise_revision(connection, device_id)

@@ -1,4 +1,4 @@
-"""What stands in for the world: a broker and the subscription to it, as `emotion_daemon.ingest` needs it, and time."""
+"""Fakes of the world: a broker and the subscription to it, as `emotion_daemon.ingest` needs it, and time."""
 
 from collections import deque
 from collections.abc import Callable, Iterable
@@ -48,8 +48,10 @@ class FakeSource:
         self.acked: list[Message] = []
         """The messages whose PUBACK was sent, in order."""
         self.replies: list[Reply] = []
+        self.cleared: list[str] = []
+        """The topics whose retained message was deleted, in order."""
         self.on_wait: Callable[[float], None] = lambda seconds: None
-        """What happens while the daemon waits, in place of time."""
+        """Called while the daemon waits, in place of time."""
 
     # The broker's side.
 
@@ -63,7 +65,6 @@ class FakeSource:
         correlation_data: bytes | None = None,
         retain: bool = False,
     ) -> None:
-        """`retain`: it was there before the subscription."""
         self._queue.append(_Queued(topic, payload, qos, response_topic, correlation_data, retain))
 
     def cut(self) -> None:
@@ -108,6 +109,10 @@ class FakeSource:
                 self.acked.append(message)
         return len(sent)
 
+    def clear_retained(self, topics: Iterable[str]) -> None:
+        if self._connected:
+            self.cleared += topics
+
     def reply(self, message: Message, payload: bytes) -> None:
         if message.response_topic is not None and self._connected:
             self.replies.append(Reply(message.response_topic, payload, message.correlation_data))
@@ -130,6 +135,7 @@ class FakeSource:
                     message.qos,
                     message.packet_id,
                     self._connection,
+                    len(message.topic) + len(message.payload),
                     message.response_topic,
                     message.correlation_data,
                     dup,

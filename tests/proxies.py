@@ -18,7 +18,7 @@ Side = Literal["client", "broker"]
 _CHUNK = 65_536
 _TICK_SECONDS = 0.002
 _BYTES_A_TICK = 20
-"""How many bytes travel in a tick, each in a segment of its own, while they travel one at a time."""
+"""Bytes that travel in a tick, each in a segment of its own, while they travel one at a time."""
 
 
 class Proxy:
@@ -54,7 +54,7 @@ class Proxy:
 
     @property
     def abandoned(self) -> int:
-        """How many open connections have become silent for ever, or were from their start."""
+        """Return the number of open connections that have become silent for ever, or were from their start."""
         return len(self._abandoned)
 
     def cut(self) -> None:
@@ -99,7 +99,7 @@ class Proxy:
 
     @contextmanager
     def delayed(self, seconds: float) -> Iterator[None]:
-        """What is sent during the block travels for so many seconds, each way."""
+        """Delay the bytes that are sent during the block by so many seconds, each way."""
         self._delay = seconds
         try:
             yield

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import TypeVar
 
 DEADLINE_SECONDS = 60.0
-"""How long a test waits for what has to happen. A test that passes never waits so long, on a busy machine neither."""
+"""Seconds that a test waits for an event. A test that passes never waits so long, on a busy machine neither."""
 
 _SAMPLE_SECONDS = 0.1
 
@@ -33,7 +33,7 @@ def wait_until(
 
 
 def slowness() -> float:
-    """How many times longer a computation takes than it has the processor: 1 on a machine that does nothing else.
+    """Return the ratio of a computation's time to its processor time: 1 on a machine that does nothing else.
 
     A limit that a test sets is multiplied with this, so that it says the same on a busy machine.
     """
@@ -52,7 +52,7 @@ def accepts_connections(host: str, port: int) -> bool:
 
 
 def free_port() -> int:
-    """A port that nobody listens on, below those that the kernel gives to outgoing connections.
+    """A port without a listener, below those that the kernel gives to outgoing connections.
 
     One of these would be taken at any time while a test restarts its server.
     """

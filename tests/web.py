@@ -77,7 +77,7 @@ class Api:
         return psutil.Process(self._process.pid).children()
 
     def open_files(self) -> int:
-        """How many file handles the workers have, sockets too."""
+        """Return the number of file handles of the workers, sockets too."""
         return sum(worker.num_fds() for worker in self.workers())
 
     def memory(self) -> int:
@@ -96,13 +96,13 @@ class Api:
             connection.close()
 
     def summary(self, device_id: str | None = None) -> Any:
-        """What the dashboard shows of a device, or of the default one."""
+        """Return the summary of a device, or of the default one."""
         answer = self.ask(SUMMARY if device_id is None else f"{SUMMARY}?device_id={device_id}")
         assert answer.status == 200, answer
         return json.loads(answer.body)
 
     def _serves(self) -> bool:
-        """Whether every worker does; one that is starting up would answer late."""
+        """Return True if every worker does; one that is starting would answer late."""
         try:
             answered = self.ask("/").status == 200
         except OSError:

@@ -1,8 +1,8 @@
 """The broker: its address, whether it accepts clients without a login, and its answer to the daemon's login."""
 
-import ipaddress
 import socket
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
+from ipaddress import ip_address
 from pathlib import Path
 
 from emotion_admin.doctor import connack, daemon_connection, mqtt_probe, tls
@@ -15,9 +15,10 @@ from shared.settings import Settings
 
 ADDRESS = "broker address"
 ANONYMOUS = "broker anonymous"
+STATE = "broker state"
 
 CLASH_SECONDS = 2.0
-"""How long doctor stays connected. A client with the same id that was disconnected is back by then."""
+"""Seconds for which doctor stays connected. A client with the same id that was disconnected is back by then."""
 
 RETAINED_SECONDS = 1.0
 
@@ -29,20 +30,20 @@ def examine(settings: Settings, daemon: DaemonStatus, *, log_in: bool) -> Iterat
     """Check the connection step by step. doctor logs in as the daemon only if none runs, or `log_in` says so."""
     host, port = settings.mqtt_host, settings.mqtt_port
     try:
-        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
-        connection = socket.create_connection((host, port), timeout=_CONNECT_SECONDS, all_errors=True)
-    except (OSError, UnicodeError) as error:
+        connection = socket.create_connection((host, port), timeout=_CONNECT_SECONDS)
+    except (socket.gaierror, UnicodeError) as error:
         yield problem(
             ADDRESS,
             f"no address for the name {host}: {error}",
             "Check EMOTION_MQTT_HOST. In containers it is the broker's service, which has to run.",
         )
         return
-    except ExceptionGroup as errors:
-        yield _unreachable(f"{host}:{port}", _most_telling(errors.exceptions))
+    except OSError as error:
+        yield _unreachable(f"{host}:{port}", error)
         return
     with connection:
-        reached = ok(ADDRESS, f"{host}:{port} answers at {connection.getpeername()[0]}")
+        peer = str(connection.getpeername()[0])
+        reached = ok(ADDRESS, f"{host}:{port} answers at {peer}")
         certificate = None if settings.mqtt_tls_ca is None else tls.examine(connection, host, settings.mqtt_tls_ca)
     if certificate is not None and certificate.level == "problem":
         yield reached
@@ -58,14 +59,13 @@ def examine(settings: Settings, daemon: DaemonStatus, *, log_in: bool) -> Iterat
     if certificate is not None:
         yield certificate
     if anonymous.reason_code is not None:
-        is_local = all(_is_loopback(str(entry[4][0])) for entry in found)
-        is_local = is_local and is_on_loopback_alone(port, *map(_read, _LISTENERS))
+        is_local = ip_address(peer).is_loopback and is_on_loopback_alone(port, *map(_read, _LISTENERS))
         yield judge_anonymous(anonymous, is_local=is_local)
     yield from _login(settings, daemon, anonymous, log_in=log_in)
 
 
 def judge_anonymous(result: ProbeResult, *, is_local: bool) -> Finding:
-    """Judge a connection without a login. `is_local` says that only this machine can reach the broker, for certain."""
+    """Judge a connection without a login. `is_local` says that only this machine can reach the broker."""
     if result.wants_login:
         return ok(ANONYMOUS, "the broker accepts only clients with a login")
     if not result.accepted:
@@ -75,8 +75,16 @@ def judge_anonymous(result: ProbeResult, *, is_local: bool) -> Finding:
     return warning(
         ANONYMOUS,
         "the broker accepts clients without a login: they can read all batches and send false ones",
-        "This is safe only if the broker listens on 127.0.0.1 alone. Mosquitto: set allow_anonymous false, and give "
-        "each device a login (scripts/device add).",
+        "Mosquitto: set allow_anonymous false, and give each device a login (scripts/device add).",
+    )
+
+
+def judge_set_aside(path: str) -> Finding:
+    """Judge a file of the broker's state that was damaged, so that the broker started without it."""
+    return warning(
+        STATE,
+        f"the broker's stored state was damaged and is now {path}: sessions and queued messages in it are lost",
+        "Check this machine's power and disk. Then delete the file: it may contain people's data.",
     )
 
 
@@ -103,17 +111,7 @@ def _read(file: str) -> str:
         return ""
 
 
-def _is_loopback(address: str) -> bool:
-    return ipaddress.ip_address(address.partition("%")[0]).is_loopback
-
-
-def _most_telling(errors: Sequence[Exception]) -> Exception:
-    """Choose from the errors of several addresses: without IPv6, its error says nothing about the broker."""
-    telling = (error for kind in (ConnectionRefusedError, TimeoutError) for error in errors if isinstance(error, kind))
-    return next(telling, errors[-1])
-
-
-def _unreachable(address: str, error: Exception) -> Finding:
+def _unreachable(address: str, error: OSError) -> Finding:
     if isinstance(error, ConnectionRefusedError):
         return problem(
             ADDRESS,
@@ -122,11 +120,16 @@ def _unreachable(address: str, error: Exception) -> Finding:
             "EMOTION_MQTT_HOST and EMOTION_MQTT_PORT.",
         )
     if isinstance(error, TimeoutError):
-        return problem(ADDRESS, f"{address} does not answer", "Check firewalls on the way, and whether the host is up.")
+        return problem(
+            ADDRESS,
+            f"{address} does not answer within {_CONNECT_SECONDS:.0f} s",
+            "See a line about the services above: a container that starts again and again has no address. If there is "
+            "none, check whether the host is up, then firewalls on the way.",
+        )
     return problem(
         ADDRESS,
-        f"cannot reach {address}: {getattr(error, 'strerror', None) or error}",
-        "Check the network of this machine or container.",
+        f"cannot reach {address}: {error.strerror or error}",
+        "See a line about the services above. If there is none, check the network of this machine or container.",
     )
 
 

@@ -1,16 +1,13 @@
-"""Whether this machine's clock is right: the daemon compares every timestamp with it."""
+"""Check this machine's clock: the daemon compares every timestamp with it."""
 
 import ctypes
-from collections.abc import Iterator
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import Literal
 
 from emotion_admin.doctor.finding import Finding, ok, problem, warning
 
 SUBJECT = "clock"
 EARLIEST = datetime(2025, 1, 1, tzinfo=UTC)
-FUTURE = timedelta(minutes=1)
-LARGEST_DIFFERENCE_SECONDS = 5.0
 
 _TIME_ERROR = 5
 _STA_UNSYNC = 0x0040
@@ -66,28 +63,3 @@ def judge(now: datetime, is_synchronised: Synchronised) -> Finding:
         )
     by = {"yes": "synchronised", "cannot tell": "cannot tell whether it is synchronised"}[is_synchronised]
     return ok(SUBJECT, f"it says {shown}; {by}")
-
-
-def judge_against_the_database(
-    now: datetime, *, newest_batch: datetime | None, database_ahead: float | None
-) -> Iterator[Finding]:
-    """Judge the clock by stored times, and by the database server's clock, which is `database_ahead` seconds ahead."""
-    if newest_batch is not None and newest_batch - now > FUTURE:
-        yield warning(
-            "clock, stored times",
-            f"the newest batch was received at {newest_batch:%Y-%m-%dT%H:%M:%SZ}, in the future: "
-            "the clock was set back, or was wrong then",
-            "If the clock is right now, do nothing: the daemon ignores stored times that lie in the future.",
-        )
-    elif newest_batch is not None:
-        yield ok("clock, stored times", "none lies in the future")
-    if database_ahead is None:
-        return
-    if abs(database_ahead) > LARGEST_DIFFERENCE_SECONDS:
-        yield warning(
-            "clock, database",
-            f"the database server's clock differs from ours by {database_ahead:+.0f} s",
-            "Turn on NTP on both machines.",
-        )
-    else:
-        yield ok("clock, database", f"within {LARGEST_DIFFERENCE_SECONDS:.0f} s of ours")

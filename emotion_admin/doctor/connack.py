@@ -1,10 +1,10 @@
-"""What the broker's answer to a connection means. Pure; mqtt_probe gets the answer."""
+"""Interpret the broker's answer to a connection. Pure; mqtt_probe gets the answer."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
 from emotion_admin.doctor.finding import Finding, ok, problem, warning
-from emotion_daemon.mqtt.subscriber import FOREVER, KEEPALIVE_SECONDS, broker_limits
+from emotion_daemon.mqtt.subscriber import FOREVER, broker_limits
 
 LOGIN = "broker login"
 SESSION = "broker session"
@@ -17,7 +17,8 @@ CLASH_ADVICE = (
 
 NO_ANSWER_ADVICE = (
     "Check that this port speaks MQTT without TLS. For TLS set EMOTION_MQTT_TLS_CA; MQTT over WebSockets has another "
-    "port. See the broker's log."
+    "port. See the broker's log; if it repeats `out of memory`, see "
+    "docs/operate/limits.md#the-daemon-cannot-connect-to-a-full-broker."
 )
 
 SMALLEST_PACKET_BYTES = 256 * 2**10
@@ -31,7 +32,7 @@ _SESSION_TAKEN_OVER = 0x8E
 
 @dataclass(slots=True)
 class ProbeResult:
-    """What happened on one connection; mqtt_probe fills it in.
+    """The result of one connection; mqtt_probe fills it in.
 
     `reason_code` is the CONNACK's, None if there was none; then `error` may say why. `ended` says that the broker
     closed the connection, with `end_code` if it gave one. `limits` are named as in `metrics.BROKER_LIMITS`.
@@ -52,12 +53,12 @@ class ProbeResult:
 
     @property
     def lost(self) -> bool:
-        """Whether the broker closed a connection that it had accepted."""
+        """Return True if the broker closed a connection that it had accepted."""
         return self.ended and self.accepted
 
     @property
     def wants_login(self) -> bool:
-        """Whether the broker refused the login, or a connection without one."""
+        """Return True if the broker refused the login, or a connection without one."""
         return self.reason_code in (_BAD_LOGIN, _NOT_AUTHORIZED)
 
     @property
@@ -106,7 +107,6 @@ _ADVICE = {
     0x85: "Choose a client id that the broker's rules allow (EMOTION_MQTT_CLIENT_ID).",
     0x88: _TRY_LATER,
     0x89: _TRY_LATER,
-    0x8A: "The broker has banned this client: lift the ban there.",
     0x9A: f"The daemon's will and every device's status are retained messages. {_ALLOW_RETAINED}",
     0x9B: f"The daemon's will and its subscription use QoS 1. {_ALLOW_QOS_1}",
 }
@@ -167,10 +167,4 @@ def _too_low(limits: Mapping[str, float]) -> Iterator[Finding]:
             LIMITS,
             "the broker allows no retained messages: it refuses clients whose will is one, like the daemon and devices",
             _ALLOW_RETAINED,
-        )
-    if limits["keepalive_seconds"] < KEEPALIVE_SECONDS:
-        yield warning(
-            LIMITS,
-            f"the broker drops a daemon that is silent for {limits['keepalive_seconds']:.0f} s, as in a slow commit",
-            f"Raise its keep alive to {KEEPALIVE_SECONDS} s at least (Mosquitto: max_keepalive).",
         )

@@ -1,4 +1,4 @@
-"""Whether a daemon runs here, and what it answers. doctor only queries it."""
+"""Find out if a daemon runs here, and query its state."""
 
 import fcntl
 import os
@@ -10,6 +10,7 @@ from pathlib import Path
 from prometheus_client.parser import text_string_to_metric_families
 
 from emotion_admin import health
+from emotion_admin.addresses import daemon_url
 from emotion_admin.doctor.finding import Finding, ok, problem, warning
 from emotion_daemon.monitoring.outage import OutageKind
 from shared.database import sqlite_path
@@ -32,7 +33,7 @@ _WRITE_ADVICE: Mapping[OutageKind, str] = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DaemonStatus:
-    """What doctor knows about the daemon. `holds_lock` and `answers` are None if doctor cannot tell.
+    """The state of the daemon as far as doctor knows it. `holds_lock` and `answers` are None if doctor cannot tell.
 
     `answer` is the line of /readyz, or why there is none. `metrics` are the series with at most one label, by name;
     a label's value follows after a colon.
@@ -46,20 +47,20 @@ class DaemonStatus:
 
     @property
     def runs(self) -> bool | None:
-        """Whether a daemon runs; None if doctor cannot tell."""
+        """Return True if a daemon runs; None if doctor cannot tell."""
         if self.holds_lock or self.answers:
             return True
         return False if self.holds_lock is False else self.answers
 
     @property
     def subscribed(self) -> bool | None:
-        """Whether the broker has confirmed the daemon's subscription; None if the daemon does not tell."""
+        """Return True if the broker has confirmed the daemon's subscription; None if the daemon does not tell."""
         told = self.metrics.get("emotion_broker_connected")
         return None if told is None else bool(told)
 
     @property
     def has_tables(self) -> bool:
-        """Whether the daemon tells that it has opened a database with all tables."""
+        """Return True if the daemon tells that it has opened a database with all tables."""
         return self.ready or self.subscribed is not None
 
     @property
@@ -72,7 +73,7 @@ def query(settings: Settings) -> DaemonStatus:
     """Find the daemon of these settings, and query /readyz and /metrics."""
     path = sqlite_path(settings.database_url)
     holds_lock = None if path is None else lock_is_held(Path(os.path.realpath(path)))
-    url = _url(settings)
+    url = daemon_url(settings)
     if url is None:
         return DaemonStatus(holds_lock=holds_lock)
     try:
@@ -86,14 +87,6 @@ def query(settings: Settings) -> DaemonStatus:
     except (OSError, HTTPException, ValueError):
         metrics = {}
     return DaemonStatus(holds_lock=holds_lock, answers=True, ready=status == 200, answer=answer, metrics=metrics)
-
-
-def _url(settings: Settings) -> str | None:
-    if settings.daemon_http_address is None:
-        return None
-    host, port = settings.daemon_http_address
-    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)
-    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
 
 def lock_is_held(path: Path) -> bool | None:
@@ -129,7 +122,7 @@ def parse_metrics(text: str) -> dict[str, float]:
 
 def judge(daemon: DaemonStatus, settings: Settings) -> Iterator[Finding]:
     """Judge whether the daemon runs, and does its work."""
-    url = _url(settings)
+    url = daemon_url(settings)
     if daemon.runs is None:
         advice = "Set EMOTION_DAEMON_HTTP_ADDRESS for both daemon and doctor"
         if sqlite_path(settings.database_url) is not None:  # only some users may open its lock file

@@ -1,16 +1,15 @@
-"""What is in the database: schema, journal, stored times, devices; on a server also its version and privileges."""
+"""Check the database: schema, journal, stored times, devices; on a server also its version and privileges."""
 
 import os
-import time
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 
 from sqlalchemy import Connection, Engine, inspect, text
 from sqlalchemy.exc import DBAPIError
 
-from emotion_admin.doctor import clock, devices, sqlite_files
+from emotion_admin.doctor import devices, server_errors, sqlite_files
 from emotion_admin.doctor.daemon_status import DaemonStatus
 from emotion_admin.doctor.finding import Finding, ok, problem, warning
 from emotion_admin.doctor.permissions import User
@@ -23,24 +22,26 @@ from shared.settings import Settings
 
 SUBJECT = "database"
 SCHEMA = "database schema"
-JOURNAL = "database journal"
 CONTENT = "database content"
 SERVER = "database server"
 RIGHTS = "database rights"
-OLDEST_SERVER = 14
+
+UNREADABLE = "?"
+"""The value of `logins` if scripts/doctor cannot read them."""
 
 _VERSION_TABLE = "alembic_version"
-_NAMED = 5
 _MOUNTINFO = Path("/proc/self/mountinfo")
 _OTHER_URL = "Use the daemon's EMOTION_DATABASE_URL."
 _REPLACE = "stop the daemon, move the file, -wal and -shm away, and restore a backup (scripts/restore) or start anew."
 
 
-def examine(settings: Settings, daemon: DaemonStatus, *, api_user: User | None, thorough: bool) -> Iterator[Finding]:
-    """Check the database. Writes nothing, and creates no file."""
+def examine(
+    settings: Settings, daemon: DaemonStatus, *, api_user: User | None, thorough: bool, logins: str | None = None
+) -> Iterator[Finding]:
+    """Check the database. Writes nothing, and creates no file. `logins` is as in `doctor.examine`."""
     path = sqlite_path(settings.database_url)
     if path is None:
-        yield from _examine_server(settings, daemon)
+        yield from _examine_server(settings, daemon, logins)
         return
     try:
         exists = _exists(path)
@@ -56,7 +57,7 @@ def examine(settings: Settings, daemon: DaemonStatus, *, api_user: User | None, 
         )
         return
     if exists:
-        yield from _examine_file(path, settings, daemon, thorough=thorough)
+        yield from _examine_file(path, settings, daemon, logins, thorough=thorough)
 
 
 def _exists(path: Path) -> bool:
@@ -96,81 +97,34 @@ def _mountinfo() -> str:
         return ""
 
 
-def _examine_file(path: Path, settings: Settings, daemon: DaemonStatus, *, thorough: bool) -> Iterator[Finding]:
+def _examine_file(
+    path: Path, settings: Settings, daemon: DaemonStatus, logins: str | None, *, thorough: bool
+) -> Iterator[Finding]:
     real = os.path.realpath(path)
     wal, shm = Path(f"{real}-wal"), Path(f"{real}-shm")
-    is_open = wal.exists() and shm.exists()
-    if not is_open and wal.exists() and wal.stat().st_size > 0:
+    if wal.exists() and not shm.exists():
         yield warning(
             SUBJECT,
-            f"not opened: {wal} has content, and reading it would create the missing {shm}",
-            "Start the daemon, which moves that content into the database, and run doctor again.",
+            f"not opened: reading {wal} would create the missing {shm}",
+            "Start the daemon, which creates it, and run doctor again.",
         )
         return
-    # A file that no program has open can be read without creating -wal and -shm.
-    with _disposed(reader_engine(settings.database_url, immutable=not is_open)) as engine:
+    with _disposed(reader_engine(settings.database_url)) as engine:
         subject = SUBJECT
         try:
-            with _opened(engine, os.stat(real)) as connection:
+            with engine.connect() as connection:
+                connection.exec_driver_sql("SELECT count(*) FROM sqlite_master").scalar_one()
                 yield ok(SUBJECT, f"{path} can be read")
                 subject = CONTENT
-                if is_open:
-                    yield _judge_journal(connection)
                 if thorough:
                     yield _judge_content(connection)
-                yield from _judge_rows(connection, settings, daemon, database_ahead=None)
-        except PermissionError:
-            yield warning(
-                SUBJECT,
-                "not opened: SQLite would change the owner of -wal and -shm, and this root may not act as another user",
-                "Run doctor as the database's owner.",
-            )
+                yield from _judge_rows(connection, settings, daemon, logins)
         except DBAPIError as error:
             yield problem(
                 subject,
                 f"{path} cannot be read: {reason(error)}",
                 f"Correct the rights, if lines above say so. Otherwise {_REPLACE}",
             )
-
-
-@contextmanager
-def _opened(engine: Engine, owner: os.stat_result) -> Iterator[Connection]:
-    """A connection that has opened -wal and -shm, as their owner: as root SQLite would change theirs.
-
-    Raises DBAPIError, and PermissionError from root.
-    """
-    with ExitStack() as stack:
-        with _acting_as(owner):
-            connection = stack.enter_context(engine.connect())
-            connection.exec_driver_sql("SELECT count(*) FROM sqlite_master").scalar_one()
-        yield connection
-
-
-@contextmanager
-def _acting_as(owner: os.stat_result) -> Iterator[None]:
-    """Have root act as the owner of a file; other users stay who they are. Raises PermissionError."""
-    if os.geteuid() != 0 or owner.st_uid == 0:
-        yield
-        return
-    group = os.getegid()
-    try:
-        os.setegid(owner.st_gid)
-        os.seteuid(owner.st_uid)
-        yield
-    finally:
-        os.seteuid(0)
-        os.setegid(group)
-
-
-def _judge_journal(connection: Connection) -> Finding:
-    mode = str(connection.exec_driver_sql("PRAGMA journal_mode").scalar_one())
-    if mode != "wal":
-        return warning(
-            JOURNAL,
-            f"a program has switched it to {mode}: readers and the daemon now lock each other out",
-            "Restart the daemon, which switches it back to wal.",
-        )
-    return ok(JOURNAL, mode)
 
 
 def _judge_content(connection: Connection) -> Finding:
@@ -180,25 +134,16 @@ def _judge_content(connection: Connection) -> Finding:
     return ok(CONTENT, "no damage found")
 
 
-def _examine_server(settings: Settings, daemon: DaemonStatus) -> Iterator[Finding]:
+def _examine_server(settings: Settings, daemon: DaemonStatus, logins: str | None) -> Iterator[Finding]:
     with _disposed(reader_engine(settings.database_url)) as engine:
         try:
             with engine.connect() as connection:
-                yield _judge_server(connection)
-                yield from _judge_rows(connection, settings, daemon, database_ahead=_ahead(connection))
+                yield ok(SERVER, "PostgreSQL answers")
+                yield judge_privileges(connection)
+                yield from _judge_rows(connection, settings, daemon, logins)
         except DBAPIError as error:
-            yield problem(
-                SERVER,
-                f"cannot be used: {reason(error)}",
-                "Check that the server runs, and check host, name, user and password in EMOTION_DATABASE_URL.",
-            )
-
-
-def _judge_server(connection: Connection) -> Finding:
-    version = int(connection.scalar(text("SELECT current_setting('server_version_num')")) or 0) // 10_000
-    if version < OLDEST_SERVER:
-        return warning(SERVER, f"PostgreSQL {version}", f"Upgrade it to PostgreSQL {OLDEST_SERVER} at least.")
-    return ok(SERVER, f"PostgreSQL {version} answers")
+            said = reason(error)
+            yield problem(SERVER, f"cannot be used: {said}", server_errors.advice(said))
 
 
 def judge_privileges(connection: Connection) -> Finding:
@@ -224,12 +169,6 @@ def judge_privileges(connection: Connection) -> Finding:
     )
     tables = sorted(metadata.tables.keys() & existing)
     missing = [name for name in tables if not connection.scalar(query, {"t": name})]
-    sequences = connection.scalars(
-        text("SELECT relname FROM pg_class WHERE relkind = 'S' AND relnamespace = to_regnamespace(current_schema())")
-    )
-    usable = text("SELECT has_sequence_privilege(quote_ident(:s), 'USAGE')")
-    ours = {f"{name}_id_seq" for name in metadata.tables} & set(sequences)
-    missing += [name for name in sorted(ours) if not connection.scalar(usable, {"s": name})]
     if missing:
         return problem(
             RIGHTS,
@@ -247,41 +186,24 @@ def judge_privileges(connection: Connection) -> Finding:
     return ok(RIGHTS, "this login may write")
 
 
-def _ahead(connection: Connection) -> float:
-    before = time.time()
-    theirs = connection.scalar(text("SELECT extract(epoch FROM clock_timestamp())"))
-    return float(theirs or 0) - (before + time.time()) / 2
-
-
 def _judge_rows(
-    connection: Connection, settings: Settings, daemon: DaemonStatus, *, database_ahead: float | None
+    connection: Connection, settings: Settings, daemon: DaemonStatus, logins: str | None
 ) -> Iterator[Finding]:
     schema = judge_schema(connection, daemon)
     yield schema
-    if database_ahead is not None:
-        yield judge_privileges(connection)
+    if schema.level != "ok":
+        return
     now = datetime.now(UTC)
-    states = None
-    if schema.level == "ok":
-        try:
-            states = devices.read(connection, now=now)
-        except (ValueError, TypeError) as error:  # SQLite stores any value in any column
-            yield problem(
-                CONTENT,
-                f"a stored time cannot be read: {str(error)[:200]}",
-                "It was written by hand: set device_state.received_at and clock_skew of that device to NULL.",
-            )
-            return
-    newest = max(states.received_at.values(), default=None) if states else None
-    yield from clock.judge_against_the_database(now, newest_batch=newest, database_ahead=database_ahead)
-    if states:
-        yield from devices.judge(
-            states,
-            now=now,
-            silent_after=settings.silent_after,
-            topics=Topics(settings.mqtt_topic_prefix),
-            may_be_heard=daemon.may_hear_devices,
-        )
+    states = devices.read(connection, now=now)
+    yield from devices.judge(
+        states,
+        now=now,
+        silent_after=settings.silent_after,
+        topics=Topics(settings.mqtt_topic_prefix),
+        may_be_heard=daemon.may_hear_devices,
+    )
+    if logins is not None:
+        yield from devices.judge_logins(states, None if logins == UNREADABLE else logins.split(), now=now)
 
 
 def judge_schema(connection: Connection, daemon: DaemonStatus) -> Finding:
@@ -312,8 +234,7 @@ def judge_schema(connection: Connection, daemon: DaemonStatus) -> Finding:
 
 def _judge_missing_schema(tables: set[str], daemon: DaemonStatus) -> Finding:
     """Judge a database without a version of the migrations; `tables` are those that it has."""
-    ours, others = sorted(tables & metadata.tables.keys()), sorted(tables - metadata.tables.keys())
-    if ours:
+    if ours := sorted(tables & metadata.tables.keys()):
         return problem(
             SCHEMA,
             f"there are tables of its names, but no version, so the daemon cannot start: {', '.join(ours)}",
@@ -322,9 +243,7 @@ def _judge_missing_schema(tables: set[str], daemon: DaemonStatus) -> Finding:
         )
     if daemon.has_tables:
         return problem(SCHEMA, "a daemon runs and has its tables, but this database has none", _OTHER_URL)
-    more = f", but tables of another program: {', '.join(others[:_NAMED])}" if others else ""
-    check = "If EMOTION_DATABASE_URL names the right database, start" if others else "Start"
-    return warning(SCHEMA, f"there are no tables of the daemon yet{more}", f"{check} the daemon, which creates them.")
+    return warning(SCHEMA, "there are no tables of the daemon yet", "Start the daemon, which creates them.")
 
 
 @contextmanager

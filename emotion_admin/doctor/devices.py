@@ -1,13 +1,12 @@
-"""How the devices are doing, by what is stored of them. Findings name devices, but never people."""
+"""Check the devices by their stored state. Findings name devices, but never people."""
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from datetime import datetime, timedelta
 from typing import NamedTuple
 
 from sqlalchemy import Connection, func, select
 
-from emotion_admin.doctor.clock import FUTURE
 from emotion_admin.doctor.finding import Finding, ok, warning
 from shared.batch import MAX_CLOCK_SKEW, Topics
 from shared.schema import device_state, rejected_message
@@ -15,6 +14,7 @@ from shared.schema import device_state, rejected_message
 SILENT = "devices silent"
 CLOCK = "devices clock"
 REJECTED = "devices rejected"
+LOGINS = "devices logins"
 REJECTED_WITHIN = timedelta(hours=1)
 GONE_AFTER = timedelta(days=7)
 """A device that is silent for longer was most likely removed: doctor counts it without a warning."""
@@ -22,12 +22,13 @@ GONE_AFTER = timedelta(days=7)
 RECENT = timedelta(minutes=4)
 """doctor judges the clock of a device whose batch is as recent as this; the alert looks back as far."""
 
+FUTURE = timedelta(minutes=1)
 NAMED = 10
 _NO_DEVICE = "no valid device id"
 
 
 class DeviceStates(NamedTuple):
-    """When each device's newest batch was received, and how many messages of each topic were rejected in the last hour.
+    """Time of receipt of each device's newest batch, and the number of messages rejected in the last hour by topic.
 
     `skews` are the seconds that the batch's timestamp was ahead of the daemon's clock.
     """
@@ -70,10 +71,33 @@ def judge(
         yield warning(
             REJECTED,
             f"invalid messages in the last hour: {_named(counts)}",
-            "See the reasons: python -m emotion_admin dead-letters list.",
+            "See the reasons: scripts/dead-letters list. Then see docs/operate/dead-letters.md#find-the-cause.",
         )
     else:
         yield ok(REJECTED, "none in the last hour")
+
+
+def judge_logins(states: DeviceStates, logins: Collection[str] | None, *, now: datetime) -> Iterator[Finding]:
+    """Compare the devices that were heard with those that have a login; None if the logins cannot be read."""
+    if logins is None:
+        yield ok(LOGINS, "not compared with the devices: the logins cannot be read")
+        return
+    heard = {device_id for device_id, at in states.received_at.items() if now - at <= GONE_AFTER}
+    if without := sorted(heard - set(logins)):
+        yield warning(
+            LOGINS,
+            f"{len(without)} sent batches within {GONE_AFTER.days} days, but have no login now: {_named(without)}",
+            "The broker refuses them. To let one send again: scripts/device add ID.",
+        )
+    if unheard := sorted(set(logins) - states.received_at.keys()):
+        yield warning(
+            LOGINS,
+            f"{len(unheard)} have a login, but no batch of them has ever arrived: {_named(unheard)}",
+            "If one should send already: the broker's log says whether it connects, and which login it refuses. To end "
+            "a login that you do not need: scripts/device remove ID.",
+        )
+    if not without and not unheard:
+        yield ok(LOGINS, f"devices with a login: {len(logins)}; all have sent batches")
 
 
 def _judge_silence(received_at: Mapping[str, datetime], *, now: datetime, silent_after: float) -> Finding:
@@ -117,11 +141,22 @@ def _judge_clocks(states: DeviceStates, *, now: datetime) -> Finding:
             f"{found}. All differ by the same, so most likely the clock of the daemon's machine is wrong",
             f"Set that clock, and turn on NTP: timedatectl set-ntp true. {queued}",
         )
+    if all(_by_half_hours(skew) for skew in off.values()):
+        return warning(
+            CLOCK,
+            f"{found}. These are whole half hours, so most likely they send local time without an offset",
+            f"Let their programs send UTC with a Z, or add the offset to each timestamp. {queued}",
+        )
     return warning(
         CLOCK,
         found,
         f"Set up NTP on these devices; if their clocks are right, on the daemon's machine. {queued}",
     )
+
+
+def _by_half_hours(skew: float) -> bool:
+    """Return True if a clock is off by as much as a time zone may be."""
+    return abs(skew) < 15 * 3600 and abs(skew - round(skew / 1800) * 1800) <= MAX_CLOCK_SKEW.total_seconds()
 
 
 def _named(names: Iterable[str]) -> str:

@@ -1,4 +1,4 @@
-"""What a check found, and how it is printed. Pure."""
+"""The finding of a check, and its printed form. Pure."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -53,7 +53,9 @@ def as_text(finding: Finding) -> str:
 def count(findings: Sequence[Finding]) -> str:
     """Return the last line of the output."""
     levels = Counter(finding.level for finding in findings)
-    return f"problems: {levels['problem']}, warnings: {levels['warning']}, ok: {levels['ok']}"
+    line = f"problems: {levels['problem']}, warnings: {levels['warning']}, ok: {levels['ok']}"
+    is_well = levels["ok"] == len(findings)
+    return line if is_well else f"{line}. For log lines and symptoms see docs/troubleshooting.md"
 
 
 def as_json(findings: Sequence[Finding]) -> str:

@@ -1,28 +1,13 @@
-"""From where a port of this machine can be reached, by the text of /proc/net/tcp and tcp6. Pure."""
-
-import ipaddress
-import sys
+"""Tell if other machines can reach a port of this machine, by the text of /proc/net/tcp and tcp6. Pure."""
 
 _LISTEN = "0A"
+_LOOPBACK = ("0100007F", "0000000000000000FFFF00000100007F", "00000000000000000000000001000000")
+"""127.0.0.1, the same in IPv6, and ::1, as proc(5) shows them on a little-endian machine."""
 
 
 def is_on_loopback_alone(port: int, *texts: str) -> bool:
-    """Whether a program listens at `port`, and none listens there at an address that other machines reach."""
-    addresses = [address for text in texts for address, at in map(_listener, text.splitlines()) if at == port]
-    return bool(addresses) and all(map(_is_loopback, addresses))
-
-
-def _listener(line: str) -> tuple[bytes, int]:
-    """Return address and port of a listening socket, as in proc(5); b"" and -1 for any other line."""
-    fields = line.split()
-    if len(fields) < 4 or fields[3] != _LISTEN:
-        return b"", -1
-    address, _, port = fields[1].partition(":")
-    words = [address[at : at + 8] for at in range(0, len(address), 8)]
-    return b"".join(int(word, 16).to_bytes(4, sys.byteorder) for word in words), int(port, 16)
-
-
-def _is_loopback(packed: bytes) -> bool:
-    address = ipaddress.ip_address(packed)
-    mapped = address.ipv4_mapped if isinstance(address, ipaddress.IPv6Address) else None
-    return (mapped or address).is_loopback
+    """Return True if a program listens at `port`, and none listens there at an address that other machines reach."""
+    sockets = (line.split() for text in texts for line in text.splitlines())
+    listeners = (fields[1].partition(":") for fields in sockets if fields[3:4] == [_LISTEN])
+    addresses = [address for address, _, number in listeners if int(number, 16) == port]
+    return bool(addresses) and all(address in _LOOPBACK for address in addresses)

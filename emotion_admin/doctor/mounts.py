@@ -9,8 +9,8 @@ _NETWORK = frozenset(
 _NETWORK_IN_USERSPACE = frozenset(
     ("fuse.sshfs", "fuse.glusterfs", "fuse.ceph", "fuse.ceph-fuse", "fuse.s3fs", "fuse.rclone", "fuse.juicefs")
 )
-_PERHAPS_SHARED = frozenset(("virtiofs", "vboxsf", "vmhgfs", "prl_fs", "fakeowner"))
-"""Folders of the host of this virtual machine."""
+_OFTEN_WITHOUT_SHARED_MEMORY = frozenset(("fuse.mergerfs", "drvfs", "fuse.grpcfuse"))
+"""mergerfs unless it has cache.files, Windows' drives in WSL 1, and folders of a Mac in Docker Desktop."""
 
 _READ_ONLY = frozenset(("ro", "emergency_ro"))
 """ext4 reports the second after it has found its disk faulty; `statvfs` does not tell it."""
@@ -25,13 +25,13 @@ class Mount(NamedTuple):
 
     @property
     def is_network(self) -> bool:
-        """Whether other machines may write there: SQLite's -shm file is memory, which they do not share."""
+        """Return True if other machines may write there: SQLite's -shm file is memory, which they do not share."""
         return self.kind in _NETWORK or self.kind in _NETWORK_IN_USERSPACE
 
     @property
-    def may_be_shared(self) -> bool:
-        """Whether other machines might write there, as far as this one can tell."""
-        return self.kind in _PERHAPS_SHARED or self.kind.startswith("fuse.")
+    def may_lack_shared_memory(self) -> bool:
+        """Return True if SQLite's -shm file often cannot be mapped there."""
+        return self.kind in _OFTEN_WITHOUT_SHARED_MEMORY
 
 
 def mount_of(path: str, mountinfo: str) -> Mount | None:

@@ -1,4 +1,4 @@
-"""Connect to the broker once, and report what it says. Imports paho.
+"""Connect to the broker once, and report its answers. Imports paho.
 
 The probe acknowledges and publishes nothing and has no will. From an existing session it gets at most one message of
 QoS 1, which the broker sends again on the next connection. If the session is new, the probe deletes it.

@@ -1,4 +1,4 @@
-"""Who may use the files of an SQLite database, by owner, group and mode. It ignores access lists. Pure."""
+"""Check the permissions on the files of an SQLite database: owner, group and mode. It ignores access lists. Pure."""
 
 import os
 import shlex
@@ -10,7 +10,9 @@ from emotion_admin.doctor.finding import Finding, problem
 
 SUBJECT = "database rights"
 
-_AS_ROOT = "As root (with containers see What if in docs/OPERATING.md): "
+_AS_ROOT = (
+    "As root (in containers, see docs/troubleshooting.md#doctor-advises-chown-or-chmod-as-root-with-docker-compose): "
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +40,7 @@ class Entry:
 
 
 def may(user: User, entry: Entry, wanted: str) -> bool:
-    """Whether `user` has all permissions in `wanted`, letters of rwx. Root has all."""
+    """Return True if `user` has all permissions in `wanted`, letters of rwx. Root has all."""
     if user.uid == 0:
         return True
     shift = 6 if user.uid == entry.uid else 3 if entry.gid in {user.gid, *user.groups} else 0
@@ -82,17 +84,14 @@ def _daemon_lacks(files: Sequence[Entry], folder: Entry, user: User) -> Iterator
 def _api_lacks(
     database: Entry, folder: Entry, companions: Sequence[Entry], daemon: User, api: User
 ) -> Iterator[Finding]:
-    """A reader reads -wal and writes into -shm, which it creates in the folder if it is missing."""
-    wanted = [(folder, "rwx"), (database, "r")]
-    wanted += [(entry, "r") for entry in companions if entry.path.endswith("-wal")]
-    wanted += [(entry, "rw") for entry in companions if entry.path.endswith("-shm")]
+    wanted = [(folder, "x"), (database, "r")]
+    wanted += [(entry, "r") for entry in companions if entry.path.endswith(("-wal", "-shm"))]
     missing = [entry.path for entry, letters in wanted if not may(api, entry, letters)]
     if missing:
         yield problem(
             SUBJECT,
-            f"the API's user {api.name} may not use {', '.join(missing)}: "
-            "it needs to read the database and -wal, and to write -shm and the folder",
-            f"Run the API as the daemon's user {daemon.name}.",
+            f"the API's user {api.name} may not use {', '.join(missing)}: it needs to read the database, -wal and -shm",
+            f"{_AS_ROOT}give these files the group of {api.name}, and chmod g+r. Or run the API as {daemon.name}.",
         )
 
 

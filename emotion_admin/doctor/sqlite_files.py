@@ -22,9 +22,6 @@ SCARCE, VERY_SCARCE = 0.10, 0.02
 VERY_SCARCE_BYTES = (100 * 2**20, 2**30)
 """The bounds of VERY_SCARCE: two hundredths of a large disk last for years."""
 
-FEWEST_FILES = 10
-"""A start of the daemon creates up to four files, besides SQLite's temporary ones."""
-
 
 def user(text: str) -> User:
     """Return the user of a name or number. A number need not have an entry, as in a container. Raises OperatorError."""
@@ -78,13 +75,14 @@ def judge_file_system(path: str, mountinfo: str) -> Finding:
             "Mount it read-write; for a container, check how its volume is mounted. If the kernel made it read-only, "
             "the disk is faulty (journalctl -k): copy the database away, then repair or replace the disk.",
         )
-    if mount.may_be_shared:
+    if mount.may_lack_shared_memory:
         return warning(
             FILE_SYSTEM,
-            f"{mount.point} is {mount.kind}: cannot tell whether other machines use it, too",
-            "If they do, or if you do not know, move the database to a local disk.",
+            f"{mount.point} is {mount.kind}, which often lacks the shared memory of SQLite's WAL mode",
+            "If the daemon says `locking protocol` or `disk I/O error`, move the database to a local disk, or use "
+            "PostgreSQL (EMOTION_DATABASE_URL).",
         )
-    return ok(FILE_SYSTEM, f"{mount.kind}, local")
+    return ok(FILE_SYSTEM, f"{mount.kind}, no network file system")
 
 
 def judge_disk(folder: str, disk: Room) -> Finding:
@@ -98,12 +96,6 @@ def judge_disk(folder: str, disk: Room) -> Finding:
     least, most = VERY_SCARCE_BYTES
     if free < max(least, min(VERY_SCARCE * size, most)):
         return problem(DISK, found, advice)
-    if disk.files is not None and disk.files < FEWEST_FILES:
-        return problem(
-            DISK,
-            f"only {disk.files} more files fit on the disk of {folder} (inodes), but daemon and SQLite need some",
-            f"Delete many small files; find them with: du -x --inodes {folder} | sort -n | tail",
-        )
     if free < SCARCE * size:
         return warning(DISK, found, advice)
     return ok(DISK, found)

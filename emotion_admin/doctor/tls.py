@@ -3,9 +3,12 @@
 import socket
 import ssl
 import time
+from dataclasses import replace
 from pathlib import Path
 
+from emotion_admin import certificates
 from emotion_admin.doctor.finding import Finding, ok, problem, warning
+from emotion_admin.errors import OperatorError
 
 TLS = "broker tls"
 DEVICES_TLS = "broker tls, devices"
@@ -33,26 +36,37 @@ def examine(connection: socket.socket, host: str, ca: Path) -> Finding:
     return judge_certificate(TLS, str(certificate["notAfter"]), now=time.time())
 
 
-def judge_devices_port(not_after: str, *, now: float) -> Finding:
-    """Judge the devices' port by `not_after`, as below; "" if the port did not answer with TLS."""
-    if not_after:
-        return judge_certificate(DEVICES_TLS, not_after, now=now)
-    return warning(
-        DEVICES_TLS,
-        "TLS is on for devices, but their port does not answer with TLS",
-        "Check that the broker runs. See its log about the certificate; scripts/tls on installs another one.",
-    )
+def examine_devices_port(pem: str) -> Finding:
+    """Check the certificates that devices see: names, dates and chain. `pem` is "" if the port sent none."""
+    if not pem:
+        return problem(
+            DEVICES_TLS,
+            "TLS is on for devices, but their port does not answer with TLS",
+            "Check that the broker runs and, with Docker Compose, the gate. See the broker's log on the certificate; "
+            "scripts/tls on installs another one.",
+        )
+    try:
+        checked = certificates.check(certificates.split(pem))
+    except OperatorError as error:
+        return problem(
+            DEVICES_TLS,
+            str(error),
+            "Check this machine's clock. If it is right, install another certificate: scripts/tls on server.crt "
+            "server.key.",
+        )
+    found = judge_certificate(DEVICES_TLS, checked.not_after, now=time.time())
+    needs = f"; devices need the CA certificate of {checked.missing_issuer}" if checked.missing_issuer else ""
+    return replace(found, found=f"{found.found}; its names are {', '.join(checked.names)}{needs}")
 
 
 def judge_certificate(subject: str, not_after: str, *, now: float) -> Finding:
-    """Judge when a certificate ends: `not_after` is as in `SSLSocket.getpeercert`, `now` is Unix time."""
+    """Judge when a valid certificate ends: `not_after` is as in `SSLSocket.getpeercert`, `now` is Unix time."""
     left = (ssl.cert_time_to_seconds(not_after) - now) / _DAY
     if left >= EXPIRY_DAYS:
         return ok(subject, f"the broker's certificate ends in {left:.0f} days")
-    ends = f"ends in {left:.0f} days" if left > 0 else f"ended {-left:.0f} days ago"
     return warning(
         subject,
-        f"the broker's certificate {ends} ({not_after}): after that no client connects",
+        f"the broker's certificate ends in {left:.0f} days ({not_after}): after that no client connects",
         "Install its successor: scripts/tls on server.crt server.key.",
     )
 

@@ -3,10 +3,8 @@
 /metrics asks for no token. So it tells nothing of the data, and of a request only its view and its status.
 """
 
-import logging
 import os
 from collections.abc import Iterator
-from pathlib import Path
 
 from prometheus_client import CONTENT_TYPE_LATEST, Histogram, disable_created_metrics, generate_latest, values
 from prometheus_client.metrics_core import GaugeMetricFamily, Metric
@@ -27,11 +25,6 @@ FOLDER = "PROMETHEUS_MULTIPROC_DIR"
 WORKER = "API_WORKER"
 """The variable in which gunicorn.conf.py gives a worker its number: the lowest that no running worker has."""
 
-FILE_BYTES = 1 << 19
-"""Room for some 200 pairs of view and status, which is more than the views have statuses."""
-
-logger = logging.getLogger(__name__)
-
 disable_created_metrics()  # type: ignore[no-untyped-call]
 
 
@@ -41,7 +34,8 @@ class Metrics:
     def __init__(self) -> None:
         folder, worker = os.environ.get(FOLDER), os.environ.get(WORKER)
         if folder and worker:
-            _count_in_file(folder, worker)
+            # With a file for each process id, as is the default, every worker that ended would leave one.
+            values.ValueClass = values.MultiProcessValue(lambda: worker)  # type: ignore[no-untyped-call]
         self._durations = Histogram(
             "emotion_api_request_duration_seconds",
             "From a request to the start of its response, all workers together",
@@ -76,23 +70,3 @@ class _Scrape(Collector):
         yield GaugeMetricFamily(
             "emotion_api_database_up", "1 while the database can be read", value=self._database_is_up
         )
-
-
-def _count_in_file(folder: str, worker: str) -> None:
-    """Have prometheus_client count in the file of this worker's number, and continue the counts that it has.
-
-    With a file for each process id, as is the default, every worker that ended would leave one. The file takes its
-    room at once: on a full disk, writing into a mapped file without room would end the worker (SIGBUS).
-    """
-    file = Path(folder, f"histogram_{worker}.db")
-    try:
-        if not file.exists():
-            new = file.with_suffix(".new")
-            with new.open("wb") as stream:
-                os.posix_fallocate(stream.fileno(), 0, FILE_BYTES)
-            new.rename(file)  # no other worker reads it before it is complete
-    except OSError as error:
-        logger.error("/metrics lacks this worker's requests until a restart, as it cannot write %s: %s", file, error)
-        values.ValueClass = values.MutexValue
-    else:
-        values.ValueClass = values.MultiProcessValue(lambda: worker)  # type: ignore[no-untyped-call]

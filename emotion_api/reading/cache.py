@@ -12,16 +12,19 @@ from emotion_api.reading.queries import Revision
 from emotion_api.reading.response import CachedResponse
 
 MAX_BYTES = 64 * 2**20
-"""How much memory the responses of a process may take. A client may request any device id."""
+"""Most bytes that the responses of a process may take. A client may request any device id."""
 
 ENTRY_BYTES = 2_000
-"""What an entry takes in addition to the response's body."""
+"""Bytes of an entry in addition to the response's body."""
 
 MAX_AGE_SECONDS = 1.0
 """The age at which a response is built again although its device's revision is the same.
 
 Time may have changed it, or a program that raises no revision may have written the database since.
 """
+
+EMPTIED_SECONDS = 60.0
+"""Seconds after which the cache is emptied. Otherwise an unused response would hold an erased person's data."""
 
 
 class Request(Protocol):
@@ -33,22 +36,23 @@ class Request(Protocol):
 
     @property
     def time_dependent(self) -> bool:
-        """Whether the response changes with time while the database stays the same."""
+        """Return True if the response changes with time while the database stays the same."""
 
 
 class _Entry(NamedTuple):
     response: CachedResponse
     version: Version
     revision: Revision
-    built_at: float  # monotonic seconds
+    began: float  # monotonic seconds
 
 
 class ResponseCache:
     """Responses by request, least recently used first out.
 
-    While nothing was committed all are current, except that a time-dependent one is for MAX_AGE_SECONDS. After a
-    commit a response is current until its device's revision differs, but no longer than MAX_AGE_SECONDS after it was
-    built. An active device sends a batch a second, so even its list of 100,000 people is built no more often for that.
+    All are dropped every EMPTIED_SECONDS. While nothing was committed all are current, except that a time-dependent one
+    is for MAX_AGE_SECONDS. After a commit a response is current until its device's revision differs, but no longer than
+    MAX_AGE_SECONDS after its build began. An active device sends a batch a second, so even its list of 100,000 people
+    is built no more often for that.
     """
 
     def __init__(
@@ -62,22 +66,35 @@ class ResponseCache:
         self._max_bytes = max_bytes
         self._monotonic = monotonic
         self._lock = Lock()
-        self._entries: LRUCache[Request, _Entry] = LRUCache(max_bytes, getsizeof=_bytes_of)
+        self.empty()
+
+    def empty(self) -> None:
+        """Drop every response."""
+        self._entries: LRUCache[Request, _Entry] = LRUCache(self._max_bytes, getsizeof=_bytes_of)
+        self._emptied = self._monotonic()
+
+    def empty_if_due(self) -> None:
+        """Drop every response if that was not done for EMPTIED_SECONDS. Each request does this first."""
+        if self._monotonic() > self._emptied + EMPTIED_SECONDS:
+            self.empty()
 
     def get(self, request: Request) -> CachedResponse | None:
         """The response to the request if it is current. Raises what the change detector raises."""
+        self.empty_if_due()
         version = self._changes.version()
         with self._lock:
             entry = self._entries.get(request)
         return entry.response if entry is not None and self._is_current(entry, request, version) else None
 
-    def put(self, request: Request, response: CachedResponse, version: Version, revision: Revision) -> None:
-        """Add a response, unless it alone is too long.
+    def put(
+        self, request: Request, response: CachedResponse, version: Version, revision: Revision, *, began: float
+    ) -> None:
+        """Add a response whose build `began` then, in monotonic seconds, unless it alone is too long.
 
-        `version` was read before the transaction that the response was built from, and `revision` in it. Therefore a
-        commit during the build makes the entry outdated; it never makes an outdated entry current.
+        `version` and `revision` were read before the transaction that the response was built from. Therefore a commit
+        during the build makes the entry outdated; it never makes an outdated entry current.
         """
-        entry = _Entry(response, version, revision, self._monotonic())
+        entry = _Entry(response, version, revision, began)
         if _bytes_of(entry) <= self._max_bytes:
             with self._lock:
                 self._entries[request] = entry
@@ -85,7 +102,7 @@ class ResponseCache:
     def _is_current(self, entry: _Entry, request: Request, version: Version) -> bool:
         if entry.version == version and not request.time_dependent:
             return True
-        if entry.version.connection != version.connection or self._monotonic() > entry.built_at + MAX_AGE_SECONDS:
+        if entry.version.connection != version.connection or self._monotonic() > entry.began + MAX_AGE_SECONDS:
             return False
         return entry.version == version or entry.revision == self._changes.revision(request.device_id)
 

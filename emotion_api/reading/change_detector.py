@@ -1,4 +1,4 @@
-"""Whether the database has changed since a response was built.
+"""Tell if the database has changed since a response was built.
 
 SQLite's `data_version` tells in microseconds whether anything was committed, and `device_state.revision` whether that
 changed a response about a device. PostgreSQL has only the revisions.
@@ -35,8 +35,8 @@ class SqliteChangeDetector:
     def __init__(self, engine: Engine, file: Path) -> None:
         self._engine = engine
         self._file = file
-        self._names: list[str] = []
-        self._identities: list[tuple[int, int] | None] = []
+        self._wal = ""
+        self._identities = self._identify()
         self._connection: sqlite3.Connection | None = None
         self._connections = 0
         self._lock = RLock()
@@ -47,6 +47,8 @@ class SqliteChangeDetector:
     def version(self) -> Version:
         """The database's version now. It closes connections to files that were deleted or replaced since."""
         with self._lock:
+            if self._identify() != self._identities:
+                self._connection = self._connect()
             (data_version,) = self._first("PRAGMA data_version")
             return Version(self._connections, data_version)
 
@@ -59,20 +61,26 @@ class SqliteChangeDetector:
             return revision
 
     def _first(self, statement: str, *parameters: str) -> Any:
-        if self._connection is None or list(map(file_identity, self._names)) != self._identities:
+        if self._connection is None:
             self._connection = self._connect()
         return self._connection.execute(statement, parameters).fetchone()
 
+    def _identify(self) -> tuple[object, ...]:
+        """Return a value that differs once the file or its -wal is another one. A file behind a new link is the same.
+
+        Without a -wal only the time of the file's last change shows a commit.
+        """
+        wal = file_identity(self._wal)
+        changed_at = None if wal is not None else _changed_at(self._file)
+        return file_identity(self._file, is_link=True), file_identity(self._file), wal, changed_at
+
     def _connect(self) -> sqlite3.Connection:
         self._engine.dispose()  # its connections would read the replaced files for ever
-        real = os.path.realpath(self._file)  # if it is a link, -wal and -shm lie next to its target
-        self._names = [str(self._file), f"{real}-wal", f"{real}-shm"]
-        before = file_identity(self._file)
+        self._wal = f"{os.path.realpath(self._file)}-wal"
+        self._identities = self._identify()  # before connecting, which depends on -wal
         connection = self._engine.raw_connection()
         driver = cast(sqlite3.Connection, connection.driver_connection)
         connection.detach()  # from the pool
-        driver.execute("SELECT count(*) FROM sqlite_master").fetchone()  # makes -wal and -shm
-        self._identities = [before, *map(file_identity, self._names[1:])]
         self._connections += 1
         return driver
 
@@ -81,6 +89,13 @@ class SqliteChangeDetector:
             if self._connection is not None:
                 self._connection.close()
                 self._connection = None
+
+
+def _changed_at(file: Path) -> int | None:
+    try:
+        return file.stat().st_mtime_ns
+    except OSError:
+        return None
 
 
 class PostgresqlChangeDetector:

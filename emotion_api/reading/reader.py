@@ -1,4 +1,4 @@
-"""What the three responses are built from: the summary of a device, its history, and the list of all devices."""
+"""Build the three responses: the summary of a device, its history, and the list of all devices."""
 
 from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, datetime, timedelta
@@ -29,8 +29,11 @@ from shared.batch import Topics
 MANY_PEOPLE = 2_000
 """The list of a device with more takes longer than other requests should wait, so it is built piece by piece."""
 
-LONG_SECONDS = 7 * 86_400
-"""A longer history takes more than two selects. One such history is added up at a time, between other requests."""
+MANY_DEVICES = 1_000
+"""The list of more is built piece by piece, too."""
+
+LONG_SECONDS = 86_400
+"""A longer history takes more than a few milliseconds. One such history is built at a time, between other requests."""
 
 REJECTED_WITHIN = timedelta(hours=1)
 
@@ -41,7 +44,7 @@ def utc_now() -> datetime:
 
 
 class _Reader:
-    """What all readers share. `device_names` name the devices that have no name in the database."""
+    """The base of all readers. `device_names` name the devices that have no name in the database."""
 
     def __init__(
         self, source: Source, *, device_names: Mapping[str, str], now: Callable[[], datetime] = utc_now
@@ -51,7 +54,7 @@ class _Reader:
         self._now = now
 
     def _info(self, device_id: str, found: DeviceFound) -> DeviceInfo:
-        return DeviceInfo(device_id, self._name(device_id, found.name), found.updated_at, found.others)
+        return DeviceInfo(device_id, self._name(device_id, found.name), found.updated_at, found.others, found.history)
 
     def _name(self, device_id: str, name: str | None) -> str:
         """The name in the database, else in the settings, else the id."""
@@ -66,14 +69,14 @@ class SummaryReader(_Reader):
         return self._source.respond(request, self._read, gzip=gzip)
 
     def _read(self, request: SummaryRequest, build: Build) -> Iterable[bytes]:
-        page, at_once = self._page(request), MANY_PEOPLE
         found = queries.device_found(build.connection, request.device_id, many=MANY_PEOPLE)
+        page, at_once = self._page(request, found), MANY_PEOPLE
         info = self._info(request.device_id, found)
         if found.has_many_people:
+            build.must_be_alone()  # even for a short list the database adds up all people
             pieces = _few_of_many(build.connection, request, page, info)
             if pieces is not None:
                 return pieces
-            build.must_be_alone()
             at_once = PEOPLE_A_PIECE
         people = []
         for rows in queries.people(build.connection, request.device_id, at_once=at_once):
@@ -81,11 +84,15 @@ class SummaryReader(_Reader):
             build.pause()
         return encode_summary(info, people, pause=build.pause, totals_only=request.totals_only, page=page)
 
-    def _page(self, request: SummaryRequest) -> PeoplePage:
-        if request.seen_within is None and request.limit is None and request.after is None:
+    def _page(self, request: SummaryRequest, found: DeviceFound) -> PeoplePage:
+        if not request.time_dependent and request.limit is None and request.after is None:
             return ALL_PEOPLE
-        since = None if request.seen_within is None else _before(self._now(), request.seen_within)
-        return PeoplePage(since, request.after, request.limit)
+        now = self._now()
+        since = None if request.seen_within is None else _before(now, request.seen_within)
+        active_since = None
+        if request.active_within is not None:
+            active_since = _before(now, request.active_within + _seconds_behind(found))
+        return PeoplePage(since, active_since, request.after, request.limit)
 
 
 class HistoryReader(_Reader):
@@ -135,6 +142,8 @@ class DevicesReader(_Reader):
         rows: list[DeviceRow] = []
         for some in queries.devices(build.connection):
             rows += some
+            if len(rows) > MANY_DEVICES:
+                build.must_be_alone()
             build.pause()
         circumstances = Circumstances(now=now, silent_after=self._silent_after, topics=self._topics, rejected=rejected)
         return encode_devices(rows, circumstances, self._name)
@@ -153,7 +162,7 @@ def _few_of_many(
     if not request.totals_only:
         if page is ALL_PEOPLE:
             return None
-        if page.after is not None and not queries.has_person(connection, device_id, page.after, page.since):
+        if page.after is not None and not queries.has_person(connection, device_id, page.after, page):
             raise unlisted_person(page.after)
         at_most = MANY_PEOPLE + 1 if page.limit is None else page.limit
         people = queries.page(connection, device_id, page, at_most=at_most)
@@ -164,6 +173,13 @@ def _few_of_many(
         return [encode_totals(info, totals)]
     starts = range(0, len(people), PEOPLE_A_PIECE)
     return encode_people(info, totals, [people[at : at + PEOPLE_A_PIECE] for at in starts])
+
+
+def _seconds_behind(found: DeviceFound) -> float:
+    """Seconds that the timestamp of the device's newest batch was behind when the batch arrived."""
+    if found.received_at is None or found.updated_at is None:
+        return 0.0
+    return (found.received_at - found.updated_at).total_seconds()
 
 
 def _before(now: datetime, seconds: float) -> datetime | None:

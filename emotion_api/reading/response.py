@@ -55,7 +55,7 @@ class CachedResponse:
             return self
         with self._lock:
             if self._compressed is None:
-                self._compressed = CachedResponse([_gzip(self.blocks, pause)], f'{self.etag[:-1]}-gzip"', "gzip")
+                self._compressed = CachedResponse([_gzip(self.blocks, pause)], f'{self.etag[:-1]}.gz"', "gzip")
             return self._compressed
 
 

@@ -1,4 +1,4 @@
-"""Where responses come from: the cache, or a build from the database. It also reports outages of the database."""
+"""Take responses from the cache, or build them from the database. It also reports outages of the database."""
 
 import logging
 import sqlite3
@@ -20,6 +20,9 @@ from emotion_api.reading.response import CachedResponse
 
 _OUTAGE = (DBAPIError, PoolTimeoutError, sqlite3.Error)  # the change detector uses SQLite's driver itself
 
+LONGEST_WAIT_SECONDS = 2.0
+"""Seconds that a long build waits for its turn: one is built at a time, and requests that wait hold connections."""
+
 _RequestT = TypeVar("_RequestT", bound=Request)
 
 logger = logging.getLogger(__name__)
@@ -29,12 +32,20 @@ class DatabaseUnavailable(Exception):
     """Raised when the database cannot be read: missing, without tables, of an older version, locked, unreachable."""
 
 
+class Busy(Exception):
+    """Raised when other long builds keep the process busy for LONGEST_WAIT_SECONDS."""
+
+
 class _NotAlone(Exception):
     """Raised by a build that has turned out to be long."""
 
 
+def _no_pause() -> None:
+    """The pause of a short build, which takes a few milliseconds."""
+
+
 class Build(NamedTuple):
-    """What the build of one response works with: one snapshot for all its selects, and its pauses."""
+    """The means of one build: one snapshot for all its selects, and its pauses."""
 
     connection: Connection
     pause: Callable[[], None]
@@ -58,6 +69,7 @@ class Source:
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self._engine = engine
+        self._monotonic = monotonic
         self._is_file = file is not None
         self._changes: ChangeDetector = (
             PostgresqlChangeDetector(engine) if file is None else SqliteChangeDetector(engine, file)
@@ -73,7 +85,7 @@ class Source:
         """The response to the request from the cache, or built anew; with `gzip` compressed if it is long.
 
         `read` makes all selects before it returns, and the response's pieces come after the transaction has ended: an
-        open transaction holds back SQLite's checkpoint. Raises DatabaseUnavailable, and what else `read` raises.
+        open transaction holds back SQLite's checkpoint. Raises DatabaseUnavailable, Busy, and what else `read` raises.
         """
         began = time.monotonic()
         try:
@@ -86,6 +98,7 @@ class Source:
     def check(self) -> None:
         """Read one device from the database, never from the cache. Raises DatabaseUnavailable."""
         began = time.monotonic()
+        self._cache.empty_if_due()  # in a worker that gets no other requests
         try:
             self._changes.version()  # notices a replaced file
             with self._engine.connect() as connection:
@@ -98,19 +111,23 @@ class Source:
         try:
             return self._build_once(request, read, is_alone=False)
         except _NotAlone:
-            with self._long_build:  # a request that waited may find the response built meanwhile
+            if not self._long_build.acquire(timeout=LONGEST_WAIT_SECONDS):
+                raise Busy from None
+            try:  # a request that waited may find the response built meanwhile
                 return self._cache.get(request) or self._build_once(request, read, is_alone=True)
+            finally:
+                self._long_build.release()
 
     def _build_once(
         self, request: _RequestT, read: Callable[[_RequestT, Build], Iterable[bytes]], *, is_alone: bool
     ) -> CachedResponse:
-        pause = CooperativeYield()
-        version = self._changes.version()
+        pause = CooperativeYield() if is_alone else _no_pause
+        began, version = self._monotonic(), self._changes.version()
+        revision = self._changes.revision(request.device_id)
         with self._engine.connect() as connection:
-            revision = queries.revision(connection, request.device_id)
             pieces = read(request, Build(connection, pause, is_alone))
         response = CachedResponse.of(pieces, pause=pause)
-        self._cache.put(request, response, version, revision)
+        self._cache.put(request, response, version, revision, began=began)
         return response
 
     def _unavailable(self, error: Exception, began: float) -> DatabaseUnavailable:
@@ -138,7 +155,7 @@ class Source:
 
 
 def _reason(error: Exception) -> str:
-    """What the driver says, in one line, and what to do if the daemon has not made or upgraded the tables."""
+    """Return the driver's message in one line, with the next step if the daemon has not made or upgraded the tables."""
     reason = " ".join(str(getattr(error, "orig", None) or error).split())
     if not queries.is_about_the_schema(error):
         return reason

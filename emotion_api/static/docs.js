@@ -1,6 +1,10 @@
-// Relative addresses, so that the page also works below a proxy's prefix.
+// Relative addresses, so that the page also works below a proxy's prefix. fetch refuses one with user:password@.
+const here = new URL("openapi.json", location.href);
+here.username = "";
+here.password = "";
+
 SwaggerUIBundle({
-  url: "openapi.json",
+  url: here.href,
   dom_id: "#swagger-ui",
   presets: [SwaggerUIBundle.presets.apis, SwaggerUIStandalonePreset],
   layout: "StandaloneLayout",

@@ -2,6 +2,7 @@
 
 views       the API's operations: parse, call, answer
 parameters  query strings -> typed requests. Pure
+hosts       the hosts that the API answers for
 auth        bearer tokens
 errors      every error as RFC 9457 problem details
 headers     CORS, security and caching headers, and the duration of each request

@@ -6,12 +6,13 @@ from collections.abc import Sequence
 from flask import Flask, Response, request
 
 from emotion_api.web.errors import problem
+from emotion_api.web.hosts import HEALTH_VIEWS
 
 OPEN_VIEWS = frozenset(
     (
-        *("health", "healthz", "ready", "metrics"),
+        *HEALTH_VIEWS,
         *("docs", "redoc", "docs_asset", "openapi_json", "asyncapi_json", "batch_json"),
-        *("dashboard", "dashboard_with_slash", "dashboard_asset"),
+        *("dashboard", "dashboard_asset", "page_with_slash"),
     ),
 )
 """Flask's names of the views that require no token: they hold nothing of the data."""
@@ -53,7 +54,7 @@ def _credentials(authorization: str) -> bytes:
 
 
 def _is_known(credentials: bytes, known: Sequence[bytes]) -> bool:
-    """Whether `credentials` are one of `known`. The time it takes tells neither which, nor how much was right.
+    """Return True if `credentials` are one of `known`. The time it takes tells neither which, nor how much was right.
 
     compare_digest takes as long as its second argument is, which the client chose.
     """

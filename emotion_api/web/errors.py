@@ -8,7 +8,7 @@ from flask import Flask, Response
 from werkzeug.exceptions import HTTPException, InternalServerError, MethodNotAllowed, NotFound
 
 from emotion_api.bad_request import BadRequest
-from emotion_api.reading.source import DatabaseUnavailable
+from emotion_api.reading.source import Busy, DatabaseUnavailable
 from shared.batch import Topics
 
 RETRY_AFTER_SECONDS = 5
@@ -17,12 +17,12 @@ _encoder = msgspec.json.Encoder()
 
 
 class Problem(msgspec.Struct, frozen=True):
-    """What went wrong, as RFC 9457 has it."""
+    """A problem as in RFC 9457."""
 
     type: Annotated[str, msgspec.Meta(description="about:blank: the status says what kind of problem it is")]
     title: Annotated[str, msgspec.Meta(description="the status in words")]
     status: int
-    detail: Annotated[str, msgspec.Meta(description="what was wrong with this request, or what to do about it")]
+    detail: Annotated[str, msgspec.Meta(description="the fault of this request, or the next step")]
 
 
 def problem(status: int, detail: str) -> Response:
@@ -46,18 +46,28 @@ def register(app: Flask, topics: Topics) -> None:
         return problem(500, "The server failed unexpectedly. Its log has the reason.")
 
     def database_unavailable(error: DatabaseUnavailable) -> Response:
-        response = problem(
-            503,
+        return _try_again(
             "The database cannot be read; the log has the reason. Check that emotion_daemon is running, because it "
-            "creates the database, and that both have the same EMOTION_DATABASE_URL.",
+            "creates the database, and that both have the same EMOTION_DATABASE_URL."
         )
-        response.headers["Retry-After"] = str(RETRY_AFTER_SECONDS)
-        return response
 
+    def busy(error: Busy) -> Response:
+        return _try_again(
+            "The API is building other long responses. Try again after Retry-After seconds, or ask for less: a shorter "
+            "time, or fewer people with limit."
+        )
+
+    app.register_error_handler(Busy, busy)
     app.register_error_handler(HTTPException, http_error)
     app.register_error_handler(BadRequest, bad_request)
     app.register_error_handler(InternalServerError, internal_error)
     app.register_error_handler(DatabaseUnavailable, database_unavailable)
+
+
+def _try_again(detail: str) -> Response:
+    response = problem(503, detail)
+    response.headers["Retry-After"] = str(RETRY_AFTER_SECONDS)
+    return response
 
 
 def _detail(error: HTTPException, topics: Topics) -> str:

@@ -28,6 +28,9 @@ _PRIVATE = [
     ("Vary", "Origin, Authorization, Accept-Encoding"),
 ]
 
+_OF_A_PROXY = re.compile(r'-(?:gzip|br|zstd)"')
+"""The end of an entity tag whose response a proxy, like Apache, has compressed. The API's own tags have none."""
+
 
 class Application(Flask):
     """Flask, with flask-cors only for requests that have an Origin."""
@@ -35,7 +38,7 @@ class Application(Flask):
     def process_response(self, response: Response) -> Response:
         """Run the after_request functions if there is an Origin: flask-cors is the only one.
 
-        For the others it would change nothing, and make a summary take 1.3 times as long within the application.
+        For the others it would change nothing, and make a summary take 1.2 times as long within the application.
         """
         return super().process_response(response) if "HTTP_ORIGIN" in request.environ else response
 
@@ -63,13 +66,19 @@ def register(app: Application, cors_origins: Sequence[str], metrics: Metrics, *,
 def _middleware(
     application: "WSGIApplication", always: Sequence[tuple[str, str]], metrics: Metrics
 ) -> "WSGIApplication":
-    """Add the headers `always` to each response, and observe each request's view, status and duration."""
+    """Add the headers `always` to each response, and observe each request's view, status and duration.
+
+    An entity tag to which a proxy has added its compression becomes the API's own, or there would never be a 304.
+    """
 
     def middleware(environ: "WSGIEnvironment", start_response: "StartResponse") -> Iterable[bytes]:
         began = perf_counter()
+        if_none_match = environ.get("HTTP_IF_NONE_MATCH")
+        if if_none_match is not None:
+            environ["HTTP_IF_NONE_MATCH"] = _OF_A_PROXY.sub('"', if_none_match)
 
         def start(status: str, headers: list[tuple[str, str]], *exc_info: Any) -> Callable[[bytes], object]:
-            # werkzeug documents this key. An after_request function for it takes longer: MEASURE
+            # werkzeug documents this key. For an after_request function every request would pay: see Application.
             metrics.observe(environ["werkzeug.request"].endpoint, status[:3], perf_counter() - began)
             names = [name for name, _ in headers]
             if "Content-Security-Policy" not in names:

@@ -29,9 +29,10 @@ _RESPONSES: dict[int, dict[str, Any]] = {
         "description": "The request line is longer than 2,048 bytes; gunicorn answers in HTML",
         "content": {"text/html": {"schema": {"type": "string"}}},
     },
+    421: {"description": "The Host header names a host that EMOTION_ALLOWED_HOSTS does not list", "content": _PROBLEM},
     500: {"description": "The server failed", "content": _PROBLEM},
     503: {
-        "description": "The database cannot be read: try again after Retry-After seconds",
+        "description": "The database cannot be read, or other long responses are being built",
         "headers": {
             "Retry-After": {
                 "description": "seconds",
@@ -52,6 +53,7 @@ def document(*, with_tokens: bool) -> dict[str, Any]:
     closed = {each.view for each in OPERATIONS if with_tokens} - OPEN_VIEWS
     described: dict[str, Any] = {
         "openapi": "3.1.0",
+        "servers": [{"url": ".", "description": "where this document is, also below the prefix of a proxy"}],
         "info": {"title": "Emotion analytics", "version": "1.0.0", "description": _DESCRIPTION},
         "paths": {each.path: {"get": _get(each, schema_of, with_token=each.view in closed)} for each in OPERATIONS},
         "components": {"schemas": components},

@@ -9,10 +9,14 @@ import msgspec
 from emotion_api.devices import Devices
 from emotion_api.history import MOST_POINTS, History
 from emotion_api.summary import Summary
-from emotion_api.web.parameters import DEFAULT_DEVICE_ID, MOST_LISTED
 from shared.batch import DEVICE_ID, MAX_PERSON_ID
 
 JSON = "application/json"
+
+DEFAULT_DEVICE_ID = "jetson_1"
+
+MOST_LISTED = 10_000
+"""The largest `limit`."""
 
 
 class Health(msgspec.Struct, frozen=True):
@@ -26,6 +30,7 @@ class Operation:
     """A GET request at `path`, which Flask's view of the name `view` handles.
 
     `content` is the type and an example of the response, by media type. `bad_request` says what is invalid for a 400.
+    `unlisted` are the names of parameters that change the response's schema: the document leaves them out.
     Every operation may answer 200, 400, 405 and 414; `statuses` are those that it may answer, too.
     """
 
@@ -36,11 +41,17 @@ class Operation:
     success: str
     content: Mapping[str, tuple[type, object]]
     parameters: tuple[dict[str, Any], ...] = ()
+    unlisted: tuple[str, ...] = ()
     bad_request: str = ""
     statuses: tuple[int, ...] = ()
 
+    @property
+    def parameter_names(self) -> tuple[str, ...]:
+        """The names of all parameters."""
+        return (*(parameter["name"] for parameter in self.parameters), *self.unlisted)
 
-_DATA = (304, 500, 503)
+
+_DATA = (304, 421, 500, 503)
 """The further statuses of an operation that reads data."""
 
 
@@ -107,13 +118,23 @@ OPERATIONS = (
         path="/api/dashboard/summary",
         view="summary",
         title="Summary of one device",
-        description="How long each of its people has shown each emotion. An unknown device has no people.",
+        description=(
+            "How long each of its people has shown each emotion. An unknown device has no people. The parameter "
+            "fields=totals leaves out current_people. This document does not list it, so that a generated client need "
+            "not ask whether there are people."
+        ),
+        unlisted=("fields",),
         parameters=(
             _DEVICE,
-            _parameter("fields", "totals: the summary without current_people", enum=["totals"]),
             _parameter(
                 "seen_within",
                 "seconds: list only people whose last_seen is not longer ago",
+                type="number",
+                exclusiveMinimum=0,
+            ),
+            _parameter(
+                "active_within",
+                "seconds: list only people whose seconds grew not longer ago, also if the device's clock is wrong",
                 type="number",
                 exclusiveMinimum=0,
             ),
@@ -135,6 +156,7 @@ OPERATIONS = (
                     "device_name": "Entrance Camera",
                     "updated_at": "2025-11-14T15:30:00Z",
                     "emotion_totals": {"happy": 14523.0, "sad": 3421.0, "angry": 1205.0, "neutral": 0.0},
+                    "history_totals": {"happy": 14498.0, "sad": 3409.0, "angry": 1199.0, "neutral": 0.0},
                     "current_people": [
                         {
                             "person_id": "1",
@@ -144,13 +166,15 @@ OPERATIONS = (
                             "time_angry": 5.3,
                             "time_neutral": 0.0,
                             "last_seen": "2025-11-14T15:29:55Z",
+                            "active_at": "2025-11-14T15:29:54Z",
                         }
                     ],
                 },
             )
         },
         bad_request=(
-            "A parameter is invalid, empty or given more than once, or after names a person who is not in the list"
+            "A parameter is invalid, misspelt, empty or given more than once, or after names a person who is not in "
+            "the list"
         ),
         statuses=_DATA,
     ),
@@ -159,7 +183,8 @@ OPERATIONS = (
         view="history",
         title="History of one device",
         description=(
-            "How long each emotion was shown, in steps of a minute or more; as CSV if Accept prefers text/csv. "
+            "How long each emotion was shown, in steps of a minute or more; as CSV with format=csv, or if Accept "
+            "prefers text/csv. "
             "An unknown device has zeros."
         ),
         parameters=(
@@ -181,6 +206,7 @@ OPERATIONS = (
                 minimum=60,
                 multipleOf=60,
             ),
+            _parameter("format", "json or csv; as Accept prefers if it is left out", enum=["json", "csv"]),
         ),
         success="The history",
         content={
@@ -209,7 +235,7 @@ OPERATIONS = (
                 "start,happy,sad,angry,neutral,most_people\r\n2025-11-14T12:30:00Z,12.0,0.0,0.0,3.5,2\r\n",
             ),
         },
-        bad_request="A parameter is invalid or given more than once, or the history has too many points",
+        bad_request="A parameter is invalid, misspelt or given more than once, or the history has too many points",
         statuses=_DATA,
     ),
     Operation(
@@ -234,6 +260,7 @@ OPERATIONS = (
                             "received_at": "2025-11-14T15:30:00.100000Z",
                             "people_now": 3,
                             "clock_skew": -0.1,
+                            "clock_offset": 0.0,
                             "rejected_last_hour": 0,
                         }
                     ],

@@ -23,7 +23,7 @@ _DASHBOARD = _STATIC / "dashboard"
 _OFFAPI = Path(str(resources.files("offapi")))
 
 DOCS_ASSETS = {
-    **dict.fromkeys(("docs.js", "docs.css", "icon.svg"), _STATIC),
+    **dict.fromkeys(("docs.js", "docs.css", "redoc_url.js", "icon.svg"), _STATIC),
     **dict.fromkeys(("swagger_bundle.js", "swagger_preset.js", "swagger_style.css", "redoc.js"), _OFFAPI),
 }
 DASHBOARD_ASSETS = {
@@ -59,10 +59,10 @@ def register(app: Flask, topics: Topics, *, mqtt_port: int, with_tokens: bool) -
     def dashboard() -> Response:
         return _with_policy(_document(live_page, "text/html"), _DASHBOARD_POLICY)
 
-    @app.get("/dashboard/")
-    def dashboard_with_slash() -> WerkzeugResponse:
+    @app.get("/<any(dashboard,docs,redoc):page>/")
+    def page_with_slash(page: str) -> WerkzeugResponse:
         query = request.query_string.decode("latin-1")
-        return redirect(f"../dashboard?{query}" if query else "../dashboard", 308)
+        return redirect(f"../{page}?{query}" if query else f"../{page}", 308)
 
     @app.get(f"/dashboard/assets/<any({','.join(DASHBOARD_ASSETS)}):name>")
     def dashboard_asset(name: str) -> Response:

@@ -1,4 +1,4 @@
-"""From query strings to what is wanted. No I/O, no clock."""
+"""Parse query strings into requests. No I/O, no clock."""
 
 import math
 import re
@@ -11,15 +11,23 @@ from urllib.parse import parse_qs
 from emotion_api.bad_request import BadRequest, unlisted_person
 from emotion_api.history import HistoryRequest
 from emotion_api.summary import SummaryRequest
+from emotion_api.web.operations import DEFAULT_DEVICE_ID, MOST_LISTED, OPERATIONS
 from shared.batch import DEVICE_ID, MAX_PERSON_ID, utc
-
-DEFAULT_DEVICE_ID = "jetson_1"
-
-MOST_LISTED = 10_000
-"""What `limit` may be."""
 
 _Given: TypeAlias = Mapping[str, list[str]]
 
+_PATHS = {name: operation.path for operation in reversed(OPERATIONS) for name in operation.parameter_names}
+"""Each parameter's name, and an address that has it."""
+
+_NAMES = {each.path: each.parameter_names for each in OPERATIONS}
+
+_OTHER_WORDS = {
+    **{"from": "start", "since": "start", "to": "end", "until": "end"},
+    **{"interval": "step", "camera": "device_id"},
+}
+"""Names that other APIs have for these parameters."""
+
+_WORD = re.compile(r"[A-Z]?[a-z0-9]+|[A-Z]+")
 _NUMBER = re.compile(r"[0-9]*\.?[0-9]+([eE][+-]?[0-9]+)?|[0-9]+\.")
 _WHOLE = re.compile(r"[0-9]{1,15}")
 _PERSON_ID = re.compile(rf"[^\x00-\x1f\x7f-\x9f]{{1,{MAX_PERSON_ID}}}")
@@ -27,23 +35,73 @@ _PERSON_ID = re.compile(rf"[^\x00-\x1f\x7f-\x9f]{{1,{MAX_PERSON_ID}}}")
 
 @lru_cache(maxsize=1_000)  # a dashboard asks the same again and again
 def summary(query: str) -> SummaryRequest:
-    """What a query string asks of the summary. Raises BadRequest."""
-    given = parse_qs(query, keep_blank_values=True)
-    wanted = SummaryRequest(_device_id(given), _totals_only(given), _seen_within(given), _limit(given), _after(given))
-    if wanted.totals_only and wanted[2:] != (None, None, None):
-        raise BadRequest("seen_within, limit and after choose from the list of people, and fields=totals has none.")
+    """Parse the query string of a summary. Raises BadRequest."""
+    given = _parsed(query, "/api/dashboard/summary")
+    wanted = SummaryRequest(
+        _device_id(given),
+        _totals_only(given),
+        _within(given, "seen_within"),
+        _within(given, "active_within"),
+        _limit(given),
+        _after(given),
+    )
+    if wanted.totals_only and any(each is not None for each in wanted[2:]):
+        raise BadRequest(
+            "seen_within, active_within, limit and after choose from the list of people, and fields=totals has none."
+        )
     return wanted
 
 
 @lru_cache(maxsize=1_000)
 def history(query: str, *, csv: bool) -> HistoryRequest:
-    """What a query string asks of the history. Raises BadRequest."""
-    given = parse_qs(query, keep_blank_values=True)
+    """Parse the query string of a history, which is CSV if `format` or else `csv` says so. Raises BadRequest."""
+    given = _parsed(query, "/api/dashboard/history")
+    csv = _csv(given, csv)
     return HistoryRequest(_device_id(given), _time(given, "start"), _time(given, "end"), _step(given), csv)
 
 
+@lru_cache(maxsize=1_000)
+def devices(query: str) -> None:
+    """Check the query string of the devices, which have no parameters. Raises BadRequest."""
+    _parsed(query, "/api/devices")
+
+
+def _parsed(query: str, path: str) -> _Given:
+    """Return the parameters. Raises BadRequest for a name that is meant for one which this API knows."""
+    given = parse_qs(query, keep_blank_values=True)
+    for name in given.keys() - _NAMES[path]:
+        if name in _PATHS:
+            raise BadRequest(f"{name} is a parameter of {_PATHS[name]} and does nothing here: leave it out.")
+        for known in _PATHS:
+            if _means(name, known):
+                here = "" if known in _NAMES[path] else f" of {_PATHS[known]}"
+                raise BadRequest(f"There is no parameter {name!r:.40}. Did you mean {known}{here}?")
+    return given
+
+
+def _means(name: str, known: str) -> bool:
+    """Return True if `name` is a near miss of `known`: other case, fewer or more words, one slip, another word."""
+    words, known_words = [word.lower() for word in _WORD.findall(name)], known.split("_")
+    if not words:
+        return False
+    most = min(len(words), len(known_words))
+    return (
+        words[:most] == known_words[:most]
+        or _one_slip_apart("".join(words), "".join(known_words))
+        or _OTHER_WORDS.get(words[0]) == known
+    )
+
+
+def _one_slip_apart(one: str, other: str) -> bool:
+    """Return True if a letter is missing, added or wrong, or two are swapped. A wrong first letter is another word."""
+    same = next((at for at, (a, b) in enumerate(zip(one, other, strict=False)) if a != b), min(len(one), len(other)))
+    a, b = one[same:], other[same:]
+    is_swapped = a[:2] == b[1::-1] and a[2:] == b[2:]
+    return is_swapped or (same > 0 and (a == b[1:] or a[1:] == b or a[1:] == b[1:]))
+
+
 def _given_once(given: _Given, name: str) -> str | None:
-    """The parameter's value, None where it was not given. Raises BadRequest."""
+    """Return the parameter's value, None if it was not given. Raises BadRequest."""
     values = given.get(name)
     if values is None:
         return None
@@ -64,20 +122,20 @@ def _device_id(given: _Given) -> str:
 
 
 def _totals_only(given: _Given) -> bool:
-    """Whether `fields` leave out the people."""
+    """Return True if `fields` leave out the people."""
     fields = given.get("fields", [])
     if fields not in ([], ["totals"]):
         raise BadRequest("fields can only be totals, given once: the summary without current_people.")
     return bool(fields)
 
 
-def _seen_within(given: _Given) -> float | None:
-    text = _given_once(given, "seen_within")
+def _within(given: _Given, name: str) -> float | None:
+    text = _given_once(given, name)
     if text is None:
         return None
     seconds = float(text) if _NUMBER.fullmatch(text) else math.nan
     if not 0 < seconds < math.inf:
-        raise BadRequest("seen_within has to be a number of seconds greater than 0, like 30 or 2.5")
+        raise BadRequest(f"{name} has to be a number of seconds greater than 0, like 30 or 2.5")
     return seconds
 
 
@@ -104,6 +162,15 @@ def _step(given: _Given) -> int | None:
     if not _WHOLE.fullmatch(text) or int(text) == 0 or int(text) % 60:
         raise BadRequest("step has to be whole seconds, a multiple of 60 of at most 15 digits, like 300")
     return int(text)
+
+
+def _csv(given: _Given, preferred: bool) -> bool:
+    text = _given_once(given, "format")
+    if text is None:
+        return preferred
+    if text not in ("json", "csv"):
+        raise BadRequest("format can only be json or csv.")
+    return text == "csv"
 
 
 def _time(given: _Given, name: str) -> datetime | None:

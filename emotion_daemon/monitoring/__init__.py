@@ -1,8 +1,9 @@
-"""What the daemon tells operators and their tools.
+"""Metrics, health, log and watchdog: the daemon's state for operators and their tools.
 
-report       what the loop tells, once an event: all of the following stand behind it
+report       takes each event of the loop once and passes it to the modules below
 group        the value with which the loop tells of a committed group. Pure
 metrics      Prometheus metrics
+device_rates which devices send far more than a camera does
 event_log    log lines about devices: each device's first event of a kind, then sums, once a minute
 outage       log lines about an outage: its start, its reasons, a reminder now and then
 heartbeat    health and readiness, and systemd's watchdog

@@ -1,12 +1,13 @@
 """Measure the database's files and their disk. A disk that hangs does not delay the caller for long."""
 
 import os
+from contextlib import suppress
 from pathlib import Path
 from threading import Lock, Thread
 from typing import NamedTuple
 
 PATIENCE_SECONDS = 1.0
-"""How long the caller waits for the disk, which mostly answers in 0.1 ms. Prometheus waits for 10 s."""
+"""Seconds that the caller waits for the disk, which mostly answers in 0.1 ms. Prometheus waits for 10 s."""
 
 
 class Sizes(NamedTuple):
@@ -25,8 +26,6 @@ class Room(NamedTuple):
 
     free: int
     size: int
-    files: int | None
-    """How many files can still be created; None if there is no limit."""
 
 
 class DiskUsage:
@@ -51,19 +50,10 @@ class DiskUsage:
     def _measure(self) -> None:
         # `stat` and never `open`: closing a second handle on the database would drop SQLite's locks.
         real = os.path.realpath(self._database)
-        try:
+        self._sizes = Sizes(_bytes(real), _bytes(f"{real}-wal"))
+        with suppress(OSError):
             disk = room(os.path.dirname(real))
-        except OSError:
-            self._sizes = Sizes(_bytes(real), _bytes(f"{real}-wal"))
-        else:
-            self._sizes = Sizes(_bytes(real), _bytes(f"{real}-wal"), disk.free, disk.size)
-
-
-def _bytes(file: str) -> int | None:
-    try:
-        return os.stat(file).st_size
-    except OSError:  # the file was deleted, or does not exist yet
-        return None
+            self._sizes = self._sizes._replace(free=disk.free, disk=disk.size)
 
 
 def room(folder: str | Path) -> Room:
@@ -71,4 +61,11 @@ def room(folder: str | Path) -> Room:
     disk = os.statvfs(folder)
     free = disk.f_bavail * disk.f_frsize
     used = (disk.f_blocks - disk.f_bfree) * disk.f_frsize
-    return Room(free, used + free, disk.f_favail if disk.f_files else None)
+    return Room(free, used + free)
+
+
+def _bytes(file: str) -> int | None:
+    try:
+        return os.stat(file).st_size
+    except OSError:  # the file was deleted, or does not exist yet
+        return None

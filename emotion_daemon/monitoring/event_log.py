@@ -2,26 +2,31 @@
 
 import logging
 from collections import defaultdict
+from datetime import datetime, timedelta
 
 from emotion_daemon.monitoring.group import Group
 from emotion_daemon.rules.outcome import Rejected
-from shared.batch import Batch
+from shared.batch import MAX_CLOCK_SKEW, Batch
 
 log = logging.getLogger(__name__)
 
 SUMS_SECONDS = 60.0
 
 MAX_REMEMBERED = 20_000
-"""How many pairs of event and device are remembered. Beyond, new devices are only counted."""
+"""Most pairs of event and device that are remembered. Further devices are only counted."""
 
 MAX_NAME = 120
-"""How much of a topic is remembered: any client may publish on very long ones."""
+"""Most characters of a topic that are remembered: any client may publish on very long ones."""
 
 CAPPED_SECONDS = 10.0
-"""How many seconds of a device have to be capped in one group before the log mentions it."""
+"""Capped seconds of a device in one group from which on the log mentions it."""
+
+HALF_HOUR = timedelta(minutes=30)
+LOCAL_SECONDS = 60.0
+"""Seconds for which timestamps without an offset have to be off by the same half hours. Queued batches are not."""
 
 MAX_LINES = 20
-"""How many lines about faults of devices the log gets between two lines of sums."""
+"""Most lines about faults of devices between two lines of sums."""
 
 
 class EventLog:
@@ -32,6 +37,7 @@ class EventLog:
         self._seen: set[tuple[str, str]] = set()
         self._last_sums = now
         self._lines = 0
+        self._half_hours: dict[str, tuple[int, datetime]] = {}
 
     def committed(self, group: Group) -> None:
         """Count the messages of a committed group, and log the news among them."""
@@ -40,6 +46,7 @@ class EventLog:
         counts["people"] += group.people
         counts["statuses"] += group.statuses
         counts["rejected"] += len(group.rejected)
+        counts["dead letters omitted, because their topic has too many"] += group.omitted
         counts["entries of erased people suppressed"] += folded.suppressed
         for batch in group.batches:
             self._batch(batch)
@@ -47,6 +54,8 @@ class EventLog:
             self._rejection(rejection)
         for device_id, seconds in folded.capped.items():
             self._capped(device_id, seconds)
+        for device_id, fallen in folded.clocks.fallen.items():
+            self._fallen(device_id, fallen)
 
     def pruned(self, table: str, rows: int) -> None:
         """Count rows of `table` that retention deleted."""
@@ -88,23 +97,53 @@ class EventLog:
                     device_id,
                     batch.clock_skew.total_seconds(),
                 )
+        if batch.is_local and batch.received_at is not None:
+            self._local_time(device_id, batch.received_at, batch.clock_skew or batch.timestamp - batch.received_at)
         if batch.ignored is not None:
             self._counts["with unknown fields"] += 1
             if self._is_news("ignored", device_id):
                 log.info(
                     "%s sends a field that this version does not know and ignores, at %s. "
-                    "`python -m emotion_device validate` names it",
+                    "See docs/troubleshooting.md#sends-a-field-that-this-version-does-not-know",
                     device_id,
                     batch.ignored,
                 )
 
+    def _local_time(self, device_id: str, received_at: datetime, skew: timedelta) -> None:
+        """Say once that a device sends local time, if it is off by the same half hours for LOCAL_SECONDS."""
+        half_hours = round(skew / HALF_HOUR)
+        if not half_hours or abs(skew - half_hours * HALF_HOUR) > MAX_CLOCK_SKEW:
+            self._half_hours.pop(device_id, None)
+            return
+        known, since = self._half_hours.get(device_id, (0, received_at))
+        if known != half_hours:
+            if len(self._half_hours) < MAX_REMEMBERED:
+                self._half_hours[device_id] = half_hours, received_at
+        elif (received_at - since).total_seconds() >= LOCAL_SECONDS and self._is_news("local time", device_id):
+            log.warning(
+                "%s sends timestamps without an offset, which are off by %+g hours: most likely they are local time. "
+                "Send UTC with a Z, or add the offset",
+                device_id,
+                half_hours / 2,
+            )
+
     def _rejection(self, rejection: Rejected) -> None:
         if self._is_news("rejected", rejection.topic):
             log.warning(
-                "rejected a message on %.120r: %s; `python -m emotion_admin dead-letters list` shows it. "
+                "rejected a message on %.120r: %s; `scripts/dead-letters list` shows it. "
                 "The log only counts the next ones on this topic",
                 rejection.topic,
                 rejection.reason,
+            )
+
+    def _fallen(self, device_id: str, fallen: timedelta) -> None:
+        self._counts["clocks of devices set back"] += 1
+        if self._is_news("fallback", device_id):
+            log.warning(
+                "the clock of %s was set back by %.0f s. The daemon adds an offset to its timestamps until they are "
+                "newer than before. Set up time synchronisation on the device, and send UTC",
+                device_id,
+                fallen.total_seconds(),
             )
 
     def _capped(self, device_id: str, seconds: float) -> None:

@@ -1,4 +1,4 @@
-"""What the loop tells its report about one committed group of messages. Pure."""
+"""The facts about one committed group of messages that the loop reports. Pure."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -15,9 +15,13 @@ class Group(NamedTuple):
     folded: Folded
     statuses: int
     rejected: Sequence[Rejected]
+    omitted: int
+    """Number of `rejected` that were not stored, because their topic has too many dead letters."""
     seconds: float
+    traffic: Sequence[tuple[str | None, int]]
+    """The device of each message, None if its topic belongs to no device, and the bytes of its packet."""
 
     @property
     def people(self) -> int:
-        """How many people the batches report."""
+        """Return the number of people in the batches."""
         return sum(len(batch.people) for batch in self.batches)

@@ -14,10 +14,10 @@ STALE_SECONDS = 15.0
 """A loop that has not turned for so long counts as hanging."""
 
 BEAT_SECONDS = STALE_SECONDS / 3
-"""How often systemd's watchdog gets a sign of life."""
+"""Seconds between two signs of life for systemd's watchdog."""
 
 SEND_SECONDS = 1.0
-"""How long a systemd that does not read its socket can delay the loop."""
+"""Seconds for which a systemd that does not read its socket can delay the loop."""
 
 
 class Heartbeat:
@@ -39,9 +39,9 @@ class Heartbeat:
         self._subscriptions = 0
         self._waits_for = ""
         self.beaten_at = monotonic()
-        """When the loop turned last, in monotonic seconds."""
+        """Time of the loop's last turn, in monotonic seconds."""
         self.subscribed: bool | None = None
-        """Whether the broker has confirmed the subscription on the connection; None before the first attempt."""
+        """True once the broker has confirmed the subscription on the connection; None before the first attempt."""
         self.limits: Mapping[str, int] = {}
         """The limits that the broker's newest CONNACK named: see `subscriber.broker_limits`."""
 
@@ -76,7 +76,7 @@ class Heartbeat:
 
     @property
     def reconnects(self) -> int:
-        """How often the daemon has subscribed again."""
+        """Return the number of subscriptions after the first one."""
         return max(0, self._subscriptions - 1)
 
     @contextmanager
@@ -135,7 +135,7 @@ class _Systemd:
         microseconds, pid = environ.get("WATCHDOG_USEC", ""), environ.get("WATCHDOG_PID", "")
         self.watches = microseconds.isdecimal() and int(microseconds) > 0 and pid in ("", str(os.getpid()))
         self.watchdog_seconds = int(microseconds) / 1e6 if self.watches else float("inf")
-        """How long the watchdog waits for a sign of life."""
+        """Seconds that the watchdog waits for a sign of life."""
 
     def send(self, *assignments: str) -> None:
         if self._socket is not None:

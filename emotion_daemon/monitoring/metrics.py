@@ -1,7 +1,7 @@
 """The daemon's Prometheus metrics. They contain ids of devices, but of people only numbers.
 
 The daemon's thread counts once a group, not once a message. `collect` runs in a thread of the HTTP server and reads the
-present state. docs/OPERATING.md describes each metric.
+present state. docs/reference/metrics.md describes each metric.
 """
 
 import time
@@ -14,6 +14,7 @@ from prometheus_client import CollectorRegistry, Counter, Histogram, ProcessColl
 from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
+from emotion_daemon.monitoring.device_rates import Rate
 from emotion_daemon.monitoring.disk import DiskUsage, Sizes
 from emotion_daemon.monitoring.group import Group
 from emotion_daemon.monitoring.heartbeat import Heartbeat
@@ -24,7 +25,7 @@ from shared.batch import InvalidPart
 disable_created_metrics()  # type: ignore[no-untyped-call] # they would double the series, and only say when the process started
 
 MOST_DEVICES = 5_000
-"""How many devices get metrics of their own: more would make a page of a megabyte, and Prometheus slow."""
+"""Most devices with metrics of their own: more would make a page of a megabyte, and Prometheus slow."""
 
 OUTAGE_KINDS: tuple[OutageKind, ...] = get_args(OutageKind)
 INVALID_PARTS: tuple[InvalidPart, ...] = get_args(InvalidPart)
@@ -40,13 +41,13 @@ BROKER_LIMITS = {
     "keepalive_seconds": "How long the broker lets the daemon be silent",
     "retain_available": "1 if the broker stores retained messages",
 }
-"""What the broker said about itself in its newest CONNACK: see `subscriber.broker_limits`."""
+"""The limits in the broker's newest CONNACK, with their help: see `subscriber.broker_limits`."""
 
 _COMMIT_SECONDS = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5)
 
 
 Heard = tuple[datetime, timedelta]
-"""When a device's last batch was received, and how far the device's clock was ahead of the daemon's."""
+"""Time of receipt of a device's last batch, and by how much the device's clock was ahead of the daemon's."""
 
 
 class Metrics(Collector):
@@ -64,7 +65,9 @@ class Metrics(Collector):
         self._disk = None if database is None else DiskUsage(database)
         self.waiting = waiting
         self.in_hand = 0
-        """How many messages the present group has."""
+        """Number of messages in the present group."""
+        self.device_rates: Mapping[str, Rate] = {}
+        """The devices above the limit. The loop replaces the whole mapping, because other threads read it."""
         self._heard: dict[str, Heard] = {}
         self._rejected_of: dict[str, int] = {}
         self._restamped_of: dict[str, int] = {}
@@ -73,6 +76,7 @@ class Metrics(Collector):
         messages = self._counter("messages", "Messages that were stored or recorded", "result")
         self._batches, self._statuses, self._invalid = map(messages.labels, ("batch", "status", "rejected"))
         self._rejected = self._counter("rejected_messages", "Invalid messages", "reason")
+        self._omitted = self._counter("omitted_dead_letters", "Invalid messages beyond the quota of their topic")
         self._people = self._counter("people", "People in valid batches")
         self._commits = self._counter("commits", "Groups of messages that were committed")
         self._failures = self._counter("commit_failures", "Attempts to commit that failed", "reason")
@@ -82,7 +86,7 @@ class Metrics(Collector):
         self._restamped = self._counter(
             "restamped_batches", "Batches with an impossible timestamp, which was replaced by the time of receipt"
         )
-        self._suppressed = self._counter("suppressed_people", "People in batches whom an operator had erased")
+        self._suppressed = self._counter("suppressed_people", "Erased people that the daemon left out of batches")
         self._pruned = self._counter("pruned_rows", "Rows that retention deleted for their age", "table")
         self._commit_seconds = Histogram(
             "emotion_commit_duration_seconds",
@@ -98,7 +102,7 @@ class Metrics(Collector):
 
     @property
     def waiting_messages(self) -> int:
-        """How many messages the daemon holds that are not committed yet."""
+        """Return the number of messages that the daemon holds and has not committed."""
         return self.waiting() + self.in_hand
 
     def heard_before(self, devices: Mapping[str, Heard]) -> None:
@@ -117,6 +121,7 @@ class Metrics(Collector):
         self._people.inc(group.people)
         self._statuses.inc(group.statuses)
         self._invalid.inc(len(group.rejected))
+        self._omitted.inc(group.omitted)
         self._suppressed.inc(folded.suppressed)
         for rejection in group.rejected:
             self._rejected.labels(rejection.kind).inc()
@@ -129,7 +134,7 @@ class Metrics(Collector):
         for seconds in folded.capped.values():
             if seconds > ROUNDING:
                 self._implausible.inc(seconds)
-        for batch in folded.heard.values():
+        for batch, _ in folded.heard.values():
             if batch.received_at is not None and (batch.device_id in self._heard or len(self._heard) < MOST_DEVICES):
                 ahead = batch.timestamp - batch.received_at if batch.clock_skew is None else batch.clock_skew
                 self._heard[batch.device_id] = batch.received_at, ahead
@@ -186,6 +191,16 @@ class Metrics(Collector):
             last.add_metric([device_id], received_at.timestamp())
             skew.add_metric([device_id], ahead.total_seconds())
         yield from (last, skew)
+        messages = _labelled(
+            "device_messages_per_second", "Messages a second of a device above its limit, until 30 s later", "device_id"
+        )
+        size = _labelled(
+            "device_bytes_per_second", "Bytes a second of a device above its limit, until 30 s later", "device_id"
+        )
+        for device_id, rate in self.device_rates.items():
+            messages.add_metric([device_id], rate.messages)
+            size.add_metric([device_id], rate.bytes)
+        yield from (messages, size)
         yield _of_devices("rejected_messages", "Invalid messages on the device's topics", self._rejected_of)
         yield _of_devices("restamped_batches", "Batches of the device with an impossible timestamp", self._restamped_of)
 
@@ -210,13 +225,13 @@ def _labelled(name: str, what: str, label: str) -> GaugeMetricFamily:
     return GaugeMetricFamily(f"emotion_{name}", what, labels=[label])
 
 
-def _sizes(sizes: Sizes) -> Iterator[Metric]:
+def _sizes(known: Sizes) -> Iterator[Metric]:
     """Yield the sizes that are known."""
     for name, what, value in (
-        ("database_bytes", "Size of the SQLite file", sizes.database),
-        ("database_wal_bytes", "Size of its -wal file", sizes.wal),
-        ("database_disk_free_bytes", "Free bytes on the database's disk for the daemon's user", sizes.free),
-        ("database_disk_bytes", "Size of the database's disk, without what is reserved for root", sizes.disk),
+        ("database_bytes", "Size of the SQLite file", known.database),
+        ("database_wal_bytes", "Size of the SQLite file's -wal file", known.wal),
+        ("database_disk_free_bytes", "Free bytes on the database's disk for the daemon's user", known.free),
+        ("database_disk_bytes", "Size of the database's disk, without the space reserved for root", known.disk),
     ):
         if value is not None:
             yield _gauge(name, what, value)

@@ -7,10 +7,10 @@ OutageKind = Literal["locked", "full", "unreadable", "unreachable", "other"]
 """Why the database accepts no commit."""
 
 REMINDER_SECONDS = 300.0
-"""How often the log mentions an outage that lasts, for operators who read only the end of it."""
+"""Seconds between two reminders of a lasting outage, for operators who read only the end of the log."""
 
 MAX_REASONS = 5
-"""How many reasons of one outage get a line: a reason with a changing number in it would be new each time."""
+"""Most reasons of one outage that get a line: a reason with a changing number in it would be new each time."""
 
 
 class Outage:
@@ -23,11 +23,11 @@ class Outage:
         self._log = log
         self._then = then
         self.began: float | None = None
-        """When the outage began, None if there is none."""
+        """Time at which the outage began, None if there is none."""
         self._last_line = 0.0
         self._reasons: set[str] = set()
         self.attempts = 0
-        """How many attempts have failed since the outage began."""
+        """Number of attempts that have failed since the outage began."""
 
     def failed(self, reason: str, *, now: float) -> float:
         """Count a failed attempt, and log it if it is news. Returns how many seconds the outage has lasted."""

@@ -1,10 +1,11 @@
-"""What the loop tells: each event once. Metrics, event log, health and the log of outages stand behind it."""
+"""The loop's report: it takes each event once and passes it to metrics, event log, health and the log of outages."""
 
 import logging
 import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 
+from emotion_daemon.monitoring.device_rates import NO_LIMIT, DeviceRates, Rate
 from emotion_daemon.monitoring.event_log import EventLog
 from emotion_daemon.monitoring.group import Group
 from emotion_daemon.monitoring.heartbeat import Heartbeat
@@ -17,7 +18,7 @@ log = logging.getLogger(__name__)
 class Report:
     """Receives the events of the loop, on the loop's thread. The HTTP server's threads read `heartbeat` and `metrics`.
 
-    `monotonic` is the clock of durations.
+    `monotonic` is the clock of durations. A device that sends more than `device_limit` is named; 0 means no limit.
     """
 
     def __init__(
@@ -25,17 +26,19 @@ class Report:
         heartbeat: Heartbeat | None = None,
         metrics: Metrics | None = None,
         *,
+        device_limit: Rate = NO_LIMIT,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self.heartbeat = heartbeat or Heartbeat(monotonic=monotonic)
         self.metrics = metrics or Metrics(self.heartbeat)
         self._monotonic = monotonic
         self._event_log = EventLog(now=monotonic())
+        self._device_rates = DeviceRates(device_limit, now=monotonic())
         self._outage = Outage(log, then="the daemon acknowledges nothing and tries again until it succeeds")
 
     @property
     def database_fails(self) -> bool:
-        """Whether the last transaction or check failed."""
+        """Return True if the last transaction or check failed."""
         return self._outage.began is not None
 
     def received(self, messages: int) -> None:
@@ -48,6 +51,7 @@ class Report:
         self._recovered("committing again after %.1f s" + waited, self.metrics.waiting_messages)
         self.metrics.committed(group)
         self._event_log.committed(group)
+        self._device_rates.count(group.traffic)
 
     def acknowledged(self) -> None:
         """The group that began with `received` ends."""
@@ -91,5 +95,11 @@ class Report:
         self._event_log.pruned(table, rows)
 
     def turned(self) -> None:
-        """The loop turned once. Once a minute the log gets the sums of the minute."""
-        self._event_log.log_sums(now=self._monotonic())
+        """The loop turned once. Every ten seconds the rates of devices are compared with their limit.
+
+        Once a minute the log gets the sums of the minute.
+        """
+        now = self._monotonic()
+        if self._device_rates.is_due(now=now):
+            self.metrics.device_rates = self._device_rates.next_window(now=now)
+        self._event_log.log_sums(now=now)

@@ -16,8 +16,9 @@ _SUBSCRIPTION_IDENTIFIER, _USER_PROPERTY = 11, 38
 class Message(msgspec.Struct, frozen=True, gc=False):
     """One PUBLISH as the broker sent it. `packet_id` is valid only on the connection numbered `connection`.
 
-    `dup` says that the broker sent it before, on an earlier connection. `retain` says that the broker had stored it
-    before the daemon subscribed. Text that is not UTF-8 gets U+FFFD, which no valid topic contains.
+    `size` is the packet's remaining length: the bytes of topic, properties and payload, and a few more.
+    `dup` says that the broker sent it before, on an earlier connection. `retain` says that it was published
+    retained, now or long ago. Text that is not UTF-8 gets U+FFFD, which no valid topic contains.
     """
 
     topic: str
@@ -25,6 +26,7 @@ class Message(msgspec.Struct, frozen=True, gc=False):
     qos: int
     packet_id: int
     connection: int
+    size: int
     response_topic: str | None = None
     correlation_data: bytes | None = None
     dup: bool = False
@@ -61,6 +63,7 @@ def decode_publish(command: int, packet: bytes | bytearray, *, connection: int) 
         qos,
         packet_id,
         connection,
+        len(packet),
         response_topic,
         correlation_data,
         bool(command & 8),

@@ -34,12 +34,12 @@ GROUP_LIMIT = 500
 """Messages a group; 2,000 were slower. The Receive Maximum of MQTT 5 is twice as many."""
 
 MAX_INBOX_BYTES = 2 * 2**20
-"""How many bytes of payloads, topics and properties the inbox holds. While it is full the daemon reads nothing.
+"""Most bytes of packets in the inbox. While it is full the daemon reads nothing.
 
 This is 500 batches of 50 people. With four times as much, writing a group of very large batches took 200 MB."""
 
 MAX_PACKET_BYTES = 16 * 2**20
-"""The largest packet that the daemon accepts. The broker drops larger ones; its own limit is usually 1 MiB."""
+"""The largest packet that the daemon accepts. The broker drops larger ones; the shipped brokers take 320 KiB."""
 
 KEEPALIVE_SECONDS = 10
 """The broker drops a daemon that is silent for one and a half times as long, so a slow commit has to fit in."""
@@ -48,7 +48,7 @@ PING_SECONDS = 3.0
 """The daemon pings a broker that is silent for so long, and disconnects if it stays silent for as long again."""
 
 SUBSCRIBE_SECONDS = 5.0
-"""How long a broker may take from accepting a connection to confirming the subscription."""
+"""Seconds that a broker may take from accepting a connection to confirming the subscription."""
 
 FOREVER = 0xFFFFFFFF  # MQTT 5, 3.1.2.11.2: the session does not expire. One of an hour was lost to a clock jump
 SHORTEST_BACKOFF_SECONDS = 0.5
@@ -71,11 +71,7 @@ _PINGREQ = b"\xc0\x00"
 _CONNECT_ERRORS = (OSError, ValueError)  # ssl.SSLError is an OSError; a host name with odd characters a ValueError
 
 
-class SubscriberError(Exception):
-    """Base of the subscriber's errors."""
-
-
-class SessionTakenOverError(SubscriberError):
+class SessionTakenOverError(Exception):
     """Raised when another client connected with the daemon's client id. A retry would push that one out in turn."""
 
     def __init__(self, client_id: str) -> None:
@@ -89,7 +85,7 @@ class SessionTakenOverError(SubscriberError):
 class Subscriber:
     """Subscribes to every device's batches and statuses, in a session that survives connections and restarts.
 
-    It is not thread-safe: one thread calls `receive`, `ack`, `reply`, `wait` and `close`.
+    It is not thread-safe: one thread calls `receive`, `clear_retained`, `ack`, `reply`, `wait` and `close`.
     """
 
     def __init__(
@@ -133,12 +129,12 @@ class Subscriber:
 
     @property
     def subscribed(self) -> bool:
-        """Whether the broker has confirmed the subscription on the present connection."""
+        """Return True if the broker has confirmed the subscription on the present connection."""
         return self._subscribed
 
     @property
     def waiting(self) -> int:
-        """How many messages the next `receive` would return."""
+        """Return the number of messages that the next `receive` would return."""
         return len(self._inbox)
 
     def receive(self, *, timeout: float) -> list[Message]:
@@ -177,6 +173,16 @@ class Subscriber:
         self._client.loop_write()
         return acked
 
+    def clear_retained(self, topics: Iterable[str]) -> None:
+        """Delete the retained messages of `topics` at the broker. While offline, do nothing.
+
+        On one connection the broker reads this before a later `ack`. A message that was not acked comes again, and so
+        does a retained one at the next subscription: the caller gets another chance.
+        """
+        if self._client.is_connected():
+            for topic in topics:
+                self._client.publish(topic, b"", qos=0, retain=True)
+
     def reply(self, message: Message, payload: bytes) -> None:
         """Publish `payload` to the message's Response Topic, with its Correlation Data. While offline, drop it.
 
@@ -210,7 +216,7 @@ class Subscriber:
             self._pump(0.1, limit=self._window_limit)
 
     def _connected(self) -> bool:
-        """Whether a CONNACK came and the connection has not ended. paho alone misses a DISCONNECT by the broker."""
+        """Return True from the CONNACK to the end of the connection. paho alone misses a DISCONNECT by the broker."""
         return self._open and self._client.is_connected()
 
     def _make_client(self, username: str | None, password: str | None, tls_ca: Path | None) -> mqtt.Client:
@@ -291,7 +297,7 @@ class Subscriber:
         return len(self._inbox) < limit and self._inbox_bytes < MAX_INBOX_BYTES
 
     def _has_decrypted_bytes(self) -> bool:
-        """Whether TLS has decrypted bytes that `select` does not see: it decrypts a whole record at a time."""
+        """Return True if TLS has decrypted bytes that `select` does not see: it decrypts a whole record at a time."""
         sock = self._client.socket()
         return isinstance(sock, ssl.SSLSocket) and sock.pending() > 0
 
@@ -343,10 +349,17 @@ class Subscriber:
         self._session_present = flags.session_present
         self._heartbeat.limits = limits = broker_limits(properties)
         self._note_expiry(limits["session_expiry_seconds"])
-        # The broker sends retained messages at a new subscription, not at every reconnect (MQTT 5, 3.8.3.1).
-        options = SubscribeOptions(qos=1, retainHandling=SubscribeOptions.RETAIN_SEND_IF_NEW_SUB)
-        not_ours = SubscribeOptions(qos=1, noLocal=True, retainHandling=SubscribeOptions.RETAIN_SEND_IF_NEW_SUB)
-        client.subscribe([(self._topics.batch_filter, options), (self._topics.status_filter, not_ours)])
+        # retainAsPublished tells which messages the broker retains, for clear_retained. The broker sends retained
+        # batches at every connection, because one at QoS 0 may have missed the daemon; it sends retained statuses at a
+        # new subscription only (MQTT 5, 3.8.3.1).
+        batches = SubscribeOptions(qos=1, noLocal=True, retainAsPublished=True)
+        statuses = SubscribeOptions(
+            qos=1,
+            noLocal=True,
+            retainAsPublished=True,
+            retainHandling=SubscribeOptions.RETAIN_SEND_IF_NEW_SUB,
+        )
+        client.subscribe([(self._topics.batch_filter, batches), (self._topics.status_filter, statuses)])
 
     def _note_expiry(self, seconds: int) -> None:
         if seconds != FOREVER and seconds != self._expiry:
@@ -417,8 +430,7 @@ class Subscriber:
 
     def _on_publish_packet(self, command: int, packet: bytearray) -> None:
         message = decode_publish(command, packet, connection=self._connection)
-        parts = (message.payload, message.topic, message.response_topic or "", message.correlation_data or b"")
-        self._inbox_bytes += sum(map(len, parts))
+        self._inbox_bytes += message.size
         self._inbox.append(message)
 
 

@@ -1,9 +1,9 @@
-"""What a group of batches changes: batches -> people, devices, history. Pure: no clock, no I/O.
+"""Decide the changes of a group: batches -> people, devices, history. Pure: no clock, no I/O.
 
-fold           decides what each batch changes
-totals_fold    the same in totals-only mode
-history        computes the seconds that a batch adds to each minute
-arrival_order  orders the batches of a device whose timestamps were replaced
-tombstones     removes erased people from batches
-outcome        what a message becomes if it is no batch: a status or a dead letter
+fold            decides what each batch changes
+totals_fold     the same in totals-only mode
+history         computes the seconds that a batch adds to each minute
+clock_fallback  follows a device whose clock was set back
+tombstones      removes erased people from batches
+outcome         the results of a message that is not a batch: a status or a dead letter
 """

@@ -1,111 +1,154 @@
-"""What a group of batches changes: people, devices and history. Pure."""
+"""Fold a group of batches into its changes of people, devices and history. Pure."""
 
-from collections.abc import Iterable, Mapping
-from datetime import datetime
+from collections.abc import Callable, Iterable, Mapping
+from datetime import UTC, datetime, timedelta
 from types import MappingProxyType
 from typing import NamedTuple
 
 import msgspec
 
+from emotion_daemon.rules.clock_fallback import ClockFallback, Clocks, Placed, grows
 from emotion_daemon.rules.history import LONGEST_GAP, SLACK, Minutes, increment
-from emotion_daemon.rules.tombstones import Tombstones, suppress
+from emotion_daemon.rules.tombstones import Tombstones, suppressed
 from shared.batch import Batch, Cumulative
 
 PersonKey = tuple[str, str]
 """(device id, person id)"""
 
 
-class Report(msgspec.Struct, frozen=True, gc=False):
-    """What a device reported last about one person; `last_seen` is the timestamp of that batch.
+ACTIVE_SECONDS = 10.0
+"""Seconds for which a person counts as in view after the counters grew: a detector may miss a face in a frame."""
 
+
+class Report(msgspec.Struct, frozen=True, gc=False):
+    """A device's last report about one person; `last_seen` is the timestamp of that batch.
+
+    `active_at` is the timestamp of the last batch in which the person's counters had grown, None if they never have.
     `spare` are the seconds that the person may still catch up on: see `history.SLACK`. They are not stored.
     """
 
     cumulative: Cumulative
     last_seen: datetime
+    active_at: datetime | None = None
     spare: float = 0.0
 
 
 class StoredState(NamedTuple):
-    """What is stored about a group: its people, its devices' newest timestamps, and the tombstones of erased people."""
+    """The stored state of a group: its people, its devices' newest timestamps and clocks, and tombstones.
+
+    `now` is the time of the transaction, by the daemon's clock.
+    """
 
     people: Mapping[PersonKey, Report] = MappingProxyType({})
     devices: Mapping[str, datetime] = MappingProxyType({})
     tombstones: Tombstones = MappingProxyType({})
+    clocks: Clocks = Clocks()
+    now: datetime = datetime.max.replace(tzinfo=UTC) - timedelta(days=1)
+
+
+class Heard(NamedTuple):
+    """A device's newest batch, and how many people were in view: their counters grew in the last ACTIVE_SECONDS."""
+
+    batch: Batch
+    in_view: int
 
 
 class Folded(NamedTuple):
     """`people`, `devices` (each one's newest batch) and `minutes` are what to write.
 
-    `heard` has each device's last received batch, late or not, unless it is stored already. `updated_counts` has, for
-    each batch, the number of people it changed. `changed_devices` are those about which anything is written.
-    `capped` has, for each device, the seconds beyond the elapsed time, which the history drops; a device's first batch
-    does not count. `suppressed` is the number of entries about erased people.
+    `heard` has each device's newest batch if its time of receipt is known and it is not stored already.
+    `updated_counts` has, for each batch, the number of people it changed. `changed_devices` are those about which
+    anything is written. `capped` has, for each device, the seconds beyond the elapsed time, which the history drops; a
+    device's first batch does not count. `clocks` has the clocks that were set back. `suppressed` is the number of
+    entries about erased people.
     """
 
     people: dict[PersonKey, Report]
     devices: dict[str, Batch]
-    heard: dict[str, Batch]
+    heard: dict[str, Heard]
     minutes: Minutes
     updated_counts: list[int]
     changed_devices: set[str]
     capped: dict[str, float]
+    clocks: ClockFallback
     suppressed: int = 0
 
 
 NO_STATE = StoredState()
 _NO_TIME = Cumulative()
+_ACTIVE = timedelta(seconds=ACTIVE_SECONDS)
 
 
 def fold(batches: Iterable[Batch], state: StoredState = NO_STATE) -> Folded:
     """Fold `batches`, in the order they were received, over what is stored: a person who is not stored counts as new.
 
-    A batch older than a person's stored report changes nothing for that person. A batch as old is applied again and
-    adds nothing to the history if it says the same: a message may come twice.
+    A batch older than a person's stored report changes nothing for that person, unless the device's clock was set back:
+    see clock_fallback. A batch as old is applied again and adds nothing to the history if it says the same: a message
+    may come twice.
     """
-    batches, suppressed = suppress(batches, state.tombstones)
     folding = Fold(state)
     for batch in batches:
-        folding.add(batch, batch.people)
-    return folding.result(suppressed)
+        folding.add(folding.place(batch))
+    return folding.result()
 
 
 class Fold:
-    """One group's fold under way: `add` each batch, then take the `result`."""
+    """One group's fold under way: `place` and `add` each batch, then take the `result`."""
 
     def __init__(self, state: StoredState) -> None:
         self.people: dict[PersonKey, Report] = {}
         self._stored = state.people.get
         self._stored_devices = state.devices
+        self._tombstones = state.tombstones
+        self._clocks = ClockFallback(state.clocks, state.now)
         self._devices: dict[str, Batch] = {}
-        self._heard: dict[str, Batch] = {}
+        self._heard: dict[str, Heard] = {}
         self._minutes = Minutes()
         self._updated_counts: list[int] = []
         self._capped: dict[str, float] = {}
         self._changed_devices: set[str] = set()
+        self._suppressed = 0
 
     def newest(self, device_id: str) -> datetime | None:
         """The newest timestamp of the device so far."""
         batch = self._devices.get(device_id)
         return self._stored_devices.get(device_id) if batch is None else batch.timestamp
 
-    def add(self, batch: Batch, people: Mapping[str, Cumulative]) -> None:
-        """Fold one batch; of its people those in `people` count."""
+    def place(self, batch: Batch) -> Placed:
+        """Return the batch with the timestamp that counts, and without erased people."""
+        device_id = batch.device_id
+        newest = self.newest(device_id)
+        if newest is None or (newest <= batch.timestamp and not self._clocks.offset(device_id)):
+            placed = Placed(batch)
+        else:
+            placed = self._clocks.place(batch, newest, lambda: grows(batch.people, self._cumulative_of(device_id)))
+        if device_id in self._tombstones:
+            placed, count = suppressed(placed, self._tombstones)
+            self._suppressed += count
+        return placed
+
+    def add(self, placed: Placed, *, counts: bool = True) -> None:
+        """Fold one batch. If it no longer `counts`, only its device is heard."""
+        batch, elapsed = placed
         device_id, timestamp = batch.device_id, batch.timestamp
         previous = self.newest(device_id)
-        if batch.received_at is not None and self._stored_devices.get(device_id) != timestamp:
-            self._heard[device_id] = batch
         since, gap = timestamp, 0.0
-        if previous is None or previous <= timestamp:
+        newer = previous is None or previous <= timestamp
+        if newer:
             self._devices[device_id] = batch
             self._changed_devices.add(device_id)
             if previous is not None:
-                since, gap = previous, min((timestamp - previous).total_seconds(), LONGEST_GAP)
-        updated = self._add_people(batch, people, since, gap, is_first=previous is None)
+                since = previous
+                gap = min((timestamp - previous if elapsed is None else elapsed).total_seconds(), LONGEST_GAP)
+        people = batch.people if counts else {}
+        updated, in_view = self._add_people(batch, people, since, gap, is_first=previous is None)
         self._updated_counts.append(updated)
+        if newer and batch.received_at is not None and self._stored_devices.get(device_id) != timestamp:
+            self._heard[device_id] = Heard(batch, in_view)
+            self._clocks.arrived(batch)
 
-    def result(self, suppressed: int = 0) -> Folded:
-        """What the batches change, all together; `suppressed` as in Folded."""
+    def result(self) -> Folded:
+        """Return all changes of the batches."""
         return Folded(
             self.people,
             self._devices,
@@ -114,26 +157,38 @@ class Fold:
             self._updated_counts,
             self._changed_devices,
             self._capped,
-            suppressed,
+            self._clocks,
+            self._suppressed,
         )
+
+    def _cumulative_of(self, device_id: str) -> Callable[[str], Cumulative | None]:
+        def find(person_id: str) -> Cumulative | None:
+            report = self.people.get((device_id, person_id)) or self._stored((device_id, person_id))
+            return None if report is None else report.cumulative
+
+        return find
 
     def _add_people(
         self, batch: Batch, people: Mapping[str, Cumulative], since: datetime, gap: float, *, is_first: bool
-    ) -> int:
-        """The number of people that the batch changed. `since` and `gap` tell of the device's batch before."""
+    ) -> tuple[int, int]:
+        """The numbers of people that the batch changed, and of those in view.
+
+        `since` and `gap` tell of the device's batch before.
+        """
         device_id, timestamp = batch.device_id, batch.timestamp
         reports, stored = self.people, self._stored
         longest = gap + SLACK
-        updated = 0
+        active_since = timestamp - _ACTIVE
+        updated = in_view = 0
         happy = sad = angry = neutral = beyond = 0.0
         for person_id, cumulative in people.items():
             key = (device_id, person_id)
             report = reports.get(key) or stored(key)
             if report is None:
                 # Nothing tells since when: at most since the batch before, which did not name this person.
-                before, allowed = _NO_TIME, gap
+                before, allowed, active_at = _NO_TIME, gap, None
             else:
-                before, allowed = report.cumulative, report.spare
+                before, allowed, active_at = report.cumulative, report.spare, report.active_at
                 if report.last_seen is since:  # in the batch before: this spares most people a subtraction
                     allowed += gap
                 elif report.last_seen <= timestamp:
@@ -143,7 +198,12 @@ class Fold:
                 if allowed > longest:
                     allowed = longest
             more_happy, more_sad, more_angry, more_neutral, spare, excess = increment(cumulative, before, allowed)
-            reports[key] = Report(cumulative, timestamp, spare)
+            if more_happy or more_sad or more_angry or more_neutral or excess:
+                active_at = timestamp
+                in_view += 1
+            elif active_at is not None and active_at >= active_since:
+                in_view += 1
+            reports[key] = Report(cumulative, timestamp, active_at, spare)
             happy += more_happy
             sad += more_sad
             angry += more_angry
@@ -152,7 +212,7 @@ class Fold:
             updated += 1
         if updated:
             self._changed_devices.add(device_id)
-            self._minutes.add(device_id, since, timestamp, (happy, sad, angry, neutral), len(people))
+            self._minutes.add(device_id, since, timestamp, (happy, sad, angry, neutral), in_view)
         if beyond and not is_first:
             self._capped[device_id] = self._capped.get(device_id, 0.0) + beyond
-        return updated
+        return updated, in_view

@@ -1,8 +1,7 @@
-"""What cumulative seconds add to the history: how much, and to which minutes. Pure.
+"""Compute the seconds that cumulative counters add to each minute of the history. Pure.
 
-Nobody can show emotions for longer than the time that has passed. What a device reports beyond that is cut off: so a
-daemon or a database that was away, a person who comes with hours on the counter, and a counter that falls to zero and
-comes back leave no spike. Over all batches a person is never given more time than has passed.
+A person cannot show emotions for longer than the time that has passed. The history caps what a device reports beyond
+that, so an outage, a person who comes with hours on the counter, or a restarted counter leaves no spike.
 """
 
 from collections.abc import Iterator
@@ -12,7 +11,7 @@ from typing import TypeAlias
 from shared.batch import Cumulative
 
 SLACK = 2.0
-"""Seconds of a person's time that may be made up for later: stamps are rounded, and batches do not come evenly."""
+"""Seconds of a person's time that may be used later: timestamps are rounded, and batches do not come evenly."""
 
 LONGEST_GAP = 24 * 3600.0
 """Seconds. After a longer silence of a device its next batch is spread over no more than the end of it."""
@@ -24,14 +23,14 @@ MinuteRow: TypeAlias = tuple[str, datetime, float, float, float, float, int]
 """Device id, the minute's beginning as aware UTC, seconds of happy, sad, angry and neutral, the most people."""
 
 Increment: TypeAlias = tuple[float, float, float, float, float, float]
-"""Seconds that one person has shown happy, sad, angry and neutral since the report before, as far as that is possible;
-how much more there was time for, up to SLACK; and how much was cut off."""
+"""Seconds that one person has shown happy, sad, angry and neutral since the previous report, as far as time allows;
+the unused time, up to SLACK; and the capped seconds."""
 
 _MINUTE = 60.0
 
 
 def increment(new: Cumulative, old: Cumulative, allowed: float) -> Increment:
-    """What `new` says beyond `old`, at most `allowed` seconds in all.
+    """Return the seconds of `new` beyond `old`, at most `allowed` in all.
 
     If any emotion of `new` is lower the device counts anew, and all of `new` was added.
     """
@@ -51,7 +50,7 @@ def increment(new: Cumulative, old: Cumulative, allowed: float) -> Increment:
 
 
 class Minutes:
-    """What a group of batches adds to the history, gathered by device and minute."""
+    """The seconds that a group of batches adds to the history, by device and minute."""
 
     def __init__(self) -> None:
         self._gathered: dict[tuple[str, datetime], list[float]] = {}
@@ -65,9 +64,9 @@ class Minutes:
         seconds: tuple[float, float, float, float],
         people: int,
     ) -> None:
-        """From `since` to `until` so many `seconds` of each emotion were shown, nobody knows when: evenly.
+        """Add `seconds` of each emotion, spread evenly from `since` to `until`. `people` were in view at `until`.
 
-        At `until` so many `people` were in view. Of more than LONGEST_GAP only the end counts.
+        If the time is longer than LONGEST_GAP, only its end counts.
         """
         minute = until.replace(second=0, microsecond=0)
         row = self._row(device_id, minute)

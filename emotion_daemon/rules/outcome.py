@@ -1,4 +1,4 @@
-"""What a message becomes if it is not a batch: a status or an invalid message. Pure."""
+"""The results of a message that is not a batch: a status or an invalid message. Pure."""
 
 from datetime import datetime
 from typing import NamedTuple

@@ -7,14 +7,16 @@ test ids against the digest, but cannot read an id from it.
 from collections.abc import Iterable, Mapping
 from datetime import datetime, timedelta
 from hashlib import blake2b
+from types import MappingProxyType
 from typing import NamedTuple
 
 import msgspec
 
+from emotion_daemon.rules.clock_fallback import Placed
 from shared.batch import Batch
 
 STORED_AFTER_END = timedelta(days=30)
-"""How long a tombstone is stored after its `until`: so long a batch that it suppresses may wait at a broker."""
+"""Time for which a tombstone is stored after its `until`. A batch that it suppresses may wait at a broker so long."""
 
 SALT_BYTES = 16
 
@@ -41,7 +43,7 @@ def by_device(tombstones: Iterable[Tombstone]) -> Tombstones:
     found: dict[str, dict[bytes, dict[bytes, datetime]]] = {}
     for device_id, salt, hashed, until in tombstones:
         found.setdefault(device_id, {}).setdefault(salt, {})[hashed] = until
-    return found
+    return MappingProxyType({device_id: MappingProxyType(salts) for device_id, salts in found.items()})
 
 
 def until_when(tombstones: Tombstones, device_id: str, person_id: str) -> datetime | None:
@@ -50,26 +52,18 @@ def until_when(tombstones: Tombstones, device_id: str, person_id: str) -> dateti
     return max((end for end in ends if end is not None), default=None)
 
 
-def suppress(batches: Iterable[Batch], tombstones: Tombstones) -> tuple[Iterable[Batch], int]:
-    """The batches without entries about erased people, and the number of entries removed."""
-    if not tombstones:
-        return batches, 0
-    remaining = []
-    suppressed = 0
-    for batch in batches:
-        if batch.device_id in tombstones:
-            people = {
-                person_id: cumulative
-                for person_id, cumulative in batch.people.items()
-                if not _is_suppressed(batch, until_when(tombstones, batch.device_id, person_id))
-            }
-            if len(people) < len(batch.people):
-                suppressed += len(batch.people) - len(people)
-                batch = msgspec.structs.replace(batch, people=people)
-        remaining.append(batch)
-    return remaining, suppressed
+def suppressed(placed: Placed, tombstones: Tombstones) -> tuple[Placed, int]:
+    """The batch without entries about erased people, and the number of entries removed."""
+    batch = placed.batch
+    people = {
+        person_id: cumulative
+        for person_id, cumulative in batch.people.items()
+        if not _is_suppressed(batch, until_when(tombstones, batch.device_id, person_id))
+    }
+    count = len(batch.people) - len(people)
+    return (placed._replace(batch=msgspec.structs.replace(batch, people=people)), count) if count else (placed, 0)
 
 
 def _is_suppressed(batch: Batch, until: datetime | None) -> bool:
     """A timestamp that replaced the device's own says nothing about the batch's age."""
-    return until is not None and (batch.clock_skew is not None or batch.moved or batch.timestamp <= until)
+    return until is not None and (batch.clock_skew is not None or batch.timestamp <= until)

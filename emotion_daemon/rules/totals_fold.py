@@ -2,8 +2,8 @@
 
 from collections.abc import Iterable
 
+from emotion_daemon.rules.clock_fallback import Placed
 from emotion_daemon.rules.fold import NO_STATE, Fold, Folded, Report, StoredState
-from emotion_daemon.rules.tombstones import suppress
 from shared.batch import Batch
 
 
@@ -13,11 +13,10 @@ def fold_totals(batches: Iterable[Batch], state: StoredState = NO_STATE) -> Fold
     Only the device's timestamp tells that a batch was counted already: it came twice, or another daemon on the same
     database was faster.
     """
-    batches, suppressed = suppress(batches, state.tombstones)
     folding = TotalsFold(state)
     for batch in batches:
-        folding.add_once(batch)
-    return folding.result(suppressed)
+        folding.add_once(folding.place(batch))
+    return folding.result()
 
 
 class TotalsFold(Fold):
@@ -27,15 +26,16 @@ class TotalsFold(Fold):
         super().__init__(state)
         self._state = state
 
-    def add_once(self, batch: Batch) -> None:
+    def add_once(self, placed: Placed) -> None:
         """Fold the batch, or only remember its reports if it was counted already."""
+        batch = placed.batch
         newest = self.newest(batch.device_id)
         if newest is None or batch.timestamp > newest:
-            self.add(batch, batch.people)
+            self.add(placed)
             return
         if newest == self._state.devices.get(batch.device_id):
             self._remember_reports(batch)
-        self.add(batch, {})
+        self.add(placed, counts=False)
 
     def _remember_reports(self, batch: Batch) -> None:
         """Another daemon has counted this batch: the next one adds only what it reports beyond this one."""

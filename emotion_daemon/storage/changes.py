@@ -1,4 +1,4 @@
-"""What one transaction changes, as far as others have to learn of it."""
+"""The changes of one transaction that other processes must notice."""
 
 from dataclasses import dataclass, field
 
@@ -16,4 +16,4 @@ class Changes:
     deleted_people: set[PersonKey] = field(default_factory=set)
     """People who were deleted: they are new if they come back."""
     tombstones: bool = False
-    """Whether tombstones were deleted."""
+    """True if tombstones were deleted."""

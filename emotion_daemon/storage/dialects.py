@@ -1,9 +1,7 @@
-"""What SQLite and PostgreSQL do differently for the daemon and the admin commands: one object per database."""
+"""The differences of SQLite and PostgreSQL for the daemon and the admin commands: one object a database."""
 
 import json
-import sqlite3
 from collections.abc import Iterator, Sequence
-from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, TypeVar
 
 from sqlalchemy import (
@@ -22,6 +20,7 @@ from sqlalchemy import (
 
 from emotion_daemon.rules.fold import PersonKey
 from emotion_daemon.storage.file_guard import check_sound
+from emotion_daemon.storage.purge import rewrite, vacuum
 from shared.schema import device, person_emotion
 
 if TYPE_CHECKING:  # an engine imports its own dialect; PostgreSQL's is a tenth of the daemon's imports
@@ -44,7 +43,7 @@ class Dialect(Protocol):
     """One database's way of doing what the other does in another way."""
 
     single_writer: bool
-    """Whether the daemon is the only writer, so that it may remember what it has committed."""
+    """True if the daemon is the only writer, so that it may remember what it has committed."""
 
     def insert(self, table: Table) -> "sqlite.Insert | postgresql.Insert":
         """An insert that can be turned into an upsert."""
@@ -67,8 +66,8 @@ class Dialect(Protocol):
     def data_version(self, connection: Connection) -> int:
         """A number that changes if another connection has committed; 0 if the database has none."""
 
-    def empty_files(self, engine: Engine, *, deleted: bool) -> None:
-        """Remove from the files what a transaction has deleted; `deleted` says whether it has deleted anything."""
+    def purge(self, engine: Engine) -> None:
+        """Remove deleted rows from the database's files. Raises NotPurgedError."""
 
 
 class _Sqlite:
@@ -101,10 +100,8 @@ class _Sqlite:
     def data_version(self, connection: Connection) -> int:
         return int(connection.exec_driver_sql("PRAGMA data_version").scalar_one())
 
-    def empty_files(self, engine: Engine, *, deleted: bool) -> None:
-        # At each start: a reader may have been in the way the last time.
-        with engine.connect() as connection, suppress(sqlite3.Error):
-            connection.connection.cursor().execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+    def purge(self, engine: Engine) -> None:
+        rewrite(engine)
 
 
 class _Postgresql:
@@ -143,13 +140,8 @@ class _Postgresql:
     def data_version(self, connection: Connection) -> int:
         return 0
 
-    def empty_files(self, engine: Engine, *, deleted: bool) -> None:
-        """Remove dead rows, and the statistics' samples of them, which outlive the rows."""
-        if not deleted:
-            return
-        with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
-            connection.exec_driver_sql("VACUUM person_emotion, rejected_message")
-            connection.exec_driver_sql("ALTER TABLE person_emotion ALTER person_id TYPE text")
+    def purge(self, engine: Engine) -> None:
+        vacuum(engine)
 
 
 def dialect_of(database: Engine | Connection) -> Dialect:

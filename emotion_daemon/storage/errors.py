@@ -1,4 +1,4 @@
-"""What the database raises: which errors are temporary, what kind of outage they mean, and what a log line says."""
+"""Classify the database's errors: temporary or not, the kind of outage, and the words for the log."""
 
 from pathlib import Path
 from sqlite3 import (
@@ -6,6 +6,8 @@ from sqlite3 import (
     SQLITE_CANTOPEN,
     SQLITE_FULL,
     SQLITE_IOERR,
+    SQLITE_IOERR_SHMLOCK,
+    SQLITE_IOERR_SHMMAP,
     SQLITE_LOCKED,
     SQLITE_PROTOCOL,
     SQLITE_READONLY,
@@ -19,7 +21,7 @@ from emotion_daemon.monitoring.outage import OutageKind
 from shared.database import sqlite_path
 
 LASTING = (DataError, IntegrityError, OverflowError, UnicodeError)
-"""What the database raises for a value that it will never accept."""
+"""The errors that the database raises for a value that it will never accept."""
 
 _SQLITE_KINDS: dict[int, OutageKind] = {
     SQLITE_BUSY: "locked",
@@ -34,6 +36,9 @@ _SQLITE_KINDS: dict[int, OutageKind] = {
 
 _CANNOT_CREATE_A_FILE = (SQLITE_IOERR, SQLITE_CANTOPEN)
 """SQLite says this, and not SQLITE_FULL, if the disk has no room for the -shm file, as at a start on a full disk."""
+
+_NO_SHARED_MEMORY = (SQLITE_PROTOCOL, SQLITE_IOERR_SHMMAP, SQLITE_IOERR_SHMLOCK)
+"""SQLite says this after ten seconds, and for ever, on a file system without locks or shared memory, as of mergerfs."""
 
 _SHM_BYTES = 32 * 1024
 _SQLSTATE_KINDS: dict[str, OutageKind] = {
@@ -83,9 +88,9 @@ class DatabaseDamagedError(DatabaseFileError):
 
 
 def is_temporary(error: DBAPIError) -> bool:
-    """Whether a retry can help: the database is locked, its disk is full, its server is away.
+    """Return True if a retry can help: the database is locked, its disk is full, or its server is unreachable.
 
-    A login that PostgreSQL refuses counts as temporary: the driver does not tell it from a server that is away.
+    A login that PostgreSQL refuses counts as temporary: the driver does not tell it from an unreachable server.
     """
     code = sqlite_code(error)
     if code is not None:
@@ -119,7 +124,12 @@ def sqlite_code(error: DBAPIError) -> int | None:
 
 def reason(error: DBAPIError) -> str:
     """The first line of what the database says: PostgreSQL adds the statement and guesses at the cause."""
-    return str(error.orig).partition("\n")[0].strip()
+    said = str(error.orig).partition("\n")[0].strip()
+    if getattr(error.orig, "sqlite_errorcode", None) in _NO_SHARED_MEMORY:
+        said += (
+            ". If this repeats, this file system cannot hold the database: move it to a local disk, or use PostgreSQL"
+        )
+    return said
 
 
 def refusal(error: Exception) -> str:

@@ -42,7 +42,7 @@ class FileGuard:
         with self._engine.connect() as connection:
             try:
                 yield connection
-                self.check()
+                self._check()
                 self._truncate_long_wal(connection)
             except DatabaseReplacedError:
                 # The file may have been moved: its last commits are in the -wal file, which stayed behind.
@@ -54,8 +54,7 @@ class FileGuard:
                     _checkpoint(connection, "PASSIVE")
                 raise
 
-    def check(self) -> None:
-        """Raise DatabaseReplacedError if the file is not the one that SQLite opened."""
+    def _check(self) -> None:
         if self._path is not None and self._identities() != self._opened:
             raise DatabaseReplacedError(self._path)
 

@@ -9,7 +9,7 @@ from emotion_daemon.storage.errors import DatabaseInUseError, LockFileError
 from shared.retry import retry
 
 PROBE_SECONDS = 0.2
-"""How long the daemon waits for the lock: doctor holds it for a moment when it checks whether a daemon runs."""
+"""Seconds that the daemon waits for the lock: doctor holds it for a moment when it checks whether a daemon runs."""
 
 
 @contextmanager

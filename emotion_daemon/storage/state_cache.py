@@ -6,28 +6,31 @@ PostgreSQL several daemons may write and get the same batches: the devices' rows
 """
 
 from collections.abc import Collection, Mapping, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from itertools import repeat
 from types import MappingProxyType
 
 from sqlalchemy import Connection, select
 
+from emotion_daemon.rules.clock_fallback import ClockFallback, Clocks, Row
 from emotion_daemon.rules.fold import Folded, PersonKey, Report, StoredState
 from emotion_daemon.rules.tombstones import Tombstone, Tombstones, by_device
 from emotion_daemon.storage.changes import Changes
 from emotion_daemon.storage.dialects import Dialect, parts
-from shared.batch import EMOTIONS, Batch, Cumulative
-from shared.schema import device, forgotten_person, person_emotion
+from shared.batch import EMOTIONS, MAX_CLOCK_SKEW, Batch, Cumulative
+from shared.schema import device, device_state, forgotten_person, person_emotion
 
 MAX_REMEMBERED = 100_000
-"""How many people are remembered, and how many devices: 45 MB."""
+"""Most people that are remembered, and most devices: 45 MB."""
 
 _REPORT = (
     person_emotion.c.device_id,
     person_emotion.c.person_id,
     *(person_emotion.c[f"time_{emotion}"] for emotion in EMOTIONS),
     person_emotion.c.last_seen,
+    person_emotion.c.active_at,
 )
+_DEVICE = (device.c.device_id, device.c.updated_at, device_state.c.received_at, device_state.c.clock_offset)
 
 
 class StateCache:
@@ -43,12 +46,15 @@ class StateCache:
         self._people_are_stored = people_are_stored
         self._people: dict[PersonKey, Report] = {}
         self._devices: dict[str, datetime] = {}
+        self._arrivals: dict[str, datetime] = {}
+        self._offsets: dict[str, timedelta] = {}
+        self._rows: dict[str, Row] = {}
         self._tombstones: Tombstones | None = None
         self._version = -1
         self._latest: datetime | None = None
 
     def read(self, connection: Connection, batches: Collection[Batch], *, latest: datetime) -> StoredState:
-        """What is stored of the people and devices in `batches`, and of others; valid until the next transaction.
+        """Return the stored state of the people and devices in `batches`, and of others, until the next transaction.
 
         A row with a timestamp later than `latest` was written under a wrong clock and counts as not stored. To be
         called in the transaction that writes.
@@ -62,7 +68,7 @@ class StateCache:
             devices -= self._devices.keys()
             people -= self._people.keys()
         else:
-            self._devices.clear()
+            self._forget_devices()
             self._dialect.lock_devices(connection, sorted(devices))
         tombstones = self._read_tombstones(connection, devices)
         new = devices - self._read_devices(connection, sorted(devices), latest)
@@ -70,7 +76,13 @@ class StateCache:
             new -= _with_people(connection, sorted(new))
             before = {key: self._people.pop(key) for key in people & self._people.keys()}
             self._read_people(connection, sorted(key for key in people if key[0] not in new), before, latest)
-        return StoredState(MappingProxyType(self._people), MappingProxyType(self._devices), tombstones)
+        return StoredState(
+            MappingProxyType(self._people),
+            MappingProxyType(self._devices),
+            tombstones,
+            Clocks(MappingProxyType(self._offsets), MappingProxyType(self._arrivals), MappingProxyType(self._rows)),
+            latest - MAX_CLOCK_SKEW,
+        )
 
     def devices_with_tombstones(self, connection: Connection) -> Collection[str]:
         """The devices of which a person was erased."""
@@ -94,7 +106,7 @@ class StateCache:
         """
         if self._people_are_stored:
             self._forget()
-        self._devices.clear()
+        self._forget_devices()
 
     def _remember(self, folded: Folded, latest: datetime) -> None:
         if any(batch.timestamp > latest for batch in folded.devices.values()):  # the clock was set back meanwhile
@@ -102,14 +114,34 @@ class StateCache:
             return
         self._people.update(folded.people)
         self._devices.update((device_id, batch.timestamp) for device_id, batch in folded.devices.items())
+        for device_id, (batch, _) in folded.heard.items():
+            if batch.received_at is not None:
+                self._arrivals[device_id] = batch.received_at
+        self._remember_clocks(folded.clocks)
         if len(self._people) > MAX_REMEMBERED:
             self._forget_people_who_left()
         if len(self._devices) > MAX_REMEMBERED:
             self._forget()
 
+    def _remember_clocks(self, clocks: ClockFallback) -> None:
+        for device_id, offset in clocks.offsets.items():
+            if offset:
+                self._offsets[device_id] = offset
+            else:
+                self._offsets.pop(device_id, None)
+        self._rows.update(clocks.rows)
+
+    def _forget_devices(self) -> None:
+        """Forget what is stored about devices. Rows of older batches are stored nowhere, and stay."""
+        self._devices.clear()
+        self._arrivals.clear()
+        self._offsets.clear()
+        if len(self._rows) > MAX_REMEMBERED:
+            self._rows.clear()
+
     def _forget(self) -> None:
         self._people.clear()
-        self._devices.clear()
+        self._forget_devices()
         self._tombstones = None
 
     def _forget_people_who_left(self) -> None:
@@ -143,13 +175,19 @@ class StateCache:
         """Read the devices' newest timestamps; return those that ever sent a batch."""
         found = set()
         for part in parts(wanted):
-            query = select(device.c.device_id, device.c.updated_at).where(
-                device.c.device_id.in_(part), device.c.updated_at.is_not(None)
+            query = (
+                select(*_DEVICE)
+                .outerjoin_from(device, device_state, device.c.device_id == device_state.c.device_id)
+                .where(device.c.device_id.in_(part), device.c.updated_at.is_not(None))
             )
-            for device_id, timestamp in connection.execute(query):
+            for device_id, timestamp, received_at, offset in connection.execute(query):
                 found.add(device_id)
                 if timestamp <= latest:
                     self._devices[device_id] = timestamp
+                    if received_at is not None:
+                        self._arrivals[device_id] = received_at
+                    if offset:
+                        self._offsets[device_id] = timedelta(seconds=offset)
         return found
 
     def _read_people(
@@ -165,11 +203,11 @@ class StateCache:
             keys, values = self._dialect.keys_table(part)
             same = (keys.c.device_id == row.device_id) & (keys.c.person_id == row.person_id)
             query = select(*_REPORT).select_from(keys).join(person_emotion, same).where(row.last_seen <= latest)
-            for device_id, person_id, *seconds, last_seen in connection.execute(query, values):
+            for device_id, person_id, *seconds, last_seen, active_at in connection.execute(query, values):
                 key = (device_id, person_id)
                 remembered = before.get(key)
                 spare = remembered.spare if remembered is not None and remembered.last_seen == last_seen else 0.0
-                self._people[key] = Report(Cumulative(*seconds), last_seen, spare)
+                self._people[key] = Report(Cumulative(*seconds), last_seen, active_at, spare)
 
 
 def _with_people(connection: Connection, devices: Sequence[str]) -> set[str]:

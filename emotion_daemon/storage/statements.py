@@ -4,7 +4,7 @@ They run through exec_driver_sql with rows as plain tuples: Connection.execute w
 row from a dictionary into a tuple than SQLite spends on storing it (25 against 10 µs a row, 2,500 rows a transaction).
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -13,6 +13,8 @@ from sqlalchemy import ColumnElement, Connection, Engine, Integer, Table, bindpa
 from emotion_daemon.storage.dialects import dialect_of
 from shared.batch import EMOTIONS
 from shared.schema import UtcDateTime, device, device_state, device_total, emotion_minute, person_emotion
+
+_TIMES = [f"time_{emotion}" for emotion in EMOTIONS]
 
 _ONE: ColumnElement[int] = literal_column("1", type_=Integer)
 
@@ -25,7 +27,10 @@ class Statements:
             engine, person_emotion, key=["device_id", "person_id"], timestamp="last_seen"
         )
         self.upsert_device = _upsert_newer(engine, device, key=["device_id"], timestamp="updated_at")
-        self.upsert_state = _upsert_state(engine, ["device_id", "received_at", "people", "clock_skew"])
+        self.upsert_state = _upsert_state(
+            engine, ["device_id", "received_at", "people", "clock_skew", "clock_offset"], _TIMES
+        )
+        self.add_history_total = _upsert_state(engine, ["device_id"], _TIMES)
         self.upsert_status = _upsert_state(engine, ["device_id", "status", "status_at"])
         self.raise_revision = _upsert_state(engine, ["device_id"])
         self.add_minute = _add(engine, emotion_minute, ["device_id", "minute"])
@@ -59,12 +64,15 @@ def _upsert_newer(engine: Engine, table: Table, *, key: list[str], timestamp: st
     return _compiled(engine, statement, columns, [*columns, "latest"])
 
 
-def _upsert_state(engine: Engine, columns: list[str]) -> str:
-    """An upsert of these columns of `device_state` that raises `revision`: the key first."""
+def _upsert_state(engine: Engine, columns: list[str], added: Sequence[str] = ()) -> str:
+    """An upsert of these columns of `device_state` that raises `revision`: the key first. It adds to those `added`."""
     key, *others = columns
     statement = dialect_of(engine).insert(device_state).values(revision=_ONE)
-    changes: dict[str, Any] = {name: statement.excluded[name] for name in others}
+    new = statement.excluded
+    changes: dict[str, Any] = {name: new[name] for name in others}
+    changes |= {name: device_state.c[name] + new[name] for name in added}
     changes["revision"] = device_state.c.revision + _ONE
+    columns = [*columns, *added]
     return _compiled(engine, statement.on_conflict_do_update(index_elements=[key], set_=changes), columns, columns)
 
 

@@ -49,7 +49,7 @@ class Store:
         self._guard = FileGuard(engine) if guarded else None
 
     def fold(self, batches: Iterable[Batch], state: StoredState) -> Folded:
-        """What `batches` change, by the rules of this store's mode."""
+        """Return the changes of `batches`, by the rules of this store's mode."""
         return fold_totals(batches, state) if self._totals_only else fold(batches, state)
 
     @contextmanager
@@ -74,7 +74,7 @@ class Store:
 
     @contextmanager
     def reading(self) -> Iterator[Connection]:
-        """A transaction that only reads, and locks nobody out. Raises what SQLAlchemy raises."""
+        """Open a read-only transaction that blocks no writer. Raises what SQLAlchemy raises."""
         with (
             self._engine.connect() as connection,
             _invalidated_on_failure(connection),
@@ -83,7 +83,7 @@ class Store:
             yield connection
 
     def heard(self, *, most: int) -> dict[str, tuple[datetime, timedelta]]:
-        """When each device's last batch was received, and how far its clock was ahead: the `most` newest.
+        """Return the time of receipt of each device's last batch, and how far its clock was ahead: the `most` newest.
 
         Raises what SQLAlchemy raises.
         """
@@ -98,15 +98,16 @@ class Store:
         return outage_kind(error, self._engine)
 
     def ping(self) -> None:
-        """Check that the database is there, without writing: a server is asked, a file's identity is compared.
+        """Check that the database is there: a server is asked, a file's identity is compared.
 
         Raises what `transaction` raises.
         """
         if sqlite_path(self._engine.url) is None:
             with self.reading() as connection:
                 connection.exec_driver_sql("SELECT 1")
-        elif self._guard is not None:
-            self._guard.check()
+        else:
+            with self._connect():
+                """The guard compares the file at the end of the block."""
 
     def _connect(self) -> AbstractContextManager[Connection]:
         return self._engine.connect() if self._guard is None else self._guard.connect()

@@ -5,6 +5,7 @@ import logging
 from sqlalchemy import Engine, delete, func, select, update
 
 from emotion_daemon.storage.dialects import LARGEST_SUM, dialect_of
+from emotion_daemon.storage.purge import NotPurgedError
 from emotion_daemon.storage.statements import Statements
 from emotion_daemon.storage.store import Store
 from emotion_daemon.storage.transaction import Transaction
@@ -23,8 +24,11 @@ def leave_only_totals(engine: Engine) -> None:
         people = _people_to_totals(transaction, engine)
         stored = func.length(rejected_message.c.payload) > 0
         transaction.connection.execute(update(rejected_message).where(stored).values(payload=b""))
-    dialect_of(engine).empty_files(engine, deleted=people > 0)
     if people:
+        try:
+            dialect_of(engine).purge(engine)
+        except NotPurgedError as error:
+            log.warning("the database's files may still contain the bytes of deleted people: %s", error)
         log.warning(
             "EMOTION_TOTALS_ONLY is set: the daemon has added the seconds of %d people to the totals of their devices "
             "and deleted the people. This cannot be undone",

@@ -1,33 +1,23 @@
-"""What the daemon writes in one transaction: people, devices, history, statuses, dead letters."""
+"""Write people, devices, history, statuses and dead letters of one group in one transaction."""
 
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from datetime import datetime
 from functools import cache
 from itertools import islice
 from typing import Any
 
 from msgspec.structs import astuple
-from sqlalchemy import Connection, delete, func, insert, select
+from sqlalchemy import Connection
 
 from emotion_daemon.rules.fold import Folded, StoredState
 from emotion_daemon.rules.outcome import Rejected, Status
+from emotion_daemon.storage import dead_letters
 from emotion_daemon.storage.changes import Changes
 from emotion_daemon.storage.state_cache import StateCache
 from emotion_daemon.storage.statements import Statements
-from shared.batch import Batch
-from shared.schema import rejected_message
+from shared.batch import EMOTIONS, Batch
 
-STORED_PAYLOAD = 64 * 1024
-"""How many bytes of a dead letter's payload are stored."""
-
-STORED_TOPIC = 1_000
-"""How many characters of its topic are stored; a valid topic is shorter."""
-
-MAX_DEAD_LETTERS = 10_000
-"""How many dead letters are stored; the oldest are deleted first."""
-
-SENT_AHEAD = 2_000
-"""More messages than a broker sends before it waits for a PUBACK: an older dead letter is not sent again."""
+_NO_SECONDS = (0.0,) * len(EMOTIONS)
 
 _ROWS_A_STATEMENT = 5_000  # a quarter of a second on PostgreSQL
 
@@ -54,7 +44,7 @@ class Transaction:
         self._totals_only = totals_only
 
     def read_state(self, batches: Collection[Batch]) -> StoredState:
-        """What is stored of the people and devices in `batches`, for the fold; valid until the next transaction."""
+        """Return the stored state of the people and devices in `batches`, until the next transaction."""
         return self._state.read(self.connection, batches, latest=self._latest)
 
     def write(self, folded: Folded, *, between: Callable[[], None] = _nothing) -> None:
@@ -66,28 +56,47 @@ class Transaction:
         statements = self._statements
         timestamp = cache(statements.timestamp)  # a batch's people share one; its conversion costs as much as a row
         latest = timestamp(self._latest)
+        sums = folded.minutes.sums()
         # All daemons on one PostgreSQL write in one order, so that two never wait for each other.
         reports = ((key, folded.people[key]) for key in sorted(folded.people))
-        people = ((*key, *astuple(report.cumulative), timestamp(report.last_seen), latest) for key, report in reports)
+        people = (
+            (
+                *key,
+                *astuple(report.cumulative),
+                timestamp(report.last_seen),
+                None if report.active_at is None else timestamp(report.active_at),
+                latest,
+            )
+            for key, report in reports
+        )
         batches = sorted(folded.devices.items())
         devices = ((device_id, timestamp(batch.timestamp), latest) for device_id, batch in batches)
         states = (
-            (device_id, timestamp(received_at), len(batch.people), _skew(batch, received_at))
-            for device_id, batch in sorted(folded.heard.items())
+            (
+                device_id,
+                timestamp(received_at),
+                in_view,
+                _skew(batch, received_at),
+                folded.clocks.offset(device_id).total_seconds(),
+                *sums.get(device_id, _NO_SECONDS),
+            )
+            for device_id, (batch, in_view) in sorted(folded.heard.items())
             if (received_at := batch.received_at) is not None
         )
         minutes = ((device_id, timestamp(minute), *seconds) for device_id, minute, *seconds in folded.minutes.rows())
-        sums = sorted(folded.minutes.sums().items()) if self._totals_only else []
-        totals = ((device_id, *seconds) for device_id, seconds in sums)
+        totals = ((device_id, *seconds) for device_id, seconds in sorted(sums.items()))
+        unheard = ((device_id, *sums[device_id]) for device_id in sorted(sums.keys() - folded.heard.keys()))
         for statement, rows in (
             (statements.add_total, totals) if self._totals_only else (statements.upsert_person, people),
             (statements.upsert_device, devices),
             (statements.upsert_state, states),
+            (statements.add_history_total, unheard),
             (statements.add_minute, minutes),
         ):
             self._write_rows(statement, rows, between)
         self.changes.folded.append(folded)
-        self.changes.devices |= folded.changed_devices - folded.heard.keys()  # upsert_state has raised the others
+        # The statements about device_state have raised the others.
+        self.changes.devices |= folded.changed_devices - folded.heard.keys() - sums.keys()
 
     def write_statuses(self, statuses: Iterable[Status]) -> None:
         """Store the newest status of each device."""
@@ -96,46 +105,21 @@ class Transaction:
         rows = ((device_id, each.status, timestamp(each.received_at)) for device_id, each in newest)
         self._write_rows(self._statements.upsert_status, rows, _nothing)
 
-    def reject(self, messages: Sequence[Rejected], *, between: Callable[[], None] = _nothing) -> None:
-        """Store `messages` as dead letters, and delete the oldest beyond MAX_DEAD_LETTERS.
+    def reject(self, messages: Sequence[Rejected], *, between: Callable[[], None] = _nothing) -> int:
+        """Store `messages` as dead letters, and return how many were omitted: see storage/dead_letters.py.
 
-        A message that the broker sent again, and that is stored already, is not stored twice. A payload is not stored
-        if an erased person may be in it.
+        They raise no revision: the API counts them anew each second. A message that the broker sent again, and that
+        is stored already, is not stored twice.
         """
         erased = self._state.devices_with_tombstones(self.connection) if messages else frozenset()
         rows = []
         for message in messages:
-            row = self._dead_letter(message, erased)
-            if not message.sent_again or not self._is_stored(row, between):
+            row = dead_letters.row_of(message, erased=erased, totals_only=self._totals_only)
+            if message.sent_again:
+                between()
+            if not message.sent_again or not dead_letters.is_stored(self.connection, row):
                 rows.append(row)
-        if not rows:
-            return
-        self.changes.devices |= {message.device_id for message in messages if message.device_id is not None}
-        self.connection.execute(insert(rejected_message), rows)
-        row_id = rejected_message.c.id
-        newest_to_go = select(row_id).order_by(row_id.desc()).offset(MAX_DEAD_LETTERS).limit(1).scalar_subquery()
-        self.connection.execute(delete(rejected_message).where(row_id <= newest_to_go))
-
-    def _dead_letter(self, message: Rejected, erased: Collection[str]) -> dict[str, Any]:
-        """The row of a message; `erased` are the devices of which a person was erased."""
-        topic, reason, is_suppressed = message.topic, message.reason, message.device_id in erased
-        if message.device_id is None and erased:  # the topic itself may name a person, and the reason quotes it
-            topic, reason, is_suppressed = "…", "the topic belongs to no device", True
-        return {
-            "received_at": message.received_at,
-            "topic": topic[:STORED_TOPIC],
-            "reason": f"{reason}; payload not stored: a person was erased" if is_suppressed else reason,
-            "payload": b"" if is_suppressed or self._totals_only else message.payload[:STORED_PAYLOAD],
-            "payload_size": len(message.payload),
-        }
-
-    def _is_stored(self, row: Mapping[str, Any], between: Callable[[], None]) -> bool:
-        between()  # a search through 2,000 dead letters of 64 KiB takes 70 ms
-        table = rejected_message.c
-        newest = select(func.max(table.id)).scalar_subquery()
-        same = (table[name] == row[name] for name in ("topic", "payload_size", "payload"))
-        query = select(table.id).where(table.id > newest - SENT_AHEAD, *same).limit(1)
-        return self.connection.execute(query).first() is not None
+        return dead_letters.store(self.connection, rows)
 
     def raise_revisions(self) -> None:
         """Tell the API which answers have changed: to be called last."""

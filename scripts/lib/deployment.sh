@@ -22,18 +22,18 @@ choose_system() {
     fi
     case ${#found[@]} in
         1) SYSTEM=${found[0]} ;;
-        0) die "nothing is up here: docker compose up -d, sudo scripts/install, or scripts/run; for what is down, put" \
-            "--system compose, systemd or run  before the command${refused:+ (docker: $refused)}" ;;
-        *) die "there is more than one system here: put  --system ${found[0]}  (or ${found[*]:1}) before the command" ;;
+        0) die "no system runs in this folder: start one with docker compose up -d, sudo scripts/install or scripts/run." \
+            "For a stopped one, make --system the first argument, as in  scripts/device --system compose list${refused:+ (docker: $refused)}" ;;
+        *) die "there are several systems here (${found[*]}): choose one with the first argument, as in  scripts/device --system ${found[0]} list" ;;
     esac
 }
 
 # need_own_python: beside scripts/run this system's programs are in .venv.
 need_own_python() {
-    [ -x .venv/bin/python ] || die "there is no .venv in $PWD, which scripts/run makes: start that once"
+    [ -x .venv/bin/python ] || die "there is no .venv in $PWD: run scripts/run once, which creates it"
 }
 
-# from_caller FILE: its path, as whoever called this script meant it before the script changed the folder.
+# from_caller FILE: its path, relative to the folder in which the script was called.
 from_caller() {
     case $1 in
         /*) echo "$1" ;;
@@ -59,32 +59,30 @@ admin_with_input() {
                 --property=NoNewPrivileges=yes --property=PrivateTmp=yes --property=ProtectSystem=strict \
                 --property=ReadWritePaths="/etc/emotion-analytics/secrets /var/lib/emotion-analytics" \
                 /opt/emotion-analytics/.venv/bin/python -m emotion_admin --secrets /etc/emotion-analytics/secrets \
-                "${@//\$/\$\$}" ;;
+                --broker 127.0.0.1:1883 "${@//\$/\$\$}" ;;
         run)
             need_own_python
+            local broker=()
+            # Another broker may listen on the port while scripts/run's does not run.
+            [ "$(cat "/proc/$(cat data/broker.pid 2>/dev/null)/comm" 2>/dev/null)" != mosquitto ] ||
+                broker=(--broker "127.0.0.1:$(sed -n 's/^listener \([0-9]*\) .*/\1/p' data/broker.conf)")
             EMOTION_DATABASE_URL="${EMOTION_DATABASE_URL:-sqlite:///$PWD/data/emotion.db}" \
-                .venv/bin/python -m emotion_admin --secrets data/secrets "$@" ;;
+                .venv/bin/python -m emotion_admin --secrets data/secrets "${broker[@]}" "$@" ;;
     esac
 }
 
-# The broker reads its logins and its certificate again; connections without a valid login end.
+# The broker reads its certificate again.
 reload_broker() {
     case $SYSTEM in
         compose)
             if [ -n "$(docker compose ps --quiet --status running mosquitto)" ]; then
                 docker compose exec --no-TTY mosquitto sh /mosquitto/config/start reload </dev/null
             else
-                say "the broker is not running: it counts from its next start"
+                say "the broker is not running: it reads the certificate at its next start"
             fi ;;
         systemd)
             if systemctl --quiet is-active mosquitto; then systemctl reload mosquitto; else
-                say "the broker is not running: it counts from its next start"
-            fi ;;
-        run)
-            if [ "$(cat "/proc/$(cat data/broker.pid 2>/dev/null)/comm" 2>/dev/null)" = mosquitto ]; then
-                kill -HUP "$(cat data/broker.pid)"
-            else
-                say "scripts/run is not running: it counts from its next start"
+                say "the broker is not running: it reads the certificate at its next start"
             fi ;;
     esac
 }
@@ -124,23 +122,82 @@ reload_api() {
         systemd)
             ! systemctl --quiet is-active emotion-api ||
                 sh -c "$GUNICORN_RELOAD" reload "$(systemctl show --property MainPID --value emotion-api)" ;;
-        run) say "it counts once scripts/run is started again" ;;
+        run) say "run scripts/run again: the change takes effect then" ;;
     esac
 }
 
-# set_in_env NAME VALUE: in .env, which docker compose reads; without VALUE the line goes.
+# up [OPTION…] [SERVICE…]: docker compose up with the images that are here. Without --no-build each `up` asks the registry,
+# and a script that has stopped something must not depend on that.
+up() { docker compose --progress quiet up --detach --wait --no-build --pull never "$@"; }
+
+# need_images: ends with a sentence, before the caller stops anything, if `up` would lack an image.
+need_images() {
+    local images image
+    images=$(docker compose config --images) || die "docker compose cannot read its configuration: see above"
+    for image in $images; do
+        docker image inspect "$image" >/dev/null 2>&1 || die "the image $image is not on this machine, and nothing was changed:" \
+            "run  docker compose pull --ignore-buildable; docker compose build  and then this command again"
+    done
+}
+
+# value_in_env NAME: its value as docker compose reads it, from the environment or .env. Compose itself answers: its rules for
+# quotes, comments, export and line ends are stated once.
+value_in_env() {
+    local shown
+    shown=$(printf 'services: {x: {image: "x:${%s:-}"}}\n' "$1" | docker compose --project-directory . --file - config --images) ||
+        die "docker compose cannot read .env: see above"
+    echo "${shown#x:}"
+}
+
+# set_in_env NAME VALUE: in .env, which docker compose reads; without VALUE the line goes. The last line of a name counts.
 set_in_env() {
     touch .env
     [ -z "$(tail -c 1 .env)" ] || echo >>.env
-    sed -i "/^$1=/d" .env
+    LC_ALL=C sed -i --follow-symlinks -E "/^(\xEF\xBB\xBF)?[[:space:]]*(export[[:space:]]+)?$1[[:space:]]*[=:]/d" .env
     [ -z "${2:-}" ] || echo "$1=$2" >>.env
 }
 
-# publish_listener 8883|1883: .env says that MQTT_PORT leads there; a port of the operator's own stays.
+# devices_port 8883|1883: the port of this machine that leads to that listener. A port of the operator's own stays.
+devices_port() {
+    local port
+    port=$(value_in_env MQTT_PORT)
+    case $port in "" | $((8883 + 1883 - $1))) port=$1 ;; esac
+    echo "$port"
+}
+
+# need_devices_port 8883|1883: ends with a sentence if another program has that port.
+need_devices_port() {
+    local port=$1 address=localhost now other=""
+    case $SYSTEM in
+        compose)
+            port=$(devices_port "$1")
+            now=$(docker compose port gate $((8883 + 1883 - $1)) 2>/dev/null || docker compose port gate "$1" 2>/dev/null) || now=""
+            [ "${now##*:}" != "$port" ] || return 0 # the gate has it
+            address=$(value_in_env BIND_ADDRESS)
+            address=$(reachable "${address:-127.0.0.1}" localhost)
+            other=", or set another MQTT_PORT in .env" ;;
+        systemd) [ "$1" = 8883 ] && [ ! -e "$TLS_LISTENER" ] || return 0 ;; # otherwise the broker has it
+    esac
+    ! timeout 3 bash -c ": <>/dev/tcp/$address/$port" 2>/dev/null ||
+        die "port $port, for the devices, is taken, and nothing was changed: stop what uses it (see  ss -ltnp 'sport = :$port')$other"
+}
+
+# publish_listener 8883|1883: .env says so.
 publish_listener() {
-    local other=$((8883 + 1883 - $1))
+    local port
+    port=$(devices_port "$1")
     set_in_env MQTT_LISTENER "$1"
-    if ! grep -q '^MQTT_PORT=' .env || grep -q "^MQTT_PORT=$other\$" .env; then set_in_env MQTT_PORT "$1"; fi
+    [ "$(value_in_env MQTT_PORT)" = "$port" ] || set_in_env MQTT_PORT "$port"
+}
+
+# reachable HOST NAME: the host that a client uses for a server that is bound to HOST; NAME if that means every address.
+reachable() {
+    case $1 in
+        127.0.0.1 | ::1 | '[::1]') echo localhost ;;
+        0.0.0.0 | :: | '[::]') echo "$2" ;;
+        '['*']') echo "${1:1:-1}" ;;
+        *) echo "$1" ;;
+    esac
 }
 
 # certificate_name PORT: the first name in the certificate that the broker shows there; devices must call it by one.
@@ -154,41 +211,42 @@ broker_address() {
     local address="" tls=()
     case $SYSTEM in
         compose)
-            if address=$(docker compose port mosquitto 8883 2>/dev/null) && [ -n "$address" ]; then tls=(--tls)
-            else address=$(docker compose port mosquitto 1883 2>/dev/null) || address=127.0.0.1:1883; fi ;;
+            if address=$(docker compose port gate 8883 2>/dev/null) && [ -n "$address" ]; then tls=(--tls)
+            else address=$(docker compose port gate 1883 2>/dev/null) || address=127.0.0.1:1883; fi ;;
         systemd)
             if [ -e "$TLS_LISTENER" ]; then address=0.0.0.0:8883 tls=(--tls)
             else address=127.0.0.1:1883; fi ;;
         run) address=127.0.0.1:$(sed -n 's/^listener \([0-9]*\) .*/\1/p' data/broker.conf 2>/dev/null || echo 1883) ;;
     esac
-    local host=${address%:*} name=""
-    case $host in
-        127.0.0.1) host=localhost ;;
-        0.0.0.0 | '[::]') host=$(hostname) ;;
-    esac
+    local host name=""
+    host=$(reachable "${address%:*}" "$(hostname)")
     if [ ${#tls[@]} -gt 0 ]; then
-        name=$(certificate_name "${address##*:}") || say "tell the device the name in the broker's certificate: --host"
+        name=$(certificate_name "${address##*:}") || say "add --host with the name in the broker's certificate, which the device must use"
     fi
     [ -z "$name" ] || host=$name
     BROKER=(--host "$host" --port "${address##*:}" "${tls[@]}")
 }
 
-# api_address: where gunicorn listens under systemd, as the settings have it.
-api_address() {
-    local address
-    address=$(sed -n "s/^GUNICORN_CMD_ARGS=.*--bind[= ]*\([^ '\"]*\).*/\1/p" /etc/emotion-analytics/settings | tail -n 1)
-    echo "${address:-127.0.0.1:8000}"
+# service_addresses [FOLDER PYTHON SETTINGS]: where daemon and API answer under systemd, a line each: `daemon URL`, `api URL`.
+# systemd reads the settings, gunicorn its own configuration. The arguments name code that is not installed yet.
+service_addresses() {
+    local folder=${1:-/opt/emotion-analytics} python=${2:-/opt/emotion-analytics/.venv/bin/python} line given=()
+    local settings=${3:-/etc/emotion-analytics/settings}
+    while read -r line; do given+=("--setenv=$line"); done < <(
+        systemctl show --property Environment --value emotion-daemon emotion-api | xargs -rn 1 |
+            grep -E '^(EMOTION_DAEMON_HTTP_ADDRESS|GUNICORN_CMD_ARGS)=')
+    systemd-run --quiet --pipe --wait --collect --working-directory="$folder" --property=EnvironmentFile="$settings" \
+        "${given[@]}" --setenv=PYTHONDONTWRITEBYTECODE=1 "$python" -m emotion_admin.addresses </dev/null
 }
 
-# certificate_end HOST:PORT: when the certificate ends that the broker shows there, "" where it shows none.
-certificate_end() {
-    timeout 5 openssl s_client -connect "$1" </dev/null 2>/dev/null |
-        openssl x509 -noout -enddate 2>/dev/null | sed 's/^notAfter=//' || true
+# certificate_chain HOST:PORT: the certificates that the broker sends there, on one line; "" if it sends none.
+certificate_chain() {
+    timeout 5 openssl s_client -connect "$1" -showcerts </dev/null 2>/dev/null |
+        sed -n '/^-----BEGIN CERTIFICATE-----$/,/^-----END CERTIFICATE-----$/p' | tr '\n' ' ' || true
 }
 
-# unread_in_env: the names in .env that begin as ours do and that docker compose hands to nobody, one a line: neither it
-# nor a file of this folder that it may be told to read has them. In the container, where doctor looks, they are not to
-# be seen. Where a file says env_file all of them may be handed over.
+# unread_in_env: the names in .env that start with EMOTION_ and that no compose file in this folder uses, one a line. doctor
+# runs in a container, which does not have them. If a file has env_file, all names may be in use.
 unread_in_env() {
     local name
     [ -e .env ] || return 0
@@ -202,26 +260,68 @@ unread_in_env() {
         done
 }
 
-# what_doctor_cannot_see: sets LOOK to the options that tell doctor where the API is, of the devices' certificate, and of
-# what nobody reads.
+# service_states: NAME STATE RESTARTS EXIT_CODE of each service, as Docker or systemd has them, one a line.
+service_states() {
+    local unit containers
+    case $SYSTEM in
+        compose)
+            containers=$(docker compose ps --all --quiet 2>/dev/null) || return 0
+            [ -z "$containers" ] ||
+                # shellcheck disable=SC2086 # each id is a word
+                docker inspect --format '{{index .Config.Labels "com.docker.compose.service"}} {{.State.Status}}{{with .State.Health}}/{{.Status}}{{end}} {{.RestartCount}} {{.State.ExitCode}}' \
+                    $containers 2>/dev/null || true ;;
+        systemd)
+            for unit in mosquitto emotion-daemon emotion-api; do
+                systemctl show "$unit.service" --property=ActiveState,SubState,NRestarts,ExecMainStatus 2>/dev/null |
+                    awk -F= -v unit="$unit.service" '{value[$1] = $2} END {
+                        print unit, value["ActiveState"] "/" value["SubState"], value["NRestarts"] + 0, value["ExecMainStatus"] + 0}'
+            done ;;
+    esac
+}
+
+# set_aside_by_broker: the damaged files that were set aside at a start of the broker, one a line.
+set_aside_by_broker() {
+    case $SYSTEM in
+        compose) docker compose exec --no-TTY mosquitto sh -c 'ls /mosquitto/data/*.damaged-*Z' </dev/null ;;
+        systemd) ls /var/lib/mosquitto/*.damaged-* ;;
+        run) ls data/broker/*.damaged-* ;;
+    esac 2>/dev/null || true
+}
+
+# devices_with_login: the ids, separated by spaces; ? if they cannot be read.
+devices_with_login() {
+    local listed
+    if listed=$(admin device list 2>/dev/null); then awk '$2 == "login" {printf "%s ", $1}' <<<"$listed"; else echo '?'; fi
+}
+
+# what_doctor_cannot_see: sets LOOK to the options that tell doctor the API's address, the devices' certificates,
+# unread names in .env, the states of the services, which devices have a login, and damaged files of the broker.
 what_doctor_cannot_see() {
-    local api="" tls="" name
+    local tls="" name
     LOOK=()
     case $SYSTEM in
         compose)
             for name in $(unread_in_env); do LOOK+=(--unread "$name"); done
-            api=api:8000 # in a network that the daemon is in, too
-            tls=$(docker compose port mosquitto 8883 2>/dev/null) || tls="" ;;
+            LOOK+=(--api http://api:8000) # in a network that the daemon is in, too
+            [ "$(value_in_env MQTT_LISTENER)" != 8883 ] || tls=$(docker compose port gate 8883 2>/dev/null) || tls=none ;;
         systemd)
             [ "$(id -u)" -eq 0 ] || return 0 # as_daemon says that it has to be root
-            api=$(api_address)
+            # Empty if gunicorn's configuration cannot work: doctor says so.
+            LOOK+=(--api "$(service_addresses 2>/dev/null | sed -n 's/^api //p' | head -n 1)")
             [ ! -e "$TLS_LISTENER" ] || tls=localhost:8883 ;;
-        run) [ ! -e data/api-port ] || api=127.0.0.1:$(cat data/api-port) ;;
+        run) [ ! -e data/api-port ] || LOOK+=(--api "http://127.0.0.1:$(cat data/api-port)") ;;
     esac
-    [[ ! $api =~ ^[a-z0-9.-]+:[0-9]+$ ]] || LOOK+=(--api "http://$api")
-    tls=${tls/#0.0.0.0:/localhost:} tls=${tls/#'[::]:'/localhost:}
-    if [[ $tls =~ :[1-9][0-9]*$ ]] && command -v openssl >/dev/null; then
-        LOOK+=(--devices-certificate "$(certificate_end "$tls")")
+    [ "$SYSTEM" = run ] || LOOK+=(--logins "$(devices_with_login)") # beside scripts/run no device needs a login
+    while read -r name; do LOOK+=(--service "$name"); done < <(service_states)
+    while read -r name; do LOOK+=(--set-aside "$name"); done < <(set_aside_by_broker)
+    [ -z "$tls" ] || tls=$(reachable "${tls%:*}" localhost):${tls##*:}
+    if [ -z "$tls" ]; then return; fi
+    if [[ ! $tls =~ :[1-9][0-9]*$ ]]; then # the gate does not run
+        LOOK+=(--devices-certificate "")
+    elif command -v openssl >/dev/null; then
+        LOOK+=(--devices-certificate "$(certificate_chain "$tls")")
+    else
+        say "the certificate of the devices' port is not checked: this needs openssl"
     fi
 }
 
@@ -249,7 +349,7 @@ as_daemon() {
                 ${metrics:+"--setenv=$metrics"} \
                 /opt/emotion-analytics/.venv/bin/python -m emotion_admin "${@//\$/\$\$}" ;;
         run)
-            [ -e data/broker.conf ] || die "start scripts/run once: it sets up what this looks at"
+            [ -e data/broker.conf ] || die "run scripts/run once: it creates the files that this command needs"
             need_own_python
             export EMOTION_DATABASE_URL="${EMOTION_DATABASE_URL:-sqlite:///$PWD/data/emotion.db}" EMOTION_MQTT_HOST=127.0.0.1
             EMOTION_MQTT_PORT=$(sed -n 's/^listener \([0-9]*\) .*/\1/p' data/broker.conf)

@@ -28,10 +28,19 @@ apt_install() {
         apt-get install -y -qq --no-install-recommends "$@" >/dev/null </dev/null ||
         die "apt could not install $*: see above"
     local server
-    for server in mosquitto prometheus; do
+    for server in mosquitto prometheus nginx-light apache2 haproxy caddy; do
         [[ " $* " == *" $server "* ]] && [ -d /run/systemd/system ] || continue
-        [ "$server" = "${DEBIANS_BROKER:+mosquitto}" ] || "${as_root[@]}" systemctl disable --quiet --now "$server"
+        [ "$server" = "${DEBIANS_BROKER:+mosquitto}" ] || "${as_root[@]}" systemctl disable --quiet --now "${server%-light}"
     done
+}
+
+# dynamic_security_plugin: the path of the broker's plugin; Debian's folder is named after the processor.
+dynamic_security_plugin() {
+    local path
+    for path in /usr/lib/{,*/,*/mosquitto/}mosquitto_dynamic_security.so; do
+        if [ -e "$path" ]; then echo "$path"; return; fi
+    done
+    die "this Mosquitto has no plugin mosquitto_dynamic_security.so: install Debian's mosquitto, 2.0.11 or newer"
 }
 
 # need_venv EXTRAS: .venv with this project and its extras, made anew only when pyproject.toml has changed.
@@ -53,10 +62,23 @@ need_venv() {
     fi
 }
 
+# need_node_modules FOLDER: what FOLDER/package-lock.json names, from the npm registry.
+need_node_modules() {
+    local stamp=$1/node_modules/installed
+    cmp -s "$1/package-lock.json" "$stamp" && return
+    say "installing Node.js packages: $1"
+    PATH="$PWD/.venv/bin:$PATH" npm ci --prefix "$1" --ignore-scripts --no-audit --no-fund --loglevel=error >&2 ||
+        die "npm could not install the packages: see above"
+    cp "$1/package-lock.json" "$stamp"
+}
+
 find_python() {
     local candidate
     for candidate in python3 python3.13 python3.12 python3.11 python3.14; do
         if "$candidate" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then
+            "$candidate" -c 'import sys; sys.exit(sys.maxsize < 2**32)' ||
+                die "needs a 64-bit system, and this one is 32-bit ($("$candidate" -c 'import platform; print(platform.machine())')):" \
+                    "gevent, msgspec and psycopg have no packages for it. Install the 64-bit edition, such as Raspberry Pi OS (64-bit)"
             command -v "$candidate"
             return
         fi

@@ -1,10 +1,12 @@
-"""What the daemon would have written of some cameras, for tests of the page alone."""
+"""Write the rows that the daemon would have written of some cameras, for tests of the page alone."""
 
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from itertools import count, repeat
 from types import TracebackType
 from typing import Any
+
+from sqlalchemy import func, select
 
 from emotion_daemon.storage.statements import raise_revision
 from emotion_daemon.storage.totals_migration import leave_only_totals
@@ -33,9 +35,9 @@ class Cameras:
         self._engine.dispose()
 
     def forget(self) -> None:
-        """Everything that was written so far."""
+        """Empty every table."""
         with self._engine.begin() as connection:
-            for table in (person_emotion, device, device_state, emotion_minute, rejected_message):
+            for table in metadata.sorted_tables:
                 connection.execute(table.delete())
 
     def hear(
@@ -58,7 +60,7 @@ class Cameras:
         }
         state["revision"] = next(self._revisions)
         rows = [
-            dict(zip(_PERSON, (device_id, person_id, *seconds, stamp), strict=True))
+            dict(zip(_PERSON, (device_id, person_id, *seconds, stamp, stamp), strict=True))
             for person_id, seconds in people.items()
         ]
         with self._engine.begin() as connection:
@@ -73,9 +75,14 @@ class Cameras:
             connection.execute(device_state.insert().values(**state))
             if rows:
                 connection.execute(person_emotion.insert(), rows)
+            sums = (func.sum(person_emotion.c[name]) for name in _TIMES)
+            query = select(*sums).where(person_emotion.c.device_id == device_id)
+            counted = dict(zip(_TIMES, connection.execute(query).one(), strict=True))
+            if counted["time_happy"] is not None:
+                connection.execute(device_state.update().where(device_state.c.device_id == device_id).values(counted))
 
     def store_only_totals(self) -> None:
-        """What a daemon does at its start where EMOTION_TOTALS_ONLY is set."""
+        """Do as a daemon at its start with EMOTION_TOTALS_ONLY."""
         leave_only_totals(self._engine)
 
     def say(self, device_id: str, status: str, *, ago: float = 0) -> None:
@@ -106,7 +113,7 @@ class Cameras:
             raise_revision(connection, device_id)
 
     def remember(self, device_id: str, seconds: Seconds, *, ago: timedelta, people: int = 1) -> datetime:
-        """What it has seen in a minute `ago`. Returns when that began."""
+        """Store the seconds of a minute `ago`. Return the beginning of that minute."""
         minute = (datetime.now(UTC) - ago).replace(second=0, microsecond=0)
         row = dict(zip(_MINUTE, (device_id, minute, *seconds, people), strict=True))
         with self._engine.begin() as connection:
@@ -116,5 +123,5 @@ class Cameras:
 
 
 _TIMES = ("time_happy", "time_sad", "time_angry", "time_neutral")
-_PERSON = ("device_id", "person_id", *_TIMES, "last_seen")
+_PERSON = ("device_id", "person_id", *_TIMES, "last_seen", "active_at")
 _MINUTE = ("device_id", "minute", *_TIMES, "most_people")

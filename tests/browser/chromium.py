@@ -1,4 +1,4 @@
-"""Debian's Chromium, as somebody who looks at the live page has it; nothing is downloaded."""
+"""Debian's Chromium, as a visitor of the live page has it; nothing is downloaded."""
 
 import os
 import shutil
@@ -71,7 +71,7 @@ class Chromium:
 
 
 class Tab:
-    """What a test does in a tab, and sees there."""
+    """A browser tab for a test: its actions and its content."""
 
     def __init__(self, driver: webdriver.Chrome) -> None:
         self.driver = driver
@@ -97,7 +97,7 @@ class Tab:
         self.driver.execute_cdp_cmd("Page.addScriptToEvaluateOnNewDocument", {"source": script})
 
     def ask(self, script: str, *arguments: Any) -> Any:
-        """What JavaScript returns; a promise is waited for."""
+        """Return the result of JavaScript; a promise is waited for."""
         return self.driver.execute_script(script, *arguments)
 
     def text(self, selector: str = "main") -> str:
@@ -117,7 +117,7 @@ class Tab:
 
     @contextmanager
     def answers(self, text: str, selector: str = "main", *, path: str = SUMMARY) -> Iterator[None]:
-        """What the block does makes the page say `text` with its next request for `path`.
+        """Expect `text` on the page with its next request for `path` after the block.
 
         This counts requests instead of seconds: on a busy machine a request may come late, but none may come in vain.
         """
@@ -129,7 +129,7 @@ class Tab:
         assert self.ask("return window.seenWith") - before <= 1
 
     def requests(self, path: str) -> list[float]:
-        """When the page began each request for an address, answered or not: milliseconds of its own clock."""
+        """Return the times at which the page began each request for an address, in milliseconds of its own clock."""
         found: list[float] = self.ask(
             "return requests.filter(([requested]) => requested === arguments[0]).map(([, start]) => start)", path
         )
@@ -165,7 +165,7 @@ class Tab:
         return found
 
     def complaints(self) -> Sequence[dict[str, Any]]:
-        """What the console says since it was asked last: errors, warnings, what the policy forbade."""
+        """Return the new lines of the console since the last call: errors, warnings, what the policy forbade."""
         found: Sequence[dict[str, Any]] = self.driver.get_log("browser")  # type: ignore[no-untyped-call]
         return found
 

@@ -19,5 +19,5 @@ def create_app() -> "WSGIApplication":
 
 @Request.application
 def _site(request: Request) -> Response:
-    """What is not below the prefix: a page of somebody else, and nothing that the live page may ask for."""
+    """Answer requests outside the prefix: a page of another site, and nothing that the live page may request."""
     return Response(status=200 if request.path == "/" else 404)

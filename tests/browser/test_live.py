@@ -1,4 +1,4 @@
-"""What the live page shows of cameras, and how soon."""
+"""The live page shows cameras, and shows changes soon."""
 
 import re
 from datetime import timedelta
@@ -43,7 +43,7 @@ def test_a_live_camera_is_shown_with_its_people_and_totals(api: Server, cameras:
 
 
 def test_a_change_is_seen_with_the_next_poll(api: Server, cameras: Cameras, tab: Tab) -> None:
-    cameras.hear()
+    cameras.hear(ago=15)
     tab.open(api.url + PAGE)
     tab.sees("Person 1")
 
@@ -290,7 +290,7 @@ def test_nobody_in_view_is_said(api: Server, cameras: Cameras, tab: Tab) -> None
     cameras.hear(people={})
     tab.open(api.url + PAGE)
 
-    tab.sees("Nobody. The camera works and sees no one.", "#now")
+    tab.sees("No one. The camera works and sees no person.", "#now")
     assert tab.texts("#totals-list li")[0] == "Happy 0 s 0 %"
     assert tab.text("#history-note") == "Nothing was shown in the last 24 hours."
 
@@ -468,7 +468,7 @@ def test_where_people_are_not_stored_the_page_says_so(api: Server, cameras: Came
     assert tab.texts("#totals-list li") == ["Happy 14 s 22 %", "Sad 45 s 74 %", "Angry 0.5 s 1 %", "Neutral 2 s 3 %"]
 
     cameras.hear(people={})
-    tab.sees("Nobody. The camera works and sees no one.", "#now-more")
+    tab.sees("No one. The camera works and sees no person.", "#now-more")
 
 
 def gaps(moments: list[float]) -> list[float]:

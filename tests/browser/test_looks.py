@@ -1,4 +1,4 @@
-"""Whether everybody can use the live page: on a phone, in the dark, with a keyboard, with a screen reader."""
+"""Everyone can use the live page: on a phone, in the dark, with a keyboard, with a screen reader."""
 
 import re
 from datetime import timedelta
@@ -14,7 +14,7 @@ from tests.browser.serving import Server
 from tests.waiting import wait_until
 
 PAGE = "/dashboard"
-LONG = "A very long name of a camera that somebody typed without ever thinking of a phone " * 2
+LONG = "A very long name of a camera that was typed without ever thinking of a phone " * 2
 UNBROKEN = "x" * 128
 Theme: TypeAlias = Literal["light", "dark"]
 Colour: TypeAlias = tuple[float, float, float, float]
@@ -225,7 +225,7 @@ def test_the_skip_link_leads_to_the_token_form(cameras: Cameras, shown_url: str,
 
 
 def walk(tab: Tab, steps: int) -> list[tuple[str, bool] | None]:
-    """What has the focus after each press of Tab."""
+    """Return the element with the focus after each press of Tab."""
     found = []
     for _ in range(steps):
         tab.press(Keys.TAB)

@@ -48,7 +48,7 @@ def page(api: Server, tab: Tab) -> Tab:
 
 
 def call(page: Tab, module: str, expression: str, *arguments: Any) -> Any:
-    """What an expression gives that may use `module`, and `given`, the arguments."""
+    """Return the value of an expression that may use `module`, and `given`, the arguments."""
     return page.ask(
         f"const given = [...arguments]; return import('/dashboard/assets/{module}').then((module) => {expression})",
         *arguments,

@@ -1,4 +1,4 @@
-"""What the live page says while there is nothing to show, and how it finds back."""
+"""The live page during outages and without data: its sentences, and its recovery."""
 
 from itertools import pairwise
 from pathlib import Path
@@ -37,6 +37,14 @@ def test_an_unknown_camera_is_told_how_to_be_heard(api: Server, cameras: Cameras
     assert tab.text("#notice") == ""
 
 
+def test_the_api_s_name_for_the_camera_chooses_it_too(api: Server, cameras: Cameras, tab: Tab) -> None:
+    cameras.hear("jetson_1", name="Back Door")  # the one that the page would choose
+    cameras.hear("jetson_2", name="Front Door")
+    tab.open(f"{api.url}{PAGE}?device_id=jetson_2")
+
+    tab.sees("Front Door", "h1")
+
+
 @pytest.mark.parametrize("device", ["a b", "<b>x</b>", "x" * 65, "ä", "a/b"])
 def test_an_id_that_no_camera_can_have_is_not_asked_for(device: str, api: Server, cameras: Cameras, tab: Tab) -> None:
     cameras.hear()
@@ -66,8 +74,8 @@ def test_a_camera_that_sends_only_rubbish_is_told_so(api: Server, cameras: Camer
     assert tab.text("#state-detail") == "its messages arrive, and are no valid batches"
     assert "heard" not in tab.text("#notice-title")
     assert "3 messages were no valid batch in the last hour." in tab.text("#hints")
-    assert "“Messages that were no valid batch” in the README" in tab.text("#hints")
-    assert "python -m emotion_admin dead-letters" in tab.text("#hints")
+    assert "scripts/dead-letters list" in tab.text("#hints")
+    assert "docs/operate/dead-letters.md" in tab.text("#hints")
 
 
 def test_where_no_camera_is_live_daemon_and_broker_are_asked_for(api: Server, cameras: Cameras, tab: Tab) -> None:
@@ -210,3 +218,70 @@ def test_it_works_below_the_prefix_of_a_proxy(cameras: Cameras, shown_url: str, 
         tab.open("about:blank")
 
     assert set(links) == {f"{api.url}{PREFIX}/docs"}
+
+
+@pytest.mark.parametrize(
+    ("page", "text"), [(PAGE, "Live"), ("/docs", "Summary of one device"), ("/redoc", "Summary of one device")]
+)
+def test_it_works_with_a_login_in_its_address(page: str, text: str, api: Server, cameras: Cameras, tab: Tab) -> None:
+    """Of a proxy in front of the API."""
+    cameras.hear()
+    tab.open(api.url.replace("http://", "http://user:password@") + page)
+
+    tab.sees(text, "body")
+    tab.complaints()  # ReDoc greets in the console
+
+
+@pytest.mark.requests_fail
+@pytest.mark.parametrize(
+    ("page", "script"), [(PAGE, "main.js"), (PAGE, "people.js"), ("/docs", "swagger_bundle.js"), ("/redoc", "redoc.js")]
+)
+def test_a_script_that_does_not_load_is_told(page: str, script: str, api: Server, tab: Tab) -> None:
+    tab.driver.execute_cdp_cmd("Network.enable", {})
+    tab.driver.execute_cdp_cmd("Network.setBlockedURLs", {"urls": [f"*/{script}"]})
+    tab.open(api.url + page)
+
+    tab.sees("The scripts of this page did not load", "body")
+    tab.complaints()  # what needs the missing script fails, too
+
+
+def test_try_it_out_asks_below_the_prefix_of_a_proxy(
+    cameras: Cameras, shown_url: str, tmp_path: Path, tab: Tab
+) -> None:
+    with Server(shown_url, tmp_path / "api.log", application="tests.browser.prefixed:create_app()") as api:
+        tab.open(f"{api.url}{PREFIX}/docs")
+        tab.sees("All devices", "body")
+        tab.ask("document.querySelector('[id$=-devices] .opblock-summary-control').click()")
+        tab.sees("Try it out", ".try-out__btn")
+        tab.ask("document.querySelector('.try-out__btn').click()")
+        tab.sees("Execute", ".execute")
+        tab.ask("document.querySelector('.execute').click()")
+        tab.sees("silent_after", ".live-responses-table")
+        asked = tab.asked(f"{PREFIX}{DEVICES}")
+        tab.open("about:blank")
+
+    assert [request["status"] for request in asked] == [200]
+
+
+_GUARD = """{
+  const original = window.fetch;
+  const refused = { status: 401, headers: { "WWW-Authenticate": 'Basic realm="site"' } };
+  window.fetch = async (address, options) =>
+    new Headers(options?.headers).has("Authorization") ? new Response("", refused) : original(address, options);
+}"""
+
+
+@pytest.mark.requests_fail
+def test_a_proxy_with_its_own_login_is_not_taken_for_a_wrong_token(
+    cameras: Cameras, shown_url: str, tmp_path: Path, tab: Tab
+) -> None:
+    tab.run_first(_GUARD)
+    with Server(shown_url, tmp_path / "api.log", EMOTION_API_TOKEN=TOKEN) as api:
+        tab.open(api.url + PAGE)
+        tab.sees("This API asks for a token", "#notice-title")
+
+        tab.press(f"{TOKEN}\n")
+
+        tab.sees("A proxy in front of the API asks for its own login", "#notice-title")
+        assert "have the proxy add one" in tab.text("#notice-body")
+        assert tab.text("#token-form") == ""

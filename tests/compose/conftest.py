@@ -8,7 +8,6 @@ from pathlib import Path
 import pytest
 
 from tests.compose.project import Project, clone, project
-from tests.faults.intruders import ONLOOKERS_ACCESS
 
 
 def _engine_answers() -> bool:
@@ -28,13 +27,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture(scope="package")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Project]:
-    """A project that is up, built from a clone, with one device; shared by the tests of a package.
-
-    Its access list has an onlooker, if somebody makes that login, to whom all is delivered that the broker takes.
-    """
+    """A project that is up, built from a clone, with one device; shared by the tests of a package."""
     with project(clone(tmp_path_factory.mktemp("clone"))) as made:
-        with (made.folder / "mosquitto.acl").open("a") as access:
-            access.write(ONLOOKERS_ACCESS)
         made.compose("build", "--quiet")
         made.up()
         made.add_device("jetson_1", "--name", "Entrance Camera")

@@ -11,20 +11,23 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from http.client import HTTPResponse
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 from urllib.error import HTTPError, URLError
 from urllib.request import Request, urlopen
 
+from emotion_admin.roles import ADMIN
+from tests.brokers import Broker
+from tests.clients import Client
 from tests.processes import ROOT
 from tests.waiting import free_port, wait_until
 
-SERVICES = ("mosquitto", "daemon", "api")
+SERVICES = ("gate", "mosquitto", "daemon", "api")
 
 PROJECTS = Path(tempfile.gettempdir()) / "emotion-test-projects"
 """A file for each project, named like it, that is locked as long as the project's tests run."""
 
 REMOVE_WITH = {"container": ["--force", "--volumes"], "network": [], "volume": [], "image": ["--force"]}
-"""What docker compose makes, in the order in which it can be removed, with the options of each `docker ... rm`."""
+"""The kinds of things that docker compose makes, in the order of removal, with the options of `docker ... rm`."""
 
 
 class Project:
@@ -103,6 +106,22 @@ class Project:
         self.passwords[device_id] = shown.split("\n\n")[1].strip()
         return shown
 
+    def client(self, device_id: str) -> Client:
+        """A client with the device's login, which this makes if it is missing."""
+        if device_id not in self.passwords:
+            self.add_device(device_id)
+        broker = cast(Broker, self)
+        broker.password = self.passwords[device_id]
+        return Client(broker, device_id)
+
+    def allow_listening(self, login: str) -> None:
+        """Let a login read every topic until the broker's next start: it sees what a device smuggles past its role."""
+        broker = ("exec", "-T", "mosquitto")
+        password = self.compose(*broker, "cat", "/secrets/admin-password").strip()
+        for kind in ("subscribePattern", "publishClientReceive"):
+            change = ("dynsec", "addRoleACL", login, kind, "#", "allow")
+            self.compose(*broker, "mosquitto_ctrl", "-i", ADMIN, "-u", ADMIN, "-P", password, *change)
+
     def publish(self, device_id: str, happy: float, *, ca: Path | None = None) -> None:
         """One batch with mosquitto_pub, which waits for its PUBACK."""
         people = [{"person_id": "1", "cumulative": {"happy": happy}}]
@@ -113,7 +132,7 @@ class Project:
         self.run("mosquitto_pub", "-V", "5", "-q", "1", *address, *login, *topic)
 
     def get(self, path: str) -> Any:
-        """What the API answers, or None while it does not."""
+        """Return the API's answer, or None while there is none."""
         try:
             with self._open(path) as response:
                 return json.load(response)

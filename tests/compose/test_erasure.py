@@ -1,4 +1,4 @@
-"""A person is erased as docs/PRIVACY.md says it: what the containers have left of them, the broker's store too."""
+"""A person is erased as docs/privacy.md says it: what the containers have left, the broker's store included."""
 
 import secrets
 from typing import cast
@@ -8,6 +8,7 @@ from tests.brokers import Broker
 from tests.clients import Client
 from tests.compose.project import Project
 from tests.faults.history import START, TOPICS
+from tests.faults.intruders import Intruder
 from tests.waiting import wait_until
 
 
@@ -21,13 +22,15 @@ def test_nothing_is_left_of_who_was_erased(site: Project) -> None:
         return [person["person_id"] for person in site.summary(device)["current_people"]]
 
     with Client(broker, device) as camera:
-        camera.publish(TOPICS.batch(device), encode(device, START, {name: {"happy": 1.0}}))
+        batch = encode(device, START, {name: {"happy": 1.0}})
+        camera.publish(TOPICS.batch(device), batch, retain=True)
         wait_until(lambda: persons() == [name], what="it is stored")
         site.compose("stop", "daemon")
         for number in range(300):
             people = {name: {"happy": float(number)}, "bert": {"happy": float(number)}}
             camera.send(TOPICS.batch(device), encode(device, START, people))
-        camera.wait_for_pubacks()
+        camera.publish(TOPICS.batch(device), batch, qos=0, retain=True)
+        camera.publish(TOPICS.status(device), name.encode(), retain=True)
         waiting = files_with(site, name)
         site.up()
         said = site.run("scripts/person", "forget", "--device", device, input=name.encode())
@@ -39,6 +42,21 @@ def test_nothing_is_left_of_who_was_erased(site: Project) -> None:
     assert "restart the broker" in said
     assert files_with(site, name) == []
     assert name not in site.logs()
+
+
+def test_the_brokers_log_names_refused_logins_alone(site: Project) -> None:
+    """As docs/privacy.md says it: without these lines no operator sees that a stranger tries passwords."""
+    device, name = f"camera_{secrets.token_hex(4)}", f"zofie-{secrets.token_hex(8)}"
+    site.add_device(device)
+    broker, password = cast(Broker, site), site.passwords[device]
+    with Intruder(broker, device, password, will=(f"emotions/{device}/{name}", b"{}", True)) as camera:
+        camera.subscribe(TOPICS.reply(device) + f"/{name}")
+        camera.publish(f"emotions/{device}/{name}", name.encode(), response_topic=f"{TOPICS.reply(device)}/{name}")
+    with Intruder(broker, name, "wrong", client_id="client") as refused:
+        assert not refused.let_in
+    wait_until(lambda: name in site.logs(), what="the broker logs the refused login")
+
+    assert ["not authorised" in line for line in site.logs().splitlines() if name in line] == [True]
 
 
 def files_with(site: Project, name: str) -> list[str]:

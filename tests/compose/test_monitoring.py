@@ -68,7 +68,7 @@ def pulled(name: str) -> bool:
 
 
 def ask(site: Project, path: str, **parameters: str) -> Any:
-    """What Prometheus answers at an address of its API, or None while it does not."""
+    """Return the answer at an address of Prometheus' API, or None while there is none."""
     address = f"http://127.0.0.1:{site.prometheus_port}/api/v1/{path}?{urlencode(parameters)}"
     try:
         with urlopen(address, timeout=10) as response:

@@ -2,6 +2,8 @@
 
 import json
 import re
+import shutil
+import ssl
 import subprocess
 from pathlib import Path
 from typing import Any, cast
@@ -11,12 +13,15 @@ import pytest
 from emotion_api.web.pages import DASHBOARD_ASSETS
 from emotion_device import Publisher
 from tests.brokers import Broker
-from tests.certificates import make_certificate
+from tests.certificates import Authority, make_certificate
 from tests.compose.project import SERVICES, Project, clone, project
-from tests.faults.intruders import Intruder
+from tests.faults.intruders import Hoarder, Intruder
+from tests.processes import ROOT
 from tests.waiting import wait_until
 
 SUMMARY = "/api/dashboard/summary?device_id=jetson_1"
+
+USERS = {"gate": "99:99", "mosquitto": "1883:1883", "daemon": "10001:10001", "api": "10002:10001"}
 
 
 def test_a_device_that_was_added_publishes_and_is_in_the_summary(site: Project) -> None:
@@ -36,7 +41,7 @@ def test_what_a_new_device_is_shown_works_as_it_stands(site: Project) -> None:
 
 
 def test_a_camera_is_online_while_it_publishes_and_its_minutes_are_kept(site: Project) -> None:
-    site.add_device("camera_7")  # of its own: the stamps of the other tests are older
+    site.add_device("camera_7")  # of its own: the timestamps of the other tests are older
 
     def camera() -> Any:
         return {each["device_id"]: each for each in site.get("/api/devices")["devices"]}.get("camera_7", {})
@@ -73,7 +78,7 @@ def test_everything_is_healthy_and_nothing_has_more_rights_than_it_needs(site: P
         found = site.inspect(service)
         host = found["HostConfig"]
         assert found["State"]["Health"]["Status"] == "healthy", service
-        assert found["Config"]["User"] == ("1883:1883" if service == "mosquitto" else "10001:10001")
+        assert found["Config"]["User"] == USERS[service]
         assert host["ReadonlyRootfs"], service
         assert host["CapDrop"] == ["ALL"], service
         assert host["SecurityOpt"] == ["no-new-privileges:true"], service
@@ -82,6 +87,27 @@ def test_everything_is_healthy_and_nothing_has_more_rights_than_it_needs(site: P
         assert host["RestartPolicy"]["Name"] == "unless-stopped", service
         assert host["LogConfig"]["Config"] == {"max-size": "10m", "max-file": "3"}, service
         assert not host["Privileged"], service
+
+
+def test_code_in_the_apis_container_cannot_write_the_database(site: Project) -> None:
+    attempt = (
+        "import sqlite3\n"
+        "for statement in ('INSERT INTO device (device_id) VALUES (1)', 'DELETE FROM person_emotion'):\n"
+        "    try:\n"
+        "        with sqlite3.connect('/data/emotion.db') as connection: connection.execute(statement)\n"
+        "    except sqlite3.OperationalError as error: print('refused:', error)\n"
+        "try: open('/data/emotion.db', 'ab')\n"
+        "except OSError as error: print('refused:', error.strerror)\n"
+    )
+
+    assert site.compose("exec", "-T", "api", "python3", "-c", attempt).count("refused: ") == 3
+
+
+def test_the_containers_have_the_documents(site: Project) -> None:
+    printed = site.compose("exec", "-T", "daemon", "python3", "-m", "emotion_admin", "docs").splitlines()
+    page = next(line.split()[0] for line in printed if line.endswith(" Troubleshooting"))
+
+    assert "# Troubleshooting" in site.compose("exec", "-T", "daemon", "cat", f"{printed[0]}/{page}")
 
 
 def test_only_this_machine_reaches_broker_and_api(site: Project) -> None:
@@ -95,14 +121,16 @@ def test_only_this_machine_reaches_broker_and_api(site: Project) -> None:
 def test_no_secret_can_be_seen(site: Project) -> None:
     """In the configuration, in a layer of the image, in a log, or among the arguments and variables of a process."""
     site.run("scripts/token", "add", "to_be_seen")
+    logins = site.compose("exec", "-T", "mosquitto", "cat", "/secrets/dynamic-security.json")
     found = [
         site.compose("exec", "-T", "api", "cat", "/secrets/api/tokens"),
         site.compose("exec", "-T", "daemon", "cat", "/secrets/daemon/password"),
-        site.compose("exec", "-T", "mosquitto", "cat", "/secrets/health-options", "/secrets/passwords"),
+        site.compose("exec", "-T", "mosquitto", "cat", "/secrets/health-options", "/secrets/admin-password"),
+        *(client["password"] for client in json.loads(logins)["clients"]),
     ]
     secrets = {word for text in found for word in re.findall(r"[\w+/=-]{20,}", text)} | set(site.passwords.values())
     site.run("scripts/token", "remove", "to_be_seen", "--last")
-    assert len(secrets) >= 3 + len(site.passwords), "the token, the daemon's, the health check's and the devices'"
+    assert len(secrets) >= 4 + len(site.passwords), "the token, the system's own logins and the devices'"
 
     containers = [site.container(service) for service in SERVICES]
     seen = {
@@ -113,7 +141,7 @@ def test_no_secret_can_be_seen(site: Project) -> None:
         "docker inspect": site.run("docker", "inspect", *containers),
         "the process list": "".join(site.run("docker", "top", name, "-eo", "pid,args") for name in containers),
     }
-    assert "made /secrets/broker/passwords" in seen["the logs"]
+    assert "subscribed to emotions/+/batch" in seen["the logs"]
     assert "emotion_daemon" in seen["the process list"]
     assert {place for place, text in seen.items() if any(secret in text for secret in secrets)} == set()
 
@@ -177,7 +205,8 @@ def test_one_container_cannot_read_the_secrets_of_another(site: Project) -> None
     }
 
     assert listed == {
-        "mosquitto": ["/secrets/health-options", "/secrets/passwords"],
+        "gate": [],
+        "mosquitto": ["/secrets/admin-password", "/secrets/dynamic-security.json", "/secrets/health-options"],
         "daemon": ["/secrets/daemon/password"],
         "api": ["/secrets/api/tokens"],
     }
@@ -202,6 +231,21 @@ def test_a_device_that_is_removed_is_out_at_once(site: Project) -> None:
         wait_until(lambda: device.ended, what="its connection ends")
 
 
+def test_removing_a_device_ends_its_session_and_its_retained_messages(site: Project) -> None:
+    site.add_device("hoarder")
+    device = Hoarder(cast(Broker, site), "hoarder", site.passwords["hoarder"])
+    device.hoard()
+    device.drop()
+
+    site.run("scripts/device", "remove", "hoarder")
+
+    site.add_device("hoarder")
+    site.allow_listening("hoarder")
+    again = Hoarder(cast(Broker, site), "hoarder", site.passwords["hoarder"])
+    assert again.session_present is False
+    assert again.heard("emotions/hoarder/#") == []
+
+
 def test_a_loop_over_devices_adds_each(site: Project) -> None:
     loop = "while read -r id; do scripts/device add $id; done"
     site.run("bash", "-ec", loop, input=b"loop_1\nloop_2\n")
@@ -215,13 +259,13 @@ def test_with_a_certificate_tls_is_published_and_nothing_else(site: Project, tmp
     made = make_certificate(tmp_path)
     site.run("scripts/tls", "on", str(made.certificate), str(made.key))
     try:
-        published = site.compose("ps", "--format", "{{.Ports}}", "mosquitto")
+        published = site.compose("ps", "--format", "{{.Ports}}", "gate")
         shown = site.add_device("with_tls")
         site.publish("with_tls", 7.0, ca=made.ca)
 
         wait_until(lambda: site.happy("with_tls") == 7.0, what="the batch is in the summary")
         assert re.findall(r"->(\d+)/", published) == ["8883"]
-        assert 'tls_ca="ca.crt"' in shown
+        assert 'TLS_CA = "ca.crt"' in shown
         assert f"--cafile {made.ca.name}" in shown
         with pytest.raises(AssertionError, match="mosquitto_pub"):
             site.publish("with_tls", 8.0)
@@ -229,6 +273,48 @@ def test_with_a_certificate_tls_is_published_and_nothing_else(site: Project, tmp
         site.run("scripts/tls", "off")
     site.publish("with_tls", 9.0)
     wait_until(lambda: site.happy("with_tls") == 9.0, what="the batch is in the summary")
+
+
+def test_a_hook_installs_the_renewed_certificate(site: Project, tmp_path: Path) -> None:
+    """The hook for certbot in docs/operate/compose.md, and the command that step-ca runs, with another place."""
+    page = (ROOT / "docs" / "operate" / "compose.md").read_text()
+    (hook,) = re.findall(r"^```sh\n(#!/bin/sh\n.*?)^```$", page, re.DOTALL | re.MULTILINE)
+    (step,) = re.findall(r"--exec \"(.*?)\"", page)
+    root = Authority(tmp_path / "root")
+    middle = Authority(tmp_path / "middle", issuer=root)
+
+    def renew(certificate: Path, key: Path) -> None:
+        made = middle.sign()
+        certificate.write_text(made.certificate.read_text() + middle.certificate.read_text())
+        key.write_text(made.key.read_text())
+
+    renew(tmp_path / "fullchain.pem", tmp_path / "privkey.pem")
+    hook = hook.replace("/etc/letsencrypt/live/broker.example.com", str(tmp_path))
+    hook = hook.replace("/srv/emotion-analytics", str(site.folder))
+    site.run("sh", "-c", "RENEWED_LINEAGE=/etc/letsencrypt/live/another\n" + hook)
+    assert "8883" not in site.compose("ps", "--format", "{{.Ports}}", "gate")
+    try:
+        site.run("sh", "-c", f"RENEWED_LINEAGE={tmp_path}\n{hook}")
+        site.add_device("renewed")
+        site.publish("renewed", 1.0, ca=root.certificate)
+        first = sent_certificate(site)
+        shutil.copy(root.certificate, tmp_path / "root_ca.crt")
+        renew(tmp_path / "server.crt", tmp_path / "server.key")
+        step = step.replace("/srv/emotion-analytics", str(site.folder)).replace("/etc/step", str(tmp_path))
+        site.run("sh", "-c", step)
+
+        wait_until(lambda: sent_certificate(site) != first, what="the broker sends the renewed certificate")
+        site.publish("renewed", 2.0, ca=root.certificate)
+        (tmp_path / "server.crt").write_text(middle.sign().certificate.read_text())
+        said = site.run("sh", "-c", step, expect=1)
+        assert "certificate and key do not match" in said
+        site.publish("renewed", 3.0, ca=root.certificate)
+    finally:
+        site.run("scripts/tls", "off")
+
+
+def sent_certificate(site: Project) -> str:
+    return ssl.get_server_certificate(("localhost", site.port))
 
 
 def test_tls_comes_also_where_its_port_is_published_already(site: Project, tmp_path: Path) -> None:
@@ -240,7 +326,7 @@ def test_tls_comes_also_where_its_port_is_published_already(site: Project, tmp_p
     try:
         site.publish("jetson_1", 77.0, ca=made.ca)
         wait_until(lambda: site.happy("jetson_1") == 77.0, what="the batch is in the summary")
-        assert 'host="localhost"' in site.run("scripts/device", "add", "jetson_1", "--renew")
+        assert 'HOST = "localhost"' in site.run("scripts/device", "add", "jetson_1", "--renew")
     finally:
         site.run("scripts/tls", "off")
         site.passwords.pop("jetson_1")
@@ -307,7 +393,7 @@ def test_doctor_finds_nothing_beside_the_daemon_and_while_it_is_stopped(site: Pr
 
 
 def connections(site: Project) -> tuple[int, int, str]:
-    """How often the daemon has lost the broker and found it, and when it was started."""
+    """Return how often the daemon has lost the broker and found it, and the time of its start."""
     log = site.compose("logs", "daemon")
     return log.count("lost the broker"), log.count("subscribed to"), site.inspect("daemon")["State"]["StartedAt"]
 
@@ -318,6 +404,6 @@ def doctor(site: Project) -> dict[str, Any]:
 
 
 def amiss(findings: dict[str, Any]) -> set[str]:
-    """What is not ok, and is neither this machine's own nor other tests' devices."""
-    others = {"clock", "database disk", "devices silent", "devices clock", "devices rejected"}
+    """Return the findings that are not ok, without this machine's own and those about other tests' devices."""
+    others = {"clock", "database disk", "devices silent", "devices clock", "devices rejected", "devices logins"}
     return {subject for subject, found in findings.items() if found["level"] != "ok"} - others

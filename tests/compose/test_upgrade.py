@@ -1,6 +1,7 @@
 """The version before, with its data and with messages waiting, is replaced by this one."""
 
 import subprocess
+import tarfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -10,10 +11,10 @@ from tests.processes import ROOT
 from tests.waiting import wait_until
 
 PREVIOUS = "4adfc39d00f8a0f2b1e8197c17d4878f56772a19"
-"""The last commit whose broker let everybody in."""
+"""The last commit whose broker let every client in."""
 
 ITS_IMAGE = "emotion-analytics"
-"""What it called its image, whatever the project's name was."""
+"""The name of its image, independent of the project's name."""
 
 
 def test_what_was_stored_and_what_was_waiting_is_there_after_the_upgrade(tmp_path: Path) -> None:
@@ -29,9 +30,13 @@ def test_what_was_stored_and_what_was_waiting_is_there_after_the_upgrade(tmp_pat
         publish_anonymously(upgraded, "jetson_2", 2.0)
 
         upgraded.folder = clone(after)
+        upgraded.compose("build", "--quiet")
+        backup = upgraded.folder / upgraded.run("scripts/backup").strip()
         upgraded.compose("up", "--force-recreate", "--detach", "--wait")
 
         wait_until(lambda: upgraded.happy("jetson_2") == 2.0, what="what was waiting is in the summary")
+        with tarfile.open(backup) as saved:
+            assert "emotion.db" in saved.getnames(), "of a version that had no scripts/backup"
         assert upgraded.happy("jetson_1") == 1.0
         upgraded.add_device("jetson_1")
         upgraded.publish("jetson_1", 3.0)

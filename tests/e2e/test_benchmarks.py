@@ -1,17 +1,17 @@
-"""The benchmarks run, check what they measured, and what docs/PERFORMANCE.md shows is what was measured."""
+"""The benchmarks run, check what they measured, and docs/explain/performance.md shows every plot."""
 
 import re
 import subprocess
 import sys
 from pathlib import Path
 
-from benchmarks.plots import DOCUMENT, FOLDER, draw, with_table
+from benchmarks.plots import FOLDER, draw
 from benchmarks.report import Results, read
 from tests.processes import ROOT, without_settings
 
 
 def run(file: Path, arguments: str) -> tuple[Results, str]:
-    """What `python -m benchmarks …` measured, and what it printed."""
+    """Run `python -m benchmarks …` and return its results and its output."""
     command = [sys.executable, "-m", "benchmarks", *arguments.split(), "--json", str(file)]
     done = subprocess.run(
         command, cwd=ROOT, env=without_settings(), capture_output=True, text=True, timeout=110, check=False
@@ -54,11 +54,30 @@ def test_deleting_is_measured_beside_the_same_load_without(tmp_path: Path) -> No
     assert all(min(values) > 0 for values in (*waits.values.values(), *whole.values.values()))
 
 
-def test_the_document_has_the_table_and_the_plots_of_what_was_measured(tmp_path: Path) -> None:
-    document, results = DOCUMENT.read_text(), read(FOLDER / "results.json")
+def test_a_flood_is_measured_beside_the_same_system_without(tmp_path: Path) -> None:
+    results, _ = run(tmp_path / "flood.json", "flood --rate 100 --seconds 3")
 
-    draw(results, tmp_path)
+    waits, ratios, costs = results.measurements
+    assert {name.partition(":")[0] for name in waits.values} == {"no flood", "QoS 1", "QoS 0"}
+    assert {name.partition(":")[0] for name in ratios.values} == {"QoS 1", "QoS 0"}
+    assert all(min(values) > 0 for values in (*waits.values.values(), *ratios.values.values()))
+    assert costs.values["QoS 1: messages/s"][0] > 0
+    assert costs.values["QoS 1: MB of the database"][0] < 20
 
-    assert with_table(document, results) == document
+
+def test_long_histories_are_measured_beside_the_same_system_without(tmp_path: Path) -> None:
+    results, _ = run(tmp_path / "histories.json", "histories --clients 3 --points 3000 --seconds 2")
+
+    waits, ratios, answers = results.measurements
+    assert {name.partition(":")[0] for name in waits.values} == {"alone", "with histories"}
+    assert all(min(values) > 0 for values in (*waits.values.values(), *ratios.values.values()))
+    assert answers.values["histories built"][0] > 0
+
+
+def test_the_document_shows_every_plot(tmp_path: Path) -> None:
+    document = (FOLDER.parent / "performance.md").read_text()
+
+    draw(read(FOLDER / "results.json"), tmp_path)
+
     shown = set(re.findall(r"\(performance/(\w+\.svg)\)", document))
     assert shown == {file.name for file in tmp_path.glob("*.svg")} == {file.name for file in FOLDER.glob("*.svg")}

@@ -17,7 +17,8 @@ from tests.background import repeatedly
 from tests.brokers import Broker
 from tests.clients import Client
 from tests.databases import reading
-from tests.faults.history import TOPICS
+from tests.faults.history import DEVICES, TOPICS
+from tests.faults.intruders import Intruder
 from tests.faults.rig import SUBSCRIBED, integrity, person_is_stored, rejected_count, running
 from tests.processes import ADMIN, ROOT, Daemon, environment
 from tests.waiting import wait_until
@@ -98,6 +99,37 @@ def test_what_waits_with_the_broker_does_not_bring_them_back(
             assert connection.scalar(select(func.count()).select_from(person_emotion)) == 602
 
 
+def test_a_batch_that_the_broker_retained_goes_from_its_store(
+    broker: Broker, database_url: str, log: Path, name: str, forget: Callable[..., str]
+) -> None:
+    """Published beside the daemon, while it is away, at a QoS that does not wait for it, and as a last will."""
+
+    def in_the_store() -> bool:
+        broker.wait_for_save()
+        return name.encode() in (broker.folder / "mosquitto.db").read_bytes()
+
+    def batch_of(device_id: str) -> bytes:
+        return encode(device_id, datetime.now(UTC), {name: {"happy": 1.0}})
+
+    with Daemon(broker, database_url, log) as daemon, Client(broker, "jetson_1") as camera:
+        daemon.wait_for_log(SUBSCRIBED)
+        camera.publish(TOPICS.batch("jetson_1"), batch_of("jetson_1"), retain=True)
+        wait_until(lambda: is_stored(database_url, name), what="it is stored")
+        with Intruder(broker, "jetson_4", will=(TOPICS.batch("jetson_4"), batch_of("jetson_4"), True)) as dropped:
+            daemon.stop()
+            dropped.drop()
+            for device_id, qos in (("jetson_1", 1), ("jetson_2", 0), ("jetson_3", 2)):
+                camera.publish(TOPICS.batch(device_id), batch_of(device_id), qos=qos, retain=True)
+            camera.publish(TOPICS.status("jetson_1"), name.encode(), retain=True)
+        before = in_the_store()
+        forget()
+        daemon.start()
+        wait_until(lambda: not in_the_store(), what="the broker deletes it")
+
+    assert before
+    assert not is_stored(database_url, name)
+
+
 def test_beside_a_daemon_a_camera_that_still_sees_them_does_not_bring_them_back(
     broker: Broker, database_url: str, log: Path, name: str, forget: Callable[..., str]
 ) -> None:
@@ -129,8 +161,8 @@ def test_beside_a_daemon_a_camera_that_still_sees_them_does_not_bring_them_back(
 def test_a_daemon_under_load_loses_nothing_and_goes_on(
     broker: Broker, database_url: str, log: Path, name: str, forget: Callable[..., str]
 ) -> None:
-    """Into whose file somebody else writes."""
-    with running(broker, database_url, log) as rig, Client(broker, "jetson_1") as camera:
+    """Run a daemon into whose file another program writes."""
+    with running(broker, database_url, log, devices=DEVICES[1:]) as rig, Client(broker, "jetson_1") as camera:
         for _ in range(3):
             send(camera, 1, name, stamp=now_and(0))
             wait_until(lambda: is_stored(database_url, name), what="it is stored")
@@ -144,7 +176,7 @@ def test_a_daemon_under_load_loses_nothing_and_goes_on(
 
 
 class TestFiles:
-    """Where the id may still stand when all is done: nowhere."""
+    """No file contains the id when all is done."""
 
     @pytest.fixture
     def database_url(self, sqlite_url: str) -> str:
@@ -206,7 +238,7 @@ class TestFiles:
 
 
 def bad_batches(name: str) -> list[bytes]:
-    """What is no valid batch, with the person in it."""
+    """Return invalid batches that contain the person."""
     whole = encode("jetson_1", datetime.now(UTC), {name: {"happy": 1.0}})
     return [
         whole[:-1],

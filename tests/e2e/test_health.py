@@ -1,4 +1,4 @@
-"""What /readyz, /healthz and systemd are told by the real process: the truth, also when it hangs or is gone."""
+"""The real process tells /readyz, /healthz and systemd the truth, also when it hangs or is gone."""
 
 import os
 import signal
@@ -27,7 +27,7 @@ from tests.systemd import NotifySocket
 from tests.waiting import DEADLINE_SECONDS, free_port, slowness, wait_until
 
 NOTICED_SECONDS = 15.0
-"""How long after it began or ended an outage may stay unseen, on a machine that has the time to look."""
+"""Seconds for which the begin or end of an outage may stay unseen, on a machine that has the time to look."""
 
 START_SECONDS = 30.0
 """The same for a daemon that is only starting."""
@@ -168,7 +168,7 @@ def test_a_database_that_does_not_answer_at_the_start_is_seen(
 ) -> None:
     url = postgresql.new_database()
     with silent_port() as silent, NotifySocket(str(tmp_path / "notify")) as systemd:
-        nowhere = f"postgresql+psycopg://nobody@127.0.0.1:{silent}/emotion"
+        nowhere = f"postgresql+psycopg://reader@127.0.0.1:{silent}/emotion"
         log = tmp_path / "daemon.log"
         with Daemon(broker, nowhere, log, **answering_at(port), NOTIFY_SOCKET=systemd.address) as daemon:
             wait_for_line(port, "the database does not answer: ", seconds=START_SECONDS)
@@ -246,7 +246,7 @@ class TestSystemd:
 
 
 def last_batch(port: int) -> float | None:
-    """When jetson_1 was heard last, as /metrics tells it."""
+    """Return the time of jetson_1's last batch from /metrics."""
     name = 'emotion_device_last_batch_timestamp_seconds{device_id="jetson_1"} '
     found = [line for line in ask(port, "/metrics")[1].splitlines() if line.startswith(name)]
     return float(found[0].removeprefix(name)) if found else None
@@ -286,7 +286,7 @@ def test_an_address_that_is_taken_ends_it_with_a_sentence(broker: Broker, sqlite
 
 
 def lines_for(seconds: float, port: int) -> list[str]:
-    """What /readyz says during so many seconds."""
+    """Return the lines of /readyz during so many seconds."""
     lines: list[str] = []
     end = time.monotonic() + seconds
 

@@ -1,4 +1,4 @@
-"""Whatever goes wrong, no log names a person: not the daemon's, the API's, the device's or the broker's."""
+"""No log names a person in any fault: not the daemon's, the API's, the device's or the broker's."""
 
 import json
 import secrets
@@ -96,12 +96,12 @@ def test_who_is_asked_for_is_not_named_by_the_api(database_url: str, name: str, 
         refused = [
             said(api.port, request)
             for request in (
-                f"GET {SUMMARY}?after={words} HTTP/1.1\r\nHost: x\r\n\r\n",
+                f"GET {SUMMARY}?after={words} HTTP/1.1\r\nHost: localhost\r\n\r\n",
                 f"GET {SUMMARY}?after={words}\r\n\r\n",
-                f"GET {SUMMARY}?after={name * 200} HTTP/1.1\r\nHost: x\r\n\r\n",
+                f"GET {SUMMARY}?after={name * 200} HTTP/1.1\r\nHost: localhost\r\n\r\n",
                 f"GET / HTTP/1.1\r\n{words}: x\r\n\r\n",
-                f"GET / HTTP/1.1\r\nHost: x\r\n {words}\r\n\r\n",
-                f"{name} / HTTP/1.1\r\nHost: x\r\n\r\n",
+                f"GET / HTTP/1.1\r\nHost: localhost\r\n {words}\r\n\r\n",
+                f"{name} / HTTP/1.1\r\nHost: localhost\r\n\r\n",
             )
         ]
         wait_until(lambda: api.log().count("Invalid request from ") >= 5, what="gunicorn's lines about them")

@@ -1,4 +1,4 @@
-"""What must not break it: one file a fault, in the order of docs/RELIABILITY.md; each is done to the real processes.
+"""One file a fault, in the order of docs/explain/faults.md; each fault is done to the real processes.
 
     rig.py         broker, daemon, devices and database together, and the check that follows every fault
     history.py     devices that publish, what the broker acknowledged of it, and what has to be stored for that

@@ -46,6 +46,6 @@ class Clock:
 
 
 def _own_seconds() -> float:
-    """How far the clock of this process is ahead of the machine's."""
+    """Return by how much the clock of this process is ahead of the machine's."""
     file = os.environ.get("FAKETIME_TIMESTAMP_FILE")
     return float(Path(file).read_text()) if file else 0.0

@@ -14,7 +14,7 @@ Rounds = Callable[..., Iterator[random.Random]]
 
 @pytest.fixture
 def rounds(request: pytest.FixtureRequest, record_property: Callable[[str, object], None]) -> Rounds:
-    """How often a test does its fault to the system, and with what chance each time.
+    """Return the rounds of a test, each with its own random numbers.
 
     Each round is printed as it begins; pytest shows what was printed where a test fails.
     """
@@ -43,7 +43,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
-    """A line a test that counts rounds: what docs/RELIABILITY.md quotes of a full run."""
+    """Print a line for each test that counts rounds; docs/explain/faults.md has those of a full run."""
     counted = [
         (report, dict(report.user_properties)["rounds"])
         for outcome in ("passed", "failed")

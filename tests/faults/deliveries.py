@@ -1,18 +1,18 @@
-"""What passed between the broker and the daemon, as Mosquitto's own log has it."""
+"""Read from Mosquitto's own log the packets between the broker and the daemon."""
 
 from typing import NamedTuple
 
 from tests.brokers import Broker
 
 RECEIVE_MAXIMUM = 1_000
-"""How many batches the daemon lets the broker send ahead of its PUBACKs."""
+"""Most batches that the daemon lets the broker send ahead of its PUBACKs."""
 
 _SENT = "Sending PUBLISH to emotion-daemon "
 _ACKNOWLEDGED = "Received PUBACK from emotion-daemon "
 
 
 class Deliveries(NamedTuple):
-    """How many batches the broker has sent to the daemon, and how many PUBACKs it had for them."""
+    """The number of batches that the broker has sent to the daemon, and of PUBACKs for them."""
 
     sent: int
     acknowledged: int

@@ -29,7 +29,7 @@ T = TypeVar("T")
 
 
 class Failure:
-    """Which calls fail, and how: the `nth`, and with `lasting` all that follow, until `mend`.
+    """The calls that fail: the `nth`, and with `lasting` all that follow, until `mend`.
 
     A call that fails `late` has done its work before: only the answer is lost. A lost PostgreSQL server takes the
     connection with it; `name` is one of SQLITE_ERRORS, which leaves it.

@@ -46,17 +46,20 @@ class Acknowledged(NamedTuple):
     payload: bytes
 
 
-def stored_rows(url: str) -> dict[PersonKey, Row]:
-    """What the database has of everybody."""
+def stored_rows(url: str, *, devices: Sequence[str] | None = None) -> dict[PersonKey, Row]:
+    """Return the stored row of every person of these devices, or of all."""
     table = person_emotion.c
     columns = (table.time_happy, table.time_sad, table.time_angry, table.time_neutral, table.last_seen)
+    query = select(table.device_id, table.person_id, *columns)
+    if devices is not None:
+        query = query.where(table.device_id.in_(devices))
     with reading(url) as connection:
-        found = connection.execute(select(table.device_id, table.person_id, *columns)).all()
+        found = connection.execute(query).all()
     return {(row[0], row[1]): Row(*row[2:]) for row in found}
 
 
 def expected_rows(history: Iterable[Acknowledged]) -> dict[PersonKey, Row]:
-    """The model: of each person the newest report that was acknowledged; of two with one stamp, the later."""
+    """The model: of each person the newest report that was acknowledged; of two with one timestamp, the later."""
     expected: dict[PersonKey, Row] = {}
     for _, payload in history:
         batch = json.loads(payload)
@@ -79,7 +82,7 @@ def expected_neutral(history: Iterable[Acknowledged]) -> dict[str, float]:
 
 
 def stored_neutral(url: str) -> dict[str, float]:
-    """What the database has in the history of each device."""
+    """Return the stored history of each device."""
     table = emotion_minute.c
     query = select(table.device_id, func.sum(table.time_neutral)).group_by(table.device_id)
     with reading(url) as connection:
@@ -89,7 +92,7 @@ def stored_neutral(url: str) -> dict[str, float]:
 class Fleet:
     """Devices that publish all the time, in turn, on a thread of their own, from the start of the block to its end.
 
-    Every batch has a person whom no other has: a later batch would heal the loss of what they have in common.
+    Every batch has a person that no other batch has: a later batch would heal the loss of what they have in common.
     `pace` is the seconds between two batches; with None they publish only what `publish` is told. `asking` gives every
     batch a Response Topic.
     """
@@ -125,11 +128,11 @@ class Fleet:
 
     @property
     def acknowledged(self) -> int:
-        """How many batches the broker has acknowledged."""
+        """Return the number of batches that the broker has acknowledged."""
         return len(self._client.history)
 
     def sent_after(self, turn: int) -> list[Acknowledged]:
-        """What was acknowledged of the batches behind the `turn`-th that was sent."""
+        """Return the acknowledged batches that were sent after the `turn`-th."""
         stamp = START + timedelta(milliseconds=turn)
         return [
             entry for entry in self.history if datetime.fromisoformat(json.loads(entry.payload)["timestamp"]) > stamp
@@ -137,7 +140,7 @@ class Fleet:
 
     @property
     def sent(self) -> int:
-        """How many batches were sent."""
+        """Return the number of batches that were sent."""
         return self._turn
 
     @property
@@ -146,7 +149,7 @@ class Fleet:
 
     @property
     def answers(self) -> Counter[bytes]:
-        """How often each batch was answered, by its Correlation Data."""
+        """Return the number of replies to each batch, by its Correlation Data."""
         return Counter(seen.correlation_data or b"" for seen in self._client.seen)
 
     def publish(self, number: int) -> None:
@@ -156,7 +159,7 @@ class Fleet:
         self._client.wait_for_pubacks()
 
     def report_again(self, *, since: float, until: float) -> None:
-        """Whoever was in a batch that was acknowledged between the two is in their device's next one as well."""
+        """A person in a batch that was acknowledged between the two is in the device's next one as well."""
         entries = [entry for entry in self.history if since <= entry.at <= until]
         for device_id in self._devices:
             rows = {key[1]: row for key, row in expected_rows(entries).items() if key[0] == device_id}

@@ -1,4 +1,4 @@
-"""What may arrive on a device's topic and is no batch, or is an odd one: each kind, and what has to become of it.
+"""Messages on a device's topic that are no batch, or an odd one: each kind with its expected result.
 
 A payload is made for a device's id. A kind whose `people` is None has to be refused, for a reason that contains
 `reason`; another has to be stored with exactly those people.
@@ -61,7 +61,7 @@ def crowd(number: int, *, spaces: int = 0) -> Payload:
 
 
 def of_crowd(number: int) -> dict[str, Seconds]:
-    """What `crowd(number)` has to become."""
+    """Return the expected result of `crowd(number)`."""
     return {str(n): (n + 0.5, 0.0, 0.0, 0.0) for n in range(number)}
 
 
@@ -83,7 +83,7 @@ NUMBERS = {
     "a leading plus": Poison(happy("+1"), "not UTF-8 JSON"),
     "a hexadecimal number": Poison(happy("0x10"), "not UTF-8 JSON"),
     "a good value after a bad one": Poison(written(cumulative='{"happy": -1, "happy": 1}'), ">= 0"),
-    "NaN in a field that nobody knows": Poison(written(more=', "x": NaN'), "not UTF-8 JSON"),
+    "NaN in an unknown field": Poison(written(more=', "x": NaN'), "not UTF-8 JSON"),
 }
 
 STRUCTURES = {
@@ -101,7 +101,7 @@ STRUCTURES = {
     "a person as null": Poison(written(more=', "people": [null]'), "got `null`"),
     "a list as cumulative": Poison(written(cumulative="[]"), "got `array`"),
     "null as cumulative": Poison(written(cumulative="null"), "got `null`"),
-    "trailing junk": Poison(edited(lambda text: text + b"x"), "not UTF-8 JSON"),
+    "trailing bytes": Poison(edited(lambda text: text + b"x"), "not UTF-8 JSON"),
     "two batches": Poison(edited(lambda text: text + text), "not UTF-8 JSON"),
     "half a batch": Poison(edited(lambda text: text[: len(text) // 2]), "not UTF-8 JSON"),
     "all but the last byte": Poison(edited(lambda text: text[:-1]), "not UTF-8 JSON"),
@@ -112,10 +112,8 @@ STRUCTURES = {
     "gzip": Poison(exactly(b"\x1f\x8b\x08\x00\x00\x00\x00\x00\x00\x03\xab\xae\x05\x00\x43\xbf\xa6\xa3"), "not UTF-8"),
     "100,000 lists in each other": Poison(exactly(b"[" * 100_000), "got `array`"),
     "100,000 lists in people": Poison(written(more=', "people": ' + "[" * 100_000), "got `array`"),
-    "100,000 lists in a field that nobody knows": Poison(
-        written(more=f', "deep": {"[" * 100_000}{"]" * 100_000}'), "recursion"
-    ),
-    "100,000 objects in an emotion that nobody knows": Poison(
+    "100,000 lists in an unknown field": Poison(written(more=f', "deep": {"[" * 100_000}{"]" * 100_000}'), "recursion"),
+    "100,000 objects in an unknown emotion": Poison(
         written(cumulative='{"joy": ' + '{"a":' * 100_000 + "1" + "}" * 100_001), "recursion"
     ),
 }
@@ -124,10 +122,10 @@ TEXTS = {
     "bad UTF-8": Poison(exactly(b"\xff\xfe\xfd"), "not UTF-8 JSON"),
     "bad UTF-8 in a person's id": Poison(edited(lambda text: text.replace(b'"1"', b'"\xff"')), "not UTF-8 JSON"),
     "bad UTF-8 in an emotion's name": Poison(edited(lambda text: text.replace(b"happy", b"h\xc3")), "not UTF-8 JSON"),
-    "bad UTF-8 in a field that nobody knows": Poison(
+    "bad UTF-8 in an unknown field": Poison(
         lambda device: written(more=', "x": "?"')(device).replace(b"?", b"\xff"), "not UTF-8 JSON"
     ),
-    "bad UTF-8 in the name of a field that nobody knows": Poison(
+    "bad UTF-8 in an unknown field name": Poison(
         lambda device: written(more=', "?": 1')(device).replace(b"?", b"\xc3"), "not UTF-8 JSON"
     ),
     "a surrogate as UTF-8": Poison(edited(lambda text: text.replace(b'"1"', b'"\xed\xa0\x80"')), "not UTF-8 JSON"),
@@ -146,7 +144,7 @@ TEXTS = {
     "a C1 control character in a person's id": Poison(written(person_id='"\\u0085"'), "control character"),
     "a lone high surrogate": Poison(written(person_id='"\\ud800"'), "not UTF-8 JSON"),
     "a lone low surrogate": Poison(written(person_id='"\\udc00"'), "not UTF-8 JSON"),
-    "a lone surrogate where nobody looks": Poison(written(more=', "x": "\\ud800"'), "not UTF-8 JSON"),
+    "a lone surrogate in an unused place": Poison(written(more=', "x": "\\ud800"'), "not UTF-8 JSON"),
     "an empty timestamp": Poison(written(timestamp='""'), "ISO 8601"),
     "a timestamp in words": Poison(written(timestamp='"noon"'), "ISO 8601"),
     "the 30th of February": Poison(written(timestamp='"2025-02-30T00:00:00Z"'), "ISO 8601"),
@@ -193,7 +191,7 @@ SIZES = {
 ODD = {
     "100,000 people": Poison(crowd(100_000), people=of_crowd(100_000)),
     "10 MB, most of it spaces": Poison(edited(lambda text: text + b" " * 10_000_000), people=ONE),
-    "10 MB in a field that nobody knows": Poison(written(more=f', "x": "{"y" * 10_000_000}"'), people=ONE),
+    "10 MB in an unknown field": Poison(written(more=f', "x": "{"y" * 10_000_000}"'), people=ONE),
     "nobody": Poison(written(more=', "people": []'), people={}),
     "2**63": Poison(happy("9223372036854775808"), people={"1": (2.0**63, 0.0, 0.0, 0.0)}),
     "2**64": Poison(happy("18446744073709551616"), people={"1": (2.0**64, 0.0, 0.0, 0.0)}),
@@ -205,9 +203,9 @@ ODD = {
         written(cumulative='{"neutral": 4, "angry": 3, "sad": 2, "happy": 1}'), people={"1": (1.0, 2.0, 3.0, 4.0)}
     ),
     "no emotion": Poison(written(cumulative="{}"), people={"1": (0.0, 0.0, 0.0, 0.0)}),
-    "an emotion that nobody knows": Poison(written(cumulative='{"happy": 1.5, "joy": "x"}'), people=ONE),
-    "a field that nobody knows": Poison(written(more=', "firmware": {"version": [1, null]}'), people=ONE),
-    "NUL where nobody looks": Poison(written(more=', "x": "\\u0000"'), people=ONE),
+    "an unknown emotion": Poison(written(cumulative='{"happy": 1.5, "joy": "x"}'), people=ONE),
+    "an unknown field": Poison(written(more=', "firmware": {"version": [1, null]}'), people=ONE),
+    "NUL in an unused place": Poison(written(more=', "x": "\\u0000"'), people=ONE),
     "an emotion twice": Poison(written(cumulative='{"happy": 9, "happy": 1.5}'), people=ONE),
     "a person twice": Poison(
         written(

@@ -15,7 +15,7 @@ from tests.faults.rig import Rig, locked, running
 from tests.waiting import wait_until
 
 IN_TIME_SECONDS = 10.0
-"""What an orchestrator waits before it kills."""
+"""Seconds that an orchestrator waits before it kills."""
 
 
 def test_sigterm_under_load(broker: Broker, database_url: str, tmp_path: Path, rounds: Rounds) -> None:

@@ -62,7 +62,7 @@ def kill_in_turn(rig: Rig, chances: list[random.Random], backlog: bool) -> None:
             until = monotonic()  # a PUBACK may have waited in the device's socket while the broker died
         rig.check_receiving()
         rig.fleet.report_again(since=since, until=until)
-    rig.fleet.wait_for_more(60)  # everybody whom the devices have in common
+    rig.fleet.wait_for_more(60)  # every person that the devices have in common
 
 
 def behind(rig: Rig, backlog: bool) -> AbstractContextManager[None]:

@@ -116,7 +116,7 @@ def take_over(broker: Broker, chance: random.Random) -> None:
 
 
 def start_again_if_it_left(rig: Rig, connections: int) -> None:
-    """What an orchestrator does. Mosquitto 2.0.21 tells the daemon of the takeover, 2.0.11 only closes its socket."""
+    """Start the daemon again, as an orchestrator does. Mosquitto 2.0.11 only closes the socket."""
     wait_until(
         lambda: rig.daemon.ended or rig.daemon.log().count(SUBSCRIBED) > connections,
         seconds=RECEIVING_AGAIN_SECONDS,

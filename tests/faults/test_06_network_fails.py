@@ -38,7 +38,7 @@ def stall(rig: Rig, proxy: Proxy, chance: random.Random) -> None:
 
 
 def half_open(rig: Rig, proxy: Proxy, chance: random.Random) -> None:
-    """Nobody is told, or only the broker."""
+    """Neither side is told, or only the broker."""
     proxy.half_open(closed=chance.choice([None, "broker"]))
 
 
@@ -53,7 +53,7 @@ def slow(rig: Rig, proxy: Proxy, chance: random.Random) -> None:
 
 
 def silent(rig: Rig, proxy: Proxy, chance: random.Random) -> None:
-    """Somebody accepts the next connection who never says a word."""
+    """A silent program accepts the next connection."""
     abandoned = proxy.abandoned
     with proxy.silent():
         proxy.cut()

@@ -15,7 +15,7 @@ from tests.faults.together import deal, together
 from tests.waiting import wait_until
 
 BATCHES = 2_500
-"""How many are published meanwhile: more than the broker may send ahead."""
+"""Batches that are published meanwhile: more than the broker may send ahead."""
 
 
 def test_a_locked_database_holds_everything_up_and_loses_nothing(

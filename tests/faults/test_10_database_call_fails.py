@@ -30,7 +30,7 @@ HIGHEST = 200
 """The last call that fails; a run makes more of them."""
 
 ATTEMPTS = 4
-"""How often a lasting failure is met before it is mended."""
+"""Attempts that meet a lasting failure before it is mended."""
 
 
 class Witness(FakeSource):

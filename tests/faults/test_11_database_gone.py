@@ -10,7 +10,7 @@ from pathlib import Path
 from sqlalchemy import create_engine, make_url, text
 from sqlalchemy.exc import DBAPIError
 
-from emotion_api.web.parameters import DEFAULT_DEVICE_ID
+from emotion_api.web.operations import DEFAULT_DEVICE_ID
 from emotion_daemon.storage.migrations import upgrade
 from shared.database import writer_engine
 from shared.schema import person_emotion
@@ -31,7 +31,7 @@ def delete(path: Path) -> None:
 
 def delete_all_three(path: Path) -> None:
     delete_the_wal(path)
-    Path(f"{path}-shm").unlink()
+    Path(f"{path.resolve()}-shm").unlink()
     path.unlink()
 
 
@@ -94,7 +94,7 @@ def test_nothing_is_acknowledged_into_a_file_that_is_gone(
             start_again(rig, starts=turn + 1)
         rig.fleet.finish()
         later = expected_rows(rig.fleet.sent_after(sent))
-        wait_until(lambda: later.keys() <= stored_rows(sqlite_url).keys(), what="what came later is in the new file")
+        wait_until(lambda: later.keys() <= stored_rows(sqlite_url).keys(), what="the later batches are in the new file")
         stored = together_in(former, sqlite_url)
 
         assert stored == expected_rows(rig.fleet.history)
@@ -256,12 +256,12 @@ def check_later(rig: Rig, sent: int) -> None:
     """End the publishing, then: of the batches behind the `sent`-th all is stored, and there was no traceback."""
     rig.fleet.finish()
     later = expected_rows(rig.fleet.sent_after(sent))
-    wait_until(lambda: later.items() <= stored_rows(rig.url).items(), what="what came later is stored")
+    wait_until(lambda: later.items() <= stored_rows(rig.url).items(), what="the later batches are stored")
     assert "Traceback" not in rig.daemon.log()
 
 
 def goes_on(rig: Rig) -> bool:
-    """Whether the daemon stores the newest batch; else it has ended with exit code 1."""
+    """Return True if the daemon stores the newest batch; otherwise it has ended with exit code 1."""
     newest = expected_rows(rig.fleet.history[-1:])
 
     def stored() -> bool:
@@ -290,14 +290,14 @@ def bring_back(rig: Rig, path: Path) -> None:
 
 
 def start_again(rig: Rig, *, starts: int) -> None:
-    """As whoever watches over the daemon would; it is the so-manieth start."""
+    """Start the daemon again, as its service manager would; it is the so-manieth start."""
     rig.daemon.start()
     rig.daemon.wait_for_log(SUBSCRIBED, times=starts)
     rig.check_receiving()
 
 
 def together_in(former: list[Path], url: str) -> dict[PersonKey, Row]:
-    """What is stored in several files: of each person the newest row."""
+    """Return the rows of several files: of each person the newest."""
     rows: dict[PersonKey, Row] = {}
     for found in (*(stored_rows(f"sqlite:///{path}") for path in former), stored_rows(url)):
         for key, row in found.items():

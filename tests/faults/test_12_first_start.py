@@ -33,7 +33,7 @@ def test_after_a_first_start_in_any_order_all_of_it_works(
 
 
 def check_first_start(started: ExitStack, folder: Path, url: str, chance: Random) -> None:
-    """What a device publishes is in the API's answer in the end; before that the API only says that it has to wait."""
+    """Check that a device's batch reaches the API; before that the API only says that the client has to wait."""
     broker, api = Broker(folder), Api(url, folder / "api.log")
     daemon = Daemon(broker, url, folder / "daemon.log")
     device = started.enter_context(Publisher("jetson_1", host=broker.host, port=broker.port))

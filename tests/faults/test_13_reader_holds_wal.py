@@ -1,4 +1,4 @@
-"""Somebody reads for a minute in one transaction, so that SQLite cannot bring its write-ahead log back meanwhile."""
+"""A reader stays in one transaction for a minute, so that SQLite cannot checkpoint its write-ahead log meanwhile."""
 
 from collections.abc import Callable
 from functools import partial
@@ -54,6 +54,6 @@ def read_for(rig: Rig, seconds: float) -> None:
 
 
 def wal_bytes(url: str) -> int:
-    """How large SQLite's -wal file is; PostgreSQL has none that a reader could hold."""
+    """Return the size of SQLite's -wal file; PostgreSQL has none that a reader could hold."""
     path = sqlite_path(url)
     return 0 if path is None else path.with_name(f"{path.name}-wal").stat().st_size

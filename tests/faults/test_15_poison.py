@@ -17,7 +17,7 @@ from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties, VariableByteIntegers
 from sqlalchemy import select
 
-from emotion_daemon.storage.transaction import STORED_TOPIC
+from emotion_daemon.storage.dead_letters import STORED_TOPIC
 from shared.batch import encode
 from shared.schema import rejected_message
 from tests.brokers import Broker
@@ -52,7 +52,7 @@ STATUS_AND_PROBES = (TOPICS.status("emotion-daemon"), TOPICS.batch(PROBE))
 
 
 class Expected(NamedTuple):
-    """A row that has to be stored; its stamp may be off by so much."""
+    """A row that has to be stored; its timestamp may be off by so much."""
 
     row: Row
     tolerance: timedelta = timedelta(0)
@@ -62,7 +62,7 @@ class Expected(NamedTuple):
 
 
 class Refusal(NamedTuple):
-    """What is on record of a message that was refused."""
+    """The record of a message that was refused."""
 
     topic: str
     payload_size: int
@@ -70,7 +70,7 @@ class Refusal(NamedTuple):
 
 
 class Scene:
-    """A daemon and somebody who publishes to it; knows what has to become of what was published."""
+    """A daemon and a client that publishes to it; knows what has to become of what was published."""
 
     def __init__(self, daemon: Daemon, url: str, devices: Client) -> None:
         self.daemon = daemon
@@ -82,7 +82,7 @@ class Scene:
 
     @contextmanager
     def together(self) -> Iterator[None]:
-        """What is published in the block waits for the daemon, and was handled at the end of it."""
+        """Let the messages that are published in the block wait for the daemon; at its end they were handled."""
         with stopped(self.daemon):
             yield
             self.devices.wait_for_pubacks()
@@ -114,7 +114,7 @@ class Scene:
         return topic
 
     def check(self) -> None:
-        """What had to be stored is stored as it was meant, the rest is on record once, and nothing else is there."""
+        """Check that valid batches are stored, that the rest is on record once, and that there is nothing else."""
         stored = {key: row for key, row in stored_rows(self._url).items() if key[0] != PROBE}
         assert not self._expected.keys() - stored.keys(), "lost"
         assert not [key for key, row in stored.items() if not self._is_expected(key, row)], "wrong"
@@ -301,7 +301,7 @@ def stopped(daemon: Daemon) -> Iterator[None]:
 
 
 def refusals(url: str) -> list[Refusal]:
-    """What is on record, in the order of its arrival."""
+    """Return the records in the order of receipt."""
     table = rejected_message.c
     query = select(table.topic, table.payload_size, table.reason).order_by(table.id)
     with reading(url) as connection:

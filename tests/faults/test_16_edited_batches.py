@@ -33,7 +33,7 @@ People = dict[str, tuple[float, ...]]
 
 
 class Reading(NamedTuple):
-    """What a valid batch says."""
+    """The content of a valid batch."""
 
     timestamp: datetime
     people: People

@@ -21,7 +21,7 @@ from tests.web import SUMMARY, Api
 
 IDLE = 500
 LOUD = 50
-"""How many batches a second the loud device publishes; the rate is 1."""
+"""Batches a second of the loud device; the usual rate is 1."""
 
 USUAL_SECONDS = 0.5
 """Half of the others' batches are stored within this, whatever the loud one does; all of them are within 10 s."""
@@ -29,7 +29,7 @@ USUAL_SECONDS = 0.5
 ANSWER_SECONDS = 1.0
 
 TIMES = 10
-"""How many times longer than without the load it may take on a machine that needs more than these seconds anyway."""
+"""The factor by which it may take longer under load, on a machine that needs more than these seconds anyway."""
 
 
 def test_a_loud_device_and_500_idle_connections_hold_up_nobody(
@@ -67,7 +67,7 @@ def be_loud(broker: Broker, folder: Path, name: str, seconds: int) -> None:
 
 
 class Seconds(NamedTuple):
-    """How long another device's batch took to be stored, and the API to answer two requests."""
+    """Seconds until another device's batch was stored, and until the API answered two requests."""
 
     stored: float
     answered: float

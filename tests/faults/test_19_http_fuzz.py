@@ -1,6 +1,7 @@
 """Requests made up from the OpenAPI document: every answer is one that the document describes, and none is a 5xx."""
 
 import json
+import os
 import subprocess
 import sys
 from collections import Counter
@@ -15,6 +16,7 @@ from sqlalchemy import insert
 from shared.database import writer_engine
 from shared.schema import device, device_state, emotion_minute, person_emotion
 from tests.databases import disposing, make_tables
+from tests.processes import ROOT
 from tests.web import DEVICES, HISTORY, SUMMARY, Api
 
 pytestmark = pytest.mark.timeout(300)  # a whole run of schemathesis, beside other tests
@@ -33,7 +35,7 @@ PEOPLE = ("1", "Zoë", "日本", "👋", "'; DROP TABLE person_emotion; --", "<s
 
 
 class Call(NamedTuple):
-    """A request that was made, and what came back."""
+    """A request that was made, and its response."""
 
     method: str
     path: str
@@ -112,7 +114,8 @@ def fuzz(api: Api, folder: Path, *options: str, seed: int) -> list[Call]:
     ]
     command += ["--seed", str(seed), "--checks", "all", "--suppress-health-check", "all"]
     command += ["--generation-database", "none", "--report", "har", "--report-har-path", str(archive), *options]
-    result = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+    hooks = {"SCHEMATHESIS_HOOKS": "tests.faults.fuzz_hooks", "PYTHONPATH": str(ROOT)}
+    result = subprocess.run(command, cwd=folder, env=os.environ | hooks, capture_output=True, text=True, check=False)
     assert result.returncode == 0, (
         f"schemathesis --seed {seed} says:\n{result.stdout[-10_000:]}{result.stderr[-3_000:]}"
     )

@@ -1,4 +1,4 @@
-"""200 clients send their headers or bodies slowly, or read slowly: everybody else is answered as before."""
+"""200 clients send their headers or bodies slowly, or read slowly: all others are answered as before."""
 
 import csv
 import math
@@ -26,17 +26,17 @@ PATIENCE_SECONDS, USUAL_SECONDS = 1.0, 0.1
 """During an attack every answer takes less than the one, and half of them less than the other."""
 
 TIMES = 10
-"""How many times longer than before the attack half of them may take on a machine that is slow before it, too.
+"""The factor by which half of them may take longer than before the attack, on a machine that is slow anyway.
 
 And how many times longer than the slowest answer of an API that is not attacked the slowest one may take.
 """
 
 BEFORE_SECONDS = 1.0
 LARGE = "/docs/assets/redoc.js"
-"""What a slow reader asks for: far more than fits into the socket's buffers."""
+"""The file that a slow reader requests: far more than fits into the socket's buffers."""
 
 MEMORY_BYTES = 32 * 2**20
-"""How much more memory the workers may keep afterwards."""
+"""Bytes by which the workers' memory may have grown afterwards."""
 
 ATTACKS = {
     "headers": (["-H", "-i", "1"], "/"),
@@ -151,7 +151,7 @@ def attack_for(seconds: float, attack: str, api: Api, folder: Path) -> tuple[int
 
 
 def run_slowhttptest(attack: str, api: Api, seconds: int, folder: Path) -> list[dict[str, str]]:
-    """What it counted, second by second; it ends early where it has no connection left."""
+    """Return its counts, second by second; it ends early if it has no connection left."""
     program = shutil.which("slowhttptest")
     assert program, "the tests need slowhttptest: apt-get install slowhttptest"
     options, path = ATTACKS[attack]

@@ -23,8 +23,8 @@ ANSWERED_SECONDS = 30.0
 
 ORIGINS = ("http://localhost:3000", "http://127.0.0.1:3000", "http://[::1]:3000", "https://xn--bcher-kva.example")
 
-HELLO = b"GET / HTTP/1.1\r\nHost: a\r\n"
-SMUGGLED = b"GET /smuggled HTTP/1.1\r\nHost: a\r\n\r\n"
+HELLO = b"GET / HTTP/1.1\r\nHost: localhost\r\n"
+SMUGGLED = b"GET /smuggled HTTP/1.1\r\nHost: localhost\r\n\r\n"
 
 JUNK = {
     "nothing": b"",
@@ -33,35 +33,35 @@ JUNK = {
     "every byte": bytes(range(256)) * 8,
     "no version": b"GET /\r\n\r\n",
     "HTTP/0.9": b"GET /\n",
-    "version 2.0 in the request line": b"GET / HTTP/2.0\r\nHost: a\r\n\r\n",
-    "version 1.10": b"GET / HTTP/1.10\r\nHost: a\r\n\r\n",
-    "version 9.9": b"GET / HTTP/9.9\r\nHost: a\r\n\r\n",
-    "no version number": b"GET / HTTP/\r\nHost: a\r\n\r\n",
+    "version 2.0 in the request line": b"GET / HTTP/2.0\r\nHost: localhost\r\n\r\n",
+    "version 1.10": b"GET / HTTP/1.10\r\nHost: localhost\r\n\r\n",
+    "version 9.9": b"GET / HTTP/9.9\r\nHost: localhost\r\n\r\n",
+    "no version number": b"GET / HTTP/\r\nHost: localhost\r\n\r\n",
     "another protocol": b"SSH-2.0-OpenSSH_9.2p1\r\n",
     "MQTT": bytes.fromhex("101000044d5154540502003c00000361626300") + b"\r\n\r\n",
     "HTTP/2 preface": b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes.fromhex("000000040000000000"),
     "TLS hello": bytes.fromhex("160301006a010000660303") + bytes(range(95)),
     "PROXY line": b"PROXY TCP4 10.0.0.1 10.0.0.2 1 2\r\n" + HELLO + b"\r\n",
     "only a method": b"GET\r\n\r\n",
-    "four words": b"GET / / HTTP/1.1\r\nHost: a\r\n\r\n",
-    "method in lower case": b"get / HTTP/1.1\r\nHost: a\r\n\r\n",
-    "method with a slash": b"GE/T / HTTP/1.1\r\nHost: a\r\n\r\n",
-    "method of 10,000 letters": b"G" * 10_000 + b" / HTTP/1.1\r\nHost: a\r\n\r\n",
+    "four words": b"GET / / HTTP/1.1\r\nHost: localhost\r\n\r\n",
+    "method in lower case": b"get / HTTP/1.1\r\nHost: localhost\r\n\r\n",
+    "method with a slash": b"GE/T / HTTP/1.1\r\nHost: localhost\r\n\r\n",
+    "method of 10,000 letters": b"G" * 10_000 + b" / HTTP/1.1\r\nHost: localhost\r\n\r\n",
     "CONNECT": b"CONNECT example.com:443 HTTP/1.1\r\nHost: example.com\r\n\r\n",
-    "TRACE": b"TRACE / HTTP/1.1\r\nHost: a\r\n\r\n",
-    "DELETE": b"DELETE " + SUMMARY.encode() + b" HTTP/1.1\r\nHost: a\r\n\r\n",
-    "URL of a megabyte": b"GET /" + b"a" * 2**20 + b" HTTP/1.1\r\nHost: a\r\n\r\n",
-    "query of 2,000 fields": b"GET /?" + b"a&" * 2_000 + b" HTTP/1.1\r\nHost: a\r\n\r\n",
-    "path up and out": b"GET /docs/assets/../../../../etc/passwd HTTP/1.1\r\nHost: a\r\n\r\n",
-    "path up and out, encoded": b"GET /docs/assets/..%2f..%2f..%2fetc%2fpasswd HTTP/1.1\r\nHost: a\r\n\r\n",
-    "path with a backslash": b"GET /docs/assets/..\\..\\docs.py HTTP/1.1\r\nHost: a\r\n\r\n",
-    "path without a slash": b"GET docs HTTP/1.1\r\nHost: a\r\n\r\n",
-    "percent escapes that are none": b"GET /%zz%%%2 HTTP/1.1\r\nHost: a\r\n\r\n",
-    "path that is not UTF-8": b"GET /%ff%fe HTTP/1.1\r\nHost: a\r\n\r\n",
-    "raw bytes in the path": b"GET /\xff\xfe HTTP/1.1\r\nHost: a\r\n\r\n",
-    "NUL in the path": b"GET /\0 HTTP/1.1\r\nHost: a\r\n\r\n",
-    "encoded NUL in the device": b"GET " + SUMMARY.encode() + b"?device_id=a%00 HTTP/1.1\r\nHost: a\r\n\r\n",
-    "line end in the device": b"GET " + SUMMARY.encode() + b"?device_id=a%0d%0aX:y HTTP/1.1\r\nHost: a\r\n\r\n",
+    "TRACE": b"TRACE / HTTP/1.1\r\nHost: localhost\r\n\r\n",
+    "DELETE": b"DELETE " + SUMMARY.encode() + b" HTTP/1.1\r\nHost: localhost\r\n\r\n",
+    "URL of a megabyte": b"GET /" + b"a" * 2**20 + b" HTTP/1.1\r\nHost: localhost\r\n\r\n",
+    "query of 2,000 fields": b"GET /?" + b"a&" * 2_000 + b" HTTP/1.1\r\nHost: localhost\r\n\r\n",
+    "path up and out": b"GET /docs/assets/../../../../etc/passwd HTTP/1.1\r\nHost: localhost\r\n\r\n",
+    "path up and out, encoded": b"GET /docs/assets/..%2f..%2f..%2fetc%2fpasswd HTTP/1.1\r\nHost: localhost\r\n\r\n",
+    "path with a backslash": b"GET /docs/assets/..\\..\\docs.py HTTP/1.1\r\nHost: localhost\r\n\r\n",
+    "path without a slash": b"GET docs HTTP/1.1\r\nHost: localhost\r\n\r\n",
+    "percent escapes that are none": b"GET /%zz%%%2 HTTP/1.1\r\nHost: localhost\r\n\r\n",
+    "path that is not UTF-8": b"GET /%ff%fe HTTP/1.1\r\nHost: localhost\r\n\r\n",
+    "raw bytes in the path": b"GET /\xff\xfe HTTP/1.1\r\nHost: localhost\r\n\r\n",
+    "NUL in the path": b"GET /\0 HTTP/1.1\r\nHost: localhost\r\n\r\n",
+    "encoded NUL in the device": b"GET " + SUMMARY.encode() + b"?device_id=a%00 HTTP/1.1\r\nHost: localhost\r\n\r\n",
+    "line end in the device": b"GET " + SUMMARY.encode() + b"?device_id=a%0d%0aX:y HTTP/1.1\r\nHost: localhost\r\n\r\n",
     "header of a megabyte": HELLO + b"X: " + b"a" * 2**20 + b"\r\n\r\n",
     "10,000 headers": HELLO + b"".join(b"X-%d: a\r\n" % number for number in range(10_000)) + b"\r\n",
     "header without a colon": HELLO + b"nonsense\r\n\r\n",
@@ -71,7 +71,7 @@ JUNK = {
     "NUL in a header's name": HELLO + b"X\0: a\r\n\r\n",
     "carriage return in a header": HELLO + b"X: a\rb: c\r\n\r\n",
     "folded header": HELLO + b"X: a\r\n b\r\n\r\n",
-    "Host with a line end": b"GET / HTTP/1.1\r\nHost: a\r\n b\r\n\r\n",
+    "Host with a line end": b"GET / HTTP/1.1\r\nHost: localhost\r\n b\r\n\r\n",
     "length below zero": HELLO + b"Content-Length: -1\r\n\r\n",
     "length with a plus": HELLO + b"Content-Length: +1\r\n\r\na",
     "length that is a word": HELLO + b"Content-Length: many\r\n\r\n",
@@ -86,7 +86,7 @@ JUNK = {
     "chunks in HTTP/1.0": b"GET / HTTP/1.0\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n" + SMUGGLED,
     "expectation": HELLO + b"Expect: a miracle\r\n\r\n",
 }
-"""What is sent; the client then says that it will send no more, and reads."""
+"""The bytes to send. The client then says that it will send no more, and reads."""
 
 
 VALID = (
@@ -197,7 +197,7 @@ def test_half_a_request_is_given_up_when_the_keepalive_is_over(sqlite_url: str, 
 
 
 def test_requests_sent_together_are_answered_in_their_order(api: Api) -> None:
-    missing = b"GET /nothing HTTP/1.1\r\nHost: a\r\n\r\n"
+    missing = b"GET /nothing HTTP/1.1\r\nHost: localhost\r\n\r\n"
 
     statuses = exchange(api, (VALID + missing) * 20)
 
@@ -222,7 +222,9 @@ def test_a_configured_origin_may_read(origin: str, path: str, api: Api) -> None:
 @pytest.mark.parametrize("method", ["GET", "OPTIONS"])
 @pytest.mark.parametrize("origin", OTHER_ORIGINS)
 def test_no_other_origin_may_read(origin: str, method: str, api: Api) -> None:
-    request = f"{method} / HTTP/1.1\r\nHost: a\r\nOrigin: {origin}\r\nAccess-Control-Request-Method: GET\r\n\r\n"
+    request = (
+        f"{method} / HTTP/1.1\r\nHost: localhost\r\nOrigin: {origin}\r\nAccess-Control-Request-Method: GET\r\n\r\n"
+    )
 
     answer = talk(api, request.encode())
 

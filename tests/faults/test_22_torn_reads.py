@@ -91,7 +91,7 @@ def publishing(broker: Broker) -> Iterator[Publisher]:
 
 
 class Seen:
-    """What all readers together have been told."""
+    """The summaries that all readers have received."""
 
     def __init__(self, *, bodies: int) -> None:
         self._lock = threading.Lock()
@@ -102,7 +102,7 @@ class Seen:
 
     @property
     def enough(self) -> bool:
-        """Whether so many different bodies were read, and a 304: fewer say little about answers that change.
+        """Return True once enough different bodies were read, and a 304: fewer say little about changing responses.
 
         How many answers that takes depends on how fast this machine commits beside the readers.
         """
@@ -144,7 +144,7 @@ def read(api: Api, times: int, seen: Seen, chance: Random) -> None:
 
 
 def batch_number(summary: Any) -> int:
-    """Which batch a summary shows, 0 if none. Raises AssertionError where it is not exactly that batch."""
+    """Return the number of the batch that a summary shows, 0 if none. Raises AssertionError if they differ."""
     if summary["updated_at"] is None:
         assert summary["current_people"] == []
         return 0
@@ -164,7 +164,7 @@ def stamp(number: int) -> datetime:
 
 
 def people(number: int) -> dict[str, dict[str, float]]:
-    """What the batch reports: nobody has the same seconds in two batches."""
+    """Return the people of a batch: no person has the same seconds in two batches."""
     happy = [float(number + person) for person in range(PEOPLE)]
     return {
         str(person): {"happy": seconds, "sad": HAPPY_AND_SAD - seconds, "angry": float(person)}

@@ -1,1 +1,1 @@
-"""What a server without Docker gets: deploy/systemd and scripts/install. `in_container` tries all of it."""
+"""A server without Docker: deploy/systemd and scripts/install. `in_container` tries all of it."""

@@ -3,7 +3,6 @@
 import os
 import re
 import shutil
-import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -13,9 +12,11 @@ from typing import cast
 
 import pytest
 
-from emotion_admin.logins import DAEMON, Logins
+from emotion_admin.logins import Logins
+from emotion_admin.roles import DAEMON
+from shared.batch import Topics
 from shared.settings import Settings
-from tests.brokers import Broker
+from tests.brokers import Broker, find_plugin
 from tests.certificates import make_certificate
 from tests.faults.intruders import Intruder
 from tests.processes import ROOT
@@ -51,6 +52,17 @@ def test_systemd_understands_a_unit(unit: str, tmp_path: Path) -> None:
     assert (finished.returncode, about_ours) == (0, []), finished.stderr
 
 
+@pytest.mark.parametrize("unit", UNITS)
+def test_a_unit_names_a_page_that_is_installed(unit: str) -> None:
+    parts = re.search(r"^PARTS=\((.*?)\)$", (ROOT / "scripts" / "install").read_text(), re.DOTALL | re.MULTILINE)
+    page = re.search(r"^Documentation=file:///opt/emotion-analytics/(.+)$", (SHIPPED / unit).read_text(), re.MULTILINE)
+
+    assert parts
+    assert page
+    assert (ROOT / page[1]).is_file()
+    assert page[1].split("/")[0] in parts[1].split()
+
+
 def test_every_setting_in_units_and_settings_is_one(tmp_path: Path) -> None:
     texts = [(SHIPPED / name).read_text() for name in (*UNITS, "settings")]
     names = {name for text in texts for name in re.findall(r"\b(EMOTION_\w+)=", text)}
@@ -70,7 +82,7 @@ def test_the_settings_work_as_they_are_installed() -> None:
 
 
 def test_the_broker_has_the_rules_and_limits_of_docker_compose() -> None:
-    of_the_place = r"listener|include_dir|password_file|acl_file|plugin|persistence_location|autosave_interval|log_dest"
+    of_the_place = r"listener|include_dir|plugin|persistence_location|autosave_interval|log_dest"
 
     def rules(path: Path) -> set[str]:
         lines = path.read_text().splitlines()
@@ -79,22 +91,46 @@ def test_the_broker_has_the_rules_and_limits_of_docker_compose() -> None:
     assert rules(SHIPPED / "mosquitto.conf") == rules(ROOT / "mosquitto.conf")
 
 
+@pytest.mark.parametrize(
+    ("settings", "limits"),
+    [
+        ("", {"131072 bytes/second", "2097152 bytes/second", "200/second"}),
+        ("DEVICE_BYTES_PER_SECOND=5000\nADDRESS_BYTES_PER_SECOND=0\n", {"5000 bytes/second"}),
+        ("DEVICE_BYTES_PER_SECOND='0'\n", {"2097152 bytes/second", "200/second"}),
+        ("DEVICE_BYTES_PER_SECOND=0\nADDRESS_BYTES_PER_SECOND=0\n", set()),
+    ],
+)
+def test_the_settings_limit_what_a_device_and_an_address_may_send(
+    settings: str, limits: set[str], tmp_path: Path
+) -> None:
+    (tmp_path / "settings").write_text(settings)
+    (tmp_path / "nft").write_text("#!/bin/sh\ncat\n")
+    (tmp_path / "nft").chmod(0o755)
+    environment = os.environ | {"PATH": f"{tmp_path}:{os.environ['PATH']}"}
+    command = ["sh", str(SHIPPED / "gate"), str(tmp_path / "settings")]
+    rules = subprocess.run(command, env=environment, capture_output=True, text=True, check=True).stdout
+
+    assert set(re.findall(r"limit rate over (\S+(?: bytes/second)?)", rules)) == limits
+    assert rules.count("{") == rules.count("}")
+
+
 class Site:
     """The broker's configuration on free ports, included by Debian's own."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.port, self.tls_port = free_port(), free_port()
-        self.logins = Logins(folder / "passwords")
-        self.password = self.logins.add("jetson_1")
+        logins = Logins(folder / "dynamic-security.json", Topics("emotions"))
+        self.password = logins.add("jetson_1")
+        self.daemon_password = logins.renew(DAEMON)
 
     def configuration(self) -> Path:
         included = self.folder / "conf.d"
         included.mkdir()
-        shutil.copy(ROOT / "mosquitto.acl", self.folder)
         places = {
             "/etc/emotion-analytics/secrets/broker": str(self.folder),
-            "/etc/mosquitto/emotion-analytics.acl": f"{self.folder}/mosquitto.acl",
+            "/opt/emotion-analytics/mosquitto_dynamic_security.so": str(find_plugin()),
+            "/run/mosquitto": str(self.folder),
             "listener 1883": f"listener {self.port}",
             "listener 8883": f"listener {self.tls_port}",
         }
@@ -112,15 +148,11 @@ class Site:
         return main
 
     def broker(self, *, tls: bool) -> Broker:
-        """What a client of tests has to know: host and port."""
+        """Return the address for a test's client: host and port."""
         return cast(Broker, SimpleNamespace(host="127.0.0.1", port=self.tls_port if tls else self.port))
 
-    def reload(self) -> None:
-        """Have the broker read its logins again."""
-        os.kill(int((self.folder / "mosquitto.pid").read_text()), signal.SIGHUP)
-
     def publishes(self, *options: str) -> bool:
-        """Whether a batch is acknowledged."""
+        """Return True if a batch is acknowledged."""
         command = ("mosquitto_pub", "-V", "5", "-q", "1", "-i", "jetson_1", "-t", "emotions/jetson_1/batch", "-m", "{}")
         return subprocess.run([*command, *options], capture_output=True, timeout=15, check=False).returncode == 0
 
@@ -160,8 +192,7 @@ def test_the_tls_listener_asks_for_the_same_login(site: Site) -> None:
 
 @pytest.mark.parametrize("tls", [False, True], ids=["plain", "TLS"])
 def test_a_device_that_takes_the_daemon_s_client_id_destroys_nothing(site: Site, tls: bool) -> None:
-    daemon = ("-c", "-x", "3600", "-i", DAEMON, "-u", DAEMON, "-P", site.logins.renew(DAEMON))
-    site.reload()
+    daemon = ("-c", "-x", "3600", "-i", DAEMON, "-u", DAEMON, "-P", site.daemon_password)
     listen = ("mosquitto_sub", "-V", "5", *daemon, "-p", str(site.port), "-q", "1", "-t", "emotions/+/batch")
     wait_until(
         lambda: subprocess.run([*listen, "-E"], capture_output=True, timeout=15, check=False).returncode == 0,

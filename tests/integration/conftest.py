@@ -1,4 +1,4 @@
-"""What tests of the API have in common: a database that has its tables."""
+"""The common part of the API's tests: a database that has its tables."""
 
 from collections.abc import Iterator
 

@@ -18,14 +18,14 @@ from tests.monitoring.promtool import CONFIGURATIONS, RULES, Labels, alert
 from tests.waiting import free_port, wait_until
 
 FASTER = 25
-"""How many times: a scrape every 600 ms instead of every 15 s. With 30 the 2 s that a commit may wait for a lock would
-look like a loop that hangs."""
+"""The factor of the shortened time: a scrape every 600 ms, not every 15 s. With 30 the 2 s
+that a commit may wait for a lock would look like a loop that hangs."""
 
 _UNIT_MILLISECONDS = {"s": 1_000, "m": 60_000, "h": 3_600_000, "d": 86_400_000}
 
 
 def seconds(minutes: float) -> float:
-    """How long so many minutes of the rules take here."""
+    """Return the seconds that so many minutes of the rules take here."""
     return minutes * 60 / FASTER
 
 

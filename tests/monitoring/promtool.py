@@ -21,7 +21,7 @@ Figure = Callable[[float], float | None]
 """The value of a series at a time in seconds; None where nothing is scraped."""
 
 Labels = frozenset[tuple[str, str]]
-"""What tells one alert from another."""
+"""The labels that identify an alert."""
 
 _SCRAPE_SECONDS = 15
 _DAEMON, _API = 'job="emotion-daemon",instance="daemon:9464"', 'job="emotion-api",instance="api:8000"'
@@ -29,7 +29,7 @@ _REASONS = ("locked", "full", "unreadable", "unreachable", "other")
 
 
 def promtool(*arguments: str) -> str:
-    """What it prints. Raises AssertionError where it refuses something."""
+    """Return the output. Raises AssertionError if promtool refuses something."""
     program = shutil.which("promtool")
     assert program, "the tests need promtool: apt-get install prometheus"
     run = subprocess.run(
@@ -55,12 +55,12 @@ def during(start: float, end: float, then: float, *, otherwise: float) -> Figure
 
 @dataclass
 class Fired:
-    """Which alerts fire at each moment, in seconds."""
+    """The alerts that fire at each moment, in seconds."""
 
     at: dict[float, set[Labels]]
 
     def between(self, start: float, end: float = math.inf) -> set[Labels]:
-        """What fires at any time from `start` to `end`."""
+        """Return the alerts that fire at any time from `start` to `end`."""
         return set().union(*(alerts for moment, alerts in self.at.items() if start <= moment <= end))
 
     @property
@@ -104,12 +104,12 @@ class Timeline:
         self.figures[f"{name}{{{_API}}}"] = figure
 
     def camera(self, device_id: str, *, heard: Figure = lambda at: at, skew: Figure = lambda at: -0.1) -> None:
-        """When its last batch arrived, and how far its clock was ahead of that."""
+        """Add a device with the time of its last batch, and with the lead of its clock over that."""
         self.daemon("emotion_device_last_batch_timestamp_seconds", heard, device_id=device_id)
         self.daemon("emotion_device_clock_skew_seconds", skew, device_id=device_id)
 
     def rejected(self, reason: str, figure: Figure) -> None:
-        """How many messages were, whosever they are."""
+        """Add the number of rejected messages of all devices."""
         self.daemon("emotion_rejected_messages_total", figure, reason=reason)
 
     def another_daemon(self, *cameras: str, knows: str) -> None:
@@ -141,7 +141,7 @@ class Timeline:
             self.figures[series] = _unless(lambda at: start <= at < end, None, figure)
 
     def run(self, folder: Path) -> "Fired":
-        """What the shipped rules say of it."""
+        """Return the results of the shipped rules."""
         moments = range(0, int(self.until) + 1, _SCRAPE_SECONDS)
         test = {
             "rule_files": [str(RULES)],

@@ -38,6 +38,8 @@ class Camera:
         self._device_id = device_id
         self._numbers = count()
         self.silent = False
+        self.times = 1
+        """Number of batches that it publishes at once."""
         self.rubbish = False
         self.clock_skew = timedelta(0)
 
@@ -47,7 +49,7 @@ class Camera:
             yield self
 
     def _publish(self) -> None:
-        if not self.silent:
+        for _ in range(0 if self.silent else self.times):
             stamp = datetime.now(UTC) + self.clock_skew
             number = next(self._numbers)
             people = {f"{number}-{each}": {"happy": 0.3} for each in range(20)}  # new ones: the database grows
@@ -65,10 +67,10 @@ class System:
         self.daemon_http_address = f"127.0.0.1:{free_port()}"
         self._api_port = free_port()
         targets = {"emotion-daemon": self.daemon_http_address, "emotion-api": f"127.0.0.1:{self._api_port}"}
-        # First: it takes 5 seconds to find out whom to ask. The others start meanwhile.
+        # First: it takes 5 seconds to find out which address to ask. The others start meanwhile.
         self.prometheus = block.enter_context(Prometheus(folder / "prometheus", targets))
         (folder / "broker").mkdir()
-        self.broker = Broker(folder / "broker", "max_packet_size 1048576")
+        self.broker = Broker(folder / "broker", "max_packet_size 327680")
         block.callback(self.broker.kill)
         self.broker.start()
         self.daemon = Daemon(
@@ -81,7 +83,7 @@ class System:
         self.wait_until_well()
 
     def start_api(self) -> None:
-        """Where the one before was."""
+        """Start an API at the address of the previous one."""
         self.api = Api(self.url, self._folder / f"api-{time.time()}.log")
         self.api.port = self._api_port
         self._block.enter_context(self.api)
@@ -100,7 +102,7 @@ class System:
 
     @contextmanager
     def names_alone(self, *alerts: Labels) -> Iterator[None]:
-        """What the block does and undoes is named by these alerts, and no other fires until all is well again."""
+        """Expect these alerts for the fault of the block, and no other until all is well again."""
         began = time.time()
         yield
         self.wait_until_well()

@@ -1,7 +1,9 @@
 """The shipped rules over hours and days, among them the moments in which a rule is most likely to be wrong."""
 
 import re
+import subprocess
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -40,12 +42,12 @@ def line() -> Timeline:
 
 
 def stops_at(moment: float, *, again_at: float = FOR_EVER) -> Figure:
-    """When the last batch arrived, of a camera that sends none from `moment` until `again_at`."""
+    """Return the time of the last batch of a camera that sends none from `moment` until `again_at`."""
     return lambda at: moment if moment <= at < again_at else at
 
 
 def hangs(at: float) -> float:
-    """How long the loop has not turned, which it does not from BEGIN to END."""
+    """Return the age of a loop that stands still from BEGIN to END."""
     return at - BEGIN if BEGIN <= at < END else 0.1
 
 
@@ -71,7 +73,7 @@ def comes_back_late(line: Timeline) -> None:
 
 
 def test_rules_and_configurations_are_valid() -> None:
-    assert "SUCCESS: 18 rules found" in promtool("check", "rules", str(RULES))
+    assert "SUCCESS: 19 rules found" in promtool("check", "rules", str(RULES))
     for name in ("prometheus.yml", "host.yml"):
         assert "SUCCESS: 1 rule files found" in promtool("check", "config", str(CONFIGURATIONS / name))
 
@@ -104,12 +106,44 @@ def test_an_outage_that_prometheus_did_not_see_the_end_of_names_no_camera(line: 
     assert line.run(tmp_path).between(31 * MINUTE) == set()
 
 
-def test_whoever_gets_an_alert_is_told_what_it_is_and_what_to_do_first() -> None:
-    alerts = [rule for rule in yaml.safe_load(RULES.read_text())["groups"][0]["rules"] if "alert" in rule]
-    table = (ROOT / "README.md").read_text().split("### Alerts")[1].split("###")[0]
+def alerts() -> list[dict[str, Any]]:
+    return [rule for rule in yaml.safe_load(RULES.read_text())["groups"][0]["rules"] if "alert" in rule]
 
-    assert re.findall(r"^\| `(\w+)` \|", table, re.MULTILINE) == [rule["alert"] for rule in alerts]
-    for rule in alerts:
+
+def test_every_alert_has_a_runbook_and_every_runbook_an_alert() -> None:
+    runbooks = sorted((ROOT / "docs" / "runbooks").glob("Emotion*.md"))
+
+    assert [page.stem for page in runbooks] == sorted(rule["alert"] for rule in alerts())
+    for page in runbooks:
+        text = page.read_text()
+        assert text.startswith(f"# {page.stem}\n"), page
+        headings = re.findall(r"^## (.+)$", text, re.MULTILINE)
+        assert headings == ["Check", "Do", "When it ends", "Limits"], page
+    for rule in alerts():
+        path = f"docs/runbooks/{rule['alert']}.md"
+        assert rule["annotations"]["runbook_url"] == "{{ $externalLabels.runbooks }}" + path
+        severity = (ROOT / path).read_text().split("**")[1]
+        assert severity == f"{rule['labels']['severity'].capitalize()}.", path
+
+
+def test_an_address_of_the_documents_precedes_the_path_of_a_runbook(tmp_path: Path) -> None:
+    def runbook_of_a_lost_broker(external_labels: dict[str, str]) -> str:
+        series = [{"series": "emotion_broker_connected", "values": "0x40"}]
+        expected = {"eval_time": "5m", "alertname": "EmotionBrokerDown", "exp_alerts": []}
+        test = {"interval": "15s", "input_series": series, "alert_rule_test": [expected]}
+        file = {"rule_files": [str(RULES)], "tests": [{**test, "external_labels": external_labels}]}
+        (tmp_path / "test.yml").write_text(yaml.safe_dump(file))
+        command = ["promtool", "test", "rules", str(tmp_path / "test.yml")]  # fails, and prints what it got instead
+        printed = subprocess.run(command, capture_output=True, text=True, check=False)
+        return re.search(r'runbook_url="([^"]*)"', printed.stdout + printed.stderr)[1]  # type: ignore[index]
+
+    path = "docs/runbooks/EmotionBrokerDown.md"
+    assert runbook_of_a_lost_broker({}) == path
+    assert runbook_of_a_lost_broker({"runbooks": "https://wiki.example/"}) == f"https://wiki.example/{path}"
+
+
+def test_every_alert_says_what_it_is_and_what_to_do_first() -> None:
+    for rule in alerts():
         assert rule["labels"]["severity"] in ("critical", "warning"), rule["alert"]
         assert rule["annotations"]["summary"], rule["alert"]
         assert re.search(r"\bFirst (run|read|find|check|set) ", rule["annotations"]["description"]), rule["alert"]
@@ -417,7 +451,7 @@ def test_a_daemon_whose_clock_was_ahead_at_its_start_hides_no_silent_camera(line
 def test_a_camera_that_does_not_come_back_after_an_outage_is_silent(
     outage: str, line: Timeline, tmp_path: Path
 ) -> None:
-    """But not before ten minutes have passed: nobody knows yet whether it does."""
+    """It does not fire before ten minutes have passed: until then the silence is not known."""
     line.camera("camera_1", heard=stops_at(BEGIN))
     line.camera("camera_2")
     if outage == "broker":
@@ -475,7 +509,7 @@ def test_a_device_whose_messages_are_all_rejected_sends_rubbish_and_is_not_silen
 
 
 def test_a_device_that_sends_nothing_but_rubbish_is_named_however_seldom(line: Timeline, tmp_path: Path) -> None:
-    """Whether or not there was ever a batch of it."""
+    """It does not matter if there ever was a batch of it."""
     without(line, "camera_1")
     devices = set()
     for seconds in (60, 90, 100, 120, 150, 200, 240, 290, 355):
@@ -505,6 +539,29 @@ def test_a_rejected_message_just_before_an_outage_is_no_alert(line: Timeline, tm
     line.daemon_is_away(BEGIN, END)
 
     assert line.run(tmp_path).ever == {alert("EmotionDaemonDown")}
+
+
+def above_limit(device_id: str, line: Timeline, start: float, end: float) -> None:
+    """The daemon has the series only while the device is above the limit."""
+    for name in ("emotion_device_messages_per_second", "emotion_device_bytes_per_second"):
+        line.daemon(name, lambda at: 1_000 if start <= at < end else None, device_id=device_id)
+
+
+def test_a_device_that_floods_for_more_than_ten_minutes_is_named_until_it_stops(line: Timeline, tmp_path: Path) -> None:
+    above_limit("camera_1", line, BEGIN, END)
+
+    fired = line.run(tmp_path)
+    assert fired.between(0, BEGIN + 9 * MINUTE) == fired.between(END + MINUTE) == set()
+    assert fired.at[BEGIN + 11 * MINUTE] == fired.ever == {alert("EmotionDeviceFloods", device_id="camera_1")}
+
+
+def test_a_backlog_that_a_device_sends_within_nine_minutes_is_no_alert(line: Timeline, tmp_path: Path) -> None:
+    above_limit("camera_1", line, BEGIN, BEGIN + 9 * MINUTE)
+    line.camera(
+        "camera_1", skew=lambda at: min(-0.1, -DAY + DAY / (9 * MINUTE) * (at - BEGIN)) if at >= BEGIN else -0.1
+    )
+
+    assert line.run(tmp_path).ever == set()
 
 
 def test_whoever_publishes_on_a_topic_of_no_device_is_named(line: Timeline, tmp_path: Path) -> None:
@@ -561,7 +618,7 @@ def test_a_clock_is_wrong_whoever_sends_a_batch_every_three_minutes(line: Timeli
 
 
 def test_impossible_stamps_are_a_wrong_clock_wherever_they_jump(line: Timeline, tmp_path: Path) -> None:
-    """camera_2 has had such stamps, and drains a backlog now."""
+    """camera_2 has had such timestamps, and drains a backlog now."""
     line.camera("camera_1", skew=lambda at: -1.6e9 + 1e6 * (at % 7))
     line.camera("camera_2", skew=lambda at: min(-0.1, -3 * HOUR + 3 * at))
     line.daemon("emotion_device_restamped_batches_total", lambda at: at // 15, device_id="camera_1")

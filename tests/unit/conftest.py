@@ -27,7 +27,7 @@ def _refuse(event: str, arguments: tuple[object, ...]) -> None:
 
 
 def _is_ours(path: object) -> bool:
-    """Whether a file is neither a library's, nor code, nor one in which hypothesis remembers its examples."""
+    """Return True if a file is neither a library's, nor code, nor one of hypothesis' examples."""
     if not isinstance(path, str | Path):
         return False
     return (

@@ -3,7 +3,12 @@
 const TIMEOUT = 10_000;
 const TOKEN = "emotion-api-token";
 
-/** Why there is no answer. `kind`: unreachable, token, unavailable or failed; `retryAfter`: seconds, or 0. */
+/** The page's address without user:password@, with which fetch refuses to ask. */
+const BASE = new URL(location.href);
+BASE.username = "";
+BASE.password = "";
+
+/** Why there is no answer. `kind`: unreachable, token, login, unavailable or failed; `retryAfter`: seconds, or 0. */
 export class ApiError extends Error {
   constructor(kind, message, retryAfter = 0) {
     super(message);
@@ -55,7 +60,7 @@ export class Api {
     const asked = performance.now();
     try {
       // Not from the browser's cache, or it would hide that the answer was a 304.
-      const response = await fetch(address, { headers, cache: "no-store", signal: limit.signal });
+      const response = await fetch(new URL(address, BASE), { headers, cache: "no-store", signal: limit.signal });
       this.#clock.learn(response.headers.get("Date"), asked, performance.now());
       return [response, await response.text()];
     } catch {
@@ -80,11 +85,12 @@ function parsed(text) {
 function problem(response, body) {
   const status = `${response.status} ${response.statusText}`.trim();
   const said = typeof body?.detail === "string" ? body.detail : `It answered ${status}.`;
-  return new ApiError(kind(response.status), said, seconds(response.headers.get("Retry-After")));
+  const challenge = response.headers.get("WWW-Authenticate") ?? "";
+  return new ApiError(kind(response.status, challenge), said, seconds(response.headers.get("Retry-After")));
 }
 
-function kind(status) {
-  if (status === 401) return "token";
+function kind(status, challenge) {
+  if (status === 401) return /^bearer\b/i.test(challenge) ? "token" : "login";
   return [429, 502, 503, 504].includes(status) ? "unavailable" : "failed";
 }
 

@@ -11,7 +11,7 @@ export function byName(a, b) {
   return natural(a.device_name, b.device_name) || natural(a.device_id, b.device_id);
 }
 
-/** `choose` is called with the id of the camera that somebody picks. */
+/** `choose` is called with the id of the camera that the visitor picks. */
 export function deviceList(choose) {
   const picker = byId("picker");
   const options = new Map();
@@ -20,7 +20,7 @@ export function deviceList(choose) {
   picker.addEventListener("change", () => choose(picker.value));
 
   /**
-   * `chosen` may be a camera that nobody has heard of; `heard`: when this page saw something new of it. `now`, and
+   * `chosen` may be a camera that the API does not know; `heard`: when this page saw something new of it. `now`, and
    * `answered`, when the API last did, by the server's clock; `isOutdated` while it does not. Returns how many are live.
    */
   function show({ devices: unsorted, silent_after: silentAfter }, chosen, { heard, now, answered, isOutdated }) {
@@ -97,7 +97,7 @@ function newRow(id, choose) {
 
 /** A camera's state in a few words; how long it is silent, but not each second that a live one counts. */
 function brief(each, state) {
-  const people = each.people_now ? plural(each.people_now, "person", "people") : "nobody in view";
+  const people = each.people_now ? plural(each.people_now, "person", "people") : "no one in view";
   if (state.kind === "live") return `live, ${people}`;
   if (state.kind === "waiting") return state.detail;
   if (state.kind === "unknown") return state.detail || "not known";

@@ -6,8 +6,8 @@ const NOTABLE_SKEW = 3; // seconds
 const NONE_IS_LIVE =
   "No camera is live: do the daemon and the broker run? On their machine: docker compose ps, or the window of scripts/run";
 const WHERE_REJECTED_ARE =
-  "The daemon keeps them with the reason: see “Messages that were no valid batch” in the README. " +
-  "Where it runs: python -m emotion_admin dead-letters";
+  "The daemon stores them with the reason. To list them on its machine, run scripts/dead-letters list; " +
+  "docs/operate/dead-letters.md#find-the-cause explains them.";
 
 /**
  * The state of a camera.
@@ -70,13 +70,22 @@ export function hints(entry, state, live) {
   const skew = entry.clock_skew ?? 0;
   // A message that has waited looks like a clock that is behind; with the first batch of now one can tell.
   if (skew > NOTABLE_SKEW || (skew < -NOTABLE_SKEW && state.kind === "live")) {
-    sentences.push(`Its clock is ${offBy(skew)}. On the camera: sudo timedatectl set-ntp true`);
+    const cure = isHalfHours(skew)
+      ? "Most likely it sends local time without an offset: let it send UTC with a Z."
+      : "On the camera: sudo timedatectl set-ntp true";
+    sentences.push(`Its clock is ${offBy(skew)}. ${cure}`);
   }
+  if (entry.clock_offset) sentences.push("Its clock was set back. Its times continue from before, until the clock is right.");
   if (entry.rejected_last_hour > 0) {
     const count = plural(entry.rejected_last_hour, "message was", "messages were");
     sentences.push(`${count} no valid batch in the last hour. ${WHERE_REJECTED_ARE}`);
   }
   return sentences;
+}
+
+function isHalfHours(skew) {
+  const halfHours = Math.round(skew / 1800);
+  return halfHours !== 0 && Math.abs(halfHours) < 30 && Math.abs(skew - halfHours * 1800) <= 60;
 }
 
 /** How wrong a clock is that is `skew` seconds ahead. */

@@ -46,6 +46,7 @@ function newCamera() {
 }
 
 const askNow = poll(step);
+byId("not-started").remove();
 addEventListener("popstate", () => choose(deviceInAddress(), { keepsAddress: true }));
 byId("forget").addEventListener("click", () => {
   api.token = "";
@@ -139,7 +140,7 @@ function show() {
   showNotice();
   byId("content").hidden = !devices;
   byId("content").dataset.camera = camera.summary ? "shown" : "none";
-  if (camera.summary) parts.totals.show(camera.summary.emotion_totals);
+  if (camera.summary) parts.totals.show(camera.summary.history_totals);
   showState();
   showAgainIn(problem ? SECOND : 1.5 * SECOND); // the next answer is there before
   if (movesFocus && !problem) {
@@ -174,7 +175,7 @@ function showNotice() {
     say(`No camera ${chosen} has been heard yet`);
   } else if (sendsOnlyRubbish(entryOf(chosen)) && !camera.heard) {
     const title = "Messages of this camera arrive, and are no valid batches";
-    parts.notice.show(`rubbish ${chosen}`, title, howToPublish(chosen));
+    parts.notice.show(`invalid ${chosen}`, title, howToPublish(chosen));
   } else if (neverSent()) {
     parts.notice.show(`waiting ${chosen}`, "This camera has not sent a batch yet", howToPublish(chosen));
   } else {
@@ -247,7 +248,8 @@ function mostInteresting(list) {
 }
 
 function deviceInAddress() {
-  return new URLSearchParams(location.search).get("device") ?? "";
+  const given = new URLSearchParams(location.search);
+  return given.get("device") ?? given.get("device_id") ?? ""; // the API's name, too
 }
 
 function address(id) {

@@ -8,15 +8,18 @@ const NO_TOKEN = "A token has 16 to 4,096 of A-Z a-z 0-9 - . _ ~ + / and perhaps
 const NO_ID = "A camera's id has 1 to 64 of A-Z a-z 0-9 . _ : - so no camera can have this one.";
 
 export const WRONG_TOKEN = "The API does not know the one that was entered.";
-const WHERE_TOKENS_ARE = "Whoever runs it has one: see EMOTION_API_TOKEN, or scripts/token.";
+const WHERE_TOKENS_ARE = "Ask the operator for one: scripts/token creates it, or EMOTION_API_TOKEN has it.";
+const HOW_TO_LOG_IN =
+  "Reload the page to log in. If the API has tokens, too, have the proxy add one: a request carries one login only. " +
+  "docs/operate/proxies.md has recipes.";
 const IS_IT_RUNNING = "Is it running, and is this device still on the network?";
 const AGAIN = "This page tries again by itself, after 30 s at the latest, or when the API says.";
 const WHERE_TO_RUN_IT =
-  "Run it where the broker runs; beside scripts/run no login is needed. " +
+  "Run it on the broker's machine. With scripts/run it needs no login. " +
   "On a server, scripts/device add prints what the camera needs to log in.";
-const IF_NOTHING_SHOWS_UP = "If nothing shows up: does the daemon run, and what does its log say of this camera?";
+const IF_NOTHING_SHOWS_UP = "If no data appears, check that the daemon runs, and read its log about this camera.";
 
-/** `tryNow` is called by the button, `useToken` with a token that somebody entered. */
+/** The button calls `tryNow`; `useToken` is called with a token that the visitor entered. */
 export function notice({ tryNow, useToken }) {
   const form = byId("token-form");
   const input = byId("token");
@@ -39,7 +42,7 @@ export function notice({ tryNow, useToken }) {
     if (reason && form.contains(document.activeElement)) input.focus();
   }
 
-  /** Nothing is done where the same is shown already: what somebody types or selects stays. */
+  /** Does nothing if the same notice is shown already, so that input and selection stay. */
   function show(key, title, body, { asksForToken = false, refused = "", canTry = false } = {}) {
     if (shown === key) return;
     shown = key;
@@ -65,6 +68,8 @@ export function forError(error) {
   switch (error.kind) {
     case "token":
       return ["This API asks for a token", [text(WHERE_TOKENS_ARE)]];
+    case "login":
+      return ["A proxy in front of the API asks for its own login", [text(HOW_TO_LOG_IN)]];
     case "unavailable":
       return ["The API cannot answer now", [text(error.message), text(AGAIN)]];
     case "unreachable":

@@ -8,6 +8,9 @@ import { stackedBar } from "./totals.js";
 /** How many are shown. One more is asked for, to know whether there are more. */
 export const SHOWN = 100;
 
+/** A person whose seconds have not grown for longer is no longer in view. */
+const ACTIVE_MILLISECONDS = 10_000;
+
 const NOT_STORED = "People are not stored here: there is nothing to show of each of them.";
 
 export function people() {
@@ -18,7 +21,7 @@ export function people() {
     const listed = summary.current_people.slice(0, SHOWN);
     const newest = Date.parse(summary.updated_at ?? "");
     const live = (state.was ?? state.kind) === "live";
-    const isInView = (person) => live && Date.parse(person.last_seen) === newest;
+    const isInView = (person) => live && Date.parse(person.active_at ?? "") >= newest - ACTIVE_MILLISECONDS;
     const inView = listed.filter(isInView);
     const before = listed.filter((person) => !isInView(person));
 
@@ -32,7 +35,7 @@ export function people() {
     const count = Math.max(inView.length, all && !notStored ? 0 : peopleNow);
     const title = state.kind === "unknown" ? "In view when the API last answered" : "In view now";
     setText(byId("now-title"), inView.length || notStored ? `${title}: ${plural(count, "person", "people")}` : title);
-    setText(byId("now-more"), notStored ? NOT_STORED : nobody(inView, state) || more(peopleNow - inView.length, all));
+    setText(byId("now-more"), notStored ? NOT_STORED : whyEmpty(inView, state) || more(peopleNow - inView.length, all));
     byId("before").hidden = before.length === 0;
     setText(byId("before-more"), all ? "" : `Only the ${SHOWN} people seen last are shown.`);
   }
@@ -47,18 +50,18 @@ export function people() {
   return { show };
 }
 
-/** By when the camera's newest batch arrived: how its stamps differ is right even where its clock is wrong. */
+/** Measured from the camera's newest batch: the difference of two timestamps is right even if its clock is wrong. */
 function seen(person, newest, state, now) {
   if (!state.received) return "";
-  const seconds = (now - state.received + newest - Date.parse(person.last_seen)) / 1000;
+  const seconds = (now - state.received + newest - Date.parse(person.active_at ?? person.last_seen)) / 1000;
   return seconds < 0 ? "" : `${age(seconds)} ago`;
 }
 
-function nobody(inView, state) {
+function whyEmpty(inView, state) {
   if (state.kind === "unknown") return "The API does not answer: who is in view now is not known.";
   if (inView.length) return "";
-  if (state.kind === "live") return "Nobody. The camera works and sees no one.";
-  return state.kind === "waiting" ? "Nobody yet." : "Not known while the camera is not heard.";
+  if (state.kind === "live") return "No one. The camera works and sees no person.";
+  return state.kind === "waiting" ? "No one yet." : "Not known while the camera is not heard.";
 }
 
 function more(count, all) {

@@ -1,4 +1,4 @@
-/** Does something again and again, but only while somebody can see it. */
+/** Repeats a call, but only while the page is visible. */
 
 const AFTER_A_BUG = 30_000;
 

@@ -3,6 +3,8 @@
 import io
 import os
 import sqlite3
+import subprocess
+import sys
 import tarfile
 import time
 from collections.abc import Iterator
@@ -15,12 +17,16 @@ from sqlalchemy import Engine, insert, select
 
 from emotion_admin import backup
 from emotion_admin.errors import OperatorError
-from emotion_admin.logins import Logins
 from emotion_admin.secrets import Secrets
+from emotion_daemon.monitoring.disk import Room
 from emotion_daemon.storage.errors import DatabaseInUseError
 from emotion_daemon.storage.file_lock import only_one
+from shared.batch import Topics
 from shared.schema import device
 from tests.databases import migrated
+from tests.processes import without_settings
+
+TOPICS = Topics("emotions")
 
 
 @pytest.fixture
@@ -37,7 +43,7 @@ def engine(database: Path) -> Iterator[Engine]:
 
 @pytest.fixture
 def secrets(tmp_path: Path) -> Secrets:
-    secrets = Secrets(tmp_path / "secrets")
+    secrets = Secrets(tmp_path / "secrets", TOPICS)
     secrets.make_missing()
     return secrets
 
@@ -67,18 +73,37 @@ def test_what_was_committed_last_is_in_it_and_what_comes_later_is_not(
     elsewhere = tmp_path / "elsewhere" / "emotion.db"
     elsewhere.parent.mkdir()
 
-    backup.check(io.BytesIO(archive.getvalue()))
-    names = backup.restore(archive, Secrets(tmp_path / "other"), elsewhere)
+    backup.check(io.BytesIO(archive.getvalue()), database)
+    names = backup.restore(archive, Secrets(tmp_path / "other", TOPICS), elsewhere)
 
     assert devices(elsewhere) == ["before"]
     assert names == [
         "emotion.db",
         "secrets/api/tokens",
+        "secrets/broker/admin-password",
+        "secrets/broker/dynamic-security.json",
         "secrets/broker/health-options",
-        "secrets/broker/passwords",
         "secrets/daemon/password",
     ]
-    assert Secrets(tmp_path / "other").passwords.read_text() == secrets.passwords.read_text()
+    assert Secrets(tmp_path / "other", TOPICS).logins.names() == secrets.logins.names()
+
+
+def test_the_logins_of_an_earlier_versions_backup_replace_those_that_are_there(secrets: Secrets) -> None:
+    """Its logins were in a password file, without one for administration."""
+    secrets.logins.add("later")
+    lines = b"emotion-daemon:$7$1000$c2FsdA==$aGFzaA==\njetson_1:$7$1000$c2FsdA==$aGFzaA==\n"
+    stream = io.BytesIO()
+    with tarfile.open(mode="w|", fileobj=stream) as archive:
+        for name, content in (("secrets/broker/passwords", lines), (backup.END, b"")):
+            member = tarfile.TarInfo(name)
+            member.size = len(content)
+            archive.addfile(member, io.BytesIO(content))
+
+    backup.restore(io.BytesIO(stream.getvalue()), secrets, None)
+    secrets.make_missing()
+
+    assert secrets.logins.names() == ["emotion-admin", "emotion-daemon", "health", "jetson_1"]
+    assert secrets.make_missing() == []
 
 
 def test_it_leaves_nothing_behind_and_holds_nobody_up(engine: Engine, secrets: Secrets, database: Path) -> None:
@@ -122,13 +147,13 @@ def test_a_restored_database_is_not_mixed_with_the_log_of_the_one_before(
 def test_nothing_is_restored_while_a_daemon_runs(engine: Engine, secrets: Secrets, database: Path) -> None:
     archive = saved(secrets, database)
     add(engine, "after")
-    Logins(secrets.passwords).add("jetson_1")
+    secrets.logins.add("jetson_1")
 
     with only_one(database), pytest.raises(DatabaseInUseError):
         backup.restore(archive, secrets, database)
 
     assert devices(database) == ["after"]
-    assert Logins(secrets.passwords).devices() == ["jetson_1"], "nor were the logins"
+    assert secrets.logins.devices() == ["jetson_1"], "nor were the logins"
 
 
 @pytest.mark.parametrize("part", [0.0, 0.01, 0.1, 0.5, 0.8])
@@ -138,7 +163,7 @@ def test_a_part_of_a_backup_changes_nothing(engine: Engine, secrets: Secrets, da
 
     cut = archive[: int(part * len(archive))]
     with pytest.raises(OperatorError, match="only a part"):
-        backup.check(io.BytesIO(cut))
+        backup.check(io.BytesIO(cut), database)
     with pytest.raises(OperatorError, match="only a part"):
         backup.restore(io.BytesIO(cut), secrets, database)
 
@@ -183,7 +208,7 @@ def test_without_a_database_there_is_a_sentence(secrets: Secrets, database: Path
 def test_with_postgresql_the_secrets_alone_are_saved(secrets: Secrets, tmp_path: Path) -> None:
     archive = saved(secrets, None)
 
-    assert "emotion.db" not in backup.restore(archive, Secrets(tmp_path / "other"), None)
+    assert "emotion.db" not in backup.restore(archive, Secrets(tmp_path / "other", TOPICS), None)
 
 
 def test_the_rows_are_whole(engine: Engine, secrets: Secrets, database: Path, tmp_path: Path) -> None:
@@ -200,7 +225,7 @@ def test_the_rows_are_whole(engine: Engine, secrets: Secrets, database: Path, tm
 def test_what_root_restores_belongs_to_the_folders_owner(
     engine: Engine, secrets: Secrets, database: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Played, so that nobody has to be root for it; tests/install/in_container does it for real."""
+    """Played, so that the test needs no root; tests/install/in_container does it for real."""
     archive = saved(secrets, database)
     elsewhere = tmp_path / "elsewhere" / "emotion.db"
     elsewhere.parent.mkdir()
@@ -215,6 +240,57 @@ def test_what_root_restores_belongs_to_the_folders_owner(
     monkeypatch.setattr(os, "geteuid", lambda: 0)
     monkeypatch.setattr(os, "chown", lambda path, uid, gid, **_: given.update({Path(path).name: (uid, gid)}))
 
-    backup.restore(archive, Secrets(tmp_path / "other"), elsewhere)
+    backup.restore(archive, Secrets(tmp_path / "other", TOPICS), elsewhere)
 
     assert given == {"emotion.db": (12345, 12346), "emotion.db.lock": (12345, 12346)}
+
+
+def archive_of(*members: tarfile.TarInfo) -> io.BytesIO:
+    stream = io.BytesIO()
+    with tarfile.open(mode="w", fileobj=stream) as archive:
+        for member in (*members, tarfile.TarInfo(backup.END)):
+            archive.addfile(member, io.BytesIO(bytes(member.size)))
+    return io.BytesIO(stream.getvalue())
+
+
+@pytest.mark.parametrize("kind", [tarfile.SYMTYPE, tarfile.LNKTYPE, tarfile.CHRTYPE, tarfile.FIFOTYPE, tarfile.DIRTYPE])
+def test_links_devices_and_folders_are_refused_before_anything_is_stopped(
+    kind: bytes, secrets: Secrets, database: Path
+) -> None:
+    member = tarfile.TarInfo("secrets/api/tokens")
+    member.type, member.linkname = kind, "/etc/shadow"
+
+    with pytest.raises(OperatorError, match=r"'secrets/api/tokens' is not a file"):
+        backup.check(archive_of(member), database)
+    with pytest.raises(OperatorError, match="is not a file"):
+        backup.restore(archive_of(member), secrets, database)
+
+
+def test_a_secret_that_is_too_large_is_refused(secrets: Secrets, database: Path) -> None:
+    member = tarfile.TarInfo("secrets/api/tokens")
+    member.size = 2**27 + 1
+
+    with pytest.raises(OperatorError, match="has 134,217,729 bytes"):
+        backup.check(archive_of(member), database)
+
+
+def test_a_database_without_room_on_the_disk_is_refused(
+    engine: Engine, secrets: Secrets, database: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    archive = saved(secrets, database)
+    monkeypatch.setattr(backup, "room", lambda folder: Room(free=1_000, size=2_000))
+
+    with pytest.raises(OperatorError, match="its disk has room for 1,000: make room"):
+        backup.check(archive, database)
+
+
+def test_a_full_disk_is_the_sentence(tmp_path: Path) -> None:
+    """scripts/backup lets the command write to the disk of its choice."""
+    (tmp_path / "tokens").write_text("a token\n")
+    environment = without_settings() | {"EMOTION_DATABASE_URL": "postgresql+psycopg://reader@127.0.0.1:1/none"}
+    command = [sys.executable, "-m", "emotion_admin", "--secrets", str(tmp_path), "backup"]
+    with open("/dev/full", "wb") as full:
+        done = subprocess.run(command, env=environment, stdout=full, stderr=subprocess.PIPE, text=True, check=False)
+
+    assert done.returncode == 1
+    assert done.stderr == "emotion_admin: No space left on device; correct this and run the same command again\n"

@@ -1,4 +1,4 @@
-"""`python -m emotion_admin dead-letters list`: what an operator sees, and what a replay changes."""
+"""`scripts/dead-letters`: what an operator sees, and what a replay changes."""
 
 import os
 import re
@@ -15,8 +15,8 @@ from sqlalchemy import Connection, Engine, event, select
 from emotion_admin.__main__ import main
 from emotion_daemon.rules.fold import fold
 from emotion_daemon.rules.outcome import Rejected
+from emotion_daemon.storage.dead_letters import STORED_PAYLOAD
 from emotion_daemon.storage.store import Store
-from emotion_daemon.storage.transaction import STORED_PAYLOAD
 from shared.batch import Batch, Cumulative, encode
 from shared.database import sqlite_path
 from shared.schema import device_state, person_emotion, rejected_message
@@ -151,9 +151,42 @@ class TestList:
         assert signal.getsignal(signal.SIGPIPE) == before
 
 
+class TestShow:
+    def test_the_payload_is_printed_as_it_arrived(
+        self, engine: Engine, capfdbinary: pytest.CaptureFixture[bytes]
+    ) -> None:
+        record(engine, b"1", b"\xff{\n")
+
+        assert main(["dead-letters", "show", "2"]) == 0
+        assert capfdbinary.readouterr() == (b"\xff{\n", b"")
+
+    def test_a_payload_that_was_not_stored_whole_is_printed_as_far_as_it_was(
+        self, engine: Engine, capfdbinary: pytest.CaptureFixture[bytes]
+    ) -> None:
+        record(engine, b"x" * (STORED_PAYLOAD + 1))
+
+        assert main(["dead-letters", "show", "1"]) == 0
+        shown, said = capfdbinary.readouterr()
+        assert shown == b"x" * STORED_PAYLOAD
+        assert said == b"only 65536 of its 65537 bytes were stored\n"
+
+    def test_a_payload_that_was_not_stored_is_exit_code_1(
+        self, engine: Engine, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        with Store(engine, totals_only=True).transaction() as transaction:
+            transaction.reject([Rejected(TOPIC, "a reason", b"{", RECEIVED_AT)])
+
+        assert main(["dead-letters", "show", "1"]) == 1
+        assert "the payload of 1 was not stored: a reason" in capsys.readouterr().err
+
+    def test_an_unknown_number_is_exit_code_1(self, engine: Engine, capsys: pytest.CaptureFixture[str]) -> None:
+        assert main(["dead-letters", "show", "7"]) == 1
+        assert "there is no invalid message 7: scripts/dead-letters list shows the numbers" in capsys.readouterr().err
+
+
 class TestReplay:
     def test_a_checkpoint_that_the_daemon_makes_meanwhile_is_no_trouble(self, run: Run, engine: Engine) -> None:
-        """To the daemon itself, what somebody else writes into its file would be some."""
+        """The daemon itself would count a write by another program as a change."""
         record(engine, VALID)
         path = sqlite_path(engine.url)
 
@@ -240,3 +273,13 @@ class TestReplay:
         run("replay")
 
         assert happy(engine) == {"anna": 3.0}
+
+
+class TestDelete:
+    def test_it_deletes_the_messages_of_one_device_on_both_its_topics(self, run: Run, engine: Engine) -> None:
+        record(engine, b"1", b"2")
+        record(engine, b"3", topic="emotions/jetson_1/status")
+        record(engine, b"4", topic="emotions/jetson_10/batch")
+
+        assert run("delete", "jetson_1") == ["deleted 3 invalid messages of jetson_1"]
+        assert left(engine) == [(b"4", "a reason")]

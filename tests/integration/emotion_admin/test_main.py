@@ -1,6 +1,5 @@
 """The operator's commands on a real database: `python -m emotion_admin`."""
 
-import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -8,6 +7,7 @@ import pytest
 from sqlalchemy import Engine, insert
 
 from emotion_admin.__main__ import main
+from emotion_admin.snippet import Address, snippet
 from emotion_api.reading.reader import SummaryReader
 from emotion_api.reading.source import Source
 from emotion_api.summary import SummaryRequest
@@ -15,16 +15,9 @@ from shared.database import reader_engine
 from shared.schema import device
 from tests.databases import disposing, migrated
 from tests.faults.history import START
+from tests.processes import ROOT
 
 Run = Callable[..., int]
-
-
-@pytest.fixture(autouse=True)
-def _own_umask() -> Iterator[None]:
-    """The command sets it for its process, which here is that of other tests, too."""
-    before = os.umask(0o022)
-    yield
-    os.umask(before)
 
 
 @pytest.fixture
@@ -40,7 +33,7 @@ def engine(database_url: str) -> Iterator[Engine]:
 
 
 def shown_name(database_url: str, device_id: str) -> str:
-    """What the dashboard shows, with a setting that says otherwise."""
+    """Return the name on the dashboard, with a setting that says otherwise."""
     with disposing(reader_engine(database_url)) as engine:
         source = Source(engine, file=None)
         answer = SummaryReader(source, device_names={device_id: "from the setting"}).read(SummaryRequest(device_id))
@@ -55,9 +48,23 @@ def test_a_device_is_added_with_a_name_that_wins_over_the_setting(
     assert run("device", "add", "jetson_1", "--name", "Entrance", "--host", "broker.local", "--port", "1884") == 0
 
     printed = capsys.readouterr().out
-    assert 'Publisher("jetson_1", host="broker.local", port=1884, password="' in printed
+    assert 'HOST = "broker.local"\n  PORT = 1884\n' in printed
     assert "emotions/jetson_1/batch" in printed
     assert shown_name(database_url, "jetson_1") == "Entrance"
+
+
+def test_a_broker_of_ipv6_has_no_brackets_for_a_device(run: Run, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("device", "add", "jetson_1", "--host", "[2001:db8::5]") == 0
+
+    assert 'HOST = "2001:db8::5"\n' in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("host", ["", "broker:1883", "mqtt://broker", "a b"])
+def test_a_host_that_no_device_could_reach_is_refused(host: str, run: Run, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        run("device", "add", "jetson_1", "--host", host)
+
+    assert f"{host!r} is not a name or an address, without scheme and port" in capsys.readouterr().err
 
 
 def test_a_name_can_be_changed_and_what_the_device_sent_stays(run: Run, engine: Engine, database_url: str) -> None:
@@ -96,7 +103,7 @@ def test_a_name_that_cannot_be_shown_is_refused(
     assert run("device", "add", "jetson_1", "--name", name) == 1
 
     assert "a name has 1 to 200 printable characters" in capsys.readouterr().err
-    assert not (tmp_path / "secrets" / "broker" / "passwords").exists()
+    assert not (tmp_path / "secrets" / "broker" / "dynamic-security.json").exists()
 
 
 def test_without_a_schema_there_is_a_sentence(run: Run, capsys: pytest.CaptureFixture[str]) -> None:
@@ -143,3 +150,13 @@ def test_a_folder_that_cannot_be_written_is_a_sentence(
     assert run("secrets") == 1
 
     assert "secrets" in capsys.readouterr().err
+
+
+def test_a_printed_batch_gets_the_time_at_which_it_is_published() -> None:
+    """A line that is pasted an hour later must not earn a warning about the device's clock."""
+    shown = snippet("jetson_1", "secret", Address("localhost", 1883, tls=False))
+    run = (ROOT / "scripts" / "run").read_text(encoding="utf-8")
+
+    for text in (shown, run.replace("\\$", "$")):
+        (line,) = [line for line in text.splitlines() if '"timestamp"' in line]
+        assert '"timestamp": "\'$(date -u +%FT%TZ)\'"' in line

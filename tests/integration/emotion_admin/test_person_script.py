@@ -1,4 +1,4 @@
-"""`scripts/person`: what it hands on, and that no id gets onto a command line."""
+"""Arguments of `scripts/person`, `scripts/dead-letters` and `scripts/backup`. No id gets onto a command line."""
 
 import shutil
 import subprocess
@@ -68,4 +68,23 @@ def test_an_empty_line_is_no_id(folder: Path) -> None:
     done = person(folder, "export", "--device", "jetson_1", typed="")
 
     assert done.returncode == 1
-    assert "no person_id came on standard input" in done.stderr
+    assert "standard input has no person_id" in done.stderr
+
+
+def test_dead_letters_hands_its_arguments_on(folder: Path) -> None:
+    command = [str(folder / "scripts" / "dead-letters"), "--system", "run", "list", "--limit", "5"]
+    done = subprocess.run(
+        command, env=without_settings(), input="", capture_output=True, text=True, check=False, timeout=60
+    )
+
+    assert (done.returncode, done.stdout, done.stderr) == (0, "-m emotion_admin dead-letters list --limit 5\n", "")
+
+
+@pytest.mark.parametrize("arguments", [("--help",), ("a.tar", "b.tar")])
+def test_a_backup_goes_into_one_file_that_is_no_option(folder: Path, arguments: tuple[str, ...]) -> None:
+    done = subprocess.run(
+        [folder / "scripts" / "backup", *arguments], env=without_settings(), capture_output=True, text=True, timeout=60
+    )
+
+    assert (done.returncode, done.stderr) == (2, "usage: scripts/backup [FILE]\n")
+    assert not list(folder.glob("*.tar"))

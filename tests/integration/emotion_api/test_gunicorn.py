@@ -2,10 +2,12 @@
 
 import re
 import signal
+import socket
 import subprocess
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import pytest
 from sqlalchemy import text
 
 from shared.database import writer_engine
@@ -27,6 +29,24 @@ def test_gunicorn_serves_health_summary_and_documentation(database_url: str, tmp
 
     assert summary["device_id"] == "jetson_1"
     assert pages == [200, 200, 200, 200]
+
+
+@pytest.mark.parametrize(
+    "request_line", ["GET / HTTP/1.0", "HEAD /healthz HTTP/1.0", "OPTIONS / HTTP/1.0", "GET /readyz HTTP/1.0"]
+)
+def test_a_health_check_in_http_1_0_without_a_host_is_answered(
+    request_line: str, sqlite_url: str, tmp_path: Path
+) -> None:
+    make_tables(sqlite_url)
+
+    with (
+        Api(sqlite_url, tmp_path / "log") as api,
+        socket.create_connection(("127.0.0.1", api.port), timeout=10) as connection,
+    ):
+        connection.sendall(f"{request_line}\r\n\r\n".encode())
+        answer = connection.makefile("rb").read()  # up to the end of the connection
+
+    assert answer.startswith(b"HTTP/1.0 200 OK\r\n")
 
 
 def test_gunicorn_starts_before_the_database_is_there(sqlite_url: str, tmp_path: Path) -> None:

@@ -10,11 +10,12 @@ from flask.testing import FlaskClient
 from sqlalchemy import Engine, insert
 
 from emotion_api.reading import queries
+from emotion_api.reading.source import Busy, Source
 from shared.batch import EMOTIONS
 from shared.schema import device, emotion_minute
 from shared.settings import Settings
 from tests.databases import make_tables, raise_revision_of
-from tests.web import HISTORY, served
+from tests.web import HISTORY, SUMMARY, served
 
 NOON = datetime(2025, 11, 14, 12, 0, tzinfo=UTC)
 HOUR = f"{HISTORY}?start=2025-11-14T12:00:00Z&end=2025-11-14T13:00:00Z"
@@ -192,6 +193,20 @@ def test_who_prefers_csv_gets_it_and_everybody_else_json(
     assert (answer.status_code, answer.content_type) == (200, content_type)
 
 
+@pytest.mark.parametrize("accept", ["*/*", "application/json", "text/csv"])
+def test_a_client_that_sets_no_header_asks_for_csv_in_the_address(accept: str, sqlite_client: FlaskClient) -> None:
+    as_csv = sqlite_client.get(f"{HOUR}&format=csv", headers={"Accept": accept})
+    as_json = sqlite_client.get(f"{HOUR}&format=json", headers={"Accept": accept})
+
+    assert (as_csv.content_type, as_json.content_type) == (CSV, JSON)
+    assert as_csv.text.startswith("start,happy,sad,angry,neutral,most_people\r\n")
+
+
+@pytest.mark.parametrize("path", [f"{HISTORY}?Start=2025-11-14", f"{SUMMARY}?format=csv", "/api/devices?format=csv"])
+def test_a_parameter_that_does_nothing_here_gets_400(path: str, sqlite_client: FlaskClient) -> None:
+    assert sqlite_client.get(path).status_code == 400
+
+
 def test_as_csv_there_is_a_line_a_point(writer: Engine, client: FlaskClient) -> None:
     store_minutes(writer, 30, time_happy=12.0, time_neutral=3.5, most_people=2)
 
@@ -226,3 +241,18 @@ def test_a_long_history_is_compressed(sqlite_client: FlaskClient) -> None:
 
     assert answer.headers["Content-Encoding"] == "gzip"
     assert gzip.decompress(answer.data) == plain.data
+
+
+def test_while_another_long_history_is_built_one_that_waits_too_long_gets_503(
+    sqlite_client: FlaskClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def busy(*_: object, **__: object) -> None:
+        raise Busy
+
+    monkeypatch.setattr(Source, "respond", busy)
+    response = sqlite_client.get(HOUR)
+
+    assert response.status_code == 503
+    assert response.headers["Retry-After"] == "5"
+    assert response.json is not None
+    assert "other long responses" in response.json["detail"]

@@ -15,6 +15,7 @@ from sqlalchemy import Engine, insert, select
 from sqlalchemy.exc import IntegrityError, OperationalError
 
 from emotion_daemon.ingest import IDLE_SECONDS, STOP_PATIENCE_SECONDS, Ingest, LeftWithBrokerError
+from emotion_daemon.monitoring.device_rates import Rate
 from emotion_daemon.monitoring.heartbeat import Heartbeat
 from emotion_daemon.monitoring.metrics import Metrics
 from emotion_daemon.monitoring.report import Report
@@ -40,7 +41,7 @@ def at(second: int) -> datetime:
 
 
 def batch(second: int = 0, device_id: str = "jetson_1", **happy: float) -> bytes:
-    """A payload stamped `second` after noon, in which each named person has been happy for so long."""
+    """A payload of `second` after noon, in which each named person has been happy for so long."""
     return batch_of(happy, second, device_id)
 
 
@@ -57,6 +58,10 @@ def engine(sqlite_url: str) -> Iterator[Engine]:
 @pytest.fixture
 def source() -> FakeSource:
     return FakeSource()
+
+
+LIMIT = Rate(messages=2, bytes=10_000)
+"""The most that a device may send a second."""
 
 
 class Clock:
@@ -87,7 +92,7 @@ def loop(
         source=source,
         store=store,
         topics=TOPICS,
-        report=Report(heartbeat, metrics, monotonic=monotonic),
+        report=Report(heartbeat, metrics, device_limit=LIMIT, monotonic=monotonic),
         own_id=own_id,
         stopping=stopping,
         now=lambda: NOW,
@@ -205,14 +210,16 @@ class TestStep:
     def test_a_retained_batch_of_a_wrong_clock_takes_no_newer_values_place(
         self, ingest: Ingest, source: FakeSource, engine: Engine
     ) -> None:
-        """It may have been on the broker for a year, and would get the time of arrival."""
+        """It may have been on the broker for a year, and would get the time of receipt."""
         source.publish(TOPIC, batch(anna=2))
         old = encode("jetson_1", datetime(1970, 1, 1, tzinfo=UTC), {"anna": {"happy": 1}})
         source.publish(TOPIC, old, retain=True)
         ingest.step()
 
         assert happy(engine) == {("jetson_1", "anna"): 2.0}
-        assert reasons(engine) == ["a retained batch with an impossible timestamp may be of any age"]
+        assert reasons(engine) == [
+            "a retained batch with an impossible timestamp may be of any age: publish batches without retain"
+        ]
 
     def test_a_retained_batch_of_a_right_clock_is_stored(
         self, ingest: Ingest, source: FakeSource, engine: Engine
@@ -221,6 +228,30 @@ class TestStep:
         ingest.step()
 
         assert happy(engine) == {("jetson_1", "anna"): 2.0}
+
+    def test_retained_batches_and_invalid_retained_statuses_are_cleared(
+        self, ingest: Ingest, source: FakeSource
+    ) -> None:
+        """They may name a person, and the broker would hold them after the person was erased."""
+        source.publish(TOPIC, batch(anna=1), retain=True)
+        source.publish(TOPIC, batch(1, anna=2), retain=True)
+        source.publish(TOPICS.batch("jetson_2"), b"{anna", retain=True)
+        source.publish(TOPICS.status("jetson_3"), b"anna", retain=True)
+        ingest.step()
+
+        assert sorted(source.cleared) == [TOPIC, TOPICS.batch("jetson_2"), TOPICS.status("jetson_3")]
+
+    def test_valid_statuses_empty_messages_and_what_is_not_retained_are_not_cleared(
+        self, ingest: Ingest, source: FakeSource
+    ) -> None:
+        source.publish(TOPIC, batch(anna=1))
+        source.publish(TOPICS.batch("jetson_2"), b"", retain=True)
+        source.publish(TOPICS.status("jetson_2"), b"online", retain=True)
+        source.publish(TOPICS.status("jetson_3"), b"", retain=True)
+        source.publish(TOPICS.status("jetson_4"), b"anna")
+        ingest.step()
+
+        assert source.cleared == []
 
     def test_a_group_is_folded_into_one_row_a_person(self, ingest: Ingest, source: FakeSource, engine: Engine) -> None:
         for second in range(50):
@@ -284,7 +315,7 @@ class TestStatus:
         ingest.step()
 
         assert reasons(engine) == ["a status is online, offline, or empty to clear it"]
-        assert (states(), source.held) == ({"jetson_1": None}, [])
+        assert (states(), source.held) == ({}, [])
 
     def test_a_topic_without_a_device_is_recorded(self, ingest: Ingest, source: FakeSource, engine: Engine) -> None:
         source.publish("emotions/no device/status", b"online")
@@ -469,7 +500,7 @@ class TestOutage:
 
 
 class TestHeartbeat:
-    """What those who watch the daemon are told of the database."""
+    """Monitoring learns of the database."""
 
     @pytest.fixture
     def heartbeat(self) -> Heartbeat:
@@ -552,10 +583,20 @@ class TestStop:
 
 def test_what_waited_behind_a_batch_of_1970_is_stored_too(source: FakeSource, engine: Engine) -> None:
     source.publish(TOPIC, encode("jetson_1", datetime(1970, 1, 1, tzinfo=UTC), {"anna": {"happy": 1.0}}))
-    source.publish(TOPIC, encode("jetson_1", at(0), {"anna": {"happy": 2.0}}))
+    for second in (0, 1, 2):
+        source.publish(TOPIC, encode("jetson_1", at(second), {"anna": {"happy": second + 2.0}}))
     loop(source, Store(engine)).step()
 
-    assert happy(engine) == {("jetson_1", "anna"): 2.0}
+    assert happy(engine) == {("jetson_1", "anna"): 4.0}
+
+
+def test_a_retained_batch_of_before_says_nothing_about_its_device(source: FakeSource, engine: Engine) -> None:
+    source.publish(TOPIC, encode("jetson_1", at(0), {"anna": {"happy": 1.0}}), retain=True)
+    loop(source, Store(engine)).step()
+
+    assert happy(engine) == {("jetson_1", "anna"): 1.0}
+    with engine.connect() as connection:
+        assert connection.scalars(select(device_state.c.received_at)).all() in ([], [None])
 
 
 def test_a_rejected_message_whose_commit_was_done_and_failed_all_the_same_is_recorded_once(
@@ -582,7 +623,7 @@ def test_a_rejected_message_whose_puback_was_lost_is_recorded_once(source: FakeS
 
 
 class TestLastingError:
-    """What decode let through and the database will never take: one message, not its group, is rejected for it."""
+    """A value that decode lets through and the database will never accept: one message is rejected, not its group."""
 
     @pytest.mark.parametrize(
         "error",
@@ -736,7 +777,6 @@ class TestErased:
     def test_a_right_stamp_behind_a_wrong_one_does_not_make_a_batch_newer(
         self, erased: None, source: FakeSource, engine: Engine
     ) -> None:
-        """ArrivalOrder gives it the time at which the wrong one has arrived."""
         later = NOW + timedelta(hours=1)
         source.publish(TOPIC, encode("jetson_1", datetime(1970, 1, 1, tzinfo=UTC), {"bert": {"happy": 1}}))
         source.publish(TOPIC, batch(anna=1))
@@ -803,7 +843,7 @@ def test_the_sums_are_reported_while_nothing_arrives(
 
 
 def locked() -> OperationalError:
-    """What SQLAlchemy raises where another writer holds the lock."""
+    """Return the error that SQLAlchemy raises if another writer holds the lock."""
     original = sqlite3.OperationalError("database is locked")
     original.sqlite_errorcode = sqlite3.SQLITE_BUSY
     return OperationalError("BEGIN IMMEDIATE", {}, original)
@@ -906,7 +946,7 @@ def answers(source: FakeSource) -> list[dict[str, Any]]:
 
 
 def figures(metrics: Metrics) -> dict[str, float]:
-    """What there is beside zeros, as Prometheus would read it, without what the process itself costs."""
+    """Return the metrics that are not zero, as Prometheus would read them, without those of the process itself."""
     lines = generate_latest(metrics.registry).decode().splitlines()
     samples = (line.rsplit(" ", 1) for line in lines if line.startswith("emotion_"))
     return {name: float(value) for name, value in samples if float(value) and "_bucket" not in name}
@@ -968,6 +1008,25 @@ class TestMetrics:
         if device_id:
             wanted[f'emotion_device_rejected_messages_total{{device_id="{device_id}"}}'] = 1.0
         assert told == wanted
+
+    def test_a_device_above_the_limit_is_named_whatever_it_sends(
+        self, source: FakeSource, engine: Engine, metrics: Metrics
+    ) -> None:
+        """Batches, invalid messages and statuses together, of any QoS."""
+        clock = Clock(source)
+        ingest = loop(source, Store(engine), metrics=metrics, monotonic=clock)
+        for number in range(10):
+            source.publish(TOPIC, batch(number, anna=number))
+            source.publish(TOPIC, b"junk", qos=0)
+            source.publish(TOPICS.status("jetson_1"), b"online")
+            source.publish(TOPICS.batch("jetson_2"), batch(number, "jetson_2", ben=number))
+            source.publish("emotions/not a device/batch", bytes(100_000))
+        clock.seconds = 10
+        ingest.step()
+
+        told = {name: value for name, value in figures(metrics).items() if "messages_per_second" in name}
+        assert told == {'emotion_device_messages_per_second{device_id="jetson_1"}': 3}
+        assert 10 < self.count(metrics, 'device_bytes_per_second{device_id="jetson_1"}') < 1_000
 
     def test_what_the_database_refuses_is_a_reason_of_its_own(
         self, source: FakeSource, engine: Engine, metrics: Metrics

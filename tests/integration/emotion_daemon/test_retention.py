@@ -1,4 +1,4 @@
-"""What is deleted for its age, when, and what notices it, on SQLite and PostgreSQL."""
+"""Retention deletes rows for their age, on SQLite and PostgreSQL, and its readers notice."""
 
 import logging
 import sqlite3
@@ -86,7 +86,7 @@ def commit(store: Store, *batches: Batch) -> None:
 
 
 def batch(stamp: datetime, *people: str, device_id: str = "jetson_1", arrived: datetime | None = None) -> Batch:
-    """Everybody in it has been happy for 5 s."""
+    """Every person in it has been happy for 5 s."""
     return Batch(device_id, stamp, dict.fromkeys(people, Cumulative(5.0)), arrived or stamp)
 
 
@@ -213,10 +213,14 @@ class TestWhatGoes:
     def test_who_is_in_view_of_a_camera_whose_clock_fell_back_stays(
         self, make: Make, store: Store, engine: Engine, clock: Clock
     ) -> None:
-        """Its newest stamp is from before: it tells nothing of how old the others are."""
+        """Its newest timestamp is from before: it tells nothing about the age of the others."""
         fallen = NOON - 45 * DAY
         commit(store, batch(fallen - 31 * DAY, "old"), batch(NOON - timedelta(hours=3), "before"))
-        commit(store, batch(fallen, "visitor", arrived=NOON), batch(NOON, device_id="right"))
+        for second in map(float, range(3)):
+            later = timedelta(seconds=second)
+            visit = {"visitor": Cumulative(second + 1)}
+            commit(store, Batch("jetson_1", fallen + later, visit, NOON + later))
+        commit(store, batch(NOON, device_id="right"))
         before = rows(engine, "emotion_minute")
 
         run(make(history_days=2_000), clock)
@@ -352,7 +356,7 @@ class TestWhatNoticesIt:
 
         commit(store, batch(NOON + timedelta(seconds=302), "anna", "bert"))
 
-        assert shown(engine) - before == pytest.approx(3)  # as long as nobody knows of anna
+        assert shown(engine) - before == pytest.approx(3)  # as long as anna is unknown
 
     def test_only_who_was_deleted_is_read_again(self, sqlite_url: str, clock: Clock) -> None:
         with migrated(sqlite_url) as engine:
@@ -431,7 +435,7 @@ class TestWhen:
     def test_not_while_no_cameras_clock_agrees(
         self, make: Make, store: Store, engine: Engine, clock: Clock, caplog: pytest.LogCaptureFixture
     ) -> None:
-        """Ours is 50 years ahead, and the camera's stamps are right."""
+        """The daemon's clock is 50 years ahead, and the camera's timestamps are right."""
         commit(store, batch(NOON, "anna"))
         clock.set_by = timedelta(days=18_000)
         retention = make()
@@ -439,7 +443,7 @@ class TestWhen:
             commit(store, batch(NOON + timedelta(seconds=clock.seconds), "anna", arrived=clock.now()))
             run(retention, clock)
         assert people(engine) == {"anna"}
-        assert [each for each in caplog.messages if each.startswith("nothing is deleted for its age")] == [
+        assert [each for each in caplog.messages if each.startswith("the daemon deletes nothing by age")] == [
             caplog.messages[0]
         ]
 
@@ -586,7 +590,7 @@ def _file_sizes(file: Path, *, retention_days: float | None, days: int) -> dict[
     with migrated(f"sqlite:///{file}") as engine:
         with engine.connect() as connection:
             connection.exec_driver_sql("COMMIT")
-            connection.exec_driver_sql("PRAGMA synchronous=OFF")  # nobody pulls the plug
+            connection.exec_driver_sql("PRAGMA synchronous=OFF")  # no power cut here
             connection.exec_driver_sql("BEGIN")
         store = Store(engine, now=clock.now)
         retention = Retention(

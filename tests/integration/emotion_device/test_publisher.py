@@ -105,7 +105,7 @@ def wait_connected(*publishers: Publisher) -> None:
 
 
 def within(seconds: float, action: Callable[[], object]) -> bool:
-    """Whether `action` returns in time; it runs in a thread of its own, so that a test cannot hang on it."""
+    """Return True if `action` returns in time; it runs in a thread of its own, so that a test cannot hang on it."""
     thread = threading.Thread(target=action, daemon=True)
     thread.start()
     thread.join(seconds)
@@ -431,7 +431,7 @@ def test_wrong_credentials_are_logged_with_what_happens_next(
     refused = [record.message for record in caplog.records if "refused the login as 'jetson_1'" in record.message]
     assert len(refused) == 1
     assert "check user name and password" in refused[0]
-    assert "tried again" in refused[0]
+    assert "trying again" in refused[0]
 
 
 def test_a_password_alone_logs_in_as_the_device(start_broker: StartBroker, topic_prefix: str, tmp_path: Path) -> None:

@@ -14,8 +14,9 @@ import pytest
 from hypothesis import HealthCheck, given, seed, settings
 from hypothesis import strategies as st
 
+from emotion_device.outbox import payload_limit
 from emotion_device.simulator import MALFORMATIONS, SimulatedDevice, Troubles
-from shared.batch import DEVICE_ID, DecodeError, Topics, decode, encode, utc
+from shared.batch import DEVICE_ID, EMOTIONS, DecodeError, Topics, decode, encode, utc
 from shared.contract import BROKER_PACKET_BYTES, asyncapi, batch_schema
 from shared.messages import ReplyError, ReplyOk
 from tests.examples import README_PAYLOAD, payload
@@ -158,8 +159,8 @@ def test_schema_and_decode_differ_about_these_kinds_of_payload_and_no_others() -
 @pytest.mark.parametrize(
     ("refused", "named"),
     [
-        (payload(person_id="1e3"), "without an exponent"),
-        (payload(person_id="1.0"), "without a fraction"),
+        (payload(person_id="1e3"), "nor an exponent"),
+        (payload(person_id="1.0"), "neither a fraction"),
         (payload(person_id='"\\ud800"'), "half of a surrogate pair, like \\ud800"),
         (payload(more=f', "x": {"[" * 100_000}{"]" * 100_000}'), "500 levels deep"),
     ],
@@ -179,6 +180,15 @@ def test_the_document_has_the_limit_of_the_shipped_brokers(document: dict[str, A
     assert f"{BROKER_PACKET_BYTES:,} bytes" in said
     for file in ("mosquitto.conf", "deploy/systemd/mosquitto.conf"):
         assert f"\nmax_packet_size {BROKER_PACKET_BYTES}\n" in (ROOT / file).read_text()
+
+
+def test_a_batch_of_a_thousand_people_with_the_longest_ids_fits_into_a_packet_of_the_shipped_brokers() -> None:
+    seconds = dict.fromkeys(EMOTIONS, 31_536_000.123456789)
+    batch = encode("d" * 64, RECEIVED_AT, {f"{number:0128}": seconds for number in range(1_000)})
+
+    assert len(batch) <= payload_limit(
+        BROKER_PACKET_BYTES, topic="emotions/" + "d" * 64 + "/batch", response_topic=None
+    )
 
 
 @pytest.mark.parametrize("person_id", ["1" * 128, "1" * 129, "9" * 128, f"-{'9' * 127}", f"-1{'0' * 127}", "-0"])
@@ -226,7 +236,7 @@ def test_schema_and_decode_agree_about_edited_batches(request: pytest.FixtureReq
 
 
 def is_repeated(payload: bytes) -> bool:
-    """Whether some object has two fields of one name."""
+    """Return True if some object has two fields of one name."""
     repeated = False
 
     def look(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -267,6 +277,7 @@ def test_a_batch_by_the_rules_is_accepted_by_both(
     [
         *("2025-11-14", "20251114T1234", "2025-W46-5T12:34:56,5+01", "2025W46T12Z", "2025-11-14 12:34:56-08:00"),
         *("", "2025-11", "2025-13-01", "2025-11-14T24:00", "2025-11-14T12:60", "2025-11-14Z", "2025-W54"),
+        *("2025-11-14t12:34:56z", "2016-12-31T23:59:60Z", "2016-12-31T22:59:60Z", "2016-12-31T23:59:61Z"),
         *("2025-11-14T12:34:56z", "2025-11-14T12:34:56+24:00", "2025-11-14T", " 2025-11-14", "2025-11-14x"),
     ],
 )

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from math import fsum
 
+import msgspec
 import pytest
 
 from emotion_daemon.rules.fold import fold
@@ -41,7 +42,7 @@ def test_a_day_of_restarts_with_a_daemon_that_starts_again_is_answered_within_on
                 commit(store, group)
                 if number % 3_600 == 0:
                     store = Store(engine, now=lambda: MIDNIGHT + timedelta(days=1))
-                    commit(store, group)
+                    commit(store, [msgspec.structs.replace(each, received_at=None) for each in group])
                 group.clear()
 
     with served(Settings(database_url=sqlite_url)) as client:

@@ -27,12 +27,15 @@ class TestDefaults:
             mqtt_tls_ca=None,
             api_tokens=(),
             cors_origins=("http://localhost:3000", "http://127.0.0.1:3000"),
+            allowed_hosts=(),
             device_names={"jetson_1": "Entrance Camera"},
             silent_after=30.0,
             log_level="INFO",
             sql_echo=False,
             daemon_http_address=None,
             totals_only=False,
+            device_messages_per_second=20.0,
+            device_bytes_per_second=65_536.0,
             people_retention_days=None,
             history_retention_days=None,
             unknown=(),
@@ -64,12 +67,15 @@ class TestValues:
             EMOTION_MQTT_TOPIC_PREFIX="site/emotions",
             EMOTION_API_TOKEN="0123456789abcdef",
             EMOTION_CORS_ORIGINS="https://a.example, https://b.example:8443,",
+            EMOTION_ALLOWED_HOSTS="dashboard.example.com, server,",
             EMOTION_DEVICE_NAMES="jetson_1=Hall, jetson_2 = Yard = North",
             EMOTION_SILENT_AFTER_SECONDS="2.5",
             EMOTION_LOG_LEVEL="debug",
             EMOTION_SQL_ECHO="Yes",
             EMOTION_DAEMON_HTTP_ADDRESS="127.0.0.1:9464",
             EMOTION_TOTALS_ONLY="on",
+            EMOTION_DEVICE_MESSAGES_PER_SECOND="0",
+            EMOTION_DEVICE_BYTES_PER_SECOND="1e6",
             EMOTION_PEOPLE_RETENTION_DAYS="30",
             EMOTION_HISTORY_RETENTION_DAYS="0.5",
         )
@@ -84,12 +90,15 @@ class TestValues:
             mqtt_topic_prefix="site/emotions",
             api_tokens=("0123456789abcdef",),
             cors_origins=("https://a.example", "https://b.example:8443"),
+            allowed_hosts=("dashboard.example.com", "server"),
             device_names={"jetson_1": "Hall", "jetson_2": "Yard = North"},
             silent_after=2.5,
             log_level="DEBUG",
             sql_echo=True,
             daemon_http_address=("127.0.0.1", 9464),
             totals_only=True,
+            device_messages_per_second=0.0,
+            device_bytes_per_second=1e6,
             people_retention_days=30.0,
             history_retention_days=0.5,
         )
@@ -104,6 +113,32 @@ class TestValues:
     @pytest.mark.parametrize("value", ["0", "false", "False", "no", "off"])
     def test_a_flag_is_off(self, value: str) -> None:
         assert not read(EMOTION_SQL_ECHO=value).sql_echo
+
+    @pytest.mark.parametrize(
+        ("text", "origin"),
+        [
+            ("https://dash.example.com:443", "https://dash.example.com"),
+            ("http://dash.example.com:80", "http://dash.example.com"),
+            ("http://dash.example.com:443", "http://dash.example.com:443"),
+            ("HTTPS://Dash.Example.COM:8443", "https://dash.example.com:8443"),
+            ("http://localhost:03000", "http://localhost:3000"),
+            ("http://localhost:", "http://localhost"),
+            ("http://127.0.0.1:3000", "http://127.0.0.1:3000"),
+            ("http://[0:0:0:0:0:0:0:1]:3000", "http://[::1]:3000"),
+            ("http://[FE80::A]", "http://[fe80::a]"),
+            ("https://xn--mnchen-3ya.example", "https://xn--mnchen-3ya.example"),
+            ("http://my_pc.", "http://my_pc."),
+        ],
+    )
+    def test_an_origin_is_what_a_browser_sends(self, text: str, origin: str) -> None:
+        assert read(EMOTION_CORS_ORIGINS=text).cors_origins == (origin,)
+
+    def test_an_origin_counts_once(self) -> None:
+        assert read(EMOTION_CORS_ORIGINS="http://a,http://A:80").cors_origins == ("http://a",)
+
+    @pytest.mark.parametrize("host", ["broker", "broker.example.com", "192.0.2.1", "::1", "fe80::1%eth0"])
+    def test_a_broker_has_a_name_or_an_address(self, host: str) -> None:
+        assert read(EMOTION_MQTT_HOST=host).mqtt_host == host
 
     def test_device_names_cannot_be_changed(self) -> None:
         with pytest.raises(TypeError):
@@ -130,6 +165,7 @@ WRONG = [
     ("EMOTION_DATABASE_URL", "sqlite:////"),
     ("EMOTION_MQTT_HOST", "http://localhost"),
     ("EMOTION_MQTT_HOST", "local host"),
+    *(("EMOTION_MQTT_HOST", value) for value in ("broker:1883", "127.0.0.1:1883", "[::1]", "[::1]:1883", "::1:x")),
     ("EMOTION_MQTT_PORT", "0"),
     ("EMOTION_MQTT_PORT", "65536"),
     ("EMOTION_MQTT_PORT", "-1"),
@@ -150,6 +186,10 @@ WRONG = [
     ("EMOTION_MQTT_TLS_CA", "/"),
     ("EMOTION_MQTT_TLS_CA", f"/{'x' * 300}.pem"),
     ("EMOTION_MQTT_TLS_CA", __file__),
+    ("EMOTION_ALLOWED_HOSTS", "*"),
+    ("EMOTION_ALLOWED_HOSTS", "http://server"),
+    ("EMOTION_ALLOWED_HOSTS", "server:8000"),
+    ("EMOTION_ALLOWED_HOSTS", "server,-x"),
     ("EMOTION_CORS_ORIGINS", "*"),
     ("EMOTION_CORS_ORIGINS", "localhost:3000"),
     ("EMOTION_CORS_ORIGINS", "http://localhost:3000/"),
@@ -161,8 +201,14 @@ WRONG = [
     ("EMOTION_CORS_ORIGINS", "ftp://localhost"),
     ("EMOTION_CORS_ORIGINS", "null"),
     ("EMOTION_CORS_ORIGINS", "http://localhost:3000,*"),
+    *(("EMOTION_CORS_ORIGINS", f"https://{host}") for host in (
+        "*.example.com", "user@host", "me:pw@host", "münchen.example", "a b", "a https://b", "a;b", "127.1",
+        "0x7f000001", "1.2.3.4.5", "a..b", "%61.example", "-a", "a:0", "::1", "[::1]x", "[fe80::1%eth0]", "[127.0.0.1]",
+        "a?", "a#",
+    )),
     ("EMOTION_DEVICE_NAMES", "jetson_1"),
     ("EMOTION_DEVICE_NAMES", "jetson_1="),
+    ("EMOTION_DEVICE_NAMES", "jetson_1=Hall,jetson_1=Door"),
     ("EMOTION_DEVICE_NAMES", "=Hall"),
     ("EMOTION_DEVICE_NAMES", "jetson 1=Hall"),
     ("EMOTION_DEVICE_NAMES", f"jetson_1={'x' * 201}"),
@@ -172,10 +218,11 @@ WRONG = [
     ("EMOTION_SILENT_AFTER_SECONDS", "inf"),
     ("EMOTION_SILENT_AFTER_SECONDS", "nan"),
     ("EMOTION_SILENT_AFTER_SECONDS", "30s"),
+    *(("EMOTION_DEVICE_MESSAGES_PER_SECOND", value) for value in ("-1", "inf", "nan", "20/s")),
     ("EMOTION_LOG_LEVEL", "LOUD"),
     ("EMOTION_LOG_LEVEL", "10"),
     ("EMOTION_SQL_ECHO", "maybe"),
-]
+]  # fmt: skip
 
 
 @pytest.mark.parametrize(("name", "value"), WRONG, ids=[f"{name}={value:.30}" for name, value in WRONG])
@@ -209,6 +256,7 @@ class TestSecrets:
         settings = read(EMOTION_MQTT_USERNAME="direct", EMOTION_MQTT_USERNAME_FILE=str(tmp_path / "secret"))
 
         assert settings.mqtt_username == "direct"
+        assert settings.unknown == ("EMOTION_MQTT_USERNAME_FILE does nothing, because EMOTION_MQTT_USERNAME is set",)
 
     def test_a_file_that_is_not_there_is_a_sentence(self, tmp_path: Path) -> None:
         with pytest.raises(SettingsError, match=r"EMOTION_MQTT_PASSWORD_FILE is .* cannot be read: No such file"):
@@ -268,7 +316,7 @@ class TestTokens:
         assert settings.api_tokens == (self.ONE, self.OTHER)
         assert settings.unknown == ()
 
-    @pytest.mark.parametrize("content", ["", "\n", "# nobody yet\n"])
+    @pytest.mark.parametrize("content", ["", "\n", "# no token yet\n"])
     def test_a_file_without_a_token_asks_for_none(self, content: str, tmp_path: Path) -> None:
         (tmp_path / "tokens").write_text(content)
 

@@ -1,4 +1,4 @@
-"""Whether a device is online, and what else the list says of it."""
+"""The list says if a device is online, and more about it."""
 
 import json
 from datetime import UTC, datetime, timedelta
@@ -54,7 +54,7 @@ def test_the_newest_evidence_tells_whether_a_device_is_online(
 
 
 def test_a_device_is_listed_with_all_that_is_known_of_it() -> None:
-    row = DeviceRow("a", "Hall", ago(10), ago(9.9), 3, -0.1, "online", ago(100))
+    row = DeviceRow("a", "Hall", ago(10), ago(9.9), 3, -0.1, 3_600.0, "online", ago(100))
 
     assert listed(row) == [
         {
@@ -67,6 +67,7 @@ def test_a_device_is_listed_with_all_that_is_known_of_it() -> None:
             "received_at": "2025-11-14T11:59:50.100000Z",
             "people_now": 3,
             "clock_skew": -0.1,
+            "clock_offset": 3_600.0,
             "rejected_last_hour": 0,
         }
     ]
@@ -85,6 +86,7 @@ def test_a_device_of_which_nothing_is_known_is_listed_too() -> None:
         "received_at": None,
         "people_now": 0,
         "clock_skew": None,
+        "clock_offset": 0.0,
         "rejected_last_hour": 0,
     }
 

@@ -1,4 +1,4 @@
-"""Which span a history has, in which steps, and what it looks like."""
+"""The span of a history, its steps, and its form."""
 
 import csv
 import io

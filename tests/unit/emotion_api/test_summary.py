@@ -34,7 +34,7 @@ seconds = st.floats(min_value=0, allow_infinity=False, allow_nan=False)
 person_ids = st.text(st.characters(exclude_categories=("Cs", "Cc")), min_size=1, max_size=MAX_PERSON_ID)
 stamps = st.datetimes(datetime(2020, 1, 1), datetime(2100, 1, 1), timezones=st.just(UTC))  # noqa: DTZ001
 rows = st.lists(
-    st.tuples(person_ids, seconds, seconds, seconds, seconds, stamps),
+    st.tuples(person_ids, seconds, seconds, seconds, seconds, st.none() | stamps, stamps),
     unique_by=lambda row: row[0],
     max_size=20,
 )
@@ -44,17 +44,18 @@ def no_pause() -> None:
     """Does nothing between two steps."""
 
 
-def row(person_id: str = "1", *, happy: float = 0.0, sad: float = 0.0, last_seen: datetime = NOON) -> PersonRow:
-    return person_id, happy, sad, 0.0, 0.0, last_seen
+def row(
+    person_id: str = "1",
+    *,
+    happy: float = 0.0,
+    sad: float = 0.0,
+    active_at: datetime | None = None,
+    last_seen: datetime = NOON,
+) -> PersonRow:
+    return person_id, happy, sad, 0.0, 0.0, active_at, last_seen
 
 
 HALL = DeviceInfo("jetson_1", "Hall", NOON)
-
-
-class WholeSummary(Summary, frozen=True):
-    """A summary that has its people."""
-
-    current_people: list[Person]
 
 
 def json_of(*people: PersonRow, info: DeviceInfo = HALL, at_once: int = 1_000) -> bytes:
@@ -63,11 +64,11 @@ def json_of(*people: PersonRow, info: DeviceInfo = HALL, at_once: int = 1_000) -
     return b"".join(encode_summary(info, lists, pause=no_pause))
 
 
-def summary_of(*people: PersonRow) -> WholeSummary:
-    return msgspec.json.decode(json_of(*people), type=WholeSummary)
+def summary_of(*people: PersonRow) -> Summary:
+    return msgspec.json.decode(json_of(*people), type=Summary)
 
 
-def ids(summary: WholeSummary) -> list[str]:
+def ids(summary: Summary) -> list[str]:
     return [person.person_id for person in summary.current_people]
 
 
@@ -86,16 +87,17 @@ def test_a_sum_beyond_the_largest_float_stays_the_largest_float() -> None:
 def test_a_device_without_people_has_zero_totals() -> None:
     assert json_of(info=DeviceInfo("nobody", "nobody", None)) == (
         b'{"device_id":"nobody","device_name":"nobody","updated_at":null,'
-        b'"emotion_totals":{"happy":0.0,"sad":0.0,"angry":0.0,"neutral":0.0},"current_people":[]}'
+        b'"emotion_totals":{"happy":0.0,"sad":0.0,"angry":0.0,"neutral":0.0},'
+        b'"history_totals":{"happy":0.0,"sad":0.0,"angry":0.0,"neutral":0.0},"current_people":[]}'
     )
 
 
 def test_a_person_is_written_with_utc_times_and_fields_in_the_agreed_order() -> None:
-    person = summary_of(("1", 145.2, 23.1, 5.3, 0.0, NOON)).current_people[0]
+    person = summary_of(("1", 145.2, 23.1, 5.3, 0.0, None, NOON)).current_people[0]
 
     assert msgspec.json.encode(person) == (
         b'{"person_id":"1","current_emotion":"happy","time_happy":145.2,"time_sad":23.1,"time_angry":5.3,'
-        b'"time_neutral":0.0,"last_seen":"2025-11-14T12:00:00Z"}'
+        b'"time_neutral":0.0,"last_seen":"2025-11-14T12:00:00Z","active_at":null}'
     )
 
 
@@ -184,7 +186,7 @@ def test_very_many_people_come_in_pieces() -> None:
     people = [row(str(number), happy=0.1) for number in range(2_000)]
     pieces = list(encode_summary(HALL, [people[:1_000], people[1_000:]], pause=no_pause))
 
-    summary = msgspec.json.decode(b"".join(pieces), type=WholeSummary)
+    summary = msgspec.json.decode(b"".join(pieces), type=Summary)
     assert len(pieces) > 4
     assert all(pieces)
     assert ids(summary) == sorted(str(number) for number in range(2_000))
@@ -192,7 +194,12 @@ def test_very_many_people_come_in_pieces() -> None:
 
 
 class TestWhoIsListed:
-    PEOPLE = [row(str(number), last_seen=NOON - timedelta(seconds=number)) for number in range(7)]  # noqa: RUF012
+    # Of those with an even number the seconds grew when they were seen last, of the others never.
+    PEOPLE = [  # noqa: RUF012
+        row(str(number), active_at=None if number % 2 else seen, last_seen=seen)
+        for number in range(7)
+        for seen in [NOON - timedelta(seconds=number)]
+    ]
 
     def ids(self, page: PeoplePage, *, piece: int) -> str:
         """The ids of those who are listed, if people come in pieces of that length."""
@@ -213,6 +220,8 @@ class TestWhoIsListed:
             (PeoplePage(after="2", limit=2), "34"),
             (PeoplePage(since=NOON - timedelta(seconds=3)), "0123"),
             (PeoplePage(since=NOON + timedelta(seconds=1)), ""),
+            (PeoplePage(active_since=NOON - timedelta(seconds=3)), "02"),
+            (PeoplePage(active_since=NOON - timedelta(seconds=4), after="0", limit=1), "2"),
             (PeoplePage(since=NOON - timedelta(seconds=3), after="1", limit=1), "2"),
             (PeoplePage(since=NOON - timedelta(seconds=3), after="3", limit=1), ""),
         ],
@@ -233,7 +242,7 @@ class TestWhoIsListed:
             encode_summary(HALL, [people], pause=no_pause, page=PeoplePage(after=f"{PEOPLE_A_PIECE:04}", limit=2))
         )
 
-        summary = msgspec.json.decode(text, type=WholeSummary)
+        summary = msgspec.json.decode(text, type=Summary)
         assert ids(summary) == [f"{PEOPLE_A_PIECE + 1:04}", f"{PEOPLE_A_PIECE + 2:04}"]
         assert summary.emotion_totals.happy == 2 * PEOPLE_A_PIECE
 
@@ -249,6 +258,7 @@ class TestEmotions:
             "current_emotion",
             *(f"time_{emotion}" for emotion in EMOTIONS),
             "last_seen",
+            "active_at",
         )
         assert tuple(inspect.signature(current_emotion).parameters) == EMOTIONS
-        assert len(get_args(PersonRow)) == len(EMOTIONS) + 2
+        assert len(get_args(PersonRow)) == len(EMOTIONS) + 3

@@ -1,4 +1,4 @@
-"""What a publisher keeps for later, what it refuses, and how it cuts a batch to the broker's measure."""
+"""The outbox stores batches for later, refuses invalid ones, and cuts a batch to the broker's limit."""
 
 import math
 from collections.abc import Mapping

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from shared.batch import EARLIEST_TIMESTAMP, Batch, Cumulative, DecodeError, Topics, decode, encode
+from shared.batch import EARLIEST_TIMESTAMP, Batch, Cumulative, DecodeError, Topics, decode, encode, utc
 from tests.examples import README_PAYLOAD, payload
 
 RECEIVED_AT = datetime(2025, 11, 14, 12, 35, tzinfo=UTC)
@@ -215,7 +215,7 @@ POISON = {
     "NUL": b"\x00",
     "NUL before": b"\x00" + EXAMPLE,
     "NUL behind": EXAMPLE + b"\x00",
-    "trailing junk": EXAMPLE + b"x",
+    "trailing bytes": EXAMPLE + b"x",
     "two batches": EXAMPLE + EXAMPLE,
     "half a batch": EXAMPLE[: len(EXAMPLE) // 2],
     "all but the last byte": EXAMPLE[:-1],
@@ -245,7 +245,7 @@ NAMING = {
     "too many digits": (payload(person_id="4711" * 33), "person_id"),
     "half a surrogate pair": (payload(person_id=f'"{NAME}\\ud800"'), "json"),
     "bad UTF-8": (payload(person_id=f'"{NAME}?"').replace(b"?", b"\xff"), "json"),
-    "bad UTF-8 where nobody looks": (payload(more=f', "x": "{NAME}?"').replace(b"?", b"\xff"), "json"),
+    "bad UTF-8 in an unused place": (payload(more=f', "x": "{NAME}?"').replace(b"?", b"\xff"), "json"),
     "cut off behind it": (payload(person_id=f'"{NAME}').partition(NAME.encode())[0] + NAME.encode(), "json"),
     "bare": (NAME.encode(), "json"),
     "a name as device": (payload(device_id=f'"{NAME}"'), "device_id"),
@@ -284,6 +284,11 @@ class TestTimestamp:
             "2025-11-14T12:34:56Z",
             "2025-11-14T12:34:56",
             "2025-11-14 12:34:56Z",
+            "2025-11-14t12:34:56z",
+            "2025-11-14T12:34:56z",
+            "2025-11-14t12:34:56Z",
+            "2025-11-14 12:34:56z",
+            "2025-11-14T12:34:56-00:00",
             "20251114T123456Z",
             "2025-11-14T12:34:56.000Z",
             "2025-11-14T12:34:56+00:00",
@@ -303,6 +308,20 @@ class TestTimestamp:
     def test_microseconds_are_kept(self) -> None:
         assert stamped("2025-11-14T12:34:56.123456Z").timestamp == STAMP + timedelta(microseconds=123_456)
 
+    @pytest.mark.parametrize(
+        ("text", "microseconds"),
+        [
+            ("2016-12-31T23:59:60Z", 0),
+            ("2016-12-31t23:59:60z", 0),
+            ("2016-12-31T23:59:60.25Z", 250_000),
+            ("2016-12-31T23:59:60", 0),
+            ("2016-12-31T15:59:60-08:00", 0),
+            ("2017-01-01T05:29:60+05:30", 0),
+        ],
+    )
+    def test_a_leap_second_is_the_first_of_the_next_day(self, text: str, microseconds: int) -> None:
+        assert utc(text) == datetime(2017, 1, 1, microsecond=microseconds, tzinfo=UTC)
+
     def test_a_date_alone_is_its_midnight(self) -> None:
         assert stamped("2025-11-14").timestamp == datetime(2025, 11, 14, tzinfo=UTC)
 
@@ -317,6 +336,11 @@ class TestTimestamp:
             "2025-02-30T00:00:00Z",
             "2025-11-14T25:00:00Z",
             "2025-11-14T12:34:60Z",
+            "2025-11-14T12:59:60Z",
+            "2025-11-14T23:59:60+01:00",
+            "2025-11-14T23:59:61Z",
+            "2025-11-14Z",
+            "2025-11-14T12:34:56zz",
             "2025-11-14T12:34:56+24:00",
             "2025-11-14T12:34:56 UTC",
             "2025-11-14T12:34:56Z\n",

@@ -5,8 +5,6 @@ from alembic import op
 
 revision = "0003"
 down_revision = "0002"
-branch_labels = None
-depends_on = None
 
 
 def upgrade() -> None:
@@ -27,9 +25,7 @@ def upgrade() -> None:
         sa.Column("device_id", sa.Text, nullable=False),
         sa.Column("received_at", sa.DateTime, comment="when its newest applied batch arrived, by the daemon's clock"),
         sa.Column("people", sa.Integer, comment="how many people that batch had"),
-        sa.Column(
-            "clock_skew", sa.Float, comment="seconds that its stamp was ahead of the daemon's clock at that moment"
-        ),
+        sa.Column("clock_skew", sa.Float, comment="seconds that its timestamp was ahead of the daemon's clock then"),
         sa.Column("status", sa.Text, comment="online or offline, as the device or its last will said"),
         sa.Column("status_at", sa.DateTime, comment="when the daemon heard that"),
         sa.PrimaryKeyConstraint("device_id", name="pk_device_state"),

@@ -5,8 +5,6 @@ from alembic import op
 
 revision = "0004"
 down_revision = "0003"
-branch_labels = None
-depends_on = None
 
 
 def upgrade() -> None:
@@ -16,7 +14,7 @@ def upgrade() -> None:
         sa.Column("digest", sa.LargeBinary, nullable=False, comment="BLAKE2b of the person_id, keyed with salt"),
         sa.Column("salt", sa.LargeBinary, nullable=False, comment="16 random bytes"),
         sa.Column("forgotten_at", sa.DateTime, nullable=False, comment="when the operator had the person erased"),
-        sa.Column("until", sa.DateTime, nullable=False, comment="what is stamped up to then is left out"),
+        sa.Column("until", sa.DateTime, nullable=False, comment="batches with timestamps up to then omit the person"),
         sa.PrimaryKeyConstraint("device_id", "digest", name="pk_forgotten_person"),
     )
     op.create_table(

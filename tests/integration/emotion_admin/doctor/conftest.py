@@ -2,11 +2,10 @@
 
 import pytest
 
-from emotion_admin.doctor import broker, daemon_connection
+from emotion_admin.doctor import broker
 
 
 @pytest.fixture(autouse=True)
 def _short_stay(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(broker, "CLASH_SECONDS", 0.3)
     monkeypatch.setattr(broker, "RETAINED_SECONDS", 0.3)
-    monkeypatch.setattr(daemon_connection, "RECONNECT_SECONDS", 0.6)

@@ -34,7 +34,7 @@ class Findings:
 
     @property
     def amiss(self) -> list[Finding]:
-        """What is not ok, and not this machine's own."""
+        """Return the findings that are not ok, without this machine's own."""
         return [found for found in self.findings if found.level != "ok" and found.subject not in OF_THIS_MACHINE]
 
 

@@ -12,10 +12,10 @@ import pytest
 
 from emotion_admin.__main__ import main
 from emotion_admin.doctor import connack, finding
-from emotion_admin.logins import DAEMON, Logins
+from emotion_admin.roles import DAEMON
 from emotion_daemon.__main__ import main as daemon_main
 from shared.batch import Topics
-from tests.brokers import Broker, shipped_rules
+from tests.brokers import Broker, logins, shipped_rules
 from tests.databases import migrated
 from tests.faults.intruders import Intruder
 from tests.integration.emotion_admin.doctor.examining import answering, examined
@@ -42,7 +42,7 @@ def run(broker: Broker, url: str, *arguments: str, **settings: str) -> subproces
 @pytest.mark.program
 def test_beside_a_daemon_all_is_ok_and_the_daemon_is_not_disturbed(tmp_path: Path, sqlite_url: str) -> None:
     """With the shipped rules a login is its own client id: a second one would end the daemon."""
-    password = Logins(tmp_path / "passwords").renew(DAEMON)
+    password = logins(tmp_path).renew(DAEMON)
     broker = Broker(tmp_path, shipped_rules(tmp_path))
     broker.start()
     login = {"EMOTION_MQTT_USERNAME": DAEMON, "EMOTION_MQTT_PASSWORD": password}
@@ -135,7 +135,15 @@ def test_an_api_is_asked_where_it_is_said_to_be(sqlite_url: str, level: str, sta
     assert level == "ok" or found.found == "the database cannot be read"
 
 
-@pytest.mark.parametrize("option", [("--api", "127.0.0.1:8000"), ("--devices-certificate", "tomorrow")])
+@pytest.mark.parametrize("url", ["", "127.0.0.1:8000", "fd://3"])
+def test_an_api_without_an_address_is_a_problem_and_no_silence(sqlite_url: str, url: str) -> None:
+    found = examined(None, sqlite_url, api_url=url)["api"]
+
+    assert found.level == "problem"
+    assert found.found.startswith("not checked: ")
+
+
+@pytest.mark.parametrize("option", [("--service", "mosquitto")])
 def test_an_option_that_cannot_be_one_is_exit_code_2(
     option: tuple[str, str], capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -158,6 +166,7 @@ def test_a_problem_is_a_line_with_advice_below_it_and_exit_code_1(
     assert lines[at].endswith("nothing listens at localhost:1")
     assert lines[at + 1].strip().startswith("-> Start the broker")
     assert lines[-1].startswith("problems: 1, warnings: ")
+    assert lines[-1].endswith(". For log lines and symptoms see docs/troubleshooting.md")
 
 
 @pytest.mark.parametrize(
@@ -202,7 +211,7 @@ def test_a_database_that_nobody_can_open_is_a_problem_for_doctor_and_a_sentence_
 
 @contextmanager
 def kept_out_of(folder: Path) -> Iterator[None]:
-    """Who runs the tests may not enter `folder` for the block: as root it is another user for so long."""
+    """Close `folder` to the user of the tests for the block: root becomes another user for so long."""
     folder.chmod(0)
     if os.geteuid() == 0:
         os.seteuid(65534)

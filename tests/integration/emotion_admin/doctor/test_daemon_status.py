@@ -1,4 +1,4 @@
-"""Whether a daemon runs here, and what it says."""
+"""Doctor finds out if a daemon runs here, and reads its state."""
 
 import fcntl
 import threading
@@ -96,7 +96,7 @@ def test_a_daemon_that_has_another_database(sqlite_url: str) -> None:
 
 
 def test_without_a_lock_and_an_address_nobody_can_tell(sqlite_url: str) -> None:
-    url = "postgresql+psycopg://nobody@127.0.0.1:1/none"
+    url = "postgresql+psycopg://reader@127.0.0.1:1/none"
     unknown, none = (
         examined(None, url),
         examined(None, url, {"EMOTION_DAEMON_HTTP_ADDRESS": f"127.0.0.1:{free_port()}"}),

@@ -1,18 +1,16 @@
-"""What is wrong with a database, its files, its disk and its schema."""
+"""Faults of a database, its files, its disk and its schema."""
 
 import os
 import shutil
-import sqlite3
 import subprocess
 import sys
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 import pytest
 from sqlalchemy import text
 
 from emotion_admin.doctor import permissions
-from emotion_admin.doctor.database import CONTENT, JOURNAL, SCHEMA, SERVER, SUBJECT
+from emotion_admin.doctor.database import CONTENT, SCHEMA, SERVER, SUBJECT
 from emotion_admin.doctor.finding import Finding
 from emotion_admin.doctor.mounts import Mount, mount_of
 from emotion_admin.doctor.permissions import Entry, User, may
@@ -77,15 +75,6 @@ class TestSchema:
 
         assert (found.level, found.found) == ("warning", "there are no tables of the daemon yet")
 
-    def test_the_tables_of_another_program_are_named(self, database_url: str) -> None:
-        with disposing(writer_engine(database_url)) as engine, engine.begin() as connection:
-            connection.execute(text("CREATE TABLE other (x INTEGER)"))
-        found = examined(None, database_url)[SCHEMA]
-
-        assert found.level == "warning"
-        assert found.found.endswith("tables of another program: other")
-        assert "EMOTION_DATABASE_URL" in found.advice
-
     def test_tables_without_a_version_keep_the_daemon_from_starting(self, database_url: str) -> None:
         with migrated(database_url) as engine, engine.begin() as connection:
             connection.execute(text("DELETE FROM alembic_version"))
@@ -116,14 +105,6 @@ class TestSqlite:
         assert found.level == "problem"
         assert "file is not a database" in found.found
 
-    def test_a_time_that_cannot_be_read_is_a_problem_and_no_traceback(self, sqlite_url: str) -> None:
-        with migrated(sqlite_url) as engine, engine.begin() as connection:
-            connection.execute(text("INSERT INTO device_state (device_id, received_at) VALUES ('jetson_1', 'noon')"))
-        found = examined(None, sqlite_url)
-
-        assert found.level(CONTENT) == "problem"
-        assert "noon" in found[CONTENT].found
-
     def test_a_file_that_opening_would_change_is_left_alone(self, sqlite_url: str, tmp_path: Path) -> None:
         with migrated(sqlite_url) as engine, engine.begin() as connection:
             connection.execute(text("CREATE TABLE other (x INTEGER)"))
@@ -135,7 +116,7 @@ class TestSqlite:
         found = examined(None, f"sqlite:///{copy}/emotion.db")[SUBJECT]
 
         assert found.level == "warning"
-        assert "reading it would create the missing" in found.found
+        assert "would create the missing" in found.found
         assert sorted(path.name for path in copy.iterdir()) == ["emotion.db", "emotion.db-wal"]
 
     def test_a_damaged_file_is_found_when_all_of_it_is_read(self, sqlite_url: str, tmp_path: Path) -> None:
@@ -147,18 +128,6 @@ class TestSqlite:
 
         assert CONTENT not in examined(None, sqlite_url)
         assert examined(None, sqlite_url, thorough=True)[CONTENT].level == "problem"
-
-    def test_another_journal_than_wal(self, sqlite_url: str, tmp_path: Path) -> None:
-        with migrated(sqlite_url):
-            pass
-        path = tmp_path / "emotion.db"
-        with sqlite3.connect(path) as connection:
-            connection.execute("PRAGMA journal_mode=DELETE")
-        connection.close()
-        for name in ("emotion.db-wal", "emotion.db-shm"):  # as they are left by a program that was killed
-            (tmp_path / name).touch()
-
-        assert examined(None, sqlite_url).level(JOURNAL) == "warning"
 
     def test_a_wal_file_that_somebody_holds(self, sqlite_url: str, tmp_path: Path) -> None:
         with migrated(sqlite_url) as engine, engine.connect() as connection:
@@ -174,7 +143,7 @@ class TestSqlite:
 
 class TestRights:
     def test_a_companion_that_another_user_made(self, sqlite_url: str, tmp_path: Path) -> None:
-        """As root really chowned; whoever may not do that sees it with a description of the files."""
+        """As root the file is really chowned; another user passes a description of the files."""
         shm = tmp_path / "emotion.db-shm"
         if ROOT:
             with migrated(sqlite_url) as engine, engine.connect():
@@ -189,24 +158,6 @@ class TestRights:
 
         assert found.level == "problem"
         assert found.advice.endswith(f": chown {12345 if ROOT else 1000}:{12345 if ROOT else 1000} {shm}")
-
-    def test_looking_as_root_leaves_the_files_of_everybody_as_they_are(self) -> None:
-        """As root SQLite gives -wal and -shm to the database's owner. Whoever is not root cannot do that."""
-        with TemporaryDirectory() as folder:  # whose parents the owner may pass, as not those of tmp_path
-            os.chmod(folder, 0o755)
-            url = f"sqlite:///{folder}/emotion.db"
-            with migrated(url) as engine, engine.connect():
-                if ROOT:
-                    os.chown(folder, 12345, 12345)
-                    os.chown(f"{folder}/emotion.db", 12345, 12345)
-                    os.chmod(f"{folder}/emotion.db", 0o644)
-                before = owners(Path(folder))
-                examined(None, url)
-
-                assert owners(Path(folder)) == before
-                assert len(before) == 3
-            assert os.geteuid() == os.getuid()
-            assert os.getegid() == os.getgid()
 
     def test_files_of_one_user_are_right(self) -> None:
         assert judged() == []
@@ -260,10 +211,6 @@ class TestRights:
         assert user("54321") == User("54321", 54321, 54321)
 
 
-def owners(folder: Path) -> dict[str, tuple[int, int, int]]:
-    return {path.name: (path.stat().st_uid, path.stat().st_gid, path.stat().st_mode) for path in folder.iterdir()}
-
-
 def judged(api: User = OWNER, **entries: tuple[int, int, int]) -> list[Finding]:
     """Files of the user 1000, but for those that are given: uid, gid and mode."""
     own = (1000, 1000, 0o600)
@@ -283,18 +230,6 @@ class TestDisk:
         folder.mkdir()
         on_small_disk(folder, __name__, "full")
 
-    def test_one_that_takes_no_more_files_is_a_problem(self, tmp_path: Path) -> None:
-        folder = tmp_path / "small"
-        folder.mkdir()
-        on_small_disk(folder, __name__, "without inodes")
-
-    @pytest.mark.parametrize(("files", "level"), [(0, "problem"), (9, "problem"), (10, "ok"), (None, "ok")])
-    def test_how_many_files_it_takes(self, files: int | None, level: str) -> None:
-        found = judge_disk("/data", Room(free=50 * 2**30, size=100 * 2**30, files=files))
-
-        assert found.level == level
-        assert ("inodes" in found.found) == (level == "problem")
-
     @pytest.mark.parametrize(
         ("free", "size", "level"),
         [
@@ -303,7 +238,7 @@ class TestDisk:
         ],
     )
     def test_how_much_is_left_in_gib(self, free: float, size: float, level: str) -> None:
-        assert judge_disk("/data", Room(int(free * 2**30), int(size * 2**30), None)).level == level
+        assert judge_disk("/data", Room(int(free * 2**30), int(size * 2**30))).level == level
 
 
 class TestFileSystem:
@@ -338,12 +273,11 @@ class TestFileSystem:
     def test_read_only_is_what_the_mount_or_the_file_system_says(self, point: str, level: str) -> None:
         assert judge_file_system(f"/{point}/emotion.db", MOUNTS).level == level
 
-    @pytest.mark.parametrize(("kind", "level"), [("virtiofs", "warning"), ("fuse.mergerfs", "warning"), ("xfs", "ok")])
-    def test_one_that_may_be_shared_is_not_called_local(self, kind: str, level: str) -> None:
-        found = judge_file_system("/data/emotion.db", f"1 0 0:1 / /data rw - {kind} x rw")
+    def test_one_that_often_lacks_shared_memory_is_a_warning(self) -> None:
+        found = judge_file_system("/pool/emotion.db", "31 1 0:50 / /pool rw - fuse.mergerfs a:b rw\n")
 
-        assert found.level == level
-        assert ("cannot tell" in found.found) == (level == "warning")
+        assert found.level == "warning"
+        assert "locking protocol" in found.advice
 
     def test_without_the_text_nobody_can_tell(self) -> None:
         assert judge_file_system("/data/emotion.db", "").found == "cannot tell which one it is"
@@ -384,24 +318,6 @@ class TestPostgreSQL:
         assert "person_emotion" in found[permissions.SUBJECT].found
         assert examined(None, url).level(permissions.SUBJECT) == "ok"
 
-    def test_a_login_that_may_write_the_tables_and_not_number_their_rows(self, postgresql: PostgreSQL) -> None:
-        url = postgresql.new_database()
-        with migrated(url) as engine, engine.begin() as connection:
-            connection.execute(text("DROP ROLE IF EXISTS writer"))
-            connection.execute(text("CREATE ROLE writer LOGIN"))
-            connection.execute(
-                text("GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA public TO writer"),
-            )
-        as_writer = url.replace("postgres@", "writer@")
-        without = examined(None, as_writer)[permissions.SUBJECT]
-        with disposing(writer_engine(url)) as engine, engine.begin() as connection:
-            connection.execute(text("GRANT USAGE ON ALL SEQUENCES IN SCHEMA public TO writer"))
-
-        assert without.level == "problem"
-        assert "person_emotion_id_seq, rejected_message_id_seq" in without.found
-        assert "USAGE on the sequences" in without.advice
-        assert examined(None, as_writer).level(permissions.SUBJECT) == "ok"
-
     def test_a_database_whose_transactions_only_read(self, postgresql: PostgreSQL) -> None:
         url = postgresql.new_database()
         with migrated(url) as engine, engine.begin() as connection:
@@ -410,13 +326,6 @@ class TestPostgreSQL:
 
         assert found.level == "problem"
         assert "default_transaction_read_only is on" in found.found
-
-    def test_its_clock_is_compared(self, postgresql: PostgreSQL) -> None:
-        url = postgresql.new_database()
-        with migrated(url):
-            pass
-
-        assert examined(None, url).level("clock, database") == "ok"
 
     def test_a_standby_cannot_be_written(self, postgresql: PostgreSQL) -> None:
         url = postgresql.new_database()
@@ -437,21 +346,8 @@ def say_it_is_a_standby(url: str) -> None:
         connection.execute(text(f"ALTER DATABASE {engine.url.database} SET search_path = public, pg_catalog"))
 
 
-def look_at_a_disk_without_inodes(folder: Path) -> None:
-    """Where nothing can be mounted, the text alone tells."""
-    few = folder / "few"
-    few.mkdir()
-    if not mounted("-t", "tmpfs", "-o", "nr_inodes=6", "tmpfs", few):
-        return
-    url = f"sqlite:///{few}/emotion.db"
-    with migrated(url):
-        found = examined(None, url)[DISK]
-    assert found.level == "problem", found
-    assert "(inodes)" in found.found, found
-
-
 def look_at_a_read_only_disk(folder: Path) -> None:
-    """Where nothing can be mounted, the text alone tells."""
+    """Judge by the text alone if nothing can be mounted."""
     url = f"sqlite:///{folder}/emotion.db"
     fresh = examined(None, f"sqlite:///{folder}/fresh.db").level(FILE_SYSTEM)
     with migrated(url):
@@ -481,6 +377,5 @@ def look_at_a_full_disk(folder: Path) -> None:
 if __name__ == "__main__":
     {
         "full": look_at_a_full_disk,
-        "without inodes": look_at_a_disk_without_inodes,
         "read-only": look_at_a_read_only_disk,
     }[sys.argv[2]](Path(sys.argv[1]))

@@ -4,7 +4,6 @@ import json
 import os
 import re
 import shutil
-import ssl
 import subprocess
 import sys
 from collections.abc import Callable
@@ -14,13 +13,30 @@ from typing import Any
 import pytest
 import yaml
 
+from emotion_admin.certificates import split
 from emotion_admin.doctor.api import SUBJECT as API
+from emotion_admin.doctor.services import SUBJECT as SERVICES
+from emotion_admin.doctor.services import Service
 from tests.brokers import Broker
 from tests.certificates import make_certificate
 from tests.databases import migrated
 from tests.integration.emotion_admin.doctor.examining import answering, examined
 from tests.processes import ADMIN, ROOT, without_settings
 from tests.waiting import free_port
+
+
+def run_bash(command: str, *, programs: Path | None = None) -> str:
+    """Return what a command of bash prints in the project's folder. `programs` come before those of /usr."""
+    finished = subprocess.run(
+        ["bash", "-euo", "pipefail", "-c", command],
+        cwd=ROOT,
+        env=None if programs is None else {"PATH": f"{programs}:/usr/bin:/bin"},
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=60,
+    )
+    return finished.stdout
 
 
 @pytest.fixture
@@ -85,7 +101,7 @@ def test_without_the_virtual_environment_that_is_the_sentence(command: tuple[str
     )
 
     assert done.returncode == 1
-    assert done.stderr == f"{script}: there is no .venv in {folder}, which scripts/run makes: start that once\n"
+    assert done.stderr == f"{script}: there is no .venv in {folder}: run scripts/run once, which creates it\n"
 
 
 def test_its_usage_needs_nothing_that_is_up(tmp_path: Path) -> None:
@@ -96,7 +112,7 @@ def test_its_usage_needs_nothing_that_is_up(tmp_path: Path) -> None:
     )
 
     assert usage.startswith("usage: scripts/doctor ")
-    handed_over = {"--api", "--devices-certificate", "--unread", "--help"}
+    handed_over = {"--api", "--devices-certificate", "--logins", "--service", "--set-aside", "--unread", "--help"}
     assert options(usage) - {"--system"} == options(own) - handed_over
 
 
@@ -104,9 +120,9 @@ def options(usage: str) -> set[str]:
     return set(re.findall(r"^  (?:-h, )?(--[a-z-]+)", usage, re.MULTILINE))
 
 
-def certificate_end(port: int) -> str:
+def certificate_chain(port: int) -> str:
     done = subprocess.run(
-        ["bash", "-euo", "pipefail", "-c", f". scripts/lib/deployment.sh; certificate_end localhost:{port}"],
+        ["bash", "-euo", "pipefail", "-c", f". scripts/lib/deployment.sh; certificate_chain localhost:{port}"],
         cwd=ROOT,
         env=dict(os.environ),
         capture_output=True,
@@ -117,20 +133,19 @@ def certificate_end(port: int) -> str:
     return done.stdout.strip()
 
 
-def test_it_sees_when_the_certificate_ends_that_devices_see(
-    start_broker: Callable[[str], Broker], tmp_path: Path
-) -> None:
+def test_it_sees_the_chain_that_devices_see(start_broker: Callable[[str], Broker], tmp_path: Path) -> None:
     made, port = make_certificate(tmp_path, "localhost"), free_port()
-    plain = start_broker(f"listener {port} 127.0.0.1\ncertfile {made.certificate}\nkeyfile {made.key}\n")
-    decode: Callable[[Path], dict[str, Any]] = ssl._ssl._test_decode_cert  # type: ignore[attr-defined]
+    sent = made.certificate.read_text() + made.ca.read_text()
+    (tmp_path / "full.crt").write_text(sent)
+    plain = start_broker(f"listener {port} 127.0.0.1\ncertfile {tmp_path}/full.crt\nkeyfile {made.key}\n")
 
-    assert certificate_end(port) == decode(made.certificate)["notAfter"]
-    assert certificate_end(plain.port) == ""
-    assert certificate_end(free_port()) == ""
+    assert split(certificate_chain(port)) == split(sent)
+    assert certificate_chain(plain.port) == ""
+    assert certificate_chain(free_port()) == ""
 
 
 def unread_in_env(folder: Path, *lines: str) -> list[str]:
-    """What is said of docker compose's .env with these lines, beside the files of this project."""
+    """Return the findings about docker compose's .env with these lines, next to the files of this project."""
     for name in ("scripts", "docker-compose.yml"):
         if not (folder / name).exists():
             (folder / name).symlink_to(ROOT / name)
@@ -162,7 +177,7 @@ def test_names_in_env_that_docker_compose_hands_to_nobody_are_found(tmp_path: Pa
         "EMOTION_MQTT_HOST=elsewhere",  # the daemon's is fixed
         "#EMOTION_LOG_LEVL=DEBUG",
         "COMPOSE_PROFILES=monitoring",
-        "HOST_IP=10.0.0.1",  # somebody else's, for this file itself, or docker compose's
+        "HOST_IP=10.0.0.1",  # another program's, for this file itself, or docker compose's
         "EMOTION_PASSED_ON=1",
     )
     unread = ["EMOTION_MQTT_HOST", "EMOTION_PEOPLE_RETENTON_DAYS", "EMOTION_SQL_ECO"]
@@ -192,3 +207,63 @@ def test_under_docker_compose_doctor_has_the_settings_that_it_judges_by() -> Non
 
     for service in ("daemon", "api"):
         assert services[service]["environment"]["EMOTION_SILENT_AFTER_SECONDS"] == "${EMOTION_SILENT_AFTER_SECONDS:-}"
+
+
+@pytest.mark.parametrize(
+    ("system", "program", "script", "states"),
+    [
+        (
+            "compose",
+            "docker",
+            'case $1 in compose) echo 12ab ;; inspect) echo "mosquitto restarting 4 13" ;; esac',
+            ["mosquitto restarting 4 13"],
+        ),
+        ("compose", "docker", "exit 1", []),
+        (
+            "systemd",
+            "systemctl",
+            r"printf 'NRestarts=4\nExecMainStatus=3\nActiveState=activating\nSubState=auto-restart\n'",
+            [f"{unit}.service activating/auto-restart 4 3" for unit in ("mosquitto", "emotion-daemon", "emotion-api")],
+        ),
+    ],
+)
+def test_the_states_of_the_services_are_those_of_docker_or_systemd(
+    system: str, program: str, script: str, states: list[str], tmp_path: Path
+) -> None:
+    (tmp_path / program).write_text(f"#!/bin/sh\n{script}\n")
+    (tmp_path / program).chmod(0o755)
+    printed = run_bash(f". scripts/lib/deployment.sh; SYSTEM={system}; service_states", programs=tmp_path)
+
+    assert printed.splitlines() == states
+
+
+def test_doctor_names_a_service_that_loops(sqlite_url: str) -> None:
+    found = examined(None, sqlite_url, services=[Service.parse("mosquitto restarting 4 13")])[SERVICES]
+
+    assert found.level == "problem"
+    assert found.found.startswith("mosquitto ends and starts again and again")
+
+
+@pytest.mark.parametrize(
+    ("script", "said"),
+    [
+        ("echo 'jetson_1   login   no batch yet   Door'; echo 'jetson_2  no login  no batch yet'", "jetson_1 "),
+        ("exit 1", "?"),
+    ],
+)
+def test_the_devices_with_a_login_are_read_or_it_says_that_they_cannot(script: str, said: str) -> None:
+    command = f". scripts/lib/deployment.sh; admin() {{ {script}; }}; devices_with_login"
+    assert run_bash(command).strip("\n") == said
+
+
+@pytest.mark.parametrize(("listener", "is_checked"), [("1883", False), ("8883", True)])
+def test_a_devices_port_with_tls_is_checked_also_while_the_gate_is_stopped(
+    listener: str, is_checked: bool, tmp_path: Path
+) -> None:
+    docker = tmp_path / "docker"
+    docker.write_text(f'#!/bin/sh\ncase "$*" in *"config --images"*) echo x:{listener} ;; *) exit 1 ;; esac\n')
+    docker.chmod(0o755)
+    command = ". scripts/lib/setup.sh; . scripts/lib/deployment.sh; SYSTEM=compose; what_doctor_cannot_see"
+    printed = run_bash(f'{command}; printf "%s\\n" "${{LOOK[@]}}"', programs=tmp_path)
+
+    assert ("--devices-certificate" in printed.splitlines()) is is_checked

@@ -1,5 +1,6 @@
-"""Which responses the API takes from its cache while a database changes, and that none of them is wrong."""
+"""The API takes responses from its cache while a database changes, and none of them is wrong."""
 
+import gc
 import gzip
 import random
 import threading
@@ -17,7 +18,7 @@ from emotion_admin.person import Person, forget
 from emotion_api.devices import DevicesRequest
 from emotion_api.history import HistoryRequest
 from emotion_api.reading import cooperative_yield
-from emotion_api.reading.cache import ENTRY_BYTES, MAX_AGE_SECONDS, MAX_BYTES, Request
+from emotion_api.reading.cache import EMPTIED_SECONDS, ENTRY_BYTES, MAX_AGE_SECONDS, MAX_BYTES, Request
 from emotion_api.reading.reader import MANY_PEOPLE, DevicesReader, HistoryReader, SummaryReader
 from emotion_api.reading.response import CachedResponse
 from emotion_api.reading.source import Build, Source
@@ -208,6 +209,11 @@ def counter(store: Store, source: Source) -> Counter:
     return Counter(source)
 
 
+def is_in_memory(etag: str) -> bool:
+    """Return True if any part of this process holds the response."""
+    return any(isinstance(each, CachedResponse) and each.etag == etag for each in gc.get_objects())
+
+
 class TestAge:
     @pytest.mark.parametrize(
         "request_",
@@ -238,9 +244,33 @@ class TestAge:
         self, request_: Request, counter: Counter, clock: Clock, engine: Engine
     ) -> None:
         counter.get(request_)
-        clock.seconds += 1_000_000
+        clock.seconds += EMPTIED_SECONDS
 
         assert counter.get(request_) == (1 if sqlite_path(engine.url) is not None else 2)
+
+    def test_after_a_minute_the_next_request_drops_every_response_from_memory(
+        self, reader: SummaryReader, clock: Clock, store: Store
+    ) -> None:
+        """Not even the least requested one, which may show a person who was erased."""
+        commit(store, "busy", 0)
+        etag = reader.read(SummaryRequest("busy", limit=1)).etag
+        clock.seconds += EMPTIED_SECONDS
+        reader.read(SummaryRequest("quiet"))
+        before = is_in_memory(etag)
+        clock.seconds += 0.01
+        reader.read(SummaryRequest("quiet"))
+
+        assert (before, is_in_memory(etag)) == (True, False)
+
+    def test_a_readiness_check_drops_responses_after_a_minute_as_well(
+        self, reader: SummaryReader, source: Source, clock: Clock
+    ) -> None:
+        etag = reader.read(SummaryRequest("quiet")).etag
+        before = is_in_memory(etag)
+        clock.seconds += EMPTIED_SECONDS + 0.01
+        source.check()
+
+        assert (before, is_in_memory(etag)) == (True, False)
 
     @pytest.mark.parametrize("request_", [SummaryRequest("busy", seen_within=30.0), HistoryRequest("busy")])
     def test_a_batch_of_the_device_ends_it_and_one_of_another_does_not(
@@ -263,10 +293,13 @@ class TestAge:
 
         assert counter.get(DevicesRequest()) == 2
 
-    def test_a_rejected_message_ends_the_list_of_devices(self, counter: Counter, store: Store) -> None:
+    def test_a_dead_letter_shows_in_the_list_of_devices_within_a_second(
+        self, counter: Counter, store: Store, clock: Clock
+    ) -> None:
         counter.get(DevicesRequest())
         with store.transaction() as transaction:
             transaction.reject([Rejected("emotions/busy/batch", "not JSON", b"", NOON, device_id="busy")])
+        clock.seconds += MAX_AGE_SECONDS + 0.01
 
         assert counter.get(DevicesRequest()) == 2
 
@@ -344,6 +377,7 @@ def test_whatever_is_committed_each_worker_responds_as_an_api_without_a_cache(
                 with store.transaction() as transaction:
                     topic = TOPICS.batch(device_id)
                     transaction.reject([Rejected(topic, "not JSON", b"", at(number), device_id=device_id)])
+                clock.seconds += MAX_AGE_SECONDS + 0.01
             case 5:
                 commit(store, device_id, number - 5, person_id="ben", happy=number)
             case _:

@@ -1,4 +1,4 @@
-"""Who of a device's people is listed in the summary: seen_within, limit and after, of few people and of very many."""
+"""The summary lists some of a device's people: seen_within, limit and after, of few people and of very many."""
 
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 from flask.testing import FlaskClient
-from sqlalchemy import Engine, insert
+from sqlalchemy import Engine, insert, update
 
 from emotion_api.reading import reader
-from shared.schema import person_emotion
+from shared.schema import device, device_state, person_emotion
 from shared.settings import Settings
 from tests.web import SUMMARY, served
 
@@ -26,7 +26,7 @@ def client(database_url: str) -> Iterator[FlaskClient]:
 
 @pytest.fixture(params=[20, 300])
 def people(request: pytest.FixtureRequest, writer: Engine, monkeypatch: pytest.MonkeyPatch) -> int:
-    """So many of them, of whom the first 11 have awkward ids; more than 100 count as many. Groups have one stamp."""
+    """So many people, the first 11 with awkward ids; more than 100 count as many. Groups have one timestamp."""
     monkeypatch.setattr(reader, "MANY_PEOPLE", 100)
     number: int = request.param
     ids = [*ODD_IDS, *map(str, range(1000, 1000 + number - len(ODD_IDS)))]
@@ -51,6 +51,30 @@ def listed(client: FlaskClient, **query: Any) -> list[dict[str, Any]]:
     assert answer.json is not None
     found: list[dict[str, Any]] = answer.json["current_people"]
     return found
+
+
+@pytest.mark.parametrize("many", [0, 200])
+@pytest.mark.parametrize("behind", [0, 5 * 3_600])
+def test_active_within_lists_those_whose_seconds_grew(
+    many: int, behind: float, writer: Engine, client: FlaskClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A device that names everyone it knows in each batch, also if its clock is five hours behind."""
+    monkeypatch.setattr(reader, "MANY_PEOPLE", 100)
+    stamp = NOON - timedelta(seconds=behind + 2)
+    store_people(writer, {person: stamp for person in ("moving", "resting", "never", *map(str, range(many)))})
+    active = {"moving": stamp - timedelta(seconds=5), "resting": stamp - timedelta(seconds=15)}
+    with writer.begin() as connection:
+        for person_id, active_at in active.items():
+            connection.execute(
+                update(person_emotion).where(person_emotion.c.person_id == person_id).values(active_at=active_at)
+            )
+        connection.execute(insert(device).values(device_id="jetson_1", updated_at=stamp))
+        connection.execute(insert(device_state).values(device_id="jetson_1", received_at=NOON - timedelta(seconds=2)))
+
+    assert [each["person_id"] for each in listed(client, active_within=10)] == ["moving"]
+    assert [each["person_id"] for each in listed(client, active_within=20, limit=1)] == ["moving"]
+    assert [each["person_id"] for each in listed(client, active_within=20, after="moving")] == ["resting"]
+    assert client.get(f"{SUMMARY}?active_within=10&after=resting").status_code == 400
 
 
 def test_page_by_page_the_list_is_the_whole_list(people: int, client: FlaskClient) -> None:

@@ -1,4 +1,4 @@
-"""`/asyncapi.json` and `/schemas/batch.json` as whoever writes a device gets them, and whether it is so."""
+"""`/asyncapi.json` and `/schemas/batch.json` as programmers of devices get them; all they say is true."""
 
 import json
 import re

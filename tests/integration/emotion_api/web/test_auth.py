@@ -423,7 +423,7 @@ def test_gunicorn_passes_tokens_on_and_reads_their_file_again_after_sighup(sqlit
 
 
 def have_changed(api: Api, before: set[int]) -> bool:
-    """Whether other workers than those of `before` answer, and all of them do."""
+    """Return True if all workers answer, and none of them is of `before`."""
     now = {worker.pid for worker in api.workers()}
     return not now & before and api.log().count("Booting worker") == 2 * WORKERS
 

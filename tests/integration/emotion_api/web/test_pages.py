@@ -1,4 +1,4 @@
-"""How the live page is served; what it does in a browser is in tests/browser."""
+"""The live page is served with the right headers; tests/browser run it in a browser."""
 
 import re
 from collections.abc import Iterator
@@ -74,14 +74,15 @@ def test_what_the_browser_has_is_not_sent_again(path: str, client: FlaskClient) 
     assert second.data == b""
 
 
+@pytest.mark.parametrize("page", ["dashboard", "docs", "redoc"])
 @pytest.mark.parametrize("query", ["", "?device=a%20b&x=%C3%A9"])
-def test_with_a_slash_it_leads_to_the_page(query: str, sqlite_url: str) -> None:
+def test_with_a_slash_it_leads_to_the_page(page: str, query: str, sqlite_url: str) -> None:
     """By a relative address, below the prefix of a proxy, too; and without a token, as the page itself."""
     with served(Settings(database_url=sqlite_url, api_tokens=("0123456789abcdef",))) as client:
-        answer = client.get(f"{PAGE}/{query}")
+        answer = client.get(f"/{page}/{query}")
 
     assert answer.status_code == 308
-    assert answer.headers["Location"] == f"../dashboard{query}"
+    assert answer.headers["Location"] == f"../{page}{query}"
 
 
 @pytest.mark.parametrize("port", [1883, 8884])

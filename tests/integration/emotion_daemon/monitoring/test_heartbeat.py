@@ -1,4 +1,4 @@
-"""What /healthz, /readyz and systemd learn. The socket is real, only the time is the test's own."""
+"""/healthz, /readyz and systemd learn the daemon's state. The socket is real, only the time is the test's own."""
 
 import os
 from collections.abc import Iterator

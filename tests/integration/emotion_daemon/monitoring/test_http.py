@@ -1,4 +1,4 @@
-"""What the daemon answers over HTTP, with real sockets. Only the loop that it reports on is the test's own."""
+"""The daemon answers over HTTP, with real sockets. Only the loop that it reports on is the test's own."""
 
 import socket
 import time

@@ -1,4 +1,4 @@
-"""What Prometheus reads of the daemon: the present state, the counters, and their bounds."""
+"""The daemon's metrics as Prometheus reads them: the present state, the counters, and their bounds."""
 
 import os
 import threading

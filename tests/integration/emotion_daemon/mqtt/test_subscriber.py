@@ -113,7 +113,7 @@ class Harness(Protocol):
 
     def replies(self, number: int) -> list[Reply]: ...
     def pubacks(self) -> int:
-        """How many acknowledgements the broker has seen."""
+        """Return the number of acknowledgements that the broker has seen."""
         ...
 
 
@@ -193,7 +193,7 @@ _markers = (f"marker {number}".encode() for number in count())
 
 
 def sent_again(harness: Harness) -> list[bytes]:
-    """What the broker sends after a reconnect, up to a message that is published for the purpose and acknowledged."""
+    """Return the messages that the broker sends after a reconnect, up to one that is published for the purpose."""
     marker = next(_markers)
     harness.cut()
     harness.publish(marker)
@@ -481,7 +481,7 @@ def test_a_refused_subscription_is_logged_and_tried_again(caplog: pytest.LogCapt
 
 
 def test_a_subscription_at_qos_0_is_none(caplog: pytest.LogCaptureFixture) -> None:
-    """The broker would forget what nobody has stored yet."""
+    """The broker would forget messages that are not stored yet."""
     connack, granted_qos_0 = bytes.fromhex("2003000000"), bytes.fromhex("900400010000")
     with (
         ScriptedBroker(connack, granted_qos_0) as script,
@@ -533,7 +533,7 @@ def test_it_says_online_and_that_is_retained(broker: Broker, source: Subscriber)
 def test_what_was_said_before_the_subscription_was_confirmed_is_not_lost_by_closing(
     broker: Broker, device: Client
 ) -> None:
-    """What waited comes before the SUBACK: a stop may fall between the two, with more waiting in the socket."""
+    """Queued messages come before the SUBACK: a stop may fall between the two, with more waiting in the socket."""
     first = subscribe(broker.host, broker.port)
     connect(first)
     first.close()
@@ -724,12 +724,69 @@ def test_the_connection_lives_through_a_long_wait_in_which_nothing_more_is_read(
     assert len(caplog.messages) == 1
 
 
-def test_a_retained_batch_does_not_come_again_with_every_connection(broker: Broker, device: Client) -> None:
+def retained_at(broker: Broker, *topics: str) -> list[str]:
+    """The topics of those that have a retained message at the broker."""
+    with Client(broker) as onlooker:
+        for topic in topics:
+            onlooker.listen(topic)
+        onlooker.listen("last")
+        onlooker.publish("last", b"last")  # once this is delivered, all before it was
+        wait_until(lambda: onlooker.seen and onlooker.seen[-1].topic == "last", what="the last message arrives")
+        return [seen.topic for seen in onlooker.seen[:-1]]
+
+
+def test_messages_that_are_published_retained_are_marked_and_can_be_cleared(
+    broker: Broker, source: Subscriber, device: Client
+) -> None:
+    status = TOPICS.status("jetson_1")
+    for topic in (TOPIC, status):
+        device.publish(topic, b"retained", retain=True)
+        device.publish(topic, b"not retained")
+    messages = receive(source, 4)
+    before = retained_at(broker, TOPIC, status)
+    source.clear_retained([TOPIC, status])
+    source.ack(messages)
+    device.publish(TOPIC, b"next")
+
+    assert [message.retain for message in messages] == [True, False, True, False]
+    assert before == [TOPIC, status]
+    assert payloads(receive(source, 1)) == [b"next"]  # and not the empty messages
+    assert retained_at(broker, TOPIC, status) == []
+
+
+def test_a_batch_that_waited_as_retained_is_marked_after_a_restart_of_the_broker(
+    broker: Broker, device: Client
+) -> None:
+    with closing(subscribe(broker.host, broker.port)) as source:
+        connect(source)
+    device.publish(TOPIC, b"retained", retain=True)
+    broker.restart()
+    with closing(subscribe(broker.host, broker.port)) as source:
+        messages = [receive(source, 1)[0]]
+        pumped(source, lambda: source.subscribed)
+        messages += source.receive(timeout=0.2)
+
+        assert {(message.payload, message.retain) for message in messages} == {(b"retained", True)}
+
+
+def test_a_retained_batch_of_qos_0_that_missed_the_daemon_comes_with_the_next_connection(
+    broker: Broker, device: Client
+) -> None:
+    with closing(subscribe(broker.host, broker.port)) as source:
+        connect(source)
+    device.publish(TOPIC, b"retained", qos=0, retain=True)
+    with closing(subscribe(broker.host, broker.port)) as source:
+        assert [(message.payload, message.retain) for message in receive(source, 1)] == [(b"retained", True)]
+
+
+def test_a_cleared_batch_does_not_come_again_with_the_next_connection(broker: Broker, device: Client) -> None:
     device.publish(TOPIC, b"retained", retain=True)
     with ExitStack() as stack:
         proxy = stack.enter_context(Proxy(broker))
         source = stack.enter_context(closing(subscribe(proxy.host, proxy.port)))
-        source.ack(receive(source, 1))
+        messages = receive(source, 1)
+        source.clear_retained([TOPIC])
+        source.ack(messages)
         wait_until(lambda: "Received PUBACK from emotion-daemon" in broker.log(), what="the broker saw the PUBACK")
         proxy.cut()
         pumped(source, lambda: broker.log().count("Sending SUBACK to emotion-daemon") == 2)

@@ -2,8 +2,10 @@
 
 import os
 import resource
+import sqlite3
 import time
 from collections.abc import Callable, Iterable
+from contextlib import closing
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -16,9 +18,9 @@ from emotion_daemon.storage.file_guard import MAX_WAL_BYTES, FileGuard
 from emotion_daemon.storage.migrations import upgrade
 from emotion_daemon.storage.store import Store
 from shared.batch import Batch, decode, encode
-from shared.database import WAL_LIMIT_BYTES, writer_engine
+from shared.database import WAL_LIMIT_BYTES, reader_engine, writer_engine
 from tests.background import repeatedly
-from tests.databases import migrated, reading
+from tests.databases import disposing, migrated, reading
 
 NOW = datetime(2025, 11, 14, 12, tzinfo=UTC)
 
@@ -63,6 +65,20 @@ def test_an_idle_daemon_notices_it_too(tmp_path: Path, sqlite_url: str) -> None:
         replace_by_a_copy(tmp_path / "emotion.db")
         with pytest.raises(DatabaseReplacedError):
             store.ping()
+
+
+def test_of_a_file_that_is_moved_away_from_an_idle_daemon_nothing_is_lost(tmp_path: Path, sqlite_url: str) -> None:
+    with migrated(sqlite_url) as engine, disposing(reader_engine(sqlite_url)) as api, api.connect() as reader:
+        reader.execute(text("SELECT 1 FROM person_emotion")).all()
+        reader.rollback()
+        store = Store(engine)
+        store_people(store, [0, 1])
+        moved = (tmp_path / "emotion.db").rename(tmp_path / "moved.db")
+        with pytest.raises(DatabaseReplacedError):
+            store.ping()
+
+    with closing(sqlite3.connect(moved)) as connection:
+        assert connection.execute("SELECT count(*) FROM person_emotion").fetchone() == (2,)
 
 
 def test_a_file_that_is_moved_behind_a_link_goes_on(tmp_path: Path, sqlite_url: str) -> None:
@@ -206,7 +222,7 @@ def test_a_file_that_may_be_written_again_is_written_again(sqlite_url: str) -> N
 def store_people(
     store: Store, numbers: Iterable[int], *, people: int = 1, after: Callable[[], object] = lambda: None
 ) -> None:
-    """A batch and a transaction a number, with people whom no other has; `after` comes between BEGIN and COMMIT."""
+    """A batch and a transaction a number, with people of its own; `after` comes between BEGIN and COMMIT."""
     for number in numbers:
         batches = [batch_of(number, people)]
         with store.transaction() as transaction:

@@ -99,6 +99,7 @@ def test_person_emotion_has_the_columns_of_the_contract(engine: Engine) -> None:
         "time_angry": number,
         "time_neutral": number,
         "last_seen": stamp,
+        "active_at": stamp,
     }
 
 
@@ -122,10 +123,11 @@ def test_a_person_is_unique_per_device_and_both_are_indexed(engine: Engine) -> N
     assert inspector.get_pk_constraint("person_emotion")["constrained_columns"] == ["id"]
 
 
-def test_everything_of_a_person_is_required(engine: Engine) -> None:
+def test_a_person_may_never_have_been_active_and_all_else_is_required(engine: Engine) -> None:
     upgrade(engine)
 
-    assert [column["name"] for column in inspect(engine).get_columns("person_emotion") if column["nullable"]] == []
+    nullable = [column["name"] for column in inspect(engine).get_columns("person_emotion") if column["nullable"]]
+    assert nullable == ["active_at"]
 
 
 def test_sqlite_never_gives_an_id_twice(sqlite_url: str) -> None:

@@ -1,4 +1,4 @@
-"""What one transaction does, on SQLite and PostgreSQL."""
+"""The effects of one transaction, on SQLite and PostgreSQL."""
 
 import json
 import random
@@ -19,12 +19,12 @@ from sqlalchemy.exc import DBAPIError, IntegrityError, OperationalError, Program
 
 from emotion_daemon.rules.fold import PersonKey, Report, StoredState, fold
 from emotion_daemon.rules.outcome import Rejected, Status
-from emotion_daemon.storage import state_cache
+from emotion_daemon.storage import dead_letters, state_cache
 from emotion_daemon.storage import transaction as transaction_module
-from emotion_daemon.storage.errors import LASTING, is_temporary
+from emotion_daemon.storage.dead_letters import STORED_PAYLOAD, STORED_TOPIC
+from emotion_daemon.storage.errors import LASTING, is_temporary, reason
 from emotion_daemon.storage.migrations import upgrade
 from emotion_daemon.storage.store import Store
-from emotion_daemon.storage.transaction import STORED_PAYLOAD, STORED_TOPIC
 from shared import database
 from shared.batch import Batch, Cumulative, DecodeError, decode
 from shared.database import sqlite_path, writer_engine
@@ -256,7 +256,7 @@ def minutes(engine: Engine) -> dict[tuple[str, datetime], tuple[float, ...]]:
 
 def states(engine: Engine) -> list[tuple[Any, ...]]:
     with engine.connect() as connection:
-        columns = [column for column in device_state.c if column.name != "revision"]
+        columns = [column for column in device_state.c if column.name != "revision" and "time_" not in column.name]
         return [tuple(row) for row in connection.execute(select(*columns).order_by(device_state.c.device_id))]
 
 
@@ -268,8 +268,9 @@ class TestHistory:
         assert minutes(engine) == {("jetson_1", at(0)): (2.5, 0, 0, 0, 1)}
 
     def test_the_most_people_stay(self, store: Store, engine: Engine) -> None:
-        commit(store, [batch(0, "anna", "bert")])
-        commit(store, [batch(1, "anna")])
+        both = {"anna": Cumulative(1.0), "bert": Cumulative(1.0)}
+        commit(store, [Batch("jetson_1", at(0), both, at(0))])
+        commit(store, [showing(1, happy=1)])
 
         assert minutes(engine) == {("jetson_1", at(0)): (0, 0, 0, 0, 2)}
 
@@ -278,6 +279,17 @@ class TestHistory:
         commit(Store(engine), [showing(1, happy=1), showing(2, happy=2)])
 
         assert minutes(engine) == {("jetson_1", at(0)): (2, 0, 0, 0, 1)}
+
+    def test_its_totals_never_fall(self, store: Store, engine: Engine) -> None:
+        """The device restarts its counters, one batch comes with DUP, and retention deletes the history."""
+        commit(store, [showing(0), showing(10, happy=10)])
+        commit(store, [showing(11, happy=1)])
+        commit(store, [Batch("jetson_1", at(12), {"anna": Cumulative(2.0)}, None)])
+        with engine.begin() as connection:
+            connection.execute(emotion_minute.delete())
+
+        with engine.connect() as connection:
+            assert connection.scalars(select(device_state.c.time_happy)).all() == [12.0]
 
     def test_a_group_that_was_rolled_back_adds_nothing(self, store: Store, engine: Engine) -> None:
         commit(store, [showing(0)])
@@ -319,33 +331,55 @@ class TestHistory:
 
 class TestStates:
     def test_the_newest_batch_tells_how_a_device_is_doing(self, store: Store, engine: Engine) -> None:
-        commit(store, [Batch("jetson_1", at(1), {"anna": Cumulative()}, at(1.5))])
+        commit(store, [Batch("jetson_1", at(1), {"anna": Cumulative(1.0)}, at(1.5))])
 
-        assert states(engine) == [("jetson_1", at(1.5), 1, -0.5, None, None)]
+        assert states(engine) == [("jetson_1", at(1.5), 1, -0.5, 0, None, None)]
 
-    def test_a_camera_whose_clock_fell_back_is_heard(self, store: Store, engine: Engine) -> None:
+    def test_a_late_batch_changes_nothing(self, store: Store, engine: Engine) -> None:
+        commit(store, [Batch("jetson_1", at(2), {}, at(2))])
+        commit(store, [Batch("jetson_1", at(1), {"anna": Cumulative(1.0)}, at(2.1))])
+
+        assert states(engine) == [("jetson_1", at(2), 0, 0, 0, None, None)]
+
+    def test_a_clock_that_was_set_back_has_an_offset(self, engine: Engine) -> None:
+        """Also for a daemon that starts in between."""
+        commit(Store(engine), [Batch("jetson_1", at(3_600), {}, at(3_600))])
+        store = Store(engine)
+        for second in range(1, 10):
+            if second == 5:
+                store = Store(engine)
+            shown = {"anna": Cumulative(float(second))}
+            commit(store, [Batch("jetson_1", at(second), shown, at(3_600 + second))])
+
+        assert states(engine) == [("jetson_1", at(3_609), 1, -3_600, 3_600, None, None)]
+        assert devices(engine) == {"jetson_1": (None, at(3_609))}
+        assert people(engine) == {ANNA: report(3_609, 9)}
+
+    def test_once_it_is_right_again_the_offset_is_gone(self, store: Store, engine: Engine) -> None:
         commit(store, [Batch("jetson_1", at(3_600), {}, at(3_600))])
-        commit(store, [Batch("jetson_1", at(1), {"anna": Cumulative()}, at(3_601))])
+        for second in range(1, 5):
+            commit(store, [Batch("jetson_1", at(second), {"anna": Cumulative(float(second))}, at(3_600 + second))])
+        commit(store, [Batch("jetson_1", at(3_605), {}, at(3_605))])
 
-        assert states(engine) == [("jetson_1", at(3_601), 1, -3_600, None, None)]
+        assert states(engine) == [("jetson_1", at(3_605), 0, 0, 0, None, None)]
 
     def test_what_is_stored_already_is_nothing_new(self, store: Store, engine: Engine) -> None:
         commit(store, [Batch("jetson_1", at(1), {}, at(1))])
         commit(store, [Batch("jetson_1", at(1), {}, at(7_200))])
 
-        assert states(engine) == [("jetson_1", at(1), 0, 0, None, None)]
+        assert states(engine) == [("jetson_1", at(1), 0, 0, 0, None, None)]
 
     def test_nobody_knows_when_something_that_is_sent_again_arrived(self, store: Store, engine: Engine) -> None:
         commit(store, [Batch("jetson_1", at(1), {}, at(1))])
         commit(store, [Batch("jetson_1", at(0), {}, None), Batch("jetson_1", at(2), {}, None)])
 
-        assert states(engine) == [("jetson_1", at(1), 0, 0, None, None)]
+        assert states(engine) == [("jetson_1", at(1), 0, 0, 0, None, None)]
         assert devices(engine) == {"jetson_1": (None, at(2))}
 
     def test_a_clock_that_cannot_be_right_is_told_by_how_much(self, store: Store, engine: Engine) -> None:
         commit(store, [Batch("jetson_1", at(1), {}, at(1), clock_skew=timedelta(days=-1))])
 
-        assert states(engine) == [("jetson_1", at(1), 0, -86_400, None, None)]
+        assert states(engine) == [("jetson_1", at(1), 0, -86_400, 0, None, None)]
 
     def test_a_status_is_kept_beside_it(self, store: Store, engine: Engine) -> None:
         commit(store, [Batch("jetson_1", at(1), {}, at(1))])
@@ -354,8 +388,8 @@ class TestStates:
             transaction.write_statuses([Status("jetson_2", "online", at(3))])
 
         assert states(engine) == [
-            ("jetson_1", at(1), 0, 0, "offline", at(2)),
-            ("jetson_2", None, None, None, "online", at(3)),
+            ("jetson_1", at(1), 0, 0, 0, "offline", at(2)),
+            ("jetson_2", None, None, None, None, "online", at(3)),
         ]
 
 
@@ -366,7 +400,7 @@ class TestKnown:
 
     @pytest.fixture
     def selects(self, engine: Engine) -> list[str]:
-        """What was read from the tables."""
+        """Return the statements that read from the tables."""
         asked: list[str] = []
 
         def note(*parts: Any) -> None:
@@ -530,11 +564,13 @@ class TestKnown:
             known = transaction.read_state([batch(0, *map(str, range(40_000)))])
         engine.dispose()
 
-        assert known == StoredState({}, {})
+        assert (known.people, known.devices) == ({}, {})
 
     def test_nobody_is_known_of_nobody(self, store: Store) -> None:
         with store.transaction() as transaction:
-            assert transaction.read_state([]) == StoredState({}, {})
+            known = transaction.read_state([])
+
+        assert (known.people, known.devices) == ({}, {})
 
 
 def test_a_long_write_is_interrupted_now_and_then(
@@ -612,7 +648,7 @@ class TestRejected:
         assert reasons(engine) == ["reason 0", "reason 1"]
 
     def test_only_the_newest_are_kept(self, store: Store, engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(transaction_module, "MAX_DEAD_LETTERS", 3)
+        monkeypatch.setattr(dead_letters, "MAX_DEAD_LETTERS", 3)
         for first in (0, 2, 4):
             with store.transaction() as transaction:
                 transaction.reject([rejected(first), rejected(first + 1)])
@@ -622,7 +658,7 @@ class TestRejected:
     def test_as_many_as_are_kept_are_all_kept(
         self, store: Store, engine: Engine, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(transaction_module, "MAX_DEAD_LETTERS", 3)
+        monkeypatch.setattr(dead_letters, "MAX_DEAD_LETTERS", 3)
         with store.transaction() as transaction:
             transaction.reject([rejected(0), rejected(1), rejected(2)])
 
@@ -631,11 +667,45 @@ class TestRejected:
     def test_a_group_larger_than_the_limit_keeps_its_newest(
         self, store: Store, engine: Engine, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(transaction_module, "MAX_DEAD_LETTERS", 3)
+        monkeypatch.setattr(dead_letters, "MAX_DEAD_LETTERS", 3)
         with store.transaction() as transaction:
             transaction.reject([rejected(number) for number in range(10)])
 
         assert reasons(engine) == ["reason 7", "reason 8", "reason 9"]
+
+    @pytest.fixture
+    def small_quota(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(dead_letters, "QUOTA", 3)
+        monkeypatch.setattr(dead_letters, "QUOTA_BYTES", 100)
+
+    @pytest.mark.usefixtures("small_quota")
+    @pytest.mark.parametrize(("payload", "stored"), [(b"x", 3), (b"x" * 40, 2), (b"x" * 101, 0)])
+    def test_within_a_minute_one_topic_gets_no_more_than_its_quota(
+        self, payload: bytes, stored: int, store: Store, engine: Engine
+    ) -> None:
+        other = rejected(9)._replace(topic="emotions/jetson_2/batch")
+        omitted = 0
+        for first in (0, 2, 4):
+            with store.transaction() as transaction:
+                omitted += transaction.reject([rejected(first, payload), rejected(first + 1, payload)])
+        with store.transaction() as transaction:
+            omitted += transaction.reject([other])
+
+        assert omitted == 6 - stored
+        assert reasons(engine) == [*(f"reason {number}" for number in range(stored)), "reason 9"]
+
+    @pytest.mark.usefixtures("small_quota")
+    @pytest.mark.parametrize("payload", [b"x", b"x" * 33])
+    def test_later_the_newest_replace_the_oldest_of_their_topic(
+        self, payload: bytes, store: Store, engine: Engine
+    ) -> None:
+        other = rejected(0)._replace(topic="emotions/jetson_2/batch", reason="of another")
+        with store.transaction() as transaction:
+            transaction.reject([other, *(rejected(number, payload) for number in range(3))])
+        with store.transaction() as transaction:
+            assert transaction.reject([rejected(63, payload), rejected(64, payload)]) == 0
+
+        assert reasons(engine) == ["of another", "reason 2", "reason 63", "reason 64"]
 
 
 def reasons(engine: Engine) -> list[str]:
@@ -727,6 +797,15 @@ class TestTemporary:
 
         assert is_temporary(caught.value)
 
+    @pytest.mark.parametrize("code", [sqlite3.SQLITE_PROTOCOL, sqlite3.SQLITE_IOERR_SHMMAP])
+    def test_a_file_system_without_shared_memory_is_named(self, code: int) -> None:
+        said = sqlite3.OperationalError("locking protocol")
+        said.sqlite_errorcode = code
+        error = OperationalError("COMMIT", None, said)
+
+        assert is_temporary(error)
+        assert reason(error).startswith("locking protocol. If this repeats, this file system cannot hold the database")
+
     def test_a_file_that_is_no_database_is_not_temporary(self, sqlite_url: str) -> None:
         path = sqlite_path(sqlite_url)
         assert path is not None
@@ -765,7 +844,7 @@ class TestTemporary:
         assert stored == {ANNA: report(1)}
 
     def test_a_server_that_is_not_there_is_temporary(self) -> None:
-        engine = writer_engine("postgresql+psycopg://nobody@127.0.0.1:1/none")
+        engine = writer_engine("postgresql+psycopg://reader@127.0.0.1:1/none")
         with pytest.raises(OperationalError) as caught, Store(engine).transaction():
             pass
         engine.dispose()

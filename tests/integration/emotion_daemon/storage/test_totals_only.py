@@ -122,11 +122,11 @@ class TestCounting:
         assert totals(engine) == {"jetson_1": (pytest.approx(4), 0, 0, 0)}
 
     def test_how_many_are_in_view_is_kept(self, store: Store, engine: Engine) -> None:
-        commit(store, batch(0, anna=0, bert=0))
-        commit(store, batch(-1, anna=0))
+        commit(store, batch(0, anna=1, bert=1))
+        commit(store, batch(-1, anna=1))
 
         with engine.connect() as connection:
-            assert connection.scalar(select(device_state.c.people)) == 1
+            assert connection.scalar(select(device_state.c.people)) == 2
             assert connection.scalar(select(device.c.updated_at)) == at(0)
 
     def test_after_a_start_everybody_is_new(self, store: Store, engine: Engine) -> None:

@@ -33,6 +33,15 @@ def test_every_schema_is_referred_to_and_every_reference_has_its_schema(describe
     assert referred == set(described["components"]["schemas"])
 
 
+def test_a_generated_client_need_not_ask_which_fields_there_are(described: Any) -> None:
+    """TypeScript's --strict would refuse summary.current_people.length if the field were optional."""
+    schemas = described["components"]["schemas"]
+
+    assert {name: set(schema["properties"]) - set(schema["required"]) for name, schema in schemas.items()} == {
+        name: set() for name in schemas
+    }
+
+
 def test_every_schema_of_a_parameter_is_a_valid_schema(described: Any) -> None:
     parameters = [each for path in described["paths"].values() for each in path["get"]["parameters"]]
 

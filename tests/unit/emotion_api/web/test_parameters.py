@@ -1,6 +1,7 @@
-"""What query strings ask for, and the sentences for those that ask for nothing possible."""
+"""Query strings are parsed, and invalid ones get a sentence."""
 
 import re
+from collections.abc import Callable
 from contextlib import suppress
 from datetime import UTC, datetime
 
@@ -11,7 +12,7 @@ from hypothesis import strategies as st
 from emotion_api.bad_request import BadRequest
 from emotion_api.history import HistoryRequest
 from emotion_api.summary import SummaryRequest
-from emotion_api.web.parameters import history, summary
+from emotion_api.web.parameters import devices, history, summary
 
 HALF_PAST = datetime(2025, 11, 14, 12, 30, tzinfo=UTC)
 
@@ -26,10 +27,11 @@ HALF_PAST = datetime(2025, 11, 14, 12, 30, tzinfo=UTC)
         ("seen_within=.5", SummaryRequest("jetson_1", seen_within=0.5)),
         ("seen_within=1e-05", SummaryRequest("jetson_1", seen_within=0.00001)),
         ("seen_within=1e%2B300", SummaryRequest("jetson_1", seen_within=1e300)),
+        ("active_within=10", SummaryRequest("jetson_1", active_within=10)),
         ("limit=1", SummaryRequest("jetson_1", limit=1)),
         ("limit=10000", SummaryRequest("jetson_1", limit=10_000)),
         ("after=%F0%9F%98%80+b", SummaryRequest("jetson_1", after="😀 b")),
-        ("device_id=a&seen_within=2.5&limit=50&after=1", SummaryRequest("a", False, 2.5, 50, "1")),
+        ("device_id=a&seen_within=2.5&limit=50&after=1", SummaryRequest("a", False, 2.5, None, 50, "1")),
     ],
 )
 def test_what_is_asked_of_the_summary(query: str, wanted: SummaryRequest) -> None:
@@ -64,6 +66,8 @@ def test_what_cannot_be_asked_of_the_summary(query: str, sentence: str) -> None:
         ("device_id=a&step=300", HistoryRequest("a", step=300)),
         ("start=2025-11-14T12:30:00Z", HistoryRequest("jetson_1", start=HALF_PAST)),
         ("start=2025-11-14T12:30", HistoryRequest("jetson_1", start=HALF_PAST)),
+        ("start=2025-11-14t12:30:00z", HistoryRequest("jetson_1", start=HALF_PAST)),
+        ("end=2025-11-14%2012:30:00z", HistoryRequest("jetson_1", end=HALF_PAST)),
         ("end=2025-11-14T13:30:00%2B01:00", HistoryRequest("jetson_1", end=HALF_PAST)),
         ("end=2025-11-14T07:30:00-05:00", HistoryRequest("jetson_1", end=HALF_PAST)),
         ("end=2025-11-14", HistoryRequest("jetson_1", end=datetime(2025, 11, 14, tzinfo=UTC))),
@@ -89,11 +93,64 @@ def test_what_is_asked_of_the_history(query: str, wanted: HistoryRequest) -> Non
             ("start", "2025-11-14"), ("end", "2025-11-14"), ("step", "60"),
         )),
         ("device_id=a&device_id=a", "device_id is given more than once"),
+        *((f"format={value}", "format can only be json or csv") for value in ("", "CSV", "xml", "text/csv")),
+        ("format=csv&format=csv", "format is given more than once"),
     ],
 )  # fmt: skip
 def test_what_cannot_be_asked_of_the_history(query: str, sentence: str) -> None:
     with pytest.raises(BadRequest, match=re.escape(sentence)):
         history(query, csv=False)
+
+
+@pytest.mark.parametrize("preferred", [True, False])
+def test_the_format_overrides_the_preferred_one(preferred: bool) -> None:
+    assert history("format=csv", csv=preferred).csv
+    assert not history("format=json", csv=preferred).csv
+    assert history("", csv=preferred).csv is preferred
+
+
+def _history(query: str) -> None:
+    history(query, csv=False)
+
+
+@pytest.mark.parametrize(
+    ("ask", "name", "sentence"),
+    [
+        *((summary, name, "Did you mean device_id?") for name in (
+            "deviceId", "deviceid", "device-id", "DEVICE_ID", "device", "Device", "device_ids", "devcie_id",
+            "devise_id", "device_id[]", "camera", "camera_id",
+        )),
+        *((summary, name, "Did you mean seen_within?") for name in ("seenWithin", "seen", "seen_withn")),
+        *((summary, name, "Did you mean limit?") for name in ("limt", "Limit", "limits", "limit_", "ilmit")),
+        *((summary, name, "Did you mean fields?") for name in ("field", "fields[]")),
+        *((summary, name, "Did you mean end of /api/dashboard/history?") for name in ("End", "endTime")),
+        *((_history, name, "Did you mean start?") for name in ("from", "since", "start_time", "strat", "startDate")),
+        *((_history, name, "Did you mean end?") for name in ("to", "until", "endTime", "ends", "edn")),
+        *((_history, name, "Did you mean step?") for name in ("steps", "setp", "step_seconds", "interval")),
+        *((_history, name, "Did you mean format?") for name in ("fromat", "formats", "Format")),
+        *((_history, name, f"{name} is a parameter of /api/dashboard/summary") for name in ("limit", "seen_within")),
+        *((summary, name, f"{name} is a parameter of /api/dashboard/history") for name in ("start", "step", "format")),
+        *((devices, name, f"{name} is a parameter of /api/dashboard/") for name in ("device_id", "format", "limit")),
+        (devices, "device", "Did you mean device_id of /api/dashboard/summary?"),
+    ],
+)  # fmt: skip
+def test_a_near_miss_is_refused_with_the_name_that_was_meant(
+    ask: Callable[[str], object], name: str, sentence: str
+) -> None:
+    with pytest.raises(BadRequest, match=re.escape(sentence)):
+        ask(f"{name}=1")
+
+
+@pytest.mark.parametrize("ask", [summary, _history, devices])
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("_", "t", "ts", "v", "r", "cb", "rnd", "rand", "random", "nocache", "cache_bust", "timestamp", "utm_source"),
+        *("state", "1763123400", "x", "person_id", "%C3%A9", "q", "fbclid", "__cf_chl_tk", ""),
+    ],
+)
+def test_a_cache_buster_is_ignored(ask: Callable[[str], object], name: str) -> None:
+    assert ask(f"{name}=1763123400") == ask("")
 
 
 @given(st.sampled_from(["start", "end", "step", "seen_within", "limit", "after"]), st.text())

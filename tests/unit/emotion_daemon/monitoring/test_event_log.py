@@ -1,4 +1,4 @@
-"""What becomes a line in the log: each device's first event of a kind, then sums once a minute."""
+"""Events become lines in the log: each device's first event of a kind, then sums once a minute."""
 
 import logging
 from datetime import UTC, datetime, timedelta
@@ -7,7 +7,7 @@ import pytest
 
 from emotion_daemon.monitoring import event_log
 from emotion_daemon.monitoring.event_log import EventLog
-from shared.batch import Batch, Cumulative
+from shared.batch import Batch, Cumulative, decode
 from tests.groups import committed, rejection
 
 STAMP = datetime(2025, 11, 14, 12, 34, 56, tzinfo=UTC)
@@ -45,6 +45,50 @@ def test_a_wrong_clock_is_a_warning_once_a_device(caplog: pytest.LogCaptureFixtu
     assert "the clock of jetson_1 is off by -86400 s" in warnings[0]
 
 
+NOON = datetime(2025, 11, 14, 12, 0, tzinfo=UTC)
+
+
+def local_time(hours: float, *, seconds: int, offset: str = "") -> EventLog:
+    """The log after a batch a second whose timestamps are off by so many hours."""
+    events = EventLog(now=0)
+    for second in range(seconds):
+        received_at = NOON + timedelta(seconds=second)
+        text = (received_at + timedelta(hours=hours)).replace(tzinfo=None).isoformat() + offset
+        payload = f'{{"device_id":"jetson_1","timestamp":"{text}","people":[]}}'.encode()
+        events.committed(committed(decode(payload, device_id="jetson_1", received_at=received_at)))
+    return events
+
+
+@pytest.mark.parametrize("hours", [-5, 2, 5.5])
+def test_local_time_without_an_offset_is_named_once(hours: float, caplog: pytest.LogCaptureFixture) -> None:
+    local_time(hours, seconds=90)
+
+    lines = [each for each in caplog.messages if "most likely they are local time" in each]
+    assert len(lines) == 1
+    assert f"off by {hours:+g} hours" in lines[0]
+
+
+@pytest.mark.parametrize(("hours", "seconds", "offset"), [(-5, 50, ""), (-5, 90, "Z"), (-4.8, 90, ""), (0, 90, "")])
+def test_what_may_have_waited_or_has_an_offset_is_no_local_time(
+    hours: float, seconds: int, offset: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    local_time(hours, seconds=seconds, offset=offset)
+
+    assert not [each for each in caplog.messages if "local time" in each]
+
+
+def test_a_clock_that_was_set_back_is_named_once(caplog: pytest.LogCaptureFixture) -> None:
+    events = EventLog(now=0)
+    for second in range(3):
+        group = committed(batch())
+        group.folded.clocks.fallen["jetson_1"] = timedelta(seconds=3_000 + second)
+        events.committed(group)
+
+    assert [each.partition(".")[0] for each in caplog.messages if "set back" in each] == [
+        "the clock of jetson_1 was set back by 3000 s"
+    ]
+
+
 def test_unknown_fields_are_a_line_once_a_device(caplog: pytest.LogCaptureFixture) -> None:
     events = EventLog(now=0)
     for _ in range(3):
@@ -61,7 +105,7 @@ def test_a_rejected_message_is_a_warning_once_a_topic_and_says_where_to_look(cap
 
     assert [record.levelname for record in caplog.records] == ["WARNING", "WARNING"]
     assert "'emotions/a/batch': not UTF-8 JSON" in caplog.messages[0]
-    assert "python -m emotion_admin dead-letters" in caplog.messages[0]
+    assert "scripts/dead-letters list" in caplog.messages[0]
 
 
 def test_a_line_break_in_what_a_device_sent_does_not_make_a_second_line(caplog: pytest.LogCaptureFixture) -> None:

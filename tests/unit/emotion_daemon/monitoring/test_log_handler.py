@@ -1,4 +1,4 @@
-"""A log that nobody reads, or that is no pipe."""
+"""A log without a reader, or that is no pipe."""
 
 import io
 import logging

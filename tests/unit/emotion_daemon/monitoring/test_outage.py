@@ -1,4 +1,4 @@
-"""What the operator reads while something fails again and again."""
+"""The operator reads about an outage that fails again and again."""
 
 import logging
 

@@ -1,4 +1,4 @@
-"""PUBLISH packets as paho packs them, and as nobody should."""
+"""PUBLISH packets as paho packs them, and malformed ones."""
 
 import struct
 
@@ -15,7 +15,7 @@ QOS_1 = 0x32
 
 
 def packet(properties: bytes = b"", *, topic: bytes = TOPIC, payload: bytes = b"{}") -> bytes:
-    """What follows the remaining length of a PUBLISH at QoS 1 with the packet id 7."""
+    """Return the bytes after the remaining length of a PUBLISH at QoS 1 with the packet id 7."""
     length: bytes = VariableByteIntegers.encode(len(properties))
     return struct.pack(">H", len(topic)) + topic + b"\x00\x07" + length + properties + payload
 
@@ -65,15 +65,15 @@ def test_what_paho_packs_is_decoded(
     packed = properties.pack()
     _, length_bytes = VariableByteIntegers.decode(packed)
 
-    decoded = decode(QOS_1, packet(packed[length_bytes:], payload=payload))
+    body = packet(packed[length_bytes:], payload=payload)
 
-    assert decoded == Message(TOPIC.decode(), payload, 1, 7, 3, response_topic, correlation_data)
+    assert decode(QOS_1, body) == Message(TOPIC.decode(), payload, 1, 7, 3, len(body), response_topic, correlation_data)
 
 
 def test_a_packet_at_qos_0_has_no_packet_id() -> None:
     body = struct.pack(">H", len(TOPIC)) + TOPIC + b"\x00{}"
 
-    assert decode(0x30, bytearray(body)) == Message(TOPIC.decode(), b"{}", 0, 0, 3)
+    assert decode(0x30, bytearray(body)) == Message(TOPIC.decode(), b"{}", 0, 0, 3, len(body))
 
 
 def test_what_the_broker_has_sent_before_is_marked() -> None:

@@ -1,4 +1,4 @@
-"""What batches add to the history: rules one by one, a bound that always holds, a simulated day and its truth."""
+"""Batches add to the history: rules one by one, a bound that always holds, a simulated day and its truth."""
 
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime, timedelta
@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from emotion_daemon.rules.clock_fallback import Clocks, Row
 from emotion_daemon.rules.fold import Folded, PersonKey, Report, StoredState, fold
 from emotion_daemon.rules.history import LONGEST_GAP, SLACK
 from emotion_device.simulator import SimulatedDevice, Troubles
@@ -24,12 +25,17 @@ def at(seconds: float) -> datetime:
 
 
 def batch(seconds: float, **happy: float) -> Batch:
-    """A batch stamped `seconds` after noon, in which each named person has been happy for so long."""
+    """A batch of `seconds` after noon, in which each named person has been happy for so long."""
     return batch_of(seconds, {person: Cumulative(happy=value) for person, value in happy.items()})
 
 
 def batch_of(seconds: float, people: dict[str, Cumulative]) -> Batch:
     return Batch(DEVICE, at(seconds), people, at(seconds))
+
+
+def sent_again(each: Batch) -> Batch:
+    """The batch as the broker sends it once more: its first arrival is unknown."""
+    return msgspec.structs.replace(each, received_at=None)
 
 
 class Daemon:
@@ -38,13 +44,25 @@ class Daemon:
     def __init__(self) -> None:
         self._people: dict[PersonKey, Report] = {}
         self._devices: dict[str, datetime] = {}
+        self._offsets: dict[str, timedelta] = {}
+        self._arrivals: dict[str, datetime] = {}
+        self._rows: dict[str, Row] = {}
         self.minutes: dict[datetime, list[float]] = {}
         self.most_people: dict[datetime, int] = {}
         self.cut = 0.0
 
     def commit(self, *batches: Batch) -> Folded:
-        folded = fold(batches, StoredState(self._people, self._devices))
+        clocks = Clocks(self._offsets, self._arrivals, self._rows)
+        folded = fold(
+            batches,
+            StoredState(self._people, self._devices, {}, clocks, max((b.timestamp for b in batches), default=NOON)),
+        )
         self._people.update(folded.people)
+        self._offsets.update(folded.clocks.offsets)
+        self._rows.update(folded.clocks.rows)
+        for device_id, (heard, _) in folded.heard.items():
+            if heard.received_at is not None:
+                self._arrivals[device_id] = heard.received_at
         self._devices.update((device_id, newest.timestamp) for device_id, newest in folded.devices.items())
         for _, minute, *seconds, most_people in folded.minutes.rows():
             stored = self.minutes.setdefault(minute, [0.0] * 4)
@@ -56,6 +74,7 @@ class Daemon:
     def restart(self) -> None:
         """A new process: what is stored is known, the time that people may make up for is not."""
         self._people = {key: msgspec.structs.replace(report, spare=0.0) for key, report in self._people.items()}
+        self._rows.clear()
 
     @property
     def shown(self) -> float:
@@ -179,9 +198,14 @@ class TestWhichMinute:
         assert list(history(batch(0, anna=1), batch(7_200, anna=1)).minutes) == [at(0), at(7_200)]
 
     def test_the_most_people_are_those_of_one_batch(self) -> None:
-        daemon = history(batch(0, anna=0, bert=0), batch(1, carl=0), batch(61, carl=0))
+        daemon = history(batch(0, anna=1, bert=1), batch(1, carl=1), batch(61, carl=2))
 
         assert daemon.most_people == {at(0): 2, at(60): 1}
+
+    def test_people_whose_counters_rest_are_not_in_view(self) -> None:
+        daemon = history(batch(0, anna=1, bert=0), batch(9, anna=1, bert=0), batch(60, anna=1, bert=0))
+
+        assert daemon.most_people == {at(0): 1, at(60): 0}
 
     def test_a_batch_without_people_adds_no_minute(self) -> None:
         assert history(batch(0), batch(1), batch(61)).minutes == {}
@@ -199,7 +223,7 @@ class TestWhatComesTwiceOrLate:
         daemon.commit(*group)
         before = daemon.shown
         daemon.restart()
-        daemon.commit(*group)
+        daemon.commit(*map(sent_again, group))
 
         assert daemon.shown == before == pytest.approx(89)
 
@@ -236,10 +260,10 @@ _batches = st.lists(st.tuples(st.floats(0, 400) | st.integers(0, 20), _people), 
 def test_the_sum_of_a_history_never_exceeds_people_times_elapsed_time(
     reported: list[tuple[float, dict[str, Cumulative]]], cuts: list[int], in_order: bool
 ) -> None:
-    """Whatever is reported, in whatever order and grouping, with a new daemon at each `cut`."""
+    """It holds for any reports in any order and grouping, with a new daemon at each `cut`."""
     if in_order:
         reported.sort(key=lambda each: each[0])
-    batches = [batch_of(seconds, people) for seconds, people in reported]
+    batches = [sent_again(batch_of(seconds, people)) for seconds, people in reported]
     daemon = Daemon()
     for begin, end in pairwise(sorted({0, *cuts, len(batches)})):
         daemon.commit(*batches[begin:end])
@@ -254,11 +278,12 @@ def test_the_sum_of_a_history_never_exceeds_people_times_elapsed_time(
 def test_where_a_stream_is_cut_into_groups_makes_no_difference(
     reported: list[tuple[float, dict[str, Cumulative]]], cut: int
 ) -> None:
-    batches = [batch_of(seconds, people) for seconds, people in reported]
+    batches = [sent_again(batch_of(seconds, people)) for seconds, people in reported]
     whole, parts = Daemon(), Daemon()
     whole.commit(*batches)
-    parts.commit(*batches[:cut])
-    parts.commit(*batches[cut:])
+    for part in (batches[:cut], batches[cut:]):
+        if part:
+            parts.commit(*part)
 
     assert parts.most_people == whole.most_people
     assert parts.minutes.keys() == whole.minutes.keys()
@@ -305,7 +330,7 @@ def sums(daemon: Daemon) -> dict[str, float]:
         Troubles(restart_every=timedelta(minutes=10)),
         Troubles(restart_every=timedelta(seconds=90), clock_skew=timedelta(seconds=-3_000)),
     ],
-    ids=["no trouble", "restarts", "restarts and a wrong clock"],
+    ids=["no fault", "restarts", "restarts and a wrong clock"],
 )
 def test_the_history_of_a_simulated_day_is_its_truth_within_one_percent(troubles: Troubles) -> None:
     device, batches = simulated(1.0, troubles)

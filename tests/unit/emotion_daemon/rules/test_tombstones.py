@@ -1,12 +1,12 @@
-"""Who is left out of which batch, and that a tombstone does not have the id."""
+"""Tombstones remove erased people from batches, and do not contain the id."""
 
-from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
 
 import pytest
 
+from emotion_daemon.rules.clock_fallback import Placed
 from emotion_daemon.rules.fold import Report, StoredState, fold
-from emotion_daemon.rules.tombstones import Tombstone, Tombstones, by_device, digest, suppress
+from emotion_daemon.rules.tombstones import Tombstone, Tombstones, by_device, digest, suppressed
 from shared.batch import Batch, Cumulative
 
 NOON = datetime(2025, 11, 14, 12, tzinfo=UTC)
@@ -23,44 +23,44 @@ def batch(*people: str, seconds: float = 0, device_id: str = "jetson_1", skew: t
     return Batch(device_id, stamp, dict.fromkeys(people, SHOWN), stamp, skew)
 
 
-def listed(batches: Iterable[Batch]) -> list[list[str]]:
-    return [list(each.people) for each in batches]
+def remaining(each: Batch, erased: Tombstones) -> Batch:
+    return suppressed(Placed(each), erased)[0].batch
 
 
-class TestSuppress:
+def count(each: Batch, erased: Tombstones) -> int:
+    return suppressed(Placed(each), erased)[1]
+
+
+class TestSuppressed:
     def test_an_erased_person_is_suppressed_and_the_others_stay(self) -> None:
-        batches, suppressed = suppress([batch("anna", "bert"), batch("carl")], tombstones("anna"))
-
-        assert listed(batches) == [["bert"], ["carl"]]
-        assert suppressed == 1
+        assert list(remaining(batch("anna", "bert"), tombstones("anna")).people) == ["bert"]
+        assert count(batch("anna", "bert"), tombstones("anna")) == 1
 
     def test_nothing_else_of_the_batch_changes(self) -> None:
-        ((remaining,), _) = suppress([batch("anna")], tombstones("anna"))
+        assert remaining(batch("anna"), tombstones("anna")) == batch()
 
-        assert remaining == batch()
-
-    @pytest.mark.parametrize(("seconds", "suppressed"), [(-1, 1), (0, 1), (0.000001, 0), (1, 0)])
-    def test_what_is_stamped_later_comes_in(self, seconds: float, suppressed: int) -> None:
-        assert suppress([batch("anna", seconds=seconds)], tombstones("anna"))[1] == suppressed
+    @pytest.mark.parametrize(("seconds", "number"), [(-1, 1), (0, 1), (0.000001, 0), (1, 0)])
+    def test_what_is_stamped_later_comes_in(self, seconds: float, number: int) -> None:
+        assert count(batch("anna", seconds=seconds), tombstones("anna")) == number
 
     def test_a_stamp_that_was_replaced_does_not_say_how_old_the_batch_is(self) -> None:
         late = batch("anna", seconds=3600, skew=timedelta(days=-20_000))
 
-        assert suppress([late], tombstones("anna"))[1] == 1
+        assert count(late, tombstones("anna")) == 1
 
     def test_the_same_id_at_another_device_is_another_person(self) -> None:
-        assert suppress([batch("anna", device_id="jetson_2")], tombstones("anna"))[1] == 0
+        assert count(batch("anna", device_id="jetson_2"), {**tombstones("anna"), "jetson_2": {}}) == 0
 
     def test_each_salt_of_a_device_is_tried(self) -> None:
         both = {"jetson_1": {**tombstones("anna")["jetson_1"], **tombstones("bert", salt=OTHER_SALT)["jetson_1"]}}
 
-        assert listed(suppress([batch("anna", "bert", "carl")], both)[0]) == [["carl"]]
+        assert list(remaining(batch("anna", "bert", "carl"), both).people) == ["carl"]
 
     def test_of_two_tombstones_the_later_counts(self) -> None:
         later = tombstones("anna", salt=OTHER_SALT, until=NOON + timedelta(hours=1))
         both = {"jetson_1": {**tombstones("anna")["jetson_1"], **later["jetson_1"]}}
 
-        assert suppress([batch("anna", seconds=60)], both)[1] == 1
+        assert count(batch("anna", seconds=60), both) == 1
 
 
 def test_a_digest_does_not_have_the_id_and_needs_its_salt() -> None:
@@ -78,7 +78,7 @@ class TestFold:
         assert list(folded.people) == [("jetson_1", "bert")]
         assert [row[2:] for row in folded.minutes.rows()] == [(5.0, 0.0, 0.0, 0.0, 1)]
         assert folded.updated_counts == [1]
-        assert [len(each.people) for each in folded.heard.values()] == [1]
+        assert [len(each.batch.people) for each in folded.heard.values()] == [1]
         assert folded.suppressed == 1
 
     def test_the_device_gets_its_stamp_all_the_same(self) -> None:
