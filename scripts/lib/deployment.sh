@@ -144,7 +144,7 @@ need_images() {
 # quotes, comments, export and line ends are stated once.
 value_in_env() {
     local shown
-    shown=$(printf 'services: {x: {image: "x:${%s:-}"}}\n' "$1" | docker compose --project-directory . --file - config --images) ||
+    shown=$(docker compose --project-directory . --file - config --images <<<"services: {x: {image: \"x:\${$1:-}\"}}") ||
         die "docker compose cannot read .env: see above"
     echo "${shown#x:}"
 }
