@@ -122,7 +122,8 @@ def test_slow_clients_hold_nobody_up(
 
     kept = api.memory() - memory
     print(
-        f"{in_all} sockets, {at_once} at once; {kept=}; before it {before}, beside quick ones {beside_quick}, during it {during}"
+        f"{in_all} sockets, {at_once} at once; {kept=}; "
+        f"before it {before}, beside quick ones {beside_quick}, during it {during}"
     )
     record_property("rounds", len(during.seconds))
     assert in_all >= SOCKETS
