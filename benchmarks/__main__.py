@@ -4,7 +4,7 @@ import argparse
 from collections.abc import Callable
 from pathlib import Path
 
-from benchmarks import flood, follow, histories, ingest, latency, memory, prune, read, scale
+from benchmarks import flood, follow, histories, ingest, latency, memory, prune, read, scale, years
 from benchmarks.report import HEAD, Report, rows
 
 RATES = (100, 500, 1_000, 2_000)
@@ -66,6 +66,11 @@ COMMANDS: dict[str, tuple[Callable[..., None], str, dict[str, int]]] = {
         histories.run,
         "how long other requests wait while clients request long histories in parallel",
         {"clients": 50, "points": 10_000, "seconds": 15, "rounds": 1},
+    ),
+    "years": (
+        years.run,
+        "how long a history of years takes, against SQLite that adds up its minutes",
+        {"years": 3, "rounds": 5},
     ),
     "all": (
         _all,

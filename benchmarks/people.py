@@ -1,4 +1,4 @@
-"""People that are in a table already."""
+"""People and history that are in the tables already."""
 
 import sqlite3
 from pathlib import Path
@@ -11,6 +11,21 @@ INSERT INTO person_emotion (device_id, person_id, time_happy, time_sad, time_ang
 VALUES (?, ?, ?, ?, ?, 0, ?)
 """
 
+_MINUTES = """
+WITH RECURSIVE minute (number) AS (SELECT 0 UNION ALL SELECT number + 1 FROM minute WHERE number < ?)
+INSERT INTO emotion_minute
+SELECT 'other_' || device.number, datetime('2024-01-01', '+' || minute.number || ' minutes') || '.000000',
+       30.5, 20.25, 5, 1, 3
+FROM minute, (SELECT number FROM minute LIMIT ?) AS device
+"""
+
+_HOURS = """
+INSERT INTO emotion_hour
+SELECT device_id, substr(minute, 1, 13) || ':00:00.000000',
+       sum(time_happy), sum(time_sad), sum(time_angry), sum(time_neutral), max(most_people)
+FROM emotion_minute GROUP BY 1, 2
+"""
+
 
 def fill(file: Path, people: int, *, a_device: int = 100, device: str = OTHERS) -> None:
     """Store so many people in a database that has the schema, of as many devices `device`0, `device`1 … as it takes."""
@@ -21,6 +36,16 @@ def fill(file: Path, people: int, *, a_device: int = 100, device: str = OTHERS) 
             "INSERT INTO device (device_id, updated_at) VALUES (?, '2025-11-14 12:00:00.000000')",
             ((f"{device}{number}",) for number in range(-(-people // a_device))),
         )
+    connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    connection.close()
+
+
+def fill_history(file: Path, *, devices: int, minutes: int) -> None:
+    """Store so many minutes from 2024-01-01 on, and their hours, of each of the first devices of OTHERS."""
+    connection = sqlite3.connect(file)
+    with connection:
+        connection.execute(_MINUTES, (minutes - 1, devices))
+        connection.execute(_HOURS)
     connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
     connection.close()
 

@@ -5,7 +5,6 @@ times: so a wait is that for the loop, the commit and nothing else.
 """
 
 import shutil
-import sqlite3
 import tempfile
 import time
 from collections.abc import Callable, Iterable
@@ -15,7 +14,7 @@ from pathlib import Path
 from statistics import quantiles
 
 from benchmarks.backlog import TOPICS
-from benchmarks.people import fill
+from benchmarks.people import fill, fill_history
 from benchmarks.report import Report
 from emotion_daemon.ingest import Ingest
 from emotion_daemon.monitoring.report import Report as LoopReport
@@ -27,14 +26,6 @@ from tests.databases import migrated
 
 DAYS = 30.0
 PEOPLE_A_BATCH = 5
-
-_MINUTES = """
-WITH RECURSIVE minute (number) AS (SELECT 0 UNION ALL SELECT number + 1 FROM minute WHERE number < ?)
-INSERT INTO emotion_minute
-SELECT 'other_' || device.number, datetime('2024-01-01', '+' || minute.number || ' minutes') || '.000000',
-       30.5, 20.25, 5, 1, 3
-FROM minute, (SELECT number FROM minute LIMIT ?) AS device
-"""
 
 
 def run(report: Report, *, stored: int, minutes: int, rate: int, devices: int, seconds: int, rounds: int) -> None:
@@ -75,11 +66,7 @@ def _database(file: Path, stored: int, minutes: int, devices: int) -> Path:
     with migrated(f"sqlite:///{file}"):
         pass
     fill(file, stored)
-    connection = sqlite3.connect(file)
-    with connection:
-        connection.execute(_MINUTES, (minutes // devices - 1, devices))
-    connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
-    connection.close()
+    fill_history(file, devices=devices, minutes=minutes // devices)
     return file
 
 

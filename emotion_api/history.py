@@ -19,7 +19,7 @@ from shared.batch import EMOTIONS
 STEPS = (60, 120, 300, 600, 900, 1_800, 3_600, 7_200, 10_800, 21_600, 43_200, 86_400)
 """Seconds that a point may stand for if the request names no step; a longer step is a number of whole days."""
 
-DAY = STEPS[-1]
+MINUTE, HOUR, DAY = 60, 3_600, STEPS[-1]
 
 POINTS_CHOSEN = 500
 """The most points if the request names no step: as many as a chart has room for."""
@@ -68,6 +68,15 @@ class Span(NamedTuple):
     @property
     def points(self) -> int:
         return (self.end - self.start) // self.step
+
+    @property
+    def row_seconds(self) -> int:
+        """The seconds that each stored row of this history stands for: hours are stored, too."""
+        return MINUTE if self.step % HOUR else HOUR
+
+    @property
+    def most_rows(self) -> int:
+        return (self.end - self.start) // self.row_seconds
 
 
 class Bucket(NamedTuple):

@@ -22,7 +22,15 @@ from emotion_daemon.storage.errors import is_temporary, reason
 from emotion_daemon.storage.store import Store
 from emotion_daemon.storage.transaction import Transaction
 from shared.batch import EARLIEST_TIMESTAMP, MAX_CLOCK_SKEW
-from shared.schema import device, device_state, emotion_minute, forgotten_person, person_emotion, rejected_message
+from shared.schema import (
+    device,
+    device_state,
+    emotion_hour,
+    emotion_minute,
+    forgotten_person,
+    person_emotion,
+    rejected_message,
+)
 
 log = logging.getLogger(__name__)
 
@@ -53,15 +61,17 @@ BEHIND = timedelta(hours=1)
 PEOPLE_A_STEP = 1_000
 DELETED_PEOPLE_A_STEP = 200
 DEVICES_A_STEP = 10
-MINUTES_A_STEP = 500
+HOURS_A_STEP = 8  # 480 minutes
 REJECTED_A_STEP = 20  # of up to 64 KiB
 TOMBSTONES_A_STEP = 200
+
+_HOUR = timedelta(hours=1)
 
 _At: TypeAlias = int | str
 
 # On PostgreSQL the deleting transaction locks its rows first, and skips rows that another transaction has locked.
 
-_person, _rejected_row, _minute = person_emotion.c, rejected_message.c, emotion_minute.c
+_person, _rejected_row, _hour, _minute = person_emotion.c, rejected_message.c, emotion_hour.c, emotion_minute.c
 
 _PART = select(_person.id).where(_person.id > bindparam("at")).order_by(_person.id).limit(PEOPLE_A_STEP).subquery()
 _END_OF_PART = select(func.max(_PART.c.id))
@@ -81,15 +91,18 @@ _OLD_REJECTED = (
 )
 _DELETE_REJECTED = delete(rejected_message).where(_rejected_row.id.in_(bindparam("ids", expanding=True)))
 
-_NEXT_DEVICE = select(_minute.device_id).where(_minute.device_id > bindparam("at")).order_by(_minute.device_id).limit(1)
-_OLD_MINUTES = (
-    select(_minute.minute)
-    .where(_minute.device_id == bindparam("device_id"), _minute.minute < bindparam("cutoff"))
-    .order_by(_minute.minute)
+_NEXT_DEVICE = select(_hour.device_id).where(_hour.device_id > bindparam("at")).order_by(_hour.device_id).limit(1)
+_OLD_HOURS = (
+    select(_hour.hour)
+    .where(_hour.device_id == bindparam("device_id"), _hour.hour <= bindparam("newest"))
+    .order_by(_hour.hour)
     .limit(bindparam("left", type_=Integer))
 )
-_DELETE_MINUTES = delete(emotion_minute).where(
-    _minute.device_id == bindparam("device_id"), _minute.minute.in_(bindparam("minutes", expanding=True))
+_DELETE_HOUR = delete(emotion_hour).where(_hour.device_id == bindparam("its_device"), _hour.hour == bindparam("start"))
+_DELETE_ITS_MINUTES = delete(emotion_minute).where(
+    _minute.device_id == bindparam("its_device"),
+    _minute.minute >= bindparam("start"),
+    _minute.minute < bindparam("end"),
 )
 
 _tombstone = forgotten_person.c
@@ -243,8 +256,8 @@ class Retention:
         if self._history_days is not None:
             timestamp = now - timedelta(days=self._history_days)
             words = f"device-minutes of the history before {timestamp:%Y-%m-%dT%H:%M:%SZ}"
-            minutes = partial(_find_minutes, Cutoff(timestamp, behind))
-            tables.append(_Table(emotion_minute.name, minutes, _delete_minutes, "", words))
+            hours = partial(_find_hours, Cutoff(timestamp, behind))
+            tables.append(_Table(emotion_minute.name, hours, _delete_hours, "", words))
         return tables
 
     def _old_tombstones(self, connection: Connection, now: datetime) -> _Table | None:
@@ -385,27 +398,26 @@ def _delete_tombstones(transaction: Transaction, rows: Sequence[Any]) -> int:
     return len(rows)
 
 
-def _find_minutes(cutoff: Cutoff, connection: Connection, at: _At, *, locking: bool = False) -> _Found:
-    """The oldest minutes of the next devices behind `at`: the rest of a device comes in the next step."""
-    found: list[tuple[str, Sequence[datetime]]] = []
-    left = MINUTES_A_STEP
+def _find_hours(cutoff: Cutoff, connection: Connection, at: _At, *, locking: bool = False) -> _Found:
+    """The oldest whole hours of the next devices behind `at`: the rest of a device comes in the next step."""
+    found: list[dict[str, Any]] = []
     for _ in range(DEVICES_A_STEP):
         device_id = connection.execute(_NEXT_DEVICE, {"at": at}).scalar()
         if device_id is None:
             return _Found(found, None)
-        wanted = {"device_id": device_id, "cutoff": cutoff.of(device_id), "left": left}
-        old = connection.scalars(_locking(_OLD_MINUTES, locking), wanted).all()
-        if old:
-            found.append((device_id, old))
-        left -= len(old)
-        if not left:
+        left = HOURS_A_STEP - len(found)
+        wanted = {"device_id": device_id, "newest": cutoff.of(device_id) - _HOUR, "left": left}
+        old = connection.scalars(_locking(_OLD_HOURS, locking), wanted).all()
+        found += ({"its_device": device_id, "start": hour, "end": hour + _HOUR} for hour in old)
+        if len(old) == left:
             break
         at = device_id
     return _Found(found, at)
 
 
-def _delete_minutes(transaction: Transaction, rows: Sequence[Any]) -> int:
-    for device_id, minutes in rows:
-        transaction.connection.execute(_DELETE_MINUTES, {"device_id": device_id, "minutes": minutes})
-        transaction.changes.devices.add(device_id)
-    return sum(len(minutes) for _, minutes in rows)
+def _delete_hours(transaction: Transaction, hours: Sequence[Any]) -> int:
+    """Delete the hours with their minutes; return the number of minutes."""
+    minutes = transaction.connection.execute(_DELETE_ITS_MINUTES, hours).rowcount
+    transaction.connection.execute(_DELETE_HOUR, hours)
+    transaction.changes.devices.update(each["its_device"] for each in hours)
+    return minutes

@@ -115,6 +115,17 @@ emotion_minute = Table(
 )
 """The history: what all people before a camera have shown in each minute; no row if they have shown nothing."""
 
+emotion_hour = Table(
+    "emotion_hour",
+    metadata,
+    Column("device_id", Text, primary_key=True),
+    Column("hour", UtcDateTime, primary_key=True, comment="its beginning"),
+    *_seconds(),
+    Column("most_people", Integer, nullable=False, comment="the most people in view in one batch of this hour"),
+    sqlite_with_rowid=False,
+)
+"""The sums of `emotion_minute` a UTC hour. Every transaction that changes minutes changes their hours, too."""
+
 rejected_message = Table(
     "rejected_message",
     metadata,

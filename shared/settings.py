@@ -102,7 +102,7 @@ class Settings:
     never.
     """
     history_retention_days: float | None = None
-    """Days until the daemon deletes a minute of the history. Empty: never."""
+    """Days until the daemon deletes an hour of the history. Empty: never."""
     unknown: tuple[str, ...] = ()
     """Sentences for the log about variables that start with EMOTION_ and are not settings."""
 

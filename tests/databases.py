@@ -1,14 +1,18 @@
 """A test's own look at a database; no connection is left behind."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from datetime import datetime
+from typing import Any
 
-from sqlalchemy import Connection, Engine
+import pytest
+from sqlalchemy import Connection, Engine, insert, select
 
 from emotion_daemon.storage.migrations import upgrade
-from emotion_daemon.storage.statements import raise_revision
+from emotion_daemon.storage.statements import Statements, raise_revision
+from shared.batch import EMOTIONS
 from shared.database import reader_engine, writer_engine
-from shared.schema import metadata
+from shared.schema import emotion_hour, emotion_minute, metadata
 
 
 @contextmanager
@@ -45,3 +49,22 @@ def raise_revision_of(engine: Engine, device_id: str) -> None:
     """Raise the revision, as each of our programs does in the transaction that changes a device's rows."""
     with engine.begin() as connection:
         raise_revision(connection, device_id)
+
+
+def add_minutes(connection: Connection, minutes: Sequence[Mapping[str, Any]]) -> None:
+    """Insert rows of `emotion_minute` and add them to their hours, as the daemon does."""
+    statements = Statements(connection.engine)
+    connection.execute(insert(emotion_minute), minutes)
+    hours = (row | {"hour": statements.timestamp(row["minute"].replace(minute=0))} for row in map(dict, minutes))
+    names = emotion_hour.columns.keys()
+    connection.exec_driver_sql(statements.add_hour, [tuple(row[name] for name in names) for row in hours])
+
+
+def check_hours(connection: Connection) -> None:
+    """Check that the stored hours are the sums of the stored minutes, to a microsecond."""
+    minutes: dict[tuple[str, datetime], list[float]] = {}
+    for device_id, minute, *values, people in connection.execute(select(emotion_minute)):
+        sums = minutes.setdefault((device_id, minute.replace(minute=0)), [0.0] * (len(EMOTIONS) + 1))
+        sums[:] = *map(sum, zip(sums, values, strict=False)), max(sums[-1], people)
+    hours = {(row[0], row[1]): list(row[2:]) for row in connection.execute(select(emotion_hour))}
+    assert hours == {key: pytest.approx(sums, abs=1e-6) for key, sums in minutes.items()}

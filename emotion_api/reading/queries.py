@@ -6,11 +6,14 @@ from typing import Any, NamedTuple, TypeAlias
 
 from sqlalchemy import (
     BigInteger,
+    Column,
     ColumnElement,
     Connection,
     FromClause,
     Integer,
+    Select,
     String,
+    Table,
     Text,
     and_,
     bindparam,
@@ -27,11 +30,19 @@ from sqlalchemy import (
 )
 
 from emotion_api.devices import DeviceRow
-from emotion_api.history import Bucket, Span
+from emotion_api.history import MINUTE, Bucket, Span
 from emotion_api.summary import NO_TIME, EmotionTotals, PeoplePage, PersonRow, finite
 from shared.batch import EMOTIONS
 from shared.database import code_point_collation
-from shared.schema import device, device_state, device_total, emotion_minute, person_emotion, rejected_message
+from shared.schema import (
+    device,
+    device_state,
+    device_total,
+    emotion_hour,
+    emotion_minute,
+    person_emotion,
+    rejected_message,
+)
 
 Revision: TypeAlias = tuple[Any, ...] | None
 """Another one means that a response may be another; None if the database knows nothing of the device."""
@@ -122,28 +133,27 @@ _REJECTED = (
 
 DEVICES_AT_ONCE = 500
 
-MINUTES_AT_ONCE = 1_000
+ROWS_AT_ONCE = 1_000
 """Rows that are added up in one select. If each is a bucket of its own, this takes 10 ms, and other requests wait."""
 
-_MINUTES = (
-    select(emotion_minute)
-    .where(
-        emotion_minute.c.device_id == bindparam("device_id"),
-        emotion_minute.c.minute >= bindparam("start"),
-        emotion_minute.c.minute < bindparam("end"),
-    )
-    .order_by(emotion_minute.c.minute)
-    .limit(bindparam("at_once", type_=Integer))
-    .subquery()
-)
 
-_BUCKETS = select(
-    (cast(extract("epoch", _MINUTES.c.minute), BigInteger) // bindparam("step", type_=BigInteger)).label("bucket"),
-    func.max(_MINUTES.c.most_people),
-    func.count(),
-    func.max(_MINUTES.c.minute),
-    *_sums(_MINUTES),
-).group_by("bucket")
+def _buckets(table: Table, time: Column[datetime]) -> Select[*tuple[Any, ...]]:
+    """The sums of the next `at_once` rows of a device from `start` to before `end`, a `step` of seconds."""
+    rows = (
+        select(table, time.label("time"))
+        .where(table.c.device_id == _DEVICE_ID, time >= bindparam("start"), time < bindparam("end"))
+        .order_by(time)
+        .limit(bindparam("at_once", type_=Integer))
+        .subquery()
+    )
+    bucket = cast(extract("epoch", rows.c.time), BigInteger) // bindparam("step", type_=BigInteger)
+    return select(
+        bucket.label("bucket"), func.max(rows.c.most_people), func.count(), func.max(rows.c.time), *_sums(rows)
+    ).group_by("bucket")
+
+
+_OF_MINUTES = _buckets(emotion_minute, emotion_minute.c.minute)
+_OF_HOURS = _buckets(emotion_hour, emotion_hour.c.hour)
 
 
 class DeviceFound(NamedTuple):
@@ -248,13 +258,17 @@ def rejected(connection: Connection, since: datetime) -> Mapping[str, int]:
 
 
 def buckets(connection: Connection, device_id: str, span: Span) -> Iterator[list[Bucket]]:
-    """Yield the sums of the device's minutes in the span, MINUTES_AT_ONCE at a time: a bucket may come in parts."""
+    """Yield the sums of the device's minutes in the span, from ROWS_AT_ONCE rows at a time: a bucket may come in parts.
+
+    Steps of whole hours are added up from the stored hours.
+    """
+    query = _OF_MINUTES if span.row_seconds == MINUTE else _OF_HOURS
     start, end = (datetime.fromtimestamp(seconds, UTC) for seconds in (span.start, span.end))
     while start < end:
         parameters = {"device_id": device_id, "start": start, "end": end, "step": span.step}
-        rows = connection.execute(_BUCKETS, {**parameters, "at_once": MINUTES_AT_ONCE}).all()
+        rows = connection.execute(query, {**parameters, "at_once": ROWS_AT_ONCE}).all()
         yield [Bucket(number, tuple(seconds), most_people) for number, most_people, _, _, *seconds in rows]
-        if sum(row[2] for row in rows) < MINUTES_AT_ONCE:
+        if sum(row[2] for row in rows) < ROWS_AT_ONCE:
             return
         start = max(row[3] for row in rows) + timedelta(microseconds=1)
 

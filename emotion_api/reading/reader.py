@@ -32,8 +32,8 @@ MANY_PEOPLE = 2_000
 MANY_DEVICES = 1_000
 """The list of more is built piece by piece, too."""
 
-LONG_SECONDS = 86_400
-"""A longer history takes more than a few milliseconds. One such history is built at a time, between other requests."""
+MANY_ROWS = 1_440
+"""A history of more rows takes more than a few milliseconds. One is built at a time, between other requests."""
 
 REJECTED_WITHIN = timedelta(hours=1)
 
@@ -104,7 +104,7 @@ class HistoryReader(_Reader):
 
     def _read(self, request: HistoryRequest, build: Build) -> Iterable[bytes]:
         span = span_of(request, self._now())
-        if span.end - span.start > LONG_SECONDS:
+        if span.most_rows > MANY_ROWS:
             build.must_be_alone()
         found = queries.device_found(build.connection, request.device_id, many=MANY_PEOPLE)
         sums: dict[int, Bucket] = {}

@@ -4,8 +4,8 @@ A person cannot show emotions for longer than the time that has passed. The hist
 that, so an outage, a person who comes with hours on the counter, or a restarted counter leaves no spike.
 """
 
-from collections.abc import Iterator
-from datetime import datetime, timedelta
+from collections.abc import Iterator, Sequence
+from datetime import UTC, datetime, timedelta
 from typing import TypeAlias
 
 from shared.batch import Cumulative
@@ -19,14 +19,16 @@ LONGEST_GAP = 24 * 3600.0
 ROUNDING = 0.001
 """Seconds. A counter that is lower by no more was rounded; one that is lower by more has begun anew."""
 
-MinuteRow: TypeAlias = tuple[str, datetime, float, float, float, float, int]
-"""Device id, the minute's beginning as aware UTC, seconds of happy, sad, angry and neutral, the most people."""
+Row: TypeAlias = tuple[str, datetime, float, float, float, float, int]
+"""Device id, beginning of the minute or hour in aware UTC, seconds of happy, sad, angry and neutral, most people."""
 
 Increment: TypeAlias = tuple[float, float, float, float, float, float]
 """Seconds that one person has shown happy, sad, angry and neutral since the previous report, as far as time allows;
 the unused time, up to SLACK; and the capped seconds."""
 
-_MINUTE = 60.0
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+_MINUTE, _HOUR = timedelta(minutes=1), timedelta(hours=1)
 
 
 def increment(new: Cumulative, old: Cumulative, allowed: float) -> Increment:
@@ -74,13 +76,13 @@ class Minutes:
             row[4] = people
         if since >= minute or not any(seconds):
             _add(row, seconds, 1.0)
-        elif (until - since).total_seconds() <= _MINUTE:
-            for each, share in _spread(since, until):
+        elif until - since <= _MINUTE:
+            for each, share in _spread(since, until, _MINUTE):
                 _add(self._row(device_id, each), seconds, share)
         else:
             self._long.append((device_id, max(since, until - timedelta(seconds=LONGEST_GAP)), until, seconds))
 
-    def rows(self) -> Iterator[MinuteRow]:
+    def rows(self) -> Iterator[Row]:
         """Rows to be added to what is stored, where one minute may come more than once.
 
         One by one: 500 devices that all come back after a day have 720,000.
@@ -88,18 +90,24 @@ class Minutes:
         for (device_id, minute), (happy, sad, angry, neutral, people) in self._gathered.items():
             yield device_id, minute, happy, sad, angry, neutral, int(people)
         for device_id, since, until, seconds in self._long:
-            for minute, share in _spread(since, until):
+            for minute, share in _spread(since, until, _MINUTE):
                 happy, sad, angry, neutral = (each * share for each in seconds)
                 yield device_id, minute, happy, sad, angry, neutral, 0
 
-    def sums(self) -> dict[str, list[float]]:
-        """The seconds of happy, sad, angry and neutral that were added, a device."""
-        sums: dict[str, list[float]] = {}
-        for (device_id, _), row in self._gathered.items():
-            _add(sums.setdefault(device_id, [0.0] * 4), (row[0], row[1], row[2], row[3]), 1.0)
-        for device_id, _, _, seconds in self._long:
-            _add(sums.setdefault(device_id, [0.0] * 4), seconds, 1.0)
-        return sums
+    def hours(self) -> list[Row]:
+        """The sums of `rows` a UTC hour, by device and hour."""
+        hours: dict[tuple[str, datetime], list[float]] = {}
+        for (device_id, minute), (*seconds, people) in self._gathered.items():
+            hour = hours.setdefault((device_id, minute.replace(minute=0)), [0.0, 0.0, 0.0, 0.0, 0])
+            _add(hour, seconds, 1.0)
+            hour[4] = max(hour[4], people)
+        for device_id, since, until, each in self._long:
+            for start, share in _spread(since, until, _HOUR):
+                _add(hours.setdefault((device_id, start), [0.0, 0.0, 0.0, 0.0, 0]), each, share)
+        return [
+            (device_id, hour, happy, sad, angry, neutral, int(people))
+            for (device_id, hour), (happy, sad, angry, neutral, people) in hours.items()
+        ]
 
     def _row(self, device_id: str, minute: datetime) -> list[float]:
         row = self._gathered.get((device_id, minute))
@@ -108,7 +116,7 @@ class Minutes:
         return row
 
 
-def _add(row: list[float], seconds: tuple[float, float, float, float], share: float) -> None:
+def _add(row: list[float], seconds: Sequence[float], share: float) -> None:
     happy, sad, angry, neutral = seconds
     row[0] += happy * share
     row[1] += sad * share
@@ -116,11 +124,11 @@ def _add(row: list[float], seconds: tuple[float, float, float, float], share: fl
     row[3] += neutral * share
 
 
-def _spread(since: datetime, until: datetime) -> Iterator[tuple[datetime, float]]:
-    """The minutes from `since` to `until`, each with its share of that time."""
-    length = (until - since).total_seconds()
-    minute = since.replace(second=0, microsecond=0)
-    while minute < until:
-        end = minute + timedelta(minutes=1)
-        yield minute, (min(end, until) - max(minute, since)).total_seconds() / length
-        minute = end
+def _spread(since: datetime, until: datetime, step: timedelta) -> Iterator[tuple[datetime, float]]:
+    """The minutes or hours from `since` to `until`, each with its share of that time."""
+    length = until - since
+    start = since - (since - _EPOCH) % step
+    while start < until:
+        end = start + step
+        yield start, (min(end, until) - max(start, since)) / length
+        start = end

@@ -12,7 +12,7 @@ from sqlalchemy import ColumnElement, Connection, Engine, Integer, Table, bindpa
 
 from emotion_daemon.storage.dialects import dialect_of
 from shared.batch import EMOTIONS
-from shared.schema import UtcDateTime, device, device_state, device_total, emotion_minute, person_emotion
+from shared.schema import UtcDateTime, device, device_state, device_total, emotion_hour, emotion_minute, person_emotion
 
 _TIMES = [f"time_{emotion}" for emotion in EMOTIONS]
 
@@ -34,6 +34,7 @@ class Statements:
         self.upsert_status = _upsert_state(engine, ["device_id", "status", "status_at"])
         self.raise_revision = _upsert_state(engine, ["device_id"])
         self.add_minute = _add(engine, emotion_minute, ["device_id", "minute"])
+        self.add_hour = _add(engine, emotion_hour, ["device_id", "hour"])
         self.add_total = _add(engine, device_total, ["device_id"])
         process = UtcDateTime().dialect_impl(engine.dialect).bind_processor(engine.dialect)
         assert process is not None

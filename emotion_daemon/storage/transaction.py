@@ -10,6 +10,7 @@ from msgspec.structs import astuple
 from sqlalchemy import Connection
 
 from emotion_daemon.rules.fold import Folded, StoredState
+from emotion_daemon.rules.history import Row
 from emotion_daemon.rules.outcome import Rejected, Status
 from emotion_daemon.storage import dead_letters
 from emotion_daemon.storage.changes import Changes
@@ -56,7 +57,8 @@ class Transaction:
         statements = self._statements
         timestamp = cache(statements.timestamp)  # a batch's people share one; its conversion costs as much as a row
         latest = timestamp(self._latest)
-        sums = folded.minutes.sums()
+        hours = folded.minutes.hours()
+        sums = _sums_of(hours)
         # All daemons on one PostgreSQL write in one order, so that two never wait for each other.
         reports = ((key, folded.people[key]) for key in sorted(folded.people))
         people = (
@@ -84,6 +86,7 @@ class Transaction:
             if (received_at := batch.received_at) is not None
         )
         minutes = ((device_id, timestamp(minute), *seconds) for device_id, minute, *seconds in folded.minutes.rows())
+        hour_rows = ((device_id, timestamp(hour), *seconds) for device_id, hour, *seconds in hours)
         totals = ((device_id, *seconds) for device_id, seconds in sorted(sums.items()))
         unheard = ((device_id, *sums[device_id]) for device_id in sorted(sums.keys() - folded.heard.keys()))
         for statement, rows in (
@@ -92,6 +95,7 @@ class Transaction:
             (statements.upsert_state, states),
             (statements.add_history_total, unheard),
             (statements.add_minute, minutes),
+            (statements.add_hour, hour_rows),
         ):
             self._write_rows(statement, rows, between)
         self.changes.folded.append(folded)
@@ -134,6 +138,15 @@ class Transaction:
             part = list(islice(rows, _ROWS_A_STATEMENT))
             if part:
                 between()
+
+
+def _sums_of(hours: Iterable[Row]) -> dict[str, Sequence[float]]:
+    """The seconds of each emotion, a device."""
+    sums: dict[str, Sequence[float]] = {}
+    for device_id, _, *seconds, _ in hours:
+        before = sums.get(device_id)
+        sums[device_id] = seconds if before is None else [a + b for a, b in zip(before, seconds, strict=True)]
+    return sums
 
 
 def _skew(batch: Batch, received_at: datetime) -> float:

@@ -12,7 +12,8 @@ from emotion_daemon.storage.statements import raise_revision
 from emotion_daemon.storage.totals_migration import leave_only_totals
 from shared.batch import Topics
 from shared.database import writer_engine
-from shared.schema import device, device_state, emotion_minute, metadata, person_emotion, rejected_message
+from shared.schema import device, device_state, metadata, person_emotion, rejected_message
+from tests.databases import add_minutes
 
 Seconds = tuple[float, float, float, float]
 """Of happy, sad, angry and neutral."""
@@ -117,7 +118,7 @@ class Cameras:
         minute = (datetime.now(UTC) - ago).replace(second=0, microsecond=0)
         row = dict(zip(_MINUTE, (device_id, minute, *seconds, people), strict=True))
         with self._engine.begin() as connection:
-            connection.execute(emotion_minute.insert().values(row))
+            add_minutes(connection, [row])
             raise_revision(connection, device_id)
         return minute
 

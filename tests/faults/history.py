@@ -15,7 +15,7 @@ from shared.schema import emotion_minute, person_emotion
 from tests.background import repeatedly
 from tests.brokers import Broker
 from tests.clients import Client
-from tests.databases import reading
+from tests.databases import check_hours, reading
 from tests.waiting import wait_until
 
 TOPICS = Topics("emotions")
@@ -82,10 +82,11 @@ def expected_neutral(history: Iterable[Acknowledged]) -> dict[str, float]:
 
 
 def stored_neutral(url: str) -> dict[str, float]:
-    """Return the stored history of each device."""
+    """Return the stored history of each device. Its hours have to be the sums of its minutes."""
     table = emotion_minute.c
     query = select(table.device_id, func.sum(table.time_neutral)).group_by(table.device_id)
     with reading(url) as connection:
+        check_hours(connection)
         return {device_id: float(seconds) for device_id, seconds in connection.execute(query)}
 
 

@@ -14,8 +14,8 @@ import pytest
 from sqlalchemy import insert
 
 from shared.database import writer_engine
-from shared.schema import device, device_state, emotion_minute, person_emotion
-from tests.databases import disposing, make_tables
+from shared.schema import device, device_state, person_emotion
+from tests.databases import add_minutes, disposing, make_tables
 from tests.processes import ROOT
 from tests.web import DEVICES, HISTORY, SUMMARY, Api
 
@@ -93,7 +93,7 @@ def fill(database_url: str) -> None:
     with disposing(writer_engine(database_url)) as engine, engine.begin() as connection:
         connection.execute(insert(device), [{"device_id": device_id, "updated_at": STAMP} for device_id in ids])
         minutes = [{"device_id": device_id, "minute": minute} for device_id in ids for minute in (STAMP, EXAMPLE)]
-        connection.execute(insert(emotion_minute), [row | seconds | {"most_people": 7} for row in minutes])
+        add_minutes(connection, [row | seconds | {"most_people": 7} for row in minutes])
         connection.execute(insert(device_state), [{"device_id": device_id, "received_at": STAMP} for device_id in ids])
         rows = [{"device_id": device_id, "person_id": person} for device_id in ids for person in PEOPLE]
         connection.execute(insert(person_emotion), [row | seconds | {"last_seen": STAMP} for row in rows])

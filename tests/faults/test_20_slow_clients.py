@@ -29,7 +29,7 @@ TIMES = 10
 """The factor by which half of them may take longer than before the attack, on a machine that is slow anyway."""
 
 TIMES_QUICK = 3
-"""How many times longer the slowest one may take than beside as many clients that send and read at once.
+"""The factor by which the slowest one may take longer than beside as many clients that send and read at once.
 
 Each of the 200 first requests costs the workers its time, slow or not: on a busy machine all of them take a second.
 """

@@ -12,9 +12,9 @@ from sqlalchemy import Engine, insert
 from emotion_api.reading import queries
 from emotion_api.reading.source import Busy, Source
 from shared.batch import EMOTIONS
-from shared.schema import device, emotion_minute
+from shared.schema import device
 from shared.settings import Settings
-from tests.databases import make_tables, raise_revision_of
+from tests.databases import add_minutes, make_tables, raise_revision_of
 from tests.web import HISTORY, SUMMARY, served
 
 NOON = datetime(2025, 11, 14, 12, 0, tzinfo=UTC)
@@ -45,7 +45,7 @@ def store_minutes(writer: Engine, *minutes: float, device_id: str = "jetson_1", 
         for minute in minutes
     ]
     with writer.begin() as connection:
-        connection.execute(insert(emotion_minute), rows)
+        add_minutes(connection, rows)
 
 
 def points(client: FlaskClient, path: str) -> list[dict[str, Any]]:
@@ -104,16 +104,37 @@ def test_without_a_start_and_an_end_it_is_the_day_before_now(writer: Engine, cli
 def test_however_many_minutes_are_added_at_once_the_sums_are_the_same(
     at_once: int, writer: Engine, client: FlaskClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(queries, "MINUTES_AT_ONCE", at_once)
-    store_minutes(writer, *range(28), time_angry=1.0)
+    monkeypatch.setattr(queries, "ROWS_AT_ONCE", at_once)
+    store_minutes(writer, *range(28), 300, time_angry=1.0)
 
     assert [point["angry"] for point in points(client, f"{HOUR}&step=600")] == [10.0, 10.0, 8.0, 0.0, 0.0, 0.0]
+    day = points(client, f"{HISTORY}?start=2025-11-14&end=2025-11-15&step=3600")
+    assert [point["angry"] for point in day] == [0.0] * 12 + [28.0, 0.0, 0.0, 0.0, 0.0, 1.0] + [0.0] * 6
+
+
+@pytest.mark.parametrize("step", [3600, 7200, 86_400])
+def test_steps_of_whole_hours_are_the_sums_of_their_minutes(step: int, writer: Engine, client: FlaskClient) -> None:
+    day = f"{HISTORY}?start=2025-11-14&end=2025-11-15"
+    store_minutes(writer, *range(-30, 200, 7), time_happy=1.25, most_people=2)
+    store_minutes(writer, 62, 719, 720, time_sad=3.0, most_people=5)
+    store_minutes(writer, 62, device_id="jetson_2", time_happy=100.0, most_people=100)
+
+    fine, coarse = points(client, f"{day}&step=1800"), points(client, f"{day}&step={step}")
+
+    a_point = step // 1800
+    for number, point in enumerate(coarse):
+        parts = fine[number * a_point : (number + 1) * a_point]
+        assert point["start"] == parts[0]["start"]
+        assert point["most_people"] == max(part["most_people"] for part in parts)
+        for emotion in EMOTIONS:
+            assert point[emotion] == pytest.approx(sum(part[emotion] for part in parts))
 
 
 def test_the_largest_seconds_add_up_to_a_finite_sum(writer: Engine, client: FlaskClient) -> None:
-    store_minutes(writer, 0, 1, 2, time_sad=1.7e308)
+    store_minutes(writer, 0, time_sad=1.7e308)
+    store_minutes(writer, 1, time_sad=1e306)
 
-    (point,) = points(client, f"{HOUR}&step=3600")
+    point, _ = points(client, f"{HOUR}&step=1800")
 
     assert 1e300 < point["sad"] < float("inf")
 

@@ -25,7 +25,7 @@ from emotion_daemon.storage.store import Store
 from shared.batch import Batch, Cumulative
 from shared.database import sqlite_path, writer_engine
 from shared.schema import device_state, emotion_minute, forgotten_person, person_emotion
-from tests.databases import disposing, migrated
+from tests.databases import add_minutes, check_hours, disposing, migrated
 from tests.postgresql import PostgreSQL
 
 NOON = datetime(2025, 11, 14, 12, 0, tzinfo=UTC)
@@ -139,8 +139,8 @@ class TestWhatGoes:
 
     def test_the_minutes_before_of_every_device(self, make: Make, store: Store, engine: Engine, clock: Clock) -> None:
         with engine.begin() as connection:
-            connection.execute(
-                insert(emotion_minute),
+            add_minutes(
+                connection,
                 [
                     dict.fromkeys(("time_happy", "time_sad", "time_angry", "time_neutral"), 1.0)
                     | {"device_id": device_id, "minute": NOON - days * DAY, "most_people": 1}
@@ -154,7 +154,29 @@ class TestWhatGoes:
 
         with engine.connect() as connection:
             left = connection.execute(select(func.count(), func.min(emotion_minute.c.minute))).one()
+            check_hours(connection)
         assert tuple(left) == (10, NOON - 29 * DAY)
+
+    def test_the_history_goes_by_whole_hours(self, make: Make, store: Store, engine: Engine, clock: Clock) -> None:
+        """The limit is 12:05, the time of the pass: the hour of 12:00 is deleted in the pass after 13:00."""
+        limit = NOON - 30 * DAY
+        values = dict.fromkeys(("time_happy", "time_sad", "time_angry", "time_neutral"), 1.0)
+        minutes = [limit + timedelta(minutes=minute) for minute in (-61, -60, -1, 0, 1, 59, 60)]
+        with engine.begin() as connection:
+            add_minutes(connection, [values | {"device_id": "a", "minute": at, "most_people": 1} for at in minutes])
+        commit(store, batch(NOON))
+
+        run(make(people_days=None, history_days=30), clock)
+
+        with engine.connect() as connection:
+            left = connection.scalars(select(emotion_minute.c.minute).order_by(emotion_minute.c.minute)).all()
+            check_hours(connection)
+        assert left == [
+            limit,
+            limit + timedelta(minutes=1),
+            limit + timedelta(minutes=59),
+            limit + timedelta(minutes=60),
+        ]
 
     def test_rejected_messages_go_with_the_people_who_are_in_them(
         self, make: Make, store: Store, engine: Engine, clock: Clock
@@ -187,6 +209,7 @@ class TestWhatGoes:
         assert people(engine) == {*many[200:]}
         with engine.connect() as connection:
             assert connection.execute(select(func.min(emotion_minute.c.minute))).scalar_one() > NOON - 30 * DAY
+            check_hours(connection)
 
     def test_whoever_has_a_stamp_from_the_future_stays(
         self, make: Make, store: Store, engine: Engine, clock: Clock

@@ -61,7 +61,7 @@ def test_an_older_schema_is_an_outage_whose_one_log_line_says_what_to_do(
 class TestLongBuilds:
     """One is built at a time: its process answers other requests in its pauses."""
 
-    LONG = HistoryRequest("jetson_1", datetime(2025, 1, 1, tzinfo=UTC), datetime(2025, 2, 1, tzinfo=UTC))
+    LONG = HistoryRequest("jetson_1", datetime(2025, 1, 1, tzinfo=UTC), datetime(2025, 2, 1, tzinfo=UTC), step=600)
 
     def test_one_that_waits_too_long_for_its_turn_gives_up(
         self, writer: Engine, source: Source, monkeypatch: pytest.MonkeyPatch

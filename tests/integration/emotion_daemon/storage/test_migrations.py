@@ -2,15 +2,17 @@
 
 import threading
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
 
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
-from sqlalchemy import Engine, inspect, text
+from sqlalchemy import Engine, func, insert, inspect, select, text
 
 from emotion_daemon.storage.migrations import NewerSchemaError, upgrade
 from shared.database import writer_engine
-from shared.schema import metadata
+from shared.schema import emotion_hour, emotion_minute, metadata
+from tests.databases import check_hours
 
 
 @pytest.fixture
@@ -73,6 +75,25 @@ def test_an_upgrade_that_fails_leaves_nothing_behind(engine: Engine) -> None:
         upgrade(engine)
 
     assert inspect(engine).get_table_names() == ["rejected_message"]
+
+
+def test_the_hours_are_made_of_the_minutes_that_are_stored(engine: Engine) -> None:
+    upgrade(engine)
+    values = {"time_happy": 0.1, "time_sad": 2.0, "time_angry": 0.0, "time_neutral": 7.5}
+    noon = datetime(2025, 11, 14, 12, tzinfo=UTC)
+    with engine.begin() as connection:
+        for device_id in ("jetson_1", "jetson_2"):
+            minutes = [noon + timedelta(minutes=minute) for minute in (-1, 0, 1, 59, 60, 100_000)]
+            rows = [values | {"device_id": device_id, "minute": at, "most_people": at.minute} for at in minutes]
+            connection.execute(insert(emotion_minute), rows)
+        emotion_hour.drop(connection)
+        connection.execute(text("UPDATE alembic_version SET version_num = '0006'"))
+
+    upgrade(engine)
+
+    with engine.connect() as connection:
+        check_hours(connection)
+        assert connection.scalar(select(func.count()).select_from(emotion_hour)) == 8
 
 
 def test_a_database_of_a_newer_version_is_refused(engine: Engine) -> None:

@@ -29,7 +29,7 @@ from shared import database
 from shared.batch import Batch, Cumulative, DecodeError, decode
 from shared.database import sqlite_path, writer_engine
 from shared.schema import device, device_state, emotion_minute, person_emotion, rejected_message
-from tests.databases import disposing, migrated
+from tests.databases import check_hours, disposing, migrated
 from tests.groups import group
 from tests.postgresql import PostgreSQL
 
@@ -250,6 +250,7 @@ class TestDevices:
 
 def minutes(engine: Engine) -> dict[tuple[str, datetime], tuple[float, ...]]:
     with engine.connect() as connection:
+        check_hours(connection)
         rows = connection.execute(select(emotion_minute)).all()
     return {(row.device_id, row.minute): tuple(row)[2:] for row in rows}
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from emotion_daemon.rules.clock_fallback import Clocks, Row
 from emotion_daemon.rules.fold import Folded, PersonKey, Report, StoredState, fold
-from emotion_daemon.rules.history import LONGEST_GAP, SLACK
+from emotion_daemon.rules.history import LONGEST_GAP, SLACK, Minutes
 from emotion_device.simulator import SimulatedDevice, Troubles
 from shared.batch import EMOTIONS, Batch, Cumulative
 
@@ -68,6 +68,7 @@ class Daemon:
             stored = self.minutes.setdefault(minute, [0.0] * 4)
             self.minutes[minute] = [before + added for before, added in zip(stored, seconds, strict=True)]
             self.most_people[minute] = max(self.most_people.get(minute, 0), most_people)
+        check_hours(folded.minutes)
         self.cut += fsum(folded.capped.values())
         return folded
 
@@ -88,6 +89,16 @@ class Daemon:
             for minute, seconds in self.minutes.items()
             if seconds[0]
         }
+
+
+def check_hours(minutes: Minutes) -> None:
+    """Check that the hours are the sums of the minutes."""
+    expected: dict[tuple[str, datetime], list[float]] = {}
+    for device_id, minute, *values, people in minutes.rows():
+        sums = expected.setdefault((device_id, minute.replace(minute=0)), [0.0] * 5)
+        sums[:] = [*(a + b for a, b in zip(sums, values, strict=False)), max(sums[-1], people)]
+    hours = {(device_id, hour): values for device_id, hour, *values in minutes.hours()}
+    assert hours == {key: pytest.approx(sums) for key, sums in expected.items()}
 
 
 def history(*batches: Batch) -> Daemon:
