@@ -206,6 +206,9 @@ def endure(attack: Attack, site: Site, others: list[Bystander], login: tuple[str
     before, began = site.processes(), monotonic()
 
     sent = attack.start(site.host, site.port, *login, seconds=seconds).wait()
+    wait_until(
+        lambda: all(other.timings(began, math.inf) for other in others), what="each of the others has sent a batch"
+    )
 
     ended = monotonic()
     if attack.stopped:
