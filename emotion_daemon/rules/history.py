@@ -97,10 +97,17 @@ class Minutes:
     def hours(self) -> list[Row]:
         """The sums of `rows` a UTC hour, by device and hour."""
         hours: dict[tuple[str, datetime], list[float]] = {}
-        for (device_id, minute), (*seconds, people) in self._gathered.items():
-            hour = hours.setdefault((device_id, minute.replace(minute=0)), [0.0, 0.0, 0.0, 0.0, 0])
-            _add(hour, seconds, 1.0)
-            hour[4] = max(hour[4], people)
+        hour_of: dict[datetime, datetime] = {}
+        for (device_id, minute), row in self._gathered.items():
+            hour = hour_of.get(minute)
+            if hour is None:
+                hour = hour_of[minute] = minute.replace(minute=0)
+            sums = hours.get((device_id, hour))
+            if sums is None:
+                hours[device_id, hour] = [*row]
+            else:
+                _add(sums, row[:4], 1.0)
+                sums[4] = max(sums[4], row[4])
         for device_id, since, until, each in self._long:
             for start, share in _spread(since, until, _HOUR):
                 _add(hours.setdefault((device_id, start), [0.0, 0.0, 0.0, 0.0, 0]), each, share)

@@ -84,6 +84,14 @@ class StateCache:
             latest - MAX_CLOCK_SKEW,
         )
 
+    def is_stored(self, key: PersonKey) -> bool:
+        """Return True if the person certainly has a row, so that an update suffices.
+
+        Always False if several daemons may write: each would lock rows in two orders, those of its updates and those of
+        its upserts, and two daemons could wait for each other.
+        """
+        return self._remembers and key in self._people
+
     def devices_with_tombstones(self, connection: Connection) -> Collection[str]:
         """The devices of which a person was erased."""
         if self._remembers and self._tombstones is not None:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Engine, Integer, Table, bindparam, case, literal_column
+from sqlalchemy import ColumnElement, Connection, Engine, Integer, Table, bindparam, case, literal_column, update
 
 from emotion_daemon.storage.dialects import dialect_of
 from shared.batch import EMOTIONS
@@ -26,6 +26,7 @@ class Statements:
         self.upsert_person = _upsert_newer(
             engine, person_emotion, key=["device_id", "person_id"], timestamp="last_seen"
         )
+        self.update_person = _update_person(engine)
         self.upsert_device = _upsert_newer(engine, device, key=["device_id"], timestamp="updated_at")
         self.upsert_state = _upsert_state(
             engine, ["device_id", "received_at", "people", "clock_skew", "clock_offset"], _TIMES
@@ -63,6 +64,20 @@ def _upsert_newer(engine: Engine, table: Table, *, key: list[str], timestamp: st
         where=replaceable | stored.is_(None) if stored.nullable else replaceable,
     )
     return _compiled(engine, statement, columns, [*columns, "latest"])
+
+
+def _update_person(engine: Engine) -> str:
+    """An update of a stored person unless the row is newer. SQLite takes two thirds of the time of an upsert.
+
+    The placeholders are those of the seconds and times, the key, `last_seen` again, and `latest` as in _upsert_newer.
+    """
+    columns = [*_TIMES, "last_seen", "active_at"]
+    row = person_emotion.c
+    replaceable = (row.last_seen <= bindparam("new_last_seen")) | (row.last_seen > bindparam("latest"))
+    statement = update(person_emotion).where(
+        row.device_id == bindparam("its_device"), row.person_id == bindparam("its_id"), replaceable
+    )
+    return _compiled(engine, statement, columns, [*columns, "its_device", "its_id", "new_last_seen", "latest"])
 
 
 def _upsert_state(engine: Engine, columns: list[str], added: Sequence[str] = ()) -> str:

@@ -49,7 +49,7 @@ class Transaction:
         return self._state.read(self.connection, batches, latest=self._latest)
 
     def write(self, folded: Folded, *, between: Callable[[], None] = _nothing) -> None:
-        """Upsert people and devices unless their rows are newer, and add to the history.
+        """Write people and devices unless their rows are newer, and add to the history.
 
         `folded` was folded over what `read_state` has returned. In totals-only mode the history's seconds are also
         added to the device's totals, and no person is written.
@@ -59,18 +59,16 @@ class Transaction:
         latest = timestamp(self._latest)
         hours = folded.minutes.hours()
         sums = _sums_of(hours)
-        # All daemons on one PostgreSQL write in one order, so that two never wait for each other.
-        reports = ((key, folded.people[key]) for key in sorted(folded.people))
-        people = (
-            (
-                *key,
-                *astuple(report.cumulative),
-                timestamp(report.last_seen),
-                None if report.active_at is None else timestamp(report.active_at),
-                latest,
-            )
-            for key, report in reports
-        )
+        updates, newcomers = [], []
+        for key in sorted(folded.people):  # all daemons on one PostgreSQL write in one order, so that none waits
+            report = folded.people[key]
+            seen = timestamp(report.last_seen)
+            active = seen if report.active_at is report.last_seen else report.active_at and timestamp(report.active_at)
+            values = (*astuple(report.cumulative), seen, active)
+            if self._state.is_stored(key):
+                updates.append((*values, *key, seen, latest))
+            else:
+                newcomers.append((*key, *values, latest))
         batches = sorted(folded.devices.items())
         devices = ((device_id, timestamp(batch.timestamp), latest) for device_id, batch in batches)
         states = (
@@ -90,7 +88,8 @@ class Transaction:
         totals = ((device_id, *seconds) for device_id, seconds in sorted(sums.items()))
         unheard = ((device_id, *sums[device_id]) for device_id in sorted(sums.keys() - folded.heard.keys()))
         for statement, rows in (
-            (statements.add_total, totals) if self._totals_only else (statements.upsert_person, people),
+            (statements.update_person, updates),
+            (statements.add_total, totals) if self._totals_only else (statements.upsert_person, newcomers),
             (statements.upsert_device, devices),
             (statements.upsert_state, states),
             (statements.add_history_total, unheard),
