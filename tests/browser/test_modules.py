@@ -1,5 +1,6 @@
 """The live page's modules that take plain values: durations, ages, shares, the server's clock."""
 
+from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
@@ -62,6 +63,30 @@ def test_numbers_become_what_people_read(module: str, function: str, page: Tab) 
     found = call(page, module, f"given[0].map((each) => module.{function}(each))", list(expected))
 
     assert dict(zip(expected, found, strict=True)) == expected
+
+
+@pytest.mark.parametrize(
+    ("zone", "start", "shown"),
+    [
+        ("America/New_York", "2026-11-01T05:00:00Z", ["01:00 EST", "01:00 EDT"]),
+        ("Europe/Berlin", "2026-10-25T00:00:00Z", ["02:00 GMT+1", "02:00 GMT+2"]),
+        ("America/New_York", "2026-03-08T06:00:00Z", ["03:00", "01:00"]),
+        ("Asia/Kathmandu", "2026-11-01T05:15:00Z", ["12:00", "11:00"]),
+    ],
+)
+def test_no_hour_of_the_table_is_merged_or_split_at_a_clock_change(
+    zone: str, start: str, shown: list[str], page: Tab
+) -> None:
+    page.driver.execute_cdp_cmd("Emulation.setTimezoneOverride", {"timezoneId": zone})
+    first = datetime.fromisoformat(start)
+    seconds = {"happy": 900, "sad": 0, "angry": 0, "neutral": 0, "most_people": 1}
+    points = [seconds | {"start": (first + timedelta(minutes=15 * n)).isoformat()} for n in range(8)]
+
+    found = call(page, "chart.js", "module.hours(given[0])", points)
+    names = call(page, "format.js", "given[0].map((each) => module.time(each))", [hour["start"] for hour in found])
+
+    assert names == shown
+    assert [hour["happy"] for hour in found] == [3600, 3600]
 
 
 def test_shares_add_up_also_where_seconds_are_as_large_as_numbers_get(page: Tab) -> None:

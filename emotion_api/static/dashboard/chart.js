@@ -149,12 +149,13 @@ function sum(each) {
   return Math.min(EMOTIONS.reduce((seconds, emotion) => seconds + each[emotion], 0), Number.MAX_VALUE);
 }
 
-/** The quarters of an hour, added up by the hour; hours in which nothing was shown are left out. Newest first. */
-function hours(points) {
+/** The quarters of an hour, added up by the local hour; hours in which nothing was shown are left out. Newest first. */
+export function hours(points) {
   const found = new Map();
   for (const each of points) {
     if (!each.most_people && !sum(each)) continue;
-    const start = new Date(each.start).setMinutes(0, 0, 0);
+    const quarter = new Date(each.start);
+    const start = quarter - quarter.getMinutes() * 60_000; // setMinutes would merge the two hours of a clock change
     const hour = found.get(start) ?? { start, happy: 0, sad: 0, angry: 0, neutral: 0, most_people: 0 };
     for (const emotion of EMOTIONS) hour[emotion] += each[emotion];
     hour.most_people = Math.max(hour.most_people, each.most_people);

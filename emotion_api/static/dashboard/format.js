@@ -29,9 +29,20 @@ function twoUnits(count, large, small) {
   return `${Math.floor(count / 60)} ${large}${rest ? ` ${rest} ${small}` : ""}`;
 }
 
-/** 14:05, in this browser's time zone. */
+/** 14:05, in this browser's time zone; with the zone's name in an hour that comes twice: 01:05 EST. */
 export function time(milliseconds) {
+  const text = clock(milliseconds);
+  const comesTwice = [-HOUR, HOUR].some((seconds) => clock(milliseconds + seconds * 1000) === text);
+  return comesTwice ? `${text} ${zone(milliseconds)}` : text;
+}
+
+function clock(milliseconds) {
   return new Date(milliseconds).toLocaleTimeString([], { hour: "2-digit", minute: "2-digit", hourCycle: "h23" });
+}
+
+function zone(milliseconds) {
+  const parts = new Intl.DateTimeFormat("en-US", { timeZoneName: "short" }).formatToParts(milliseconds);
+  return parts.find((part) => part.type === "timeZoneName").value;
 }
 
 /** The time, with the day where it is not today. */
