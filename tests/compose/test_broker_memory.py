@@ -61,14 +61,14 @@ def test_a_full_broker_refuses_and_loses_nothing_that_it_acknowledged(full: Proj
         def publish() -> None:
             victim.send(TOPICS.batch("victim"), encode("victim", START, {f"{name} {next(people)}": {"happy": 1.0}}))
 
-        with repeatedly(publish, pause=0.05):
+        def flood() -> None:
+            if attacker.under_way < 20:
+                attacker.send(TOPICS.batch(name), encode(name, START, {}), properties=LARGE)
 
-            def flood() -> bool:
-                if attacker.under_way < 20:
-                    attacker.send(TOPICS.batch(name), encode(name, START, {}), properties=LARGE)
-                return refused(full, name)
-
-            wait_until(flood, seconds=120, pause=0.01, what="the broker refuses the attacker's messages")
+        with repeatedly(publish, pause=0.05), repeatedly(flood, pause=0.01):
+            wait_until(
+                lambda: refused(full, name), seconds=120, pause=1, what="the broker refuses the attacker's messages"
+            )
     acknowledged = [json.loads(payload)["people"][0]["person_id"] for payload in victim.acknowledged]
 
     full.crash("mosquitto")
