@@ -22,8 +22,17 @@ _PATHS = {name: operation.path for operation in reversed(OPERATIONS) for name in
 _NAMES = {each.path: each.parameter_names for each in OPERATIONS}
 
 _OTHER_WORDS = {
-    **{"from": "start", "since": "start", "to": "end", "until": "end"},
-    **{"interval": "step", "camera": "device_id"},
+    word: name
+    for name, words in {
+        "device_id": "id name camera",
+        "start": "from since begin",
+        "end": "to until before finish",
+        "step": "interval resolution window bucket",
+        "format": "fmt csv output type",
+        "after": "page offset cursor",
+        "limit": "count top max pagesize perpage",
+    }.items()
+    for word in words.split()
 }
 """Names that other APIs have for these parameters."""
 
@@ -88,7 +97,7 @@ def _means(name: str, known: str) -> bool:
     return (
         words[:most] == known_words[:most]
         or _one_slip_apart("".join(words), "".join(known_words))
-        or _OTHER_WORDS.get(words[0]) == known
+        or _OTHER_WORDS.get("".join(words), _OTHER_WORDS.get(words[0])) == known
     )
 
 

@@ -118,20 +118,32 @@ def _history(query: str) -> None:
     [
         *((summary, name, "Did you mean device_id?") for name in (
             "deviceId", "deviceid", "device-id", "DEVICE_ID", "device", "Device", "device_ids", "devcie_id",
-            "devise_id", "device_id[]", "camera", "camera_id",
+            "devise_id", "device_id[]", "camera", "camera_id", "id", "ID", "name",
         )),
+        *((summary, name, "Did you mean after?") for name in ("page", "offset", "cursor")),
         *((summary, name, "Did you mean seen_within?") for name in ("seenWithin", "seen", "seen_withn")),
-        *((summary, name, "Did you mean limit?") for name in ("limt", "Limit", "limits", "limit_", "ilmit")),
+        *((summary, name, "Did you mean limit?") for name in (
+            "limt", "Limit", "limits", "limit_", "ilmit", "count", "top", "max", "maxPeople", "page_size", "per_page",
+        )),
         *((summary, name, "Did you mean fields?") for name in ("field", "fields[]")),
         *((summary, name, "Did you mean end of /api/dashboard/history?") for name in ("End", "endTime")),
-        *((_history, name, "Did you mean start?") for name in ("from", "since", "start_time", "strat", "startDate")),
-        *((_history, name, "Did you mean end?") for name in ("to", "until", "endTime", "ends", "edn")),
-        *((_history, name, "Did you mean step?") for name in ("steps", "setp", "step_seconds", "interval")),
-        *((_history, name, "Did you mean format?") for name in ("fromat", "formats", "Format")),
+        *((_history, name, "Did you mean start?") for name in (
+            "from", "since", "begin", "start_time", "strat", "startDate",
+        )),
+        *((_history, name, "Did you mean end?") for name in (
+            "to", "until", "endTime", "ends", "edn", "before", "finish",
+        )),
+        *((_history, name, "Did you mean step?") for name in (
+            "steps", "setp", "step_seconds", "interval", "resolution", "window", "bucket",
+        )),
+        *((_history, name, "Did you mean format?") for name in (
+            "fromat", "formats", "Format", "fmt", "csv", "output", "type",
+        )),
         *((_history, name, f"{name} is a parameter of /api/dashboard/summary") for name in ("limit", "seen_within")),
         *((summary, name, f"{name} is a parameter of /api/dashboard/history") for name in ("start", "step", "format")),
         *((devices, name, f"{name} is a parameter of /api/dashboard/") for name in ("device_id", "format", "limit")),
-        (devices, "device", "Did you mean device_id of /api/dashboard/summary?"),
+        *((devices, name, "Did you mean device_id of /api/dashboard/summary?") for name in ("device", "id")),
+        (_history, "page", "Did you mean after of /api/dashboard/summary?"),
     ],
 )  # fmt: skip
 def test_a_near_miss_is_refused_with_the_name_that_was_meant(
