@@ -29,6 +29,9 @@ RIGHTS = "database rights"
 UNREADABLE = "?"
 """The value of `logins` if scripts/doctor cannot read them."""
 
+OWN_BROKER = ("mosquitto", "localhost", "127.0.0.1", "::1")
+"""The hosts at which a daemon reaches the broker of scripts/device: docker compose's service, or this machine."""
+
 _VERSION_TABLE = "alembic_version"
 _MOUNTINFO = Path("/proc/self/mountinfo")
 _OTHER_URL = "Use the daemon's EMOTION_DATABASE_URL."
@@ -203,6 +206,9 @@ def _judge_rows(
         may_be_heard=daemon.may_hear_devices,
     )
     if logins is not None:
+        if settings.mqtt_host not in OWN_BROKER:
+            yield devices.logins_of_another_broker(settings.mqtt_host)
+            return
         yield from devices.judge_logins(states, None if logins == UNREADABLE else logins.split(), now=now)
 
 

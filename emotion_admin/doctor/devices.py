@@ -100,6 +100,13 @@ def judge_logins(states: DeviceStates, logins: Collection[str] | None, *, now: d
         yield ok(LOGINS, f"devices with a login: {len(logins)}; all have sent batches")
 
 
+def logins_of_another_broker(host: str) -> Finding:
+    """Say that the logins of scripts/device are not those of the daemon's broker."""
+    return ok(
+        LOGINS, f"not compared with the devices: they log in to {host}, and scripts/device knows only its own broker"
+    )
+
+
 def _judge_silence(received_at: Mapping[str, datetime], *, now: datetime, silent_after: float) -> Finding:
     silence = {device_id: now - at for device_id, at in received_at.items()}
     gone = sum(lasts > GONE_AFTER for lasts in silence.values())

@@ -246,3 +246,15 @@ class TestLogins:
             pass
 
         assert devices.LOGINS not in examined(None, sqlite_url)
+
+    def test_the_logins_are_not_those_of_another_broker(self, sqlite_url: str) -> None:
+        with migrated(sqlite_url) as engine:
+            heard(engine, "jetson_1", datetime.now(UTC))
+        other, service = (
+            examined(None, sqlite_url, {"EMOTION_MQTT_HOST": host}, logins="")[devices.LOGINS]
+            for host in ("broker.invalid", "mosquitto")
+        )
+
+        assert other.level == "ok"
+        assert other.found.startswith("not compared with the devices: they log in to broker.invalid,")
+        assert service.level == "warning"
