@@ -16,6 +16,7 @@ from emotion_admin.files import give_to_folders_owner, write
 from emotion_admin.secrets import Secrets
 from emotion_daemon.monitoring.disk import room
 from emotion_daemon.storage.file_lock import only_one
+from emotion_daemon.storage.migrations import revisions
 
 DATABASE = "emotion.db"
 """The database's name in the archive."""
@@ -45,39 +46,48 @@ def save(stream: BinaryIO, secrets: Secrets, database: Path | None) -> None:
 
 
 def check(stream: BinaryIO, database: Path | None) -> None:
-    """Raise OperatorError if `stream` is not a complete backup, or its database does not fit onto the disk."""
-    free = None if database is None else room(database.parent).free
-    _for_each_file(stream, lambda name, content: None, free=free)
+    """Raise OperatorError if `restore` would refuse the backup in `stream`."""
+    with _unpacked(stream, database):
+        pass
 
 
 def restore(stream: BinaryIO, secrets: Secrets, database: Path | None) -> list[str]:
     """Restore everything in the archive or nothing, and return the names. A disk that fails can leave a part.
 
-    Raises OperatorError if the archive is incomplete or damaged, and DatabaseFileError while the daemon runs.
+    Raises OperatorError if the archive cannot be restored, and DatabaseFileError while the daemon runs.
     """
+    with _unpacked(stream, database) as (found, copy):
+        if database is None or not copy.exists():
+            _write_secrets(found, secrets)
+            return sorted(found)
+        with _stopped(database) as real:
+            _write_secrets(found, secrets)
+            _replace(copy, real)
+        return sorted([*found, DATABASE])
+
+
+@contextmanager
+def _unpacked(stream: BinaryIO, database: Path | None) -> Iterator[tuple[dict[str, bytes], Path]]:
+    """Yield the archive's secrets, and the path of its database, if it has one. Raises OperatorError."""
     found: dict[str, bytes] = {}
+    free = None if database is None else room(database.parent).free
     with tempfile.TemporaryDirectory(dir=database.parent if database else None, prefix=".restore-") as folder:
         copy = Path(folder, DATABASE)
 
         def take(name: str, content: IO[bytes]) -> None:
-            if name == DATABASE:
-                _spool(content, copy)
-            elif _is_secret(name):
+            if _is_secret(name):
                 found[name] = content.read()
-
-        _for_each_file(stream, take)
-        if copy.exists():
-            if database is None:
+            elif name == DATABASE and database is None:
                 raise OperatorError(
                     "this backup contains an SQLite database, but EMOTION_DATABASE_URL names PostgreSQL"
                 )
-            _check_intact(copy)
-            with _stopped(database) as real:
-                _write_secrets(found, secrets)
-                _replace(copy, real)
-            return sorted([*found, DATABASE])
-    _write_secrets(found, secrets)
-    return sorted(found)
+            elif name == DATABASE:
+                _spool(content, copy)
+
+        _for_each_file(stream, take, free=free)
+        if copy.exists():
+            _check_database(copy)
+        yield found, copy
 
 
 def _write_secrets(found: Mapping[str, bytes], secrets: Secrets) -> None:
@@ -85,7 +95,7 @@ def _write_secrets(found: Mapping[str, bytes], secrets: Secrets) -> None:
         write(secrets.folder / name.removeprefix("secrets/"), secret)
 
 
-def _for_each_file(stream: BinaryIO, take: Callable[[str, IO[bytes]], None], *, free: int | None = None) -> None:
+def _for_each_file(stream: BinaryIO, take: Callable[[str, IO[bytes]], None], *, free: int | None) -> None:
     """Call `take` with every file of the archive. Raises OperatorError, perhaps after some calls.
 
     `free` are the bytes that the database may have.
@@ -159,14 +169,21 @@ def _spool(content: IO[bytes], copy: Path) -> None:
         os.fsync(stream.fileno())
 
 
-def _check_intact(copy: Path) -> None:
+def _check_database(copy: Path) -> None:
+    """Raise OperatorError if the daemon could not use this database."""
     try:
         with closing(sqlite3.connect(copy)) as connection:
             (answer,) = connection.execute("PRAGMA integrity_check(1)").fetchone()
+            if answer != "ok":
+                raise sqlite3.DatabaseError(answer)
+            versions = {version for (version,) in connection.execute("SELECT version_num FROM alembic_version")}
     except sqlite3.DatabaseError as error:
-        answer = str(error)
-    if answer != "ok":
-        raise OperatorError(f"the database in this backup is damaged: {answer}")
+        raise OperatorError(f"the database in this backup is damaged: {error}") from error
+    if newer := versions.difference(revisions()):
+        raise OperatorError(
+            f"the database in this backup is from a newer version of this program (schema {', '.join(newer)}): "
+            "install that version, and restore the backup with it"
+        )
 
 
 @contextmanager

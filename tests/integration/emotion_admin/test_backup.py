@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import Engine, insert, select
+from sqlalchemy import Engine, insert, select, text
 
 from emotion_admin import backup
 from emotion_admin.errors import OperatorError
@@ -21,6 +21,7 @@ from emotion_admin.secrets import Secrets
 from emotion_daemon.monitoring.disk import Room
 from emotion_daemon.storage.errors import DatabaseInUseError
 from emotion_daemon.storage.file_lock import only_one
+from emotion_daemon.storage.migrations import revisions
 from shared.batch import Topics
 from shared.schema import device
 from tests.databases import migrated
@@ -179,9 +180,48 @@ def test_a_damaged_database_is_not_put_in_place(engine: Engine, secrets: Secrets
         archive.addfile(tarfile.TarInfo(backup.END))
 
     with pytest.raises(OperatorError, match="damaged"):
+        backup.check(io.BytesIO(stream.getvalue()), database)
+    with pytest.raises(OperatorError, match="damaged"):
         backup.restore(io.BytesIO(stream.getvalue()), secrets, database)
 
     assert devices(database) == []
+
+
+def test_a_backup_of_a_newer_version_is_refused_before_anything_is_stopped(
+    engine: Engine, secrets: Secrets, database: Path
+) -> None:
+    with engine.begin() as connection:
+        connection.execute(text("UPDATE alembic_version SET version_num = '9999'"))
+    archive = saved(secrets, database).getvalue()
+    with engine.begin() as connection:
+        connection.execute(text("UPDATE alembic_version SET version_num = :known"), {"known": revisions()[-1]})
+    add(engine, "present")
+
+    sentence = r"from a newer version of this program \(schema 9999\): install that version"
+    with pytest.raises(OperatorError, match=sentence):
+        backup.check(io.BytesIO(archive), database)
+    with pytest.raises(OperatorError, match=sentence):
+        backup.restore(io.BytesIO(archive), secrets, database)
+
+    assert devices(database) == ["present"]
+    assert not list(database.parent.glob(".restore-*"))
+
+
+def test_a_backup_of_an_older_version_is_restored(
+    engine: Engine, secrets: Secrets, database: Path, tmp_path: Path
+) -> None:
+    """The daemon upgrades it at its start."""
+    with engine.begin() as connection:
+        connection.execute(text("UPDATE alembic_version SET version_num = :known"), {"known": revisions()[0]})
+
+    assert "emotion.db" in backup.restore(saved(secrets, database), secrets, tmp_path / "elsewhere.db")
+
+
+def test_an_sqlite_backup_for_postgresql_is_refused_before_anything_is_stopped(
+    engine: Engine, secrets: Secrets, database: Path
+) -> None:
+    with pytest.raises(OperatorError, match="EMOTION_DATABASE_URL names PostgreSQL"):
+        backup.check(saved(secrets, database), None)
 
 
 @pytest.mark.parametrize(
