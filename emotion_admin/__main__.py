@@ -63,7 +63,12 @@ def command_parser() -> argparse.ArgumentParser:
     _add_token(group.add_parser("token", help="bearer tokens of the API", prog="scripts/token"))
     _add_certificate(group.add_parser("certificate", help="the broker's certificate"))
     _add(group, "backup", commands.save_backup, "write database and secrets to standard output, as tar")
-    _add(group, "check-backup", commands.check_backup, "check that the backup in standard input can be restored")
+    _add(
+        group,
+        "check-backup",
+        commands.check_backup,
+        "check a backup on standard input, and print what restore would write",
+    )
     _add(group, "restore", commands.restore_backup, "restore a backup from standard input")
     _add_dead_letters(
         group.add_parser(

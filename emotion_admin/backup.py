@@ -9,8 +9,9 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
-from typing import IO, BinaryIO
+from typing import IO, BinaryIO, NamedTuple
 
+from emotion_admin import certificates
 from emotion_admin.errors import OperatorError
 from emotion_admin.files import give_to_folders_owner, write
 from emotion_admin.secrets import Secrets
@@ -21,6 +22,8 @@ from emotion_daemon.storage.migrations import revisions
 DATABASE = "emotion.db"
 """The database's name in the archive."""
 
+_CERTIFICATE, _KEY = "secrets/broker/server.crt", "secrets/broker/server.key"
+
 _MAX_SECRET_BYTES = 2**27
 """More than the logins of 100,000 devices take."""
 
@@ -28,6 +31,18 @@ _ABANDONED_SECONDS = 86_400
 
 END = "end of emotion-analytics backup"
 """The name of an empty last member. If it is missing, the archive is incomplete."""
+
+
+class Contents(NamedTuple):
+    """Everything that a restore writes: the secrets by name, and the database, if the archive has one."""
+
+    secrets: dict[str, bytes]
+    database: Path | None
+    certificate_fault: str
+    """The reason that certificate and key are not among the secrets, otherwise ""."""
+
+    def names(self) -> list[str]:
+        return sorted([*self.secrets, *([DATABASE] if self.database else [])])
 
 
 def save(stream: BinaryIO, secrets: Secrets, database: Path | None) -> None:
@@ -45,30 +60,31 @@ def save(stream: BinaryIO, secrets: Secrets, database: Path | None) -> None:
         archive.addfile(tarfile.TarInfo(END))
 
 
-def check(stream: BinaryIO, database: Path | None) -> None:
-    """Raise OperatorError if `restore` would refuse the backup in `stream`."""
-    with _unpacked(stream, database):
-        pass
+def check(stream: BinaryIO, database: Path | None) -> Contents:
+    """Return what `restore` would write. Raises OperatorError if it would refuse the backup in `stream`."""
+    with _unpacked(stream, database) as contents:
+        return contents
 
 
-def restore(stream: BinaryIO, secrets: Secrets, database: Path | None) -> list[str]:
-    """Restore everything in the archive or nothing, and return the names. A disk that fails can leave a part.
+def restore(stream: BinaryIO, secrets: Secrets, database: Path | None) -> Contents:
+    """Restore everything in the archive or nothing. A disk that fails can leave a part.
 
-    Raises OperatorError if the archive cannot be restored, and DatabaseFileError while the daemon runs.
+    A certificate that has expired or does not belong to its key is left out: the present pair stays. Raises
+    OperatorError if the archive cannot be restored, and DatabaseFileError while the daemon runs.
     """
-    with _unpacked(stream, database) as (found, copy):
-        if database is None or not copy.exists():
-            _write_secrets(found, secrets)
-            return sorted(found)
-        with _stopped(database) as real:
-            _write_secrets(found, secrets)
-            _replace(copy, real)
-        return sorted([*found, DATABASE])
+    with _unpacked(stream, database) as contents:
+        if database is None or contents.database is None:
+            _write_secrets(contents.secrets, secrets)
+        else:
+            with _stopped(database) as real:
+                _write_secrets(contents.secrets, secrets)
+                _replace(contents.database, real)
+        return contents
 
 
 @contextmanager
-def _unpacked(stream: BinaryIO, database: Path | None) -> Iterator[tuple[dict[str, bytes], Path]]:
-    """Yield the archive's secrets, and the path of its database, if it has one. Raises OperatorError."""
+def _unpacked(stream: BinaryIO, database: Path | None) -> Iterator[Contents]:
+    """Yield what can be restored; the file of the database exists for the block. Raises OperatorError."""
     found: dict[str, bytes] = {}
     free = None if database is None else room(database.parent).free
     with tempfile.TemporaryDirectory(dir=database.parent if database else None, prefix=".restore-") as folder:
@@ -87,7 +103,22 @@ def _unpacked(stream: BinaryIO, database: Path | None) -> Iterator[tuple[dict[st
         _for_each_file(stream, take, free=free)
         if copy.exists():
             _check_database(copy)
-        yield found, copy
+        fault = _leave_out_useless_certificate(found)
+        yield Contents(found, copy if copy.exists() else None, fault)
+
+
+def _leave_out_useless_certificate(found: dict[str, bytes]) -> str:
+    """Remove certificate and key from `found` if no device would accept them, and return why."""
+    if not found.keys() & {_CERTIFICATE, _KEY}:
+        return ""
+    pair = [found.get(name, b"").decode(errors="replace") for name in (_CERTIFICATE, _KEY)]
+    try:
+        certificates.check_pair(*pair)
+    except OperatorError as error:
+        for name in (_CERTIFICATE, _KEY):
+            found.pop(name, None)
+        return str(error)
+    return ""
 
 
 def _write_secrets(found: Mapping[str, bytes], secrets: Secrets) -> None:

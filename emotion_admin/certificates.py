@@ -58,8 +58,6 @@ def install(secrets: Secrets, pem: str) -> Certificate:
     keys = [match[0] + "\n" for match in _BLOCK.finditer(text) if match[1].endswith("PRIVATE KEY")]
     if not certificates or len(keys) != 1:
         raise OperatorError("expected a certificate and one private key, both as PEM, text that begins with -----BEGIN")
-    if "ENCRYPTED" in keys[0]:
-        raise OperatorError("the private key is encrypted, so the broker cannot read it: decrypt it first")
     if has_cas and not split(cas):
         raise OperatorError("the file of the devices' CA has no certificate as PEM")
     _check_key(certificates, keys[0])
@@ -87,6 +85,17 @@ def split(pem: str) -> list[str]:
         raise OperatorError(f"a certificate cannot be read: {error}") from error
 
 
+def check_pair(certificate: str, key: str) -> None:
+    """Check that both belong together, and the dates of the whole chain. Raises OperatorError.
+
+    The chain itself was checked when it was installed, with the CA that the devices have.
+    """
+    certificates = split(certificate)
+    _check_key(certificates, key)
+    for each in certificates:
+        _check_dates(_read(each))
+
+
 def check(certificates: Sequence[str], cas: Sequence[str] = ()) -> Certificate:
     """Check names, dates, chain and purpose of the chain that a broker sends. Raises OperatorError.
 
@@ -96,11 +105,7 @@ def check(certificates: Sequence[str], cas: Sequence[str] = ()) -> Certificate:
     if not certificates:
         raise OperatorError("there is no certificate as PEM")
     leaf = _read(certificates[0])
-    begins, ends = ssl.cert_time_to_seconds(leaf.not_before), ssl.cert_time_to_seconds(leaf.not_after)
-    if time.time() < begins:
-        raise OperatorError(f"the certificate is not valid before {leaf.not_before}, and it is {_now()}")
-    if time.time() > ends:
-        raise OperatorError(f"the certificate has expired: it was valid until {leaf.not_after}, and it is {_now()}")
+    _check_dates(leaf)
     if not leaf.names:
         raise OperatorError(
             "the certificate has no name that devices look at: put the DNS names or IP addresses by which they reach "
@@ -108,6 +113,13 @@ def check(certificates: Sequence[str], cas: Sequence[str] = ()) -> Certificate:
         )
     missing_issuer = _check_chain(certificates, cas, leaf)
     return Certificate(leaf.not_after, leaf.names, missing_issuer)
+
+
+def _check_dates(content: _Content) -> None:
+    if time.time() < ssl.cert_time_to_seconds(content.not_before):
+        raise OperatorError(f"the certificate is not valid before {content.not_before}, and it is {_now()}")
+    if time.time() > ssl.cert_time_to_seconds(content.not_after):
+        raise OperatorError(f"the certificate has expired: it was valid until {content.not_after}, and it is {_now()}")
 
 
 def _check_chain(certificates: Sequence[str], cas: Sequence[str], leaf: _Content) -> str:
@@ -193,6 +205,8 @@ def _openssl(arguments: list[str], certificate: str) -> str:
 
 
 def _check_key(certificates: list[str], key: str) -> None:
+    if "ENCRYPTED" in key:
+        raise OperatorError("the private key is encrypted, so the broker cannot read it: decrypt it first")
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "pair.pem")
         path.touch(mode=0o600)

@@ -152,14 +152,21 @@ def save_backup(options: argparse.Namespace) -> None:
 
 
 def check_backup(options: argparse.Namespace) -> None:
-    backup.check(sys.stdin.buffer, sqlite_path(_settings().database_url))
+    for name in backup.check(sys.stdin.buffer, sqlite_path(_settings().database_url)).names():
+        echo(name)
 
 
 def restore_backup(options: argparse.Namespace) -> None:
     database = sqlite_path(_settings().database_url)
     secrets = _secrets(options)
-    for name in backup.restore(sys.stdin.buffer, secrets, database):
+    restored = backup.restore(sys.stdin.buffer, secrets, database)
+    for name in restored.names():
         echo(f"restored {name}")
+    if restored.certificate_fault:
+        print(
+            f"certificate and key are left as they are, because the backup's do not work: {restored.certificate_fault}",
+            file=sys.stderr,
+        )
     for path in secrets.make_missing():  # a backup of an earlier version has its logins in another file
         echo(f"made {path}")
     _warn_if_public(options)

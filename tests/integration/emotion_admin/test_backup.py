@@ -24,6 +24,7 @@ from emotion_daemon.storage.file_lock import only_one
 from emotion_daemon.storage.migrations import revisions
 from shared.batch import Topics
 from shared.schema import device
+from tests.certificates import Authority, Certificate
 from tests.databases import migrated
 from tests.processes import without_settings
 
@@ -74,10 +75,11 @@ def test_what_was_committed_last_is_in_it_and_what_comes_later_is_not(
     elsewhere = tmp_path / "elsewhere" / "emotion.db"
     elsewhere.parent.mkdir()
 
-    backup.check(io.BytesIO(archive.getvalue()), database)
-    names = backup.restore(archive, Secrets(tmp_path / "other", TOPICS), elsewhere)
+    checked = backup.check(io.BytesIO(archive.getvalue()), database).names()
+    names = backup.restore(archive, Secrets(tmp_path / "other", TOPICS), elsewhere).names()
 
     assert devices(elsewhere) == ["before"]
+    assert checked == names
     assert names == [
         "emotion.db",
         "secrets/api/tokens",
@@ -214,7 +216,7 @@ def test_a_backup_of_an_older_version_is_restored(
     with engine.begin() as connection:
         connection.execute(text("UPDATE alembic_version SET version_num = :known"), {"known": revisions()[0]})
 
-    assert "emotion.db" in backup.restore(saved(secrets, database), secrets, tmp_path / "elsewhere.db")
+    assert "emotion.db" in backup.restore(saved(secrets, database), secrets, tmp_path / "elsewhere.db").names()
 
 
 def test_an_sqlite_backup_for_postgresql_is_refused_before_anything_is_stopped(
@@ -235,7 +237,7 @@ def test_an_archive_writes_nowhere_else(secrets: Secrets, database: Path, tmp_pa
         archive.addfile(member, io.BytesIO(b"evil"))
         archive.addfile(tarfile.TarInfo(backup.END))
 
-    assert backup.restore(io.BytesIO(stream.getvalue()), secrets, database) == []
+    assert backup.restore(io.BytesIO(stream.getvalue()), secrets, database).names() == []
 
     assert not list(tmp_path.rglob("evil"))
 
@@ -248,7 +250,53 @@ def test_without_a_database_there_is_a_sentence(secrets: Secrets, database: Path
 def test_with_postgresql_the_secrets_alone_are_saved(secrets: Secrets, tmp_path: Path) -> None:
     archive = saved(secrets, None)
 
-    assert "emotion.db" not in backup.restore(archive, Secrets(tmp_path / "other", TOPICS), None)
+    assert "emotion.db" not in backup.restore(archive, Secrets(tmp_path / "other", TOPICS), None).names()
+
+
+def install(secrets: Secrets, made: Certificate) -> None:
+    """Without a check, as files that were valid at that time."""
+    secrets.certificate.write_bytes(made.certificate.read_bytes())
+    secrets.key.write_bytes(made.key.read_bytes())
+
+
+@pytest.mark.program
+@pytest.mark.parametrize("fault", ["has expired: it was valid until", "is not valid before", "do not match", ""])
+def test_a_certificate_that_does_not_work_does_not_replace_the_present_one(
+    secrets: Secrets, tmp_path: Path, fault: str
+) -> None:
+    dates = {"has expired: it was valid until": (-2.0, -1.0), "is not valid before": (1.0, 2.0)}
+    begins, ends = dates.get(fault, (0.0, 1.0))
+    former = Authority(tmp_path / "former").sign(begins=begins, ends=ends)
+    present = Authority(tmp_path / "present").sign()
+    install(secrets, former if fault != "do not match" else former._replace(key=present.key))
+    archive = saved(secrets, None)
+    install(secrets, present)
+    secrets.logins.add("later")
+
+    checked = backup.check(io.BytesIO(archive.getvalue()), None)
+    restored = backup.restore(archive, secrets, None)
+
+    assert fault in restored.certificate_fault
+    assert bool(fault) == bool(restored.certificate_fault)
+    assert checked.names() == restored.names()
+    assert ("secrets/broker/server.crt" in checked.names()) == (not fault)
+    expected = present if fault else former
+    assert secrets.certificate.read_bytes() == expected.certificate.read_bytes()
+    assert secrets.key.read_bytes() == expected.key.read_bytes()
+    assert secrets.logins.devices() == [], "the logins are restored nevertheless"
+
+
+def test_the_command_says_that_the_certificate_is_not_restored(secrets: Secrets, tmp_path: Path) -> None:
+    secrets.certificate.write_text("no certificate\n")
+    environment = without_settings() | {"EMOTION_DATABASE_URL": "postgresql+psycopg://reader@127.0.0.1:1/none"}
+    command = [sys.executable, "-m", "emotion_admin", "--secrets", str(tmp_path / "other"), "restore"]
+
+    done = subprocess.run(
+        command, env=environment, input=saved(secrets, None).getvalue(), capture_output=True, check=True
+    )
+
+    assert b"certificate and key are left as they are, because the backup's do not work: " in done.stderr
+    assert b"server.crt" not in done.stdout
 
 
 def test_the_rows_are_whole(engine: Engine, secrets: Secrets, database: Path, tmp_path: Path) -> None:
