@@ -224,7 +224,7 @@ def _add_doctor(parser: argparse.ArgumentParser) -> None:
         action="append",
         default=[],
         metavar="FILE",
-        help="a damaged file of the broker that was set aside. scripts/doctor passes it",
+        help="a damaged file of the broker that was set aside; ? if they cannot be listed. scripts/doctor passes it",
     )
     parser.add_argument(
         "--log-in", action="store_true", help="log in to the broker as the daemon: say so only if no daemon runs"

@@ -48,9 +48,9 @@ def examine(
     `api_user` is the API's user, None for the daemon's. `api_url` is the API's address, and `devices_certificate` are
     the certificates on the devices' port (see `tls.examine_devices_port`); None skips the check. `services` are those
     of docker compose or systemd, `unread` are names in .env that docker compose gives to no service, and `set_aside`
-    damaged files of the broker. `logins` are the devices that have a login, separated by white space, or "?"; None
-    skips the comparison. `thorough` reads the whole SQLite file. `log_in` says that no daemon runs, if doctor cannot
-    tell.
+    damaged files of the broker, or "?". `logins` are the devices that have a login, separated by white space, or "?";
+    None skips the comparison. `thorough` reads the whole SQLite file. `log_in` says that no daemon runs, if doctor
+    cannot tell.
     """
     yield from _settings(settings, unread)
     yield clock.judge(datetime.now(UTC), clock.synchronised())

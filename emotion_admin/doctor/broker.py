@@ -80,7 +80,12 @@ def judge_anonymous(result: ProbeResult, *, is_local: bool) -> Finding:
 
 
 def judge_set_aside(path: str) -> Finding:
-    """Judge a file of the broker's state that was damaged, so that the broker started without it."""
+    """Judge a file of the broker's state that was damaged, so that the broker started without it.
+
+    `path` is "?" if scripts/doctor cannot look for such files.
+    """
+    if path == "?":
+        return ok(STATE, "not checked for damaged files: the broker's folder cannot be read")
     return warning(
         STATE,
         f"the broker's stored state was damaged and is now {path}: sessions and queued messages in it are lost",

@@ -279,13 +279,17 @@ service_states() {
     esac
 }
 
-# set_aside_by_broker: the damaged files that were set aside at a start of the broker, one a line.
+# set_aside_by_broker: the damaged files that were set aside at a start of the broker, one a line; ? if it cannot look. A
+# broker that is stopped, or starts again and again, needs a container of its own for that.
 set_aside_by_broker() {
     case $SYSTEM in
-        compose) docker compose exec --no-TTY mosquitto sh -c 'ls /mosquitto/data/*.damaged-*Z' </dev/null ;;
-        systemd) ls /var/lib/mosquitto/*.damaged-* ;;
-        run) ls data/broker/*.damaged-* ;;
-    esac 2>/dev/null || true
+        compose)
+            [ -n "$(docker compose ps --all --quiet mosquitto)" ] && # so its image is here
+                docker compose --progress quiet run --rm --no-deps --no-TTY mosquitto \
+                    find /mosquitto/data -maxdepth 1 -name '*.damaged-*Z' </dev/null ;;
+        systemd) find /var/lib/mosquitto -maxdepth 1 -name '*.damaged-*Z' ;;
+        run) find data/ -maxdepth 2 -path 'data/broker/*.damaged-*Z' ;;
+    esac 2>/dev/null || echo '?'
 }
 
 # devices_with_login: the ids, separated by spaces; ? if they cannot be read.

@@ -85,6 +85,10 @@ def test_a_damaged_state_of_the_broker_is_set_aside(site: Project, device: str, 
     assert site.logs().count("the broker's stored state was damaged") == before + 1
     findings = json.loads(site.run("scripts/doctor", "--json"))["findings"]
     assert any(found["subject"] == "broker state" and "sqlite3.damaged-" in found["found"] for found in findings)
+    site.compose("stop", "mosquitto")
+    listed = site.run("bash", "-c", ". scripts/lib/deployment.sh; SYSTEM=compose; set_aside_by_broker")
+    site.up()
+    assert "/mosquitto/data/mosquitto.sqlite3.damaged-" in listed, "also while the broker is stopped"
 
 
 def test_restart(site: Project, fleet: Fleet) -> None:

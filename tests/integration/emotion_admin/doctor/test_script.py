@@ -15,6 +15,7 @@ import yaml
 
 from emotion_admin.certificates import split
 from emotion_admin.doctor.api import SUBJECT as API
+from emotion_admin.doctor.broker import STATE
 from emotion_admin.doctor.services import SUBJECT as SERVICES
 from emotion_admin.doctor.services import Service
 from tests.brokers import Broker
@@ -254,6 +255,41 @@ def test_doctor_names_a_service_that_loops(sqlite_url: str) -> None:
 def test_the_devices_with_a_login_are_read_or_it_says_that_they_cannot(script: str, said: str) -> None:
     command = f". scripts/lib/deployment.sh; admin() {{ {script}; }}; devices_with_login"
     assert run_bash(command).strip("\n") == said
+
+
+@pytest.mark.parametrize(
+    ("answers", "said"),
+    [
+        ("*' ps '*) echo 12ab ;; *' run '*) echo /mosquitto/data/m.damaged-1Z ;;", "/mosquitto/data/m.damaged-1Z"),
+        ("*' ps '*) echo 12ab ;; *' run '*) ;;", ""),
+        ("*' ps '*) echo 12ab ;; *) exit 1 ;;", "?"),
+        ("*' ps '*) ;;", "?"),
+    ],
+    ids=["one", "none", "no container starts", "no broker yet"],
+)
+def test_damaged_files_in_the_volume_are_listed_or_it_says_that_they_cannot(
+    answers: str, said: str, tmp_path: Path
+) -> None:
+    (tmp_path / "docker").write_text(f'#!/bin/sh\ncase " $* " in {answers} esac\n')
+    (tmp_path / "docker").chmod(0o755)
+    printed = run_bash(". scripts/lib/deployment.sh; SYSTEM=compose; set_aside_by_broker", programs=tmp_path)
+
+    assert printed.strip("\n") == said
+
+
+def test_damaged_files_of_a_broker_that_scripts_run_has_started_are_warnings(folder: Path) -> None:
+    healthy = doctor(folder)
+    (folder / "data" / "broker").mkdir()
+    (folder / "data" / "broker" / "mosquitto.db.damaged-2026-11-29T12-00-00Z").touch()
+
+    assert STATE not in healthy
+    assert doctor(folder)[STATE]["level"] == "warning"
+
+
+def test_doctor_says_that_it_cannot_look_for_damaged_files(sqlite_url: str) -> None:
+    found = examined(None, sqlite_url, set_aside=["?"])[STATE]
+
+    assert (found.level, found.found.partition(":")[0]) == ("ok", "not checked for damaged files")
 
 
 @pytest.mark.parametrize(("listener", "is_checked"), [("1883", False), ("8883", True)])
