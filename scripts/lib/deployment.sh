@@ -200,19 +200,29 @@ reachable() {
     esac
 }
 
-# certificate_name PORT: the first name in the certificate that the broker shows there; devices must call it by one.
+# certificate_name HOST PORT: the first name in the certificate that the broker shows there; devices must call it by one.
 certificate_name() {
-    timeout 5 openssl s_client -connect "localhost:$1" </dev/null 2>/dev/null |
+    timeout 5 openssl s_client -host "$1" -port "$2" </dev/null 2>/dev/null |
         openssl x509 -noout -ext subjectAltName 2>/dev/null | grep -o 'DNS:[^,* ]*' | head -n 1 | cut -c 5-
+}
+
+# gate_address 8883|1883: HOST:PORT at which the gate has that listener; fails if it does not run, or has the other one.
+gate_address() {
+    local published # of a stopped container, some versions of docker compose say port 0
+    published=$(docker compose port gate "$1" 2>/dev/null) && [[ $published =~ :[1-9][0-9]*$ ]] && echo "$published"
 }
 
 # broker_address: sets BROKER to the options that tell `device add` where a device reaches the broker.
 broker_address() {
-    local address="" tls=()
+    local address="" port="" tls=()
     case $SYSTEM in
         compose)
-            if address=$(docker compose port gate 8883 2>/dev/null) && [ -n "$address" ]; then tls=(--tls)
-            else address=$(docker compose port gate 1883 2>/dev/null) || address=127.0.0.1:1883; fi ;;
+            if address=$(gate_address 8883); then tls=(--tls)
+            elif ! address=$(gate_address 1883); then # the gate does not run: its next start is as .env says
+                address=$(value_in_env BIND_ADDRESS) port=$(value_in_env MQTT_PORT)
+                address=${address:-127.0.0.1}:${port:-1883}
+                [ "$(value_in_env MQTT_LISTENER)" != 8883 ] || tls=(--tls)
+            fi ;;
         systemd)
             if [ -e "$TLS_LISTENER" ]; then address=0.0.0.0:8883 tls=(--tls)
             else address=127.0.0.1:1883; fi ;;
@@ -221,7 +231,8 @@ broker_address() {
     local host name=""
     host=$(reachable "${address%:*}" "$(hostname)")
     if [ ${#tls[@]} -gt 0 ]; then
-        name=$(certificate_name "${address##*:}") || say "add --host with the name in the broker's certificate, which the device must use"
+        name=$(certificate_name "$(reachable "${address%:*}" localhost)" "${address##*:}") ||
+            say "add --host with the name in the broker's certificate, which the device must use"
     fi
     [ -z "$name" ] || host=$name
     BROKER=(--host "$host" --port "${address##*:}" "${tls[@]}")
@@ -239,9 +250,9 @@ service_addresses() {
         "${given[@]}" --setenv=PYTHONDONTWRITEBYTECODE=1 "$python" -m emotion_admin.addresses </dev/null
 }
 
-# certificate_chain HOST:PORT: the certificates that the broker sends there, on one line; "" if it sends none.
+# certificate_chain HOST PORT: the certificates that the broker sends there, on one line; "" if it sends none.
 certificate_chain() {
-    timeout 5 openssl s_client -connect "$1" -showcerts </dev/null 2>/dev/null |
+    timeout 5 openssl s_client -host "$1" -port "$2" -showcerts </dev/null 2>/dev/null |
         sed -n '/^-----BEGIN CERTIFICATE-----$/,/^-----END CERTIFICATE-----$/p' | tr '\n' ' ' || true
 }
 
@@ -307,7 +318,7 @@ what_doctor_cannot_see() {
         compose)
             for name in $(unread_in_env); do LOOK+=(--unread "$name"); done
             LOOK+=(--api http://api:8000) # in a network that the daemon is in, too
-            [ "$(value_in_env MQTT_LISTENER)" != 8883 ] || tls=$(docker compose port gate 8883 2>/dev/null) || tls=none ;;
+            [ "$(value_in_env MQTT_LISTENER)" != 8883 ] || tls=$(gate_address 8883) || tls=none ;;
         systemd)
             [ "$(id -u)" -eq 0 ] || return 0 # as_daemon says that it has to be root
             # Empty if gunicorn's configuration cannot work: doctor says so.
@@ -318,12 +329,11 @@ what_doctor_cannot_see() {
     [ "$SYSTEM" = run ] || LOOK+=(--logins "$(devices_with_login)") # beside scripts/run no device needs a login
     while read -r name; do LOOK+=(--service "$name"); done < <(service_states)
     while read -r name; do LOOK+=(--set-aside "$name"); done < <(set_aside_by_broker)
-    [ -z "$tls" ] || tls=$(reachable "${tls%:*}" localhost):${tls##*:}
     if [ -z "$tls" ]; then return; fi
-    if [[ ! $tls =~ :[1-9][0-9]*$ ]]; then # the gate does not run
+    if [ "$tls" = none ]; then # the gate does not run
         LOOK+=(--devices-certificate "")
     elif command -v openssl >/dev/null; then
-        LOOK+=(--devices-certificate "$(certificate_chain "$tls")")
+        LOOK+=(--devices-certificate "$(certificate_chain "$(reachable "${tls%:*}" localhost)" "${tls##*:}")")
     else
         say "the certificate of the devices' port is not checked: this needs openssl"
     fi

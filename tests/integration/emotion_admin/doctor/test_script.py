@@ -123,7 +123,7 @@ def options(usage: str) -> set[str]:
 
 def certificate_chain(port: int) -> str:
     done = subprocess.run(
-        ["bash", "-euo", "pipefail", "-c", f". scripts/lib/deployment.sh; certificate_chain localhost:{port}"],
+        ["bash", "-euo", "pipefail", "-c", f". scripts/lib/deployment.sh; certificate_chain localhost {port}"],
         cwd=ROOT,
         env=dict(os.environ),
         capture_output=True,
