@@ -51,7 +51,8 @@ class _Content(NamedTuple):
 def install(secrets: Secrets, pem: str) -> Certificate:
     """Install the key, the certificate and its intermediate CAs, all in `pem`. Raises OperatorError.
 
-    After the line CA_FOLLOWS `pem` may contain the CA certificates that the devices have.
+    After the line CA_FOLLOWS `pem` may contain the CA certificates that the devices have. If the file has no issuer of
+    the certificate, that one is installed with it: doctor then sees to which CA the chain leads.
     """
     text, has_cas, cas = pem.replace("\r\n", "\n").partition(f"{CA_FOLLOWS}\n")
     certificates = split(text)
@@ -62,6 +63,8 @@ def install(secrets: Secrets, pem: str) -> Certificate:
         raise OperatorError("the file of the devices' CA has no certificate as PEM")
     _check_key(certificates, keys[0])
     checked = check(certificates, split(cas))
+    if len(certificates) == 1:
+        certificates += [ca for ca in split(cas) if _is_issuer(ca, certificates[0])][:1]
     write(secrets.key, keys[0])
     write(secrets.certificate, "".join(certificates))
     return checked
@@ -139,6 +142,10 @@ def _check_chain(certificates: Sequence[str], cas: Sequence[str], leaf: _Content
     if error:
         raise OperatorError(f"devices refuse the certificate: {error}. {_advice(error, leaf)}")
     return leaf.issuer if is_alone else ""
+
+
+def _is_issuer(ca: str, certificate: str) -> bool:
+    return ca != certificate and not _verify([certificate], "-partial_chain", trusted=[ca])
 
 
 def _advice(error: str, leaf: _Content) -> str:

@@ -55,8 +55,16 @@ def examine_devices_port(pem: str) -> Finding:
             "server.key.",
         )
     found = judge_certificate(DEVICES_TLS, checked.not_after, now=time.time())
-    needs = f"; devices need the CA certificate of {checked.missing_issuer}" if checked.missing_issuer else ""
-    return replace(found, found=f"{found.found}; its names are {', '.join(checked.names)}{needs}")
+    found = replace(found, found=f"{found.found}; its names are {', '.join(checked.names)}")
+    if not checked.missing_issuer:
+        return found
+    return warning(
+        DEVICES_TLS,
+        f"{found.found}; the broker does not send the certificate of its issuer, {checked.missing_issuer}, and this "
+        "machine does not know it",
+        f"{found.advice} If that is an intermediate CA, devices refuse the certificate. Install it again with the CA "
+        "certificate that devices have, which checks this: scripts/tls on server.crt server.key ca.crt.".lstrip(),
+    )
 
 
 def judge_certificate(subject: str, not_after: str, *, now: float) -> Finding:

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from emotion_admin import certificates
+from emotion_admin.doctor.tls import examine_devices_port
 from emotion_admin.errors import OperatorError
 from emotion_admin.secrets import Secrets
 from shared.batch import Topics
@@ -114,6 +115,25 @@ def test_the_chain_is_checked_with_the_ca_that_devices_have(root: Authority, sec
     assert secrets.certificate.read_text() == made.certificate.read_text() + middle.certificate.read_text()
 
 
+def test_the_ca_of_a_leaf_alone_is_installed_with_it(root: Authority, secrets: Secrets, tmp_path: Path) -> None:
+    """doctor cannot see which CA the devices have."""
+    other, made = Authority(tmp_path / "other"), root.sign(ends=32)
+    (tmp_path / "ca.crt").write_text(other.certificate.read_text() + root.certificate.read_text())
+    installed(secrets, made, ca=tmp_path / "ca.crt")
+    found = examine_devices_port(secrets.certificate.read_text())
+
+    assert secrets.certificate.read_text() == made.certificate.read_text() + root.certificate.read_text()
+    assert found.level == "ok"
+
+
+def test_a_certificate_that_is_its_own_ca_is_installed_once(secrets: Secrets, tmp_path: Path) -> None:
+    made = self_signed(tmp_path)
+    installed(secrets, made, ca=made.certificate)
+
+    assert secrets.certificate.read_text() == made.certificate.read_text()
+    assert examine_devices_port(secrets.certificate.read_text()).level == "ok"
+
+
 def test_without_that_ca_a_missing_issuer_is_named(root: Authority, secrets: Secrets, tmp_path: Path) -> None:
     """The issuer may be the root that devices have, or an intermediate CA."""
     middle = Authority(tmp_path / "middle", issuer=root)
@@ -136,12 +156,15 @@ def test_an_expired_intermediate_ca_is_refused(root: Authority, secrets: Secrets
         installed(secrets, middle.sign(), middle.certificate)
 
 
-def test_a_certificate_that_signs_itself_needs_no_issuer(secrets: Secrets, tmp_path: Path) -> None:
-    command = ("openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-subj", "/CN=h", "-days", "1")
-    files = ("-keyout", tmp_path / "key", "-out", tmp_path / "crt", "-addext", "subjectAltName=DNS:h")
+def self_signed(folder: Path) -> Certificate:
+    command = ("openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-subj", "/CN=h", "-days", "99")
+    files = ("-keyout", folder / "key", "-out", folder / "crt", "-addext", "subjectAltName=DNS:h")
     subprocess.run([*command, *files], check=True, capture_output=True)
+    return Certificate(folder / "crt", folder / "crt", folder / "key")
 
-    checked = installed(secrets, Certificate(tmp_path / "crt", tmp_path / "crt", tmp_path / "key"))
+
+def test_a_certificate_that_signs_itself_needs_no_issuer(secrets: Secrets, tmp_path: Path) -> None:
+    checked = installed(secrets, self_signed(tmp_path))
 
     assert (checked.names, checked.missing_issuer) == (("h",), "")
 

@@ -418,7 +418,7 @@ class TestTls:
     @pytest.mark.parametrize(
         ("begins", "ends", "level", "said"),
         [
-            (0, 32, "ok", "in 32 days; its names are localhost; devices need the CA certificate of CN=Test CA "),
+            (0, 32, "ok", "in 32 days; its names are localhost"),
             (0, 2, "warning", "ends in 2 days"),
             (-4, -3, "problem", "has expired"),
             (1, 2, "problem", "not valid before"),
@@ -427,11 +427,22 @@ class TestTls:
     def test_the_dates_of_the_devices_port_are_judged(
         self, begins: float, ends: float, level: str, said: str, tmp_path: Path
     ) -> None:
-        made = Authority(tmp_path / "ca", ends=99).sign(begins=begins, ends=ends)
-        found = examine_devices_port(made.certificate.read_text().replace("\n", " "))
+        authority = Authority(tmp_path / "ca", ends=99)
+        made = authority.sign(begins=begins, ends=ends)
+        sent = made.certificate.read_text() + authority.certificate.read_text()
+        found = examine_devices_port(sent.replace("\n", " "))
 
         assert found.level == level
         assert said in found.found
+
+    def test_a_devices_port_that_does_not_send_an_unknown_issuer_is_a_warning(self, tmp_path: Path) -> None:
+        """It may be an intermediate CA."""
+        found = examine_devices_port(Authority(tmp_path / "ca").sign().certificate.read_text())
+
+        assert found.level == "warning"
+        assert "does not send the certificate of its issuer, CN=Test CA ca, and this machine" in found.found
+        assert found.advice.startswith("I")
+        assert "scripts/tls on server.crt server.key ca.crt" in found.advice
 
     def test_a_devices_port_without_a_name_or_with_a_wrong_chain_is_a_problem(self, tmp_path: Path) -> None:
         authority, other = Authority(tmp_path / "ca"), Authority(tmp_path / "other")
