@@ -25,6 +25,9 @@ HALF_HOUR = timedelta(minutes=30)
 LOCAL_SECONDS = 60.0
 """Seconds for which timestamps without an offset have to be off by the same half hours. Queued batches are not."""
 
+STANDSTILL_SECONDS = 10.0
+"""Seconds for which a device has to send one timestamp again and again."""
+
 MAX_LINES = 20
 """Most lines about faults of devices between two lines of sums."""
 
@@ -38,6 +41,7 @@ class EventLog:
         self._last_sums = now
         self._lines = 0
         self._half_hours: dict[str, tuple[int, datetime]] = {}
+        self._timestamps: dict[str, tuple[datetime, datetime]] = {}
 
     def committed(self, group: Group) -> None:
         """Count the messages of a committed group, and log the news among them."""
@@ -88,6 +92,8 @@ class EventLog:
         device_id = batch.device_id
         if self._is_first("batch", device_id):
             log.info("first batch from %s since the start, with %d people", device_id, len(batch.people))
+        if batch.received_at is not None:
+            self._standstill(device_id, batch.timestamp, batch.received_at)
         if batch.clock_skew is not None:
             self._counts["with a wrong clock"] += 1
             if self._is_news("clock", device_id):
@@ -108,6 +114,20 @@ class EventLog:
                     device_id,
                     batch.ignored,
                 )
+
+    def _standstill(self, device_id: str, timestamp: datetime, received_at: datetime) -> None:
+        """Say once that a device sends the same timestamp for STANDSTILL_SECONDS."""
+        known, since = self._timestamps.get(device_id, (None, received_at))
+        if known != timestamp:
+            if known is not None or len(self._timestamps) < MAX_REMEMBERED:
+                self._timestamps[device_id] = timestamp, received_at
+        elif (received_at - since).total_seconds() >= STANDSTILL_SECONDS and self._is_news("standstill", device_id):
+            log.warning(
+                "%s sends one timestamp for %.0f s and longer. The history gets no time meanwhile: put into each batch "
+                "the time when it is made",
+                device_id,
+                STANDSTILL_SECONDS,
+            )
 
     def _local_time(self, device_id: str, received_at: datetime, skew: timedelta) -> None:
         """Say once that a device sends local time, if it is off by the same half hours for LOCAL_SECONDS."""

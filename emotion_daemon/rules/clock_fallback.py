@@ -44,11 +44,17 @@ class Row(NamedTuple):
     grows: bool
 
     def followed_by(self, stamp: datetime, received_at: datetime, *, newest: datetime, grows: bool) -> "Row":
-        """Return the row with one batch more. A batch that does not fit begins a new row."""
+        """Return the row with one batch more. A batch that does not fit begins a new row.
+
+        A device that sends whole seconds may send several batches with one timestamp. Such a batch counts if it grows,
+        and is otherwise perhaps the same message once more.
+        """
         grows = self.grows and grows
         in_a_burst = stamp - self.first > received_at - self.arrived + _JITTER
-        if self.newest != newest or stamp <= self.last or (in_a_burst and not grows):
+        if self.newest != newest or stamp < self.last or (in_a_burst and not grows):
             return Row(newest, stamp, stamp, received_at, 1, grows)
+        if stamp == self.last and not grows:
+            return self._replace(grows=False)
         return self._replace(last=stamp, batches=self.batches + 1, grows=grows)
 
     def shows_fallback(self, received_at: datetime) -> bool:

@@ -1,6 +1,6 @@
 """Fold a group of batches into its changes of people, devices and history. Pure."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from datetime import UTC, datetime, timedelta
 from types import MappingProxyType
 from typing import NamedTuple
@@ -8,7 +8,7 @@ from typing import NamedTuple
 import msgspec
 
 from emotion_daemon.rules.clock_fallback import ClockFallback, Clocks, Placed, grows
-from emotion_daemon.rules.history import LONGEST_GAP, SLACK, Minutes, increment
+from emotion_daemon.rules.history import LONGEST_GAP, ROUNDING, SLACK, Minutes, increment
 from emotion_daemon.rules.tombstones import Tombstones, suppressed
 from shared.batch import Batch, Cumulative
 
@@ -36,7 +36,8 @@ class Report(msgspec.Struct, frozen=True, gc=False):
 class StoredState(NamedTuple):
     """The stored state of a group: its people, its devices' newest timestamps and clocks, and tombstones.
 
-    `now` is the time of the transaction, by the daemon's clock.
+    `now` is the time of the transaction, by the daemon's clock. The devices in `unknown_people` sent their
+    previous batch to another process, and no person is stored: their people may be anyone.
     """
 
     people: Mapping[PersonKey, Report] = MappingProxyType({})
@@ -44,6 +45,7 @@ class StoredState(NamedTuple):
     tombstones: Tombstones = MappingProxyType({})
     clocks: Clocks = Clocks()
     now: datetime = datetime.max.replace(tzinfo=UTC) - timedelta(days=1)
+    unknown_people: Collection[str] = frozenset()
 
 
 class Heard(NamedTuple):
@@ -100,6 +102,7 @@ class Fold:
         self._stored = state.people.get
         self._stored_devices = state.devices
         self._tombstones = state.tombstones
+        self._unknown_people = set(state.unknown_people)
         self._clocks = ClockFallback(state.clocks, state.now)
         self._devices: dict[str, Batch] = {}
         self._heard: dict[str, Heard] = {}
@@ -141,6 +144,10 @@ class Fold:
                 since = previous
                 gap = min((timestamp - previous if elapsed is None else elapsed).total_seconds(), LONGEST_GAP)
         people = batch.people if counts else {}
+        if device_id in self._unknown_people:
+            self._unknown_people.discard(device_id)
+            if previous is not None:
+                self._set_baseline(batch)
         updated, in_view = self._add_people(batch, people, since, gap, is_first=previous is None)
         self._updated_counts.append(updated)
         if newer and batch.received_at is not None and self._stored_devices.get(device_id) != timestamp:
@@ -167,6 +174,13 @@ class Fold:
             return None if report is None else report.cumulative
 
         return find
+
+    def _set_baseline(self, batch: Batch) -> None:
+        """Count the batch's people from their present counters on: what they showed before is perhaps counted."""
+        for person_id, cumulative in batch.people.items():
+            key = (batch.device_id, person_id)
+            if self._stored(key) is None:
+                self.people.setdefault(key, Report(cumulative, batch.timestamp))
 
     def _add_people(
         self, batch: Batch, people: Mapping[str, Cumulative], since: datetime, gap: float, *, is_first: bool
@@ -198,7 +212,7 @@ class Fold:
                 if allowed > longest:
                     allowed = longest
             more_happy, more_sad, more_angry, more_neutral, spare, excess = increment(cumulative, before, allowed)
-            if more_happy or more_sad or more_angry or more_neutral or excess:
+            if more_happy + more_sad + more_angry + more_neutral + excess > ROUNDING:
                 active_at = timestamp
                 in_view += 1
             elif active_at is not None and active_at >= active_since:

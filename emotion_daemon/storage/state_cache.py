@@ -45,6 +45,7 @@ class StateCache:
         self._remembers = remembers
         self._people_are_stored = people_are_stored
         self._people: dict[PersonKey, Report] = {}
+        self._followed: set[str] = set()
         self._devices: dict[str, datetime] = {}
         self._arrivals: dict[str, datetime] = {}
         self._offsets: dict[str, timedelta] = {}
@@ -82,6 +83,7 @@ class StateCache:
             tombstones,
             Clocks(MappingProxyType(self._offsets), MappingProxyType(self._arrivals), MappingProxyType(self._rows)),
             latest - MAX_CLOCK_SKEW,
+            () if self._people_are_stored else {batch.device_id for batch in batches} - self._followed,
         )
 
     def is_stored(self, key: PersonKey) -> bool:
@@ -121,6 +123,8 @@ class StateCache:
             self._forget()
             return
         self._people.update(folded.people)
+        if not self._people_are_stored:
+            self._followed.update(folded.devices)
         self._devices.update((device_id, batch.timestamp) for device_id, batch in folded.devices.items())
         for device_id, (batch, _) in folded.heard.items():
             if batch.received_at is not None:
@@ -149,6 +153,7 @@ class StateCache:
 
     def _forget(self) -> None:
         self._people.clear()
+        self._followed.clear()
         self._forget_devices()
         self._tombstones = None
 

@@ -77,6 +77,20 @@ def test_what_may_have_waited_or_has_an_offset_is_no_local_time(
     assert not [each for each in caplog.messages if "local time" in each]
 
 
+@pytest.mark.parametrize(("a_timestamp", "names"), [(1, 0), (2, 0), (60, 1), (1_000, 1)])
+def test_a_clock_that_stands_still_is_named_once(
+    a_timestamp: int, names: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A timestamp changes after so many seconds."""
+    events = EventLog(now=0)
+    for second in range(200):
+        stamp = NOON + timedelta(seconds=second // a_timestamp * a_timestamp)
+        events.committed(committed(Batch("jetson_1", stamp, {}, NOON + timedelta(seconds=second))))
+        events.committed(committed(Batch("jetson_1", NOON, {}, None)))  # which the broker sends again
+
+    assert sum("jetson_1 sends one timestamp for 10 s and longer" in line for line in caplog.messages) == names
+
+
 def test_a_clock_that_was_set_back_is_named_once(caplog: pytest.LogCaptureFixture) -> None:
     events = EventLog(now=0)
     for second in range(3):

@@ -125,6 +125,31 @@ class TestAClockThatWasSetBack:
         assert fsum(daemon.shown) - before == pytest.approx(90)
         assert max(daemon.minutes.values()) <= 2 * 60 + 2
 
+    @pytest.mark.parametrize("totals_only", [False, True])
+    @pytest.mark.parametrize("rate", [2, 5, 10])
+    @pytest.mark.parametrize("step", [5.0, 3_000.0, 2_400 * 86_400.0])
+    def test_is_followed_if_the_device_sends_whole_seconds_and_several_batches_a_second(
+        self, step: float, rate: int, totals_only: bool
+    ) -> None:
+        daemon = Daemon(totals_only=totals_only)
+        for batch in range(10 * rate + 1):
+            daemon.hear(batch // rate, {"anna": batch / rate}, arrival=batch / rate)
+        before = fsum(daemon.shown)
+        for batch in range(10 * rate + 1, 130 * rate + 1):
+            daemon.hear(batch // rate - step, {"anna": batch / rate}, arrival=batch / rate)
+
+        assert fsum(daemon.shown) - before == pytest.approx(120, rel=0.01)
+        assert daemon.fallen == [pytest.approx(step, abs=2)]
+        assert max(daemon.minutes.values()) <= 60 + 2
+
+    def test_is_followed_within_ten_seconds_if_whole_seconds_come_several_times_and_nobody_is_in_view(self) -> None:
+        daemon = after_ten_seconds()
+        for batch in range(55, 105):
+            daemon.hear(batch // 5 - 3_000, {}, arrival=batch / 5)
+
+        assert daemon.newest is not None
+        assert daemon.newest >= at(19)
+
     def test_shows_newcomers_and_not_who_has_left(self) -> None:
         daemon = after_ten_seconds()
         for second in range(11, 21):

@@ -265,3 +265,14 @@ def test_what_came_late_between_others_is_no_step_back() -> None:
 
     assert said(folded.people) == {ANNA: (Cumulative(8), at(3))}
     assert added(folded) == 3
+
+
+def test_a_counter_that_is_only_rounded_otherwise_is_no_activity() -> None:
+    """Two names stay at 5 s, one of them written as 5.0004 in every other batch."""
+    batches = [batch(second, anna=5.0 + second % 2 * 0.0004, bert=5.0) for second in range(60)]
+    folded = fold(batches[:1])
+    for each in batches[1:]:
+        folded = fold([each], StoredState(folded.people, {"jetson_1": folded.devices["jetson_1"].timestamp}))
+
+    assert folded.heard["jetson_1"].in_view == 0
+    assert folded.people[ANNA].active_at == at(0)
