@@ -30,18 +30,21 @@ _NO_DEVICE = "no valid device id"
 class DeviceStates(NamedTuple):
     """Time of receipt of each device's newest batch, and the number of messages rejected in the last hour by topic.
 
-    `skews` are the seconds that the batch's timestamp was ahead of the daemon's clock.
+    `skews` are the seconds that the batch's timestamp was ahead of the daemon's clock. `set_back` are the devices whose
+    clock was set back.
     """
 
     received_at: Mapping[str, datetime]
     rejected: Mapping[str, int]
     skews: Mapping[str, float]
+    set_back: Collection[str] = ()
 
 
 def read(connection: Connection, *, now: datetime) -> DeviceStates:
     """Read a database with the newest schema. Raises DBAPIError."""
-    newest = select(device_state.c.device_id, device_state.c.received_at, device_state.c.clock_skew).where(
-        device_state.c.received_at.is_not(None)
+    state = device_state.c
+    newest = select(state.device_id, state.received_at, state.clock_skew, state.clock_offset).where(
+        state.received_at.is_not(None)
     )
     rejected = (
         select(rejected_message.c.topic, func.count())
@@ -50,9 +53,10 @@ def read(connection: Connection, *, now: datetime) -> DeviceStates:
     )
     states = connection.execute(newest).all()
     return DeviceStates(
-        {device_id: at for device_id, at, _ in states},
+        {device_id: at for device_id, at, _, _ in states},
         {topic: count for topic, count in connection.execute(rejected)},
-        {device_id: float(skew) for device_id, _, skew in states if skew is not None},
+        {device_id: float(skew) for device_id, _, skew, _ in states if skew is not None},
+        {device_id for device_id, _, _, offset in states if offset},
     )
 
 
@@ -148,7 +152,7 @@ def _judge_clocks(states: DeviceStates, *, now: datetime) -> Finding:
             f"{found}. All differ by the same, so most likely the clock of the daemon's machine is wrong",
             f"Set that clock, and turn on NTP: timedatectl set-ntp true. {queued}",
         )
-    if all(_by_half_hours(skew) for skew in off.values()):
+    if all(_by_half_hours(skew) for skew in off.values()) and off.keys().isdisjoint(states.set_back):
         return warning(
             CLOCK,
             f"{found}. These are whole half hours, so most likely they send local time without an offset",

@@ -166,6 +166,20 @@ def test_the_newest_evidence_says_whether_a_camera_is_heard(
 
 
 @pytest.mark.parametrize(
+    ("offset", "says"),
+    [
+        (0, "Most likely it sends local time without an offset"),
+        (HOUR, "On the camera: sudo timedatectl set-ntp true"),
+    ],
+)
+def test_a_clock_that_was_set_back_by_an_hour_is_not_taken_for_local_time(offset: float, says: str, page: Tab) -> None:
+    entry = {"clock_skew": -HOUR, "clock_offset": offset}
+
+    hint = str(call(page, "freshness.js", 'module.hints(given[0], { kind: "live" }, 1)[0]', entry))
+    assert hint.startswith(f"Its clock is 1 h behind. {says}")
+
+
+@pytest.mark.parametrize(
     ("skew", "says"),
     [
         (0, "Nothing was shown in the last 24 hours."),

@@ -70,7 +70,7 @@ export function hints(entry, state, live) {
   const skew = entry.clock_skew ?? 0;
   // A message that has waited looks like a clock that is behind; with the first batch of now one can tell.
   if (skew > NOTABLE_SKEW || (skew < -NOTABLE_SKEW && state.kind === "live")) {
-    const cure = isHalfHours(skew)
+    const cure = isHalfHours(skew) && !entry.clock_offset
       ? "Most likely it sends local time without an offset: let it send UTC with a Z."
       : "On the camera: sudo timedatectl set-ntp true";
     sentences.push(`Its clock is ${offBy(skew)}. ${cure}`);

@@ -30,8 +30,9 @@ from tests.waiting import wait_until
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
 
 
-def heard(engine: Engine, device_id: str, at: datetime, *, skew: float = 0) -> None:
-    values = {"device_id": device_id, "received_at": at, "people": 1, "clock_skew": skew}
+def heard(engine: Engine, device_id: str, at: datetime, *, skew: float = 0, offset: float | None = None) -> None:
+    clock_columns = {"clock_skew": skew, "clock_offset": offset}
+    values = {"device_id": device_id, "received_at": at, "people": 1, **clock_columns}
     with engine.begin() as connection:
         connection.execute(insert(device_state).values(values))
 
@@ -189,6 +190,14 @@ class TestDevices:
 
         assert "local time without an offset" in found.found
         assert "UTC with a Z" in found.advice
+
+    def test_a_clock_that_was_set_back_by_an_hour_is_no_local_time(self, sqlite_url: str) -> None:
+        with migrated(sqlite_url) as engine:
+            heard(engine, "jetson_1", datetime.now(UTC), skew=-3_600, offset=3_600)
+            found = examined(None, sqlite_url)[devices.CLOCK]
+
+        assert "local time" not in found.found
+        assert found.advice.startswith("Set up NTP")
 
     def test_a_clock_that_is_off_by_less_is_ok(self, sqlite_url: str) -> None:
         with migrated(sqlite_url) as engine:
