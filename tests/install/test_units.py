@@ -91,27 +91,44 @@ def test_the_broker_has_the_rules_and_limits_of_docker_compose() -> None:
     assert rules(SHIPPED / "mosquitto.conf") == rules(ROOT / "mosquitto.conf")
 
 
+def gate(folder: Path, settings: dict[str, str]) -> tuple[str, str]:
+    """Return the rules that the script gives to nft, and what it says."""
+    (folder / "nft").write_text("#!/bin/sh\ncat\n")
+    (folder / "nft").chmod(0o755)
+    environment = os.environ | settings | {"PATH": f"{folder}:{os.environ['PATH']}"}
+    done = subprocess.run(["sh", SHIPPED / "gate"], env=environment, capture_output=True, text=True, check=True)
+    return done.stdout, done.stderr
+
+
 @pytest.mark.parametrize(
-    ("settings", "limits"),
+    ("device", "address", "limits"),
     [
-        ("", {"131072 bytes/second", "2097152 bytes/second", "200/second"}),
-        ("DEVICE_BYTES_PER_SECOND=5000\nADDRESS_BYTES_PER_SECOND=0\n", {"5000 bytes/second"}),
-        ("DEVICE_BYTES_PER_SECOND='0'\n", {"2097152 bytes/second", "200/second"}),
-        ("DEVICE_BYTES_PER_SECOND=0\nADDRESS_BYTES_PER_SECOND=0\n", set()),
+        ("", "", {"131072 bytes/second", "2097152 bytes/second", "200/second"}),
+        ("5000", "0", {"5000 bytes/second"}),
+        ("0", "", {"2097152 bytes/second", "200/second"}),
+        ("0", "0", set()),
     ],
 )
 def test_the_settings_limit_what_a_device_and_an_address_may_send(
-    settings: str, limits: set[str], tmp_path: Path
+    device: str, address: str, limits: set[str], tmp_path: Path
 ) -> None:
-    (tmp_path / "settings").write_text(settings)
-    (tmp_path / "nft").write_text("#!/bin/sh\ncat\n")
-    (tmp_path / "nft").chmod(0o755)
-    environment = os.environ | {"PATH": f"{tmp_path}:{os.environ['PATH']}"}
-    command = ["sh", str(SHIPPED / "gate"), str(tmp_path / "settings")]
-    rules = subprocess.run(command, env=environment, capture_output=True, text=True, check=True).stdout
+    rules, said = gate(tmp_path, {"DEVICE_BYTES_PER_SECOND": device, "ADDRESS_BYTES_PER_SECOND": address})
 
     assert set(re.findall(r"limit rate over (\S+(?: bytes/second)?)", rules)) == limits
     assert rules.count("{") == rules.count("}")
+    assert said == ""
+
+
+@pytest.mark.parametrize("value", ["1e6", "128k", "-1", "1.5", "5 000"])
+@pytest.mark.parametrize(
+    ("name", "default"), [("DEVICE_BYTES_PER_SECOND", "131072"), ("ADDRESS_BYTES_PER_SECOND", "2097152")]
+)
+def test_the_gate_refuses_what_is_no_whole_number(name: str, default: str, value: str, tmp_path: Path) -> None:
+    rules, said = gate(tmp_path, {name: value})
+
+    assert said.startswith(f"{name} is '{value}', but it is a whole number")
+    assert said.count("\n") == 1
+    assert f"limit rate over {default} bytes/second" in rules
 
 
 class Site:
