@@ -122,7 +122,7 @@ class Settings:
             mqtt_tls_ca=read.file("MQTT_TLS_CA"),
             api_tokens=read.tokens("API_TOKEN"),
             cors_origins=read.origins("CORS_ORIGINS", default.cors_origins),
-            allowed_hosts=read.listed("ALLOWED_HOSTS", default.allowed_hosts),
+            allowed_hosts=read.hosts("ALLOWED_HOSTS"),
             device_names=read.names("DEVICE_NAMES", default.device_names),
             silent_after=read.seconds("SILENT_AFTER_SECONDS", default.silent_after),
             log_level=read.text("LOG_LEVEL", default.log_level).upper(),
@@ -217,6 +217,18 @@ class _Reader:
         value = self.text(name, "")
         return tuple(part.strip() for part in value.split(",") if part.strip()) if value else default
 
+    def hosts(self, name: str) -> tuple[str, ...]:
+        """Names as the API compares them: in lower case, without a dot at the end."""
+        hosts = []
+        for text in self.listed(name, ()):
+            try:
+                hosts.append(_web_host(text.lower()).removesuffix("."))
+            except ValueError as error:
+                raise SettingsError(
+                    PREFIX + name, f"has {text!r}, but it is a list of names like dashboard.example.com,server"
+                ) from error
+        return tuple(hosts)
+
     def origins(self, name: str, default: tuple[str, ...]) -> tuple[str, ...]:
         """Origins as browsers send them, each once."""
         origins = []
@@ -251,6 +263,8 @@ class _Reader:
         return tokens
 
     def names(self, name: str, default: Mapping[str, str]) -> Mapping[str, str]:
+        if not self.text(name, ""):
+            return default
         names: dict[str, str] = {}
         for pair in self.listed(name, ()):
             device_id, equals, device_name = (part.strip() for part in pair.partition("="))
@@ -265,7 +279,9 @@ class _Reader:
                 )
             if names.setdefault(device_id, device_name) != device_name:
                 raise SettingsError(PREFIX + name, f"gives {device_id} two names: keep one of them")
-        return MappingProxyType(names) if names else default
+        if not names:
+            raise SettingsError(PREFIX + name, "has commas and no name: put one in, or leave it empty")
+        return MappingProxyType(names)
 
     def unknown(self) -> tuple[str, ...]:
         """A sentence for every EMOTION_ variable that does nothing. Call it last."""
@@ -324,11 +340,6 @@ def _check(settings: Settings) -> None:
         raise SettingsError("EMOTION_MQTT_PASSWORD", "is set, but EMOTION_MQTT_USERNAME is not: set both")
     if settings.mqtt_tls_ca is not None:
         _check_ca(settings.mqtt_tls_ca)
-    for host in settings.allowed_hosts:
-        if not _HOST_NAME.fullmatch(host):
-            raise SettingsError(
-                "EMOTION_ALLOWED_HOSTS", f"has {host!r}, but it is a list of names like dashboard.example.com,server"
-            )
     if settings.log_level not in _LOG_LEVELS:
         raise SettingsError(
             "EMOTION_LOG_LEVEL", f"is {settings.log_level!r}, but it is one of {', '.join(_LOG_LEVELS)}"
@@ -381,7 +392,7 @@ def _origin(text: str) -> str:
 
 def _web_host(host: str) -> str:
     """A name, or an address as browsers write it. Raises ValueError."""
-    if host.startswith("["):
+    if host.startswith("[") and host.endswith("]"):
         return f"[{ipaddress.IPv6Address(host[1:-1])}]"
     if _NUMBER_LAST.search(host):
         return str(ipaddress.IPv4Address(host))
