@@ -250,6 +250,18 @@ service_addresses() {
         "${given[@]}" --setenv=PYTHONDONTWRITEBYTECODE=1 "$python" -m emotion_admin.addresses </dev/null
 }
 
+# page_addresses URL: the lines that tell a person where the API at that URL of service_addresses has its pages.
+page_addresses() {
+    local socket=${1#http+unix://}
+    if [ "$socket" = "$1" ]; then
+        echo "  live page   $1/dashboard"
+        echo "  summary     $1/api/dashboard/summary?device_id=jetson_1"
+    else # no browser opens a socket; its path is quoted as %2F…
+        printf '  API         on the socket %b\n' "${socket//%/\\x}"
+        echo "  live page   /dashboard behind your proxy: see docs/operate/proxies.md"
+    fi
+}
+
 # certificate_chain HOST PORT: the certificates that the broker sends there, on one line; "" if it sends none.
 certificate_chain() {
     timeout 5 openssl s_client -host "$1" -port "$2" -showcerts </dev/null 2>/dev/null |

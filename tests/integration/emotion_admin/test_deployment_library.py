@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from emotion_admin.addresses import api_urls
 from tests.brokers import Broker
 from tests.certificates import make_certificate
 from tests.processes import ROOT
@@ -36,6 +37,17 @@ def call(command: str, folder: Path = ROOT) -> str:
 )
 def test_a_client_gets_an_address_that_it_can_reach(bound: str, reached: str) -> None:
     assert call(f"reachable '{bound}' server") == reached
+
+
+def test_the_pages_of_the_api_have_addresses_that_a_browser_opens() -> None:
+    assert "http://127.0.0.1:8000/dashboard" in call("page_addresses http://127.0.0.1:8000")
+
+    (url,) = api_urls("--bind='unix:/run/emotion api/50%.sock'")
+    lines = call(f"page_addresses '{url}'")
+
+    assert lines.startswith("API         on the socket /run/emotion api/50%.sock\n")
+    assert "/dashboard behind your proxy" in lines
+    assert "http" not in lines
 
 
 @pytest.mark.parametrize(
