@@ -191,7 +191,13 @@ def _add_doctor(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--api-user", type=_user, metavar="USER", help="the API's user, as name or number (default: the daemon's)"
     )
-    parser.add_argument("--api", metavar="URL", help="also check the API, like http://127.0.0.1:8000")
+    parser.add_argument(
+        "--api",
+        action="append",
+        default=[],
+        metavar="URL",
+        help="also check the API, like http://127.0.0.1:8000; may be repeated, for each of its addresses",
+    )
     parser.add_argument(
         "--devices-certificate",
         metavar="PEM",

@@ -270,7 +270,7 @@ def run_doctor(options: argparse.Namespace) -> int:
     for found in doctor.examine(
         _settings(),
         api_user=options.api_user,
-        api_url=options.api,
+        api_urls=options.api,
         devices_certificate=options.devices_certificate,
         services=options.service,
         logins=options.logins,

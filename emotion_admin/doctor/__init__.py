@@ -34,7 +34,7 @@ def examine(
     settings: Settings,
     *,
     api_user: User | None = None,
-    api_url: str | None = None,
+    api_urls: Sequence[str] = (),
     devices_certificate: str | None = None,
     services: Sequence[Service] = (),
     logins: str | None = None,
@@ -45,12 +45,12 @@ def examine(
 ) -> Iterator[Finding]:
     """Run every check, and yield each finding at once. Checks come after those that they depend on.
 
-    `api_user` is the API's user, None for the daemon's. `api_url` is the API's address, and `devices_certificate` are
-    the certificates on the devices' port (see `tls.examine_devices_port`); None skips the check. `services` are those
-    of docker compose or systemd, `unread` are names in .env that docker compose gives to no service, and `set_aside`
-    damaged files of the broker, or "?". `logins` are the devices that have a login, separated by white space, or "?";
-    None skips the comparison. `thorough` reads the whole SQLite file. `log_in` says that no daemon runs, if doctor
-    cannot tell.
+    `api_user` is the API's user, None for the daemon's. `api_urls` are the API's addresses (see `api.examine`).
+    `devices_certificate` are the certificates on the devices' port (see `tls.examine_devices_port`); None skips the
+    check. `services` are those of docker compose or systemd, `unread` are names in .env that docker compose gives to no
+    service, and `set_aside` damaged files of the broker, or "?". `logins` are the devices that have a login, separated
+    by white space, or "?"; None skips the comparison. `thorough` reads the whole SQLite file. `log_in` says that no
+    daemon runs, if doctor cannot tell.
     """
     yield from _settings(settings, unread)
     yield clock.judge(datetime.now(UTC), clock.synchronised())
@@ -63,8 +63,7 @@ def examine(
     if devices_certificate is not None:
         yield tls.examine_devices_port(devices_certificate)
     yield from database.examine(settings, daemon, api_user=api_user, thorough=thorough, logins=logins)
-    if api_url is not None:
-        yield api.examine(api_url)
+    yield from map(api.examine, api_urls)
 
 
 def _settings(settings: Settings, unread: Sequence[str]) -> Iterator[Finding]:

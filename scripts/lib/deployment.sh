@@ -333,8 +333,8 @@ what_doctor_cannot_see() {
             [ "$(value_in_env MQTT_LISTENER)" != 8883 ] || tls=$(gate_address 8883) || tls=none ;;
         systemd)
             [ "$(id -u)" -eq 0 ] || return 0 # as_daemon says that it has to be root
-            # Empty if gunicorn's configuration cannot work: doctor says so.
-            LOOK+=(--api "$(service_addresses 2>/dev/null | sed -n 's/^api //p' | head -n 1)")
+            # One empty line if gunicorn's configuration cannot work: doctor says so.
+            while read -r name; do LOOK+=(--api "$name"); done <<<"$(service_addresses 2>/dev/null | sed -n 's/^api //p')"
             [ ! -e "$TLS_LISTENER" ] || tls=localhost:8883 ;;
         run) [ ! -e data/api-port ] || LOOK+=(--api "http://127.0.0.1:$(cat data/api-port)") ;;
     esac

@@ -129,7 +129,7 @@ def test_json_stays_json_where_the_terminal_lacks_a_letter(broker: Broker, tmp_p
 )
 def test_an_api_is_asked_where_it_is_said_to_be(sqlite_url: str, level: str, status: int, word: str) -> None:
     with answering(status, word) as address:
-        found = examined(None, sqlite_url, api_url=f"http://{address}")["api"]
+        found = examined(None, sqlite_url, api_urls=[f"http://{address}"])["api"]
 
     assert found.level == level
     assert level == "ok" or found.found == "the database cannot be read"
@@ -137,7 +137,7 @@ def test_an_api_is_asked_where_it_is_said_to_be(sqlite_url: str, level: str, sta
 
 @pytest.mark.parametrize("url", ["", "127.0.0.1:8000", "fd://3"])
 def test_an_api_without_an_address_is_a_problem_and_no_silence(sqlite_url: str, url: str) -> None:
-    found = examined(None, sqlite_url, api_url=url)["api"]
+    found = examined(None, sqlite_url, api_urls=[url])["api"]
 
     assert found.level == "problem"
     assert found.found.startswith("not checked: ")

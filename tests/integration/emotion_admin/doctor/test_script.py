@@ -292,6 +292,21 @@ def test_doctor_says_that_it_cannot_look_for_damaged_files(sqlite_url: str) -> N
     assert (found.level, found.found.partition(":")[0]) == ("ok", "not checked for damaged files")
 
 
+@pytest.mark.parametrize(
+    ("addresses", "asked"),
+    [
+        ("echo daemon http://a:1; echo api http://a:2; echo api http://a:3", ["http://a:2", "http://a:3"]),
+        ("exit 2", [""]),
+    ],
+)
+def test_the_api_is_asked_at_each_of_its_addresses(addresses: str, asked: list[str]) -> None:
+    fakes = f"id() {{ echo 0; }}; service_addresses() {{ {addresses}; }}; devices_with_login() {{ :; }}"
+    command = f". scripts/lib/setup.sh; . scripts/lib/deployment.sh; {fakes}; SYSTEM=systemd; what_doctor_cannot_see"
+    printed = run_bash(f'{command}; printf "%s\\n" "${{LOOK[@]}}"').splitlines()
+
+    assert [printed[place + 1] for place, option in enumerate(printed) if option == "--api"] == asked
+
+
 @pytest.mark.parametrize(("listener", "is_checked"), [("1883", False), ("8883", True)])
 def test_a_devices_port_with_tls_is_checked_also_while_the_gate_is_stopped(
     listener: str, is_checked: bool, tmp_path: Path
