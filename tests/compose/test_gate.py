@@ -4,6 +4,8 @@ import re
 import socket
 import time
 
+import pytest
+
 from shared.batch import encode
 from tests.compose.project import Project
 from tests.faults.history import START, TOPICS
@@ -59,6 +61,15 @@ def test_two_lines_in_env_change_the_limits(site: Project) -> None:
     finally:
         (site.folder / ".env").unlink()
         site.up()
+
+
+@pytest.mark.parametrize("name", ["DEVICE_BYTES_PER_SECOND", "ADDRESS_BYTES_PER_SECOND"])
+@pytest.mark.parametrize("value", ["1e6", "-1", " 5000", "many"])
+def test_the_gate_refuses_what_is_no_whole_number(site: Project, name: str, value: str) -> None:
+    check = ("gate", "haproxy", "-c", "-f", "/usr/local/etc/haproxy/haproxy.cfg")
+    said = site.run("docker", "compose", "run", "--rm", "--no-deps", "--env", f"{name}={value}", *check, expect=1)
+
+    assert "[ALERT]" in said
 
 
 def gets_in(site: Project) -> bool:
