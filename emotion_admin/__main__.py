@@ -67,7 +67,7 @@ def command_parser() -> argparse.ArgumentParser:
         group,
         "check-backup",
         commands.check_backup,
-        "check a backup on standard input, and print what restore would write",
+        "check a backup on standard input, and print what it would restore",
     )
     _add(group, "restore", commands.restore_backup, "restore a backup from standard input")
     _add_dead_letters(
