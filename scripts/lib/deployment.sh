@@ -89,9 +89,9 @@ reload_broker() {
 
 TLS_LISTENER=/etc/mosquitto/conf.d/emotion-analytics-tls.conf
 
-# restart_broker: under systemd, with the TLS listener if there is a certificate, and without it if there is none.
+# restart_broker [--without-tls]: under systemd, with the TLS listener if there is a certificate.
 restart_broker() {
-    if [ -e /etc/emotion-analytics/secrets/broker/server.crt ]; then
+    if [ $# -eq 0 ] && [ -e /etc/emotion-analytics/secrets/broker/server.crt ]; then
         install -m 644 deploy/systemd/mosquitto-tls.conf "$TLS_LISTENER"
     else
         rm -f "$TLS_LISTENER"
