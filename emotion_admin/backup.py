@@ -14,6 +14,7 @@ from typing import IO, BinaryIO, NamedTuple
 from emotion_admin import certificates
 from emotion_admin.errors import OperatorError
 from emotion_admin.files import give_to_folders_owner, write
+from emotion_admin.logins import read_logins
 from emotion_admin.secrets import Secrets
 from emotion_daemon.monitoring.disk import room
 from emotion_daemon.storage.file_lock import only_one
@@ -22,6 +23,7 @@ from emotion_daemon.storage.migrations import revisions
 DATABASE = "emotion.db"
 """The database's name in the archive."""
 
+_LOGINS = "secrets/broker/dynamic-security.json"
 _CERTIFICATE, _KEY = "secrets/broker/server.crt", "secrets/broker/server.key"
 
 _MAX_SECRET_BYTES = 2**27
@@ -48,8 +50,9 @@ class Contents(NamedTuple):
 def save(stream: BinaryIO, secrets: Secrets, database: Path | None) -> None:
     """Write the archive to `stream`. `database` is None for PostgreSQL, which pg_dump saves.
 
-    Raises OperatorError if the database is missing, or its disk has no room for a copy.
+    Raises OperatorError if the logins are damaged, the database is missing, or its disk has no room for a copy.
     """
+    secrets.logins.names()  # reads the file
     with tarfile.open(mode="w|", fileobj=stream) as archive:
         for path in sorted(secrets.folder.rglob("*")):
             if path.is_file() and not path.name.startswith("."):
@@ -103,6 +106,8 @@ def _unpacked(stream: BinaryIO, database: Path | None) -> Iterator[Contents]:
         _for_each_file(stream, take, free=free)
         if copy.exists():
             _check_database(copy)
+        if _LOGINS in found:
+            read_logins(found[_LOGINS], "this backup")
         fault = _leave_out_useless_certificate(found)
         yield Contents(found, copy if copy.exists() else None, fault)
 

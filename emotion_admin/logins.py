@@ -108,11 +108,7 @@ class Logins:
     def _read(self) -> dict[str, _Hash]:
         if not self._path.exists():
             return {}
-        clients = json.loads(self._path.read_text(encoding="utf-8"))["clients"]
-        return {
-            each["username"]: {"password": each["password"], "salt": each["salt"], "iterations": each["iterations"]}
-            for each in clients
-        }
+        return read_logins(self._path.read_bytes(), str(self._path))
 
     @contextmanager
     def _changing(self) -> Iterator[dict[str, _Hash]]:
@@ -121,6 +117,19 @@ class Logins:
             hashes = self._read()
             yield hashes
             write(self._path, _as_json(_document(hashes, self._topics)))
+
+
+def read_logins(content: bytes, place: str) -> dict[str, _Hash]:
+    """Return the hashes by name in the content of dynamic-security.json. Raises OperatorError, which names `place`."""
+    try:
+        return {
+            each["username"]: {"password": each["password"], "salt": each["salt"], "iterations": each["iterations"]}
+            for each in json.loads(content)["clients"]
+        }
+    except (ValueError, KeyError, TypeError) as error:
+        raise OperatorError(
+            f"the broker's logins in {place} are damaged: restore an intact backup (docs/operate/backup.md#restore)"
+        ) from error
 
 
 def check_device_login(name: str) -> None:

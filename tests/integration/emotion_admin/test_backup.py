@@ -253,6 +253,21 @@ def test_with_postgresql_the_secrets_alone_are_saved(secrets: Secrets, tmp_path:
     assert "emotion.db" not in backup.restore(archive, Secrets(tmp_path / "other", TOPICS), None).names()
 
 
+@pytest.mark.parametrize("content", [b"", bytes(4096)])
+def test_damaged_logins_are_neither_saved_nor_restored(secrets: Secrets, content: bytes) -> None:
+    archive = saved(secrets, None).getvalue()
+    intact = secrets.dynamic_security.read_bytes()
+    secrets.dynamic_security.write_bytes(content)
+
+    with pytest.raises(OperatorError, match=r"logins in .*/dynamic-security.json are damaged"):
+        saved(secrets, None)
+
+    backup.restore(io.BytesIO(archive), secrets, None)
+    assert secrets.dynamic_security.read_bytes() == intact
+    with pytest.raises(OperatorError, match="logins in this backup are damaged"):
+        backup.check(archive_of(member("secrets/broker/dynamic-security.json", len(content))), None)
+
+
 def install(secrets: Secrets, made: Certificate) -> None:
     """Without a check, as files that were valid at that time."""
     secrets.certificate.write_bytes(made.certificate.read_bytes())
@@ -331,6 +346,12 @@ def test_what_root_restores_belongs_to_the_folders_owner(
     backup.restore(archive, Secrets(tmp_path / "other", TOPICS), elsewhere)
 
     assert given == {"emotion.db": (12345, 12346), "emotion.db.lock": (12345, 12346)}
+
+
+def member(name: str, size: int) -> tarfile.TarInfo:
+    made = tarfile.TarInfo(name)
+    made.size = size
+    return made
 
 
 def archive_of(*members: tarfile.TarInfo) -> io.BytesIO:

@@ -13,6 +13,9 @@ from shared.batch import Topics
 
 TOPICS = Topics("emotions")
 
+DAMAGED = (b"", bytes(4096), b'{"clients":[{"username":"jets', b"[]", b"{}", b'{"clients":[{}]}', b"\xff\xfe")
+"""Files as a failing disk or an editor leaves them."""
+
 
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
@@ -182,6 +185,18 @@ def test_roles_of_an_earlier_version_or_of_another_prefix_are_replaced(path: Pat
     assert other.make_missing() == []
     assert "site/a/jetson_1/batch" in path.read_text()
     assert "emotions/" not in path.read_text()
+
+
+@pytest.mark.parametrize("content", DAMAGED)
+def test_a_damaged_file_is_a_sentence_and_stays_as_it_is(secrets: Secrets, content: bytes) -> None:
+    secrets.make_missing()
+    secrets.dynamic_security.write_bytes(content)
+
+    for read in (secrets.make_missing, secrets.logins.names, lambda: secrets.logins.add("jetson_1")):
+        with pytest.raises(OperatorError, match=r"logins in .*/dynamic-security.json are damaged: restore an intact"):
+            read()
+
+    assert secrets.dynamic_security.read_bytes() == content
 
 
 def test_a_password_file_with_another_kind_of_hash_changes_nothing(secrets: Secrets) -> None:
