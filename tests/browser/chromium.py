@@ -3,13 +3,14 @@
 import os
 import shutil
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal
 
 from selenium import webdriver
+from selenium.common.exceptions import WebDriverException
 from selenium.webdriver.chrome.service import Service
 from selenium.webdriver.common.action_chains import ActionChains
 
@@ -70,11 +71,15 @@ class Chromium:
         self.driver.switch_to.window(self._first)
 
 
+OPENED_AT_MOST = 5
+
+
 class Tab:
     """A browser tab for a test: its actions and its content."""
 
     def __init__(self, driver: webdriver.Chrome) -> None:
         self.driver = driver
+        self._lines: list[dict[str, Any]] = []
         self.look(DESKTOP)
         self.run_first(_NOTE_REQUESTS)
         self.driver.execute_cdp_cmd("Emulation.setLocaleOverride", {"locale": LOCALE})
@@ -90,7 +95,23 @@ class Tab:
         self.driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": wishes})
 
     def open(self, url: str) -> None:
+        """Open a page; again if the machine got another network meanwhile.
+
+        Chromium then ends all requests. Containers of other tests come and go with their networks.
+        """
+        for _ in range(OPENED_AT_MOST):
+            with suppress(WebDriverException):
+                self.driver.get(url)
+                if not self._network_changed():
+                    return
         self.driver.get(url)
+
+    def _network_changed(self) -> bool:
+        """Read the console; return True if a request has ended because the machine got another network."""
+        lines: Sequence[dict[str, Any]] = self.driver.get_log("browser")  # type: ignore[no-untyped-call]
+        others = [line for line in lines if "net::ERR_NETWORK_CHANGED" not in line["message"]]
+        self._lines += others
+        return len(others) < len(lines)
 
     def run_first(self, script: str) -> None:
         """Have every page that is opened run `script` before its own."""
@@ -166,7 +187,8 @@ class Tab:
 
     def complaints(self) -> Sequence[dict[str, Any]]:
         """Return the new lines of the console since the last call: errors, warnings, what the policy forbade."""
-        found: Sequence[dict[str, Any]] = self.driver.get_log("browser")  # type: ignore[no-untyped-call]
+        self._network_changed()
+        found, self._lines = self._lines, []
         return found
 
 

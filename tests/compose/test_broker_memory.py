@@ -67,7 +67,7 @@ def test_a_full_broker_refuses_and_loses_nothing_that_it_acknowledged(full: Proj
 
         with repeatedly(publish, pause=0.05), repeatedly(flood, pause=0.01):
             wait_until(
-                lambda: refused(full, name), seconds=120, pause=1, what="the broker refuses the attacker's messages"
+                lambda: refused(full, name), seconds=120, pause=0.2, what="the broker refuses the attacker's messages"
             )
     acknowledged = [json.loads(payload)["people"][0]["person_id"] for payload in victim.acknowledged]
 

@@ -40,7 +40,8 @@ def run_script(
     calls = folder / "calls"
     environment = {"PATH": f"{programs}:{os.environ['PATH']}", "CALLS": str(calls), "AT": at, "FAULT": fault}
     done = subprocess.run(
-        [folder / "scripts" / name, *arguments],
+        # A program that was started in the background ignores SIGINT, and so would the script.
+        ["env", "--default-signal=INT", folder / "scripts" / name, *arguments],
         env=without_settings() | environment,
         capture_output=True,
         text=True,
