@@ -41,7 +41,7 @@ def start(folder: Path, content: bytes) -> subprocess.CompletedProcess[str]:
     ("content", "kib"),
     [
         (b"", 524_288),
-        (header(4_096, 10_000, 2_000), 524_288 + 16_000),
+        (header(4_096, 10_000, 2_000), 524_288 + 32_000),
         (header(4_096, 1_000_000, 0), 917_504),
         (header(4_096, 1, 9_000_000), 524_288),
     ],
