@@ -198,7 +198,7 @@ def _messages(topics: Topics) -> dict[str, Any]:
             },
             "examples": [
                 {"name": "one-person", "summary": "One person in view", "payload": _EXAMPLE},
-                {"name": "nobody", "summary": "No person in view", "payload": {**_EXAMPLE, "people": []}},
+                {"name": "empty", "summary": "No person in view", "payload": {**_EXAMPLE, "people": []}},
             ],
         },
         "replyOk": _reply(ReplyOk, "replyOk", ReplyOk(updated_count=2), correlation),

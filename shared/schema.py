@@ -104,26 +104,24 @@ device_state = Table(
 The seconds are all that the history ever counted. They stay if the history is deleted for its age.
 """
 
-emotion_minute = Table(
-    "emotion_minute",
-    metadata,
-    Column("device_id", Text, primary_key=True),
-    Column("minute", UtcDateTime, primary_key=True, comment="its beginning"),
-    *_seconds(),
-    Column("most_people", Integer, nullable=False, comment="the most people in view in one batch of this minute"),
-    sqlite_with_rowid=False,
-)
+
+def _history(step: str) -> Table:
+    """A table of the history with one row a device and `step`, minute or hour."""
+    return Table(
+        f"emotion_{step}",
+        metadata,
+        Column("device_id", Text, primary_key=True),
+        Column(step, UtcDateTime, primary_key=True, comment="its beginning"),
+        *_seconds(),
+        Column("most_people", Integer, nullable=False, comment=f"the most people in view in one batch of this {step}"),
+        sqlite_with_rowid=False,
+    )
+
+
+emotion_minute = _history("minute")
 """The history: what all people before a camera have shown in each minute; no row if they have shown nothing."""
 
-emotion_hour = Table(
-    "emotion_hour",
-    metadata,
-    Column("device_id", Text, primary_key=True),
-    Column("hour", UtcDateTime, primary_key=True, comment="its beginning"),
-    *_seconds(),
-    Column("most_people", Integer, nullable=False, comment="the most people in view in one batch of this hour"),
-    sqlite_with_rowid=False,
-)
+emotion_hour = _history("hour")
 """The sums of `emotion_minute` a UTC hour. Every transaction that changes minutes changes their hours, too."""
 
 rejected_message = Table(

@@ -40,8 +40,7 @@ class EventLog:
         self._seen: set[tuple[str, str]] = set()
         self._last_sums = now
         self._lines = 0
-        self._half_hours: dict[str, tuple[int, datetime]] = {}
-        self._timestamps: dict[str, tuple[datetime, datetime]] = {}
+        self._values: dict[tuple[str, str], tuple[object, datetime]] = {}
 
     def committed(self, group: Group) -> None:
         """Count the messages of a committed group, and log the news among them."""
@@ -117,11 +116,8 @@ class EventLog:
 
     def _standstill(self, device_id: str, timestamp: datetime, received_at: datetime) -> None:
         """Say once that a device sends the same timestamp for STANDSTILL_SECONDS."""
-        known, since = self._timestamps.get(device_id, (None, received_at))
-        if known != timestamp:
-            if known is not None or len(self._timestamps) < MAX_REMEMBERED:
-                self._timestamps[device_id] = timestamp, received_at
-        elif (received_at - since).total_seconds() >= STANDSTILL_SECONDS and self._is_news("standstill", device_id):
+        lasted = self._lasted("standstill", device_id, timestamp, received_at)
+        if lasted >= STANDSTILL_SECONDS and self._is_news("standstill", device_id):
             log.warning(
                 "%s sends one timestamp for %.0f s and longer. The history gets no time meanwhile: put into each batch "
                 "the time when it is made",
@@ -132,20 +128,26 @@ class EventLog:
     def _local_time(self, device_id: str, received_at: datetime, skew: timedelta) -> None:
         """Say once that a device sends local time, if it is off by the same half hours for LOCAL_SECONDS."""
         half_hours = round(skew / HALF_HOUR)
-        if not half_hours or abs(skew - half_hours * HALF_HOUR) > MAX_CLOCK_SKEW:
-            self._half_hours.pop(device_id, None)
-            return
-        known, since = self._half_hours.get(device_id, (0, received_at))
-        if known != half_hours:
-            if len(self._half_hours) < MAX_REMEMBERED:
-                self._half_hours[device_id] = half_hours, received_at
-        elif (received_at - since).total_seconds() >= LOCAL_SECONDS and self._is_news("local time", device_id):
+        if abs(skew - half_hours * HALF_HOUR) > MAX_CLOCK_SKEW:
+            half_hours = 0
+        lasted = self._lasted("local time", device_id, half_hours, received_at)
+        if half_hours and lasted >= LOCAL_SECONDS and self._is_news("local time", device_id):
             log.warning(
                 "%s sends timestamps without an offset, which are off by %+g hours: most likely they are local time. "
                 "Send UTC with a Z, or add the offset",
                 device_id,
                 half_hours / 2,
             )
+
+    def _lasted(self, event: str, device_id: str, value: object, received_at: datetime) -> float:
+        """Return the seconds for which a device has had the same value. At most 2 * MAX_REMEMBERED are remembered."""
+        key = event, device_id
+        known = self._values.get(key)
+        if known is not None and known[0] == value:
+            return (received_at - known[1]).total_seconds()
+        if known is not None or len(self._values) < 2 * MAX_REMEMBERED:
+            self._values[key] = value, received_at
+        return 0.0
 
     def _rejection(self, rejection: Rejected) -> None:
         if self._is_news("rejected", rejection.topic):

@@ -36,7 +36,7 @@ def test_an_expression_is_rare_in_the_documents(expression: str, most: float) ->
 
 class TestTheCheckItself:
     def test_a_table_cell_is_a_passage_and_code_is_not(self) -> None:
-        text = "# Title\n\nOne\nparagraph.\n\n```sh\nnobody\n```\n\n| a | nobody |\n|---|---|\n- an `nobody` item\n"
+        text = "# Title\n\nOne\nparagraph.\n\n```sh\nls\n```\n\n| a | cell |\n|---|---|\n- an `ls` item\n"
 
         passages = vocabulary.prose(text)
 
@@ -44,7 +44,7 @@ class TestTheCheckItself:
             (1, "# Title"),
             (3, "One paragraph."),
             (10, "a"),
-            (10, "nobody"),
+            (10, "cell"),
             (12, "- an CODE item"),
         ]
 
@@ -52,9 +52,13 @@ class TestTheCheckItself:
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setattr(vocabulary, "ROOT", tmp_path)
+        _, banned, *_, other = next(iter(vocabulary.BANNED)).split("|")
         document, code = tmp_path / "a.md", tmp_path / "a.py"
-        document.write_text(f"Somebody waits. {'Word ' * 41}. A timestamp is fine.\n")
-        code.write_text('"""What it does."""\nx = 1  # the stamp of whoever\n')
+        document.write_text(f"{banned.capitalize()} waits. {'Word ' * 41}. A timestamp is fine.\n")
+        code.write_text(f'"""What it does."""\nx = 1  # the stamp of {other}\n')
 
-        assert [each.rule.split(",")[0] for each in vocabulary.in_document(document)] == ["'Somebody'", "42 words"]
+        assert [each.rule.split(",")[0] for each in vocabulary.in_document(document)] == [
+            f"'{banned.capitalize()}'",
+            "42 words",
+        ]
         assert [each.line for each in vocabulary.in_code(code)] == [2, 2, 1]
