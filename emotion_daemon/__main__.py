@@ -175,7 +175,7 @@ def _open(engine: Engine, settings: Settings, report: Report, stop: Stop) -> Sto
             upgrade(engine)
             if settings.totals_only:
                 leave_only_totals(engine)
-            store = Store(engine, totals_only=settings.totals_only)
+            store = Store(engine, daemon_id=settings.mqtt_client_id, totals_only=settings.totals_only)
             report.metrics.heard_before(store.heard(most=MOST_DEVICES))
         except DBAPIError as error:
             if not is_temporary(error):

@@ -83,6 +83,7 @@ device_state = Table(
     metadata,
     Column("device_id", Text, primary_key=True),
     Column("received_at", UtcDateTime, comment="when its newest applied batch arrived, by the daemon's clock"),
+    Column("received_by", Text, comment="client id of the daemon that received it"),
     Column("people", Integer, comment="how many people were in view then"),
     Column("clock_skew", Float, comment="seconds that the device's clock was ahead of the daemon's then"),
     Column(

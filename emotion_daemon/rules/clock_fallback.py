@@ -1,12 +1,12 @@
 """Follow a device whose clock was set back. Pure.
 
-MQTT delivers the messages of a device in order. A batch with an older timestamp than the device's newest batch is
-therefore late only if the broker sends it again, or if it took another way. Else the device's clock was set back: a
-board without a battery starts in the past, or an hour of local time comes twice. The daemon then adds an offset to the
-device's timestamps. They continue behind the newest one, until the device's own timestamps are newer again.
+A broker delivers the messages of a device in order. A batch with an older timestamp than the device's newest batch is
+therefore late only if the broker sends it again, or if it came through another broker. Otherwise the device's clock was
+set back: a board without a battery starts in the past, or an hour of local time comes twice. The daemon then adds an
+offset to the device's timestamps. They continue behind the newest one, until the device's own timestamps are newer.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from datetime import datetime, timedelta
 from types import MappingProxyType
 from typing import NamedTuple
@@ -65,18 +65,27 @@ class Row(NamedTuple):
 
 
 class Clocks(NamedTuple):
-    """By device: the offset of a clock that was set back, when the newest batch arrived, and older batches since."""
+    """By device: the offset of a clock that was set back, when the newest batch arrived, and older batches since.
+
+    Another daemon received the newest batches of the devices in `elsewhere`.
+    """
 
     offsets: Mapping[str, timedelta] = MappingProxyType({})
     arrivals: Mapping[str, datetime] = MappingProxyType({})
     rows: Mapping[str, Row] = MappingProxyType({})
+    elsewhere: Collection[str] = frozenset()
 
 
 class Placed(NamedTuple):
-    """A batch with the timestamp that counts, and the time since the batch before if the timestamps do not tell it."""
+    """A batch with the timestamp that counts.
+
+    `elapsed` is the time since the batch before if the timestamps do not tell it. `late_since` is the timestamp of the
+    late batch before, if this one is late and continues it.
+    """
 
     batch: Batch
     elapsed: timedelta | None = None
+    late_since: datetime | None = None
 
 
 class ClockFallback:
@@ -117,10 +126,17 @@ class ClockFallback:
                 batch = _at(shifted, batch)
         if batch.received_at is None:
             return Placed(batch)
-        row = self._row(device_id, stamp, now, newest, grows())
+        before = self.rows.get(device_id) or self._stored.rows.get(device_id)
+        late_since = before.last if before is not None and before.last <= stamp and not offset else None
+        grown = self._came_by_one_way(device_id) and grows()
+        row = (
+            Row(newest, stamp, stamp, now, 1, grown)
+            if before is None
+            else before.followed_by(stamp, now, newest=newest, grows=grown)
+        )
         self.rows[device_id] = row
         if not row.shows_fallback(now):
-            return Placed(batch)
+            return Placed(batch, late_since=late_since)
         passed = max(row.last - row.first, waited or NO_OFFSET)
         placed = min(newest + passed, _latest(newest, now, waited))
         self.offsets[device_id] = placed - stamp
@@ -132,11 +148,12 @@ class ClockFallback:
         if batch.received_at is not None:
             self._arrivals[batch.device_id] = batch.received_at
 
-    def _row(self, device_id: str, stamp: datetime, now: datetime, newest: datetime, grows: bool) -> Row:
-        row = self.rows.get(device_id) or self._stored.rows.get(device_id)
-        if row is None:
-            return Row(newest, stamp, stamp, now, 1, grows)
-        return row.followed_by(stamp, now, newest=newest, grows=grows)
+    def _came_by_one_way(self, device_id: str) -> bool:
+        """Return True if this daemon received the device's newest batch, too: one broker delivers in order.
+
+        A device that has moved to another broker leaves older batches with the first one. They may grow, too.
+        """
+        return device_id in self._arrivals or device_id not in self._stored.elsewhere
 
 
 def grows(people: Mapping[str, Cumulative], stored: Callable[[str], Cumulative | None]) -> bool:

@@ -132,7 +132,7 @@ class Fold:
 
     def add(self, placed: Placed, *, counts: bool = True) -> None:
         """Fold one batch. If it no longer `counts`, only its device is heard."""
-        batch, elapsed = placed
+        batch, elapsed, late_since = placed
         device_id, timestamp = batch.device_id, batch.timestamp
         previous = self.newest(device_id)
         since, gap = timestamp, 0.0
@@ -144,6 +144,9 @@ class Fold:
                 since = previous
                 gap = min((timestamp - previous if elapsed is None else elapsed).total_seconds(), LONGEST_GAP)
         people = batch.people if counts else {}
+        if not newer:
+            since = self._known_before(batch, late_since)
+            gap = min((timestamp - since).total_seconds(), LONGEST_GAP)
         if device_id in self._unknown_people:
             self._unknown_people.discard(device_id)
             if previous is not None:
@@ -174,6 +177,19 @@ class Fold:
             return None if report is None else report.cumulative
 
         return find
+
+    def _known_before(self, batch: Batch, late_since: datetime | None) -> datetime:
+        """The time from which a late batch may count: the newest earlier report about one of its people.
+
+        `late_since` is the timestamp of the late batch before. What is stored of the device is newer.
+        """
+        timestamp, latest = batch.timestamp, late_since
+        for person_id in batch.people:
+            key = (batch.device_id, person_id)
+            report = self.people.get(key) or self._stored(key)
+            if report is not None and report.last_seen <= timestamp and (latest is None or latest < report.last_seen):
+                latest = report.last_seen
+        return timestamp if latest is None else latest
 
     def _set_baseline(self, batch: Batch) -> None:
         """Count the batch's people from their present counters on: what they showed before is perhaps counted."""

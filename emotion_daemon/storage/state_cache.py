@@ -30,17 +30,24 @@ _REPORT = (
     person_emotion.c.last_seen,
     person_emotion.c.active_at,
 )
-_DEVICE = (device.c.device_id, device.c.updated_at, device_state.c.received_at, device_state.c.clock_offset)
+_DEVICE = (
+    device.c.device_id,
+    device.c.updated_at,
+    device_state.c.received_at,
+    device_state.c.received_by,
+    device_state.c.clock_offset,
+)
 
 
 class StateCache:
     """Reads the stored state. If `remembers`, it keeps what was committed last; the daemon must be the only writer.
 
-    A person's spare seconds are stored nowhere: the cache remembers them in any case, and all about people if
-    `people_are_stored` is false.
+    `daemon_id` is the client id of this daemon. A person's spare seconds are stored nowhere: the cache remembers them
+    in any case, and all about people if `people_are_stored` is false.
     """
 
-    def __init__(self, dialect: Dialect, *, remembers: bool, people_are_stored: bool) -> None:
+    def __init__(self, dialect: Dialect, daemon_id: str, *, remembers: bool, people_are_stored: bool) -> None:
+        self.daemon_id = daemon_id
         self._dialect = dialect
         self._remembers = remembers
         self._people_are_stored = people_are_stored
@@ -48,6 +55,7 @@ class StateCache:
         self._followed: set[str] = set()
         self._devices: dict[str, datetime] = {}
         self._arrivals: dict[str, datetime] = {}
+        self._elsewhere: set[str] = set()
         self._offsets: dict[str, timedelta] = {}
         self._rows: dict[str, Row] = {}
         self._tombstones: Tombstones | None = None
@@ -81,7 +89,12 @@ class StateCache:
             MappingProxyType(self._people),
             MappingProxyType(self._devices),
             tombstones,
-            Clocks(MappingProxyType(self._offsets), MappingProxyType(self._arrivals), MappingProxyType(self._rows)),
+            Clocks(
+                MappingProxyType(self._offsets),
+                MappingProxyType(self._arrivals),
+                MappingProxyType(self._rows),
+                self._elsewhere,
+            ),
             latest - MAX_CLOCK_SKEW,
             () if self._people_are_stored else {batch.device_id for batch in batches} - self._followed,
         )
@@ -129,6 +142,7 @@ class StateCache:
         for device_id, (batch, _) in folded.heard.items():
             if batch.received_at is not None:
                 self._arrivals[device_id] = batch.received_at
+                self._elsewhere.discard(device_id)
         self._remember_clocks(folded.clocks)
         if len(self._people) > MAX_REMEMBERED:
             self._forget_people_who_left()
@@ -147,6 +161,7 @@ class StateCache:
         """Forget what is stored about devices. Rows of older batches are stored nowhere, and stay."""
         self._devices.clear()
         self._arrivals.clear()
+        self._elsewhere.clear()
         self._offsets.clear()
         if len(self._rows) > MAX_REMEMBERED:
             self._rows.clear()
@@ -193,12 +208,14 @@ class StateCache:
                 .outerjoin_from(device, device_state, device.c.device_id == device_state.c.device_id)
                 .where(device.c.device_id.in_(part), device.c.updated_at.is_not(None))
             )
-            for device_id, timestamp, received_at, offset in connection.execute(query):
+            for device_id, timestamp, received_at, received_by, offset in connection.execute(query):
                 found.add(device_id)
                 if timestamp <= latest:
                     self._devices[device_id] = timestamp
                     if received_at is not None:
                         self._arrivals[device_id] = received_at
+                    if received_by not in (None, self.daemon_id):
+                        self._elsewhere.add(device_id)
                     if offset:
                         self._offsets[device_id] = timedelta(seconds=offset)
         return found

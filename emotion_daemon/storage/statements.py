@@ -29,7 +29,7 @@ class Statements:
         self.update_person = _update_person(engine)
         self.upsert_device = _upsert_newer(engine, device, key=["device_id"], timestamp="updated_at")
         self.upsert_state = _upsert_state(
-            engine, ["device_id", "received_at", "people", "clock_skew", "clock_offset"], _TIMES
+            engine, ["device_id", "received_at", "received_by", "people", "clock_skew", "clock_offset"], _TIMES
         )
         self.add_history_total = _upsert_state(engine, ["device_id"], _TIMES)
         self.upsert_status = _upsert_state(engine, ["device_id", "status", "status_at"])

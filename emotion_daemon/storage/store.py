@@ -25,7 +25,8 @@ from shared.schema import device_state
 class Store:
     """Transactions on an engine from shared.database.writer_engine, with the schema in place.
 
-    `guarded` is for the daemon: it may remember what it has committed, and it checks that its file was not replaced.
+    `daemon_id` is the daemon's client id, which is stored with each device's newest batch. `guarded` is for the daemon:
+    it may remember what it has committed, and it checks that its file was not replaced.
     With `totals_only` no person is stored, and no payload of a dead letter.
     """
 
@@ -33,6 +34,7 @@ class Store:
         self,
         engine: Engine,
         *,
+        daemon_id: str = "",
         guarded: bool = True,
         totals_only: bool = False,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
@@ -43,6 +45,7 @@ class Store:
         self._statements = Statements(engine)
         self._state = StateCache(
             dialect_of(engine),
+            daemon_id,
             remembers=guarded and dialect_of(engine).single_writer,
             people_are_stored=not totals_only,
         )

@@ -75,6 +75,7 @@ class Transaction:
             (
                 device_id,
                 timestamp(received_at),
+                self._state.daemon_id,
                 in_view,
                 _skew(batch, received_at),
                 folded.clocks.offset(device_id).total_seconds(),

@@ -255,9 +255,12 @@ def minutes(engine: Engine) -> dict[tuple[str, datetime], tuple[float, ...]]:
     return {(row.device_id, row.minute): tuple(row)[2:] for row in rows}
 
 
+_OTHERS = ("revision", "received_by")
+
+
 def states(engine: Engine) -> list[tuple[Any, ...]]:
     with engine.connect() as connection:
-        columns = [column for column in device_state.c if column.name != "revision" and "time_" not in column.name]
+        columns = [column for column in device_state.c if column.name not in _OTHERS and "time_" not in column.name]
         return [tuple(row) for row in connection.execute(select(*columns).order_by(device_state.c.device_id))]
 
 
@@ -328,6 +331,21 @@ class TestHistory:
                     thread.join()
 
             assert minutes(engine) == {("jetson_1", at(0)): (3, 0, 0, 0, 1)}
+
+    def test_a_backlog_of_a_device_that_has_moved_is_late_and_counts(self, postgresql: PostgreSQL) -> None:
+        """The backlog grows and comes in order, as after a clock that was set back; but another daemon was faster."""
+        url = postgresql.new_database()
+        with migrated(url) as engine, disposing(writer_engine(url)) as other:
+            now = at(60)
+            stores = [Store(engine, daemon_id="first"), Store(other, daemon_id="second")]
+            commit(stores[0], [Batch("jetson_1", at(0), {"anna": Cumulative()}, at(0))])
+            commit(stores[1], [Batch("jetson_1", at(50), {}, now)])
+            for second in range(1, 10):
+                commit(stores[0], [Batch("jetson_1", at(second), {"anna": Cumulative(float(second))}, now)])
+
+            assert minutes(engine) == {("jetson_1", at(0)): (9, 0, 0, 0, 1)}
+            assert people(engine) == {ANNA: report(9, 9)}
+            assert states(engine) == [("jetson_1", now, 0, -10, 0, None, None)]
 
 
 class TestStates:

@@ -38,35 +38,52 @@ def sent_again(each: Batch) -> Batch:
     return msgspec.structs.replace(each, received_at=None)
 
 
+class Database:
+    """The rows that daemons have stored."""
+
+    def __init__(self) -> None:
+        self.people: dict[PersonKey, Report] = {}
+        self.devices: dict[str, datetime] = {}
+        self.offsets: dict[str, timedelta] = {}
+        self.arrivals: dict[str, datetime] = {}
+        self.received_by: dict[str, Daemon] = {}
+        self.minutes: dict[datetime, list[float]] = {}
+        self.most_people: dict[datetime, int] = {}
+
+    @property
+    def shown(self) -> float:
+        """All seconds of the history."""
+        return fsum(fsum(seconds) for seconds in self.minutes.values())
+
+
 class Daemon:
     """Folds group after group over what the groups before have stored, and keeps the history."""
 
-    def __init__(self) -> None:
-        self._people: dict[PersonKey, Report] = {}
-        self._devices: dict[str, datetime] = {}
-        self._offsets: dict[str, timedelta] = {}
-        self._arrivals: dict[str, datetime] = {}
-        self._rows: dict[str, Row] = {}
-        self.minutes: dict[datetime, list[float]] = {}
-        self.most_people: dict[datetime, int] = {}
+    def __init__(self, database: Database | None = None) -> None:
+        self.database = database or Database()
         self.cut = 0.0
+        self._rows: dict[str, Row] = {}
+        self._spare: dict[PersonKey, Report] = {}
 
     def commit(self, *batches: Batch) -> Folded:
-        clocks = Clocks(self._offsets, self._arrivals, self._rows)
-        folded = fold(
-            batches,
-            StoredState(self._people, self._devices, {}, clocks, max((b.timestamp for b in batches), default=NOON)),
-        )
-        self._people.update(folded.people)
-        self._offsets.update(folded.clocks.offsets)
+        stored = self.database
+        people = {key: self._with_spare(key, report) for key, report in stored.people.items()}
+        elsewhere = {device_id for device_id, daemon in stored.received_by.items() if daemon is not self}
+        clocks = Clocks(stored.offsets, stored.arrivals, self._rows, elsewhere)
+        now = max((each.received_at or each.timestamp for each in batches), default=NOON)
+        folded = fold(batches, StoredState(people, stored.devices, {}, clocks, now))
+        stored.people.update(folded.people)
+        self._spare.update(folded.people)
+        stored.offsets.update(folded.clocks.offsets)
         self._rows.update(folded.clocks.rows)
         for device_id, (heard, _) in folded.heard.items():
             if heard.received_at is not None:
-                self._arrivals[device_id] = heard.received_at
-        self._devices.update((device_id, newest.timestamp) for device_id, newest in folded.devices.items())
+                stored.arrivals[device_id] = heard.received_at
+                stored.received_by[device_id] = self
+        stored.devices.update((device_id, newest.timestamp) for device_id, newest in folded.devices.items())
         for _, minute, *seconds, most_people in folded.minutes.rows():
-            stored = self.minutes.setdefault(minute, [0.0] * 4)
-            self.minutes[minute] = [before + added for before, added in zip(stored, seconds, strict=True)]
+            sums = self.minutes.setdefault(minute, [0.0] * 4)
+            self.minutes[minute] = [before + added for before, added in zip(sums, seconds, strict=True)]
             self.most_people[minute] = max(self.most_people.get(minute, 0), most_people)
         check_hours(folded.minutes)
         self.cut += fsum(folded.capped.values())
@@ -74,13 +91,27 @@ class Daemon:
 
     def restart(self) -> None:
         """A new process: what is stored is known, the time that people may make up for is not."""
-        self._people = {key: msgspec.structs.replace(report, spare=0.0) for key, report in self._people.items()}
+        self._spare.clear()
         self._rows.clear()
+
+    @property
+    def minutes(self) -> dict[datetime, list[float]]:
+        return self.database.minutes
+
+    @property
+    def most_people(self) -> dict[datetime, int]:
+        return self.database.most_people
 
     @property
     def shown(self) -> float:
         """All seconds of the history."""
-        return fsum(fsum(seconds) for seconds in self.minutes.values())
+        return self.database.shown
+
+    def _with_spare(self, key: PersonKey, report: Report) -> Report:
+        """The report with the spare seconds that this daemon remembers, if no other one was faster."""
+        own = self._spare.get(key)
+        spare = own.spare if own is not None and own.last_seen == report.last_seen else 0.0
+        return msgspec.structs.replace(report, spare=spare)
 
     def happy(self) -> dict[float, float]:
         """Minute, as seconds after noon, to happy seconds, where there are any."""
