@@ -115,8 +115,13 @@ _DEVICES = select(device.c.device_id, device.c.device_name, device.c.updated_at,
     device, device_state, device.c.device_id == device_state.c.device_id
 )
 
+_other_state = device_state.alias()
+
+# Daemons publish their own presence, too: a client id that has received batches is a daemon's.
 _ONLY_CONNECTED = select(device_state.c.device_id, null(), null(), *_STATE).where(
-    device_state.c.status == "online", ~exists().where(device.c.device_id == device_state.c.device_id)
+    device_state.c.status == "online",
+    ~exists().where(device.c.device_id == device_state.c.device_id),
+    ~exists().where(_other_state.c.received_by == device_state.c.device_id),
 )
 
 _ANY_DEVICE = (

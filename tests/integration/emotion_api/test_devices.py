@@ -90,7 +90,8 @@ def test_without_any_device_the_list_is_empty(writer: Engine, client: FlaskClien
 def test_listed_are_all_devices_and_those_that_are_only_connected(writer: Engine, client: FlaskClient) -> None:
     store(writer, device, device_id="named", device_name="Hall")
     store(writer, device, device_id="B", updated_at=NOON)
-    store(writer, device_state, device_id="B", received_at=NOON, status="online", status_at=NOON)
+    store(writer, device_state, device_id="B", received_at=NOON, received_by="daemon", status="online", status_at=NOON)
+    store(writer, device_state, device_id="daemon", status="online", status_at=NOON)
     store(writer, device_state, device_id="connected", status="online", status_at=NOON)
     store(writer, device_state, device_id="gone", status="offline", status_at=NOON)
 
