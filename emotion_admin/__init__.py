@@ -6,6 +6,7 @@ doctor/       finds faults and gives advice; one file a subject
 person        erases a person, or exports the stored data of one
 dead_letters  lists, replays and deletes invalid messages
 backup        saves and restores database and secrets
+copy_database  copies all data between SQLite and PostgreSQL
 devices, logins, tokens, certificates, secrets  the secrets of devices, daemon and API clients
 roles         what each login may do at the broker
 broker_state  sets a damaged mosquitto.db aside before the broker starts

@@ -70,6 +70,9 @@ def command_parser() -> argparse.ArgumentParser:
         "check a backup on standard input, and print what it would restore",
     )
     _add(group, "restore", commands.restore_backup, "restore a backup from standard input")
+    _add_copy(
+        _add(group, "copy-database", commands.copy_database, "copy all data to an empty database, while no daemon runs")
+    )
     _add_dead_letters(
         group.add_parser(
             "dead-letters", help="list, show, replay or delete invalid messages", prog="scripts/dead-letters"
@@ -163,6 +166,19 @@ def _add_dead_letters(parser: argparse.ArgumentParser) -> None:
     _add(group, "replay", commands.replay_dead_letters, "decode invalid messages again and store the valid ones")
     command = _add(group, "delete", commands.delete_dead_letters, "delete the invalid messages of one device")
     command.add_argument("device_id", help="the device whose invalid messages are deleted")
+
+
+def _add_copy(parser: argparse.ArgumentParser) -> None:
+    parser.prog = "scripts/copy-database"
+    parser.set_defaults(needs_secrets=False)
+    parser.add_argument(
+        "--to",
+        type=_from_input,
+        metavar="URL",
+        required=True,
+        help="the other database, as in EMOTION_DATABASE_URL; - reads it from standard input, because other users can "
+        "see a command line",
+    )
 
 
 def _add_person(parser: argparse.ArgumentParser) -> None:
@@ -273,13 +289,19 @@ def _device_id(text: str) -> str:
 
 def _person_id(text: str) -> str:
     """Read the id from standard input if `text` is -: other users, shell history and journals see a command line."""
-    if text == "-":
-        if sys.stdin.isatty():
-            print("person: ", end="", file=sys.stderr, flush=True)
-        text = sys.stdin.readline().rstrip("\r\n")
+    text = _from_input(text, prompt="person")
     if not is_person_id(text):
         raise argparse.ArgumentTypeError(f"a person_id has 1 to {MAX_PERSON_ID} characters, no control characters")
     return text
+
+
+def _from_input(text: str, *, prompt: str = "URL") -> str:
+    """Read a line of standard input if `text` is -."""
+    if text != "-":
+        return text
+    if sys.stdin.isatty():
+        print(f"{prompt}: ", end="", file=sys.stderr, flush=True)
+    return sys.stdin.readline().rstrip("\r\n")
 
 
 def _hours(text: str) -> float:

@@ -11,10 +11,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 
+from click import progressbar
 from sqlalchemy import Engine, make_url
 from sqlalchemy.exc import DBAPIError
 
 from emotion_admin import backup, broker, certificates, dead_letters, devices, doctor, documents, person
+from emotion_admin import copy_database as copying
 from emotion_admin.doctor import finding
 from emotion_admin.errors import OperatorError
 from emotion_admin.logins import check_device_login
@@ -28,7 +30,7 @@ from emotion_daemon.storage.purge import NotPurgedError
 from shared.batch import Topics, is_topic_prefix
 from shared.database import check_location, reader_engine, sqlite_path, writer_engine
 from shared.printing import echo, echo_bytes
-from shared.settings import Settings
+from shared.settings import Settings, check_database_url
 
 
 def make_secrets(options: argparse.Namespace) -> None:
@@ -170,6 +172,27 @@ def restore_backup(options: argparse.Namespace) -> None:
     for path in secrets.make_missing():  # a backup of an earlier version has its logins in another file
         echo(f"made {path}")
     _warn_if_public(options)
+
+
+def copy_database(options: argparse.Namespace) -> None:
+    """Copy table by table, with a bar for each on standard error."""
+    settings = _settings()
+    check_database_url(options.to, name="--to")
+    path = sqlite_path(options.to)
+    if path is not None:
+        check_location(path, writing=True, name="--to")
+    with (
+        _database(settings) as source,
+        copying.prepared(source, settings.database_url, options.to, echo=settings.sql_echo) as copy,
+    ):
+        for table in copy.tables():
+            with progressbar(length=table.rows, label=f"{table.name:<16}", file=sys.stderr) as bar:
+                bar.update(table.copied)
+                for rows in table.chunks:
+                    bar.update(rows)
+        rows = copy.finish()
+    echo(f"copied {rows:,} rows; counts and sums are the same in both databases")
+    echo("now set EMOTION_DATABASE_URL of daemon and API to the new database, and start them")
 
 
 def list_dead_letters(options: argparse.Namespace) -> None:

@@ -32,6 +32,9 @@ READER_POOL_SECONDS = 3
 With the 5 s that a statement may take then, Prometheus, which waits for 10 s, still hears that nothing can be read.
 """
 
+WRITER = "emotion-writer"
+"""The name of the daemon's connections in PostgreSQL's pg_stat_activity, and of those of commands that write."""
+
 # PostgreSQL's counterparts of the busy timeout: what a lost server or a locked table may cost one request of the API,
 # and one attempt of the daemon, which has to keep its MQTT connection alive and to notice a SIGTERM in between.
 # tcp_user_timeout counts while something sent is not acknowledged, the keepalives while an answer is waited for.
@@ -70,14 +73,14 @@ def code_point_collation(connection: Connection) -> str:
     return "BINARY" if connection.dialect.name == "sqlite" else "C"
 
 
-def check_location(database: Path, *, writing: bool) -> None:
-    """Check that a SQLite file can be opened here, or created if `writing`.
+def check_location(database: Path, *, writing: bool, name: str = "EMOTION_DATABASE_URL") -> None:
+    """Check that a SQLite file can be opened here, or created if `writing`. `name` is that of the setting.
 
     The daemon creates its file, but not the folder: a missing folder is a volume that was not mounted.
 
     Raises SettingsError.
     """
-    name, folder = "EMOTION_DATABASE_URL", os.path.dirname(os.path.realpath(database))
+    folder = os.path.dirname(os.path.realpath(database))
     try:
         os.stat(database)
     except FileNotFoundError:
@@ -104,7 +107,7 @@ def writer_engine(url: str, *, echo: bool = False) -> Engine:
             max_overflow=0,
             pool_pre_ping=True,
             paramstyle="format",
-            connect_args=_WRITER_PATIENCE,
+            connect_args={**_WRITER_PATIENCE, "application_name": WRITER},
         )
     engine = create_engine(url, echo=echo, hide_parameters=True, pool_size=1, max_overflow=0)
     event.listen(engine, "connect", _prepare_writer)
@@ -127,7 +130,7 @@ def reader_engine(url: str, *, echo: bool = False) -> Engine:
             pool_timeout=READER_POOL_SECONDS,
             isolation_level="REPEATABLE READ",
             execution_options={"postgresql_readonly": True},
-            connect_args=_READER_PATIENCE,
+            connect_args={**_READER_PATIENCE, "application_name": "emotion-reader"},
         )
     engine = create_engine(f"sqlite:///file:{quote(str(path))}?mode=ro&uri=true", echo=echo, hide_parameters=True)
 

@@ -323,7 +323,7 @@ def _unknown(name: str, known: set[str]) -> str:
 
 
 def _check(settings: Settings) -> None:
-    _check_database(settings.database_url)
+    check_database_url(settings.database_url)
     if not is_host(settings.mqtt_host):
         raise SettingsError(
             "EMOTION_MQTT_HOST", f"is {settings.mqtt_host!r}, but it is a name or an address, without scheme and port"
@@ -346,8 +346,8 @@ def _check(settings: Settings) -> None:
         )
 
 
-def _check_database(text: str) -> None:
-    name = "EMOTION_DATABASE_URL"
+def check_database_url(text: str, *, name: str = "EMOTION_DATABASE_URL") -> None:
+    """Check that the programs can use the database that `text` names. Raises SettingsError about `name`."""
     try:
         from sqlalchemy import make_url
         from sqlalchemy.exc import ArgumentError
