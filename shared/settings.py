@@ -11,14 +11,24 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
+from typing import TYPE_CHECKING
 
 from shared.batch import DEVICE_ID, is_topic_prefix
+
+if TYPE_CHECKING:
+    from sqlalchemy import URL
 
 PREFIX = "EMOTION_"
 
 SECRETS = ("DATABASE_URL", "MQTT_USERNAME", "MQTT_PASSWORD", "API_TOKEN")
 """The settings that may stand in a file, whose path is in the variable with _FILE behind its name."""
 _BACKENDS = ("sqlite", "postgresql+psycopg")
+_SESSIONS = ("any", "read-write", "read-only", "primary", "standby", "prefer-standby")
+_HOST_AND_PORT = re.compile(r"\[|[^:]*:[0-9]+$")  # in a list of libpq, in which ports are a list of their own
+_SEVERAL_HOSTS = (
+    "has to name its servers like postgresql+psycopg://user:password@host:5432/emotion, or several of them like "
+    "postgresql+psycopg://user:password@/emotion?host=A:5432&host=B:5432&target_session_attrs=read-write"
+)
 _LOG_LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR")
 _TRUE, _FALSE = ("1", "true", "yes", "on"), ("0", "false", "no", "off")
 _MAX_DEVICE_NAME = 200
@@ -45,7 +55,8 @@ class Settings:
 
     database_url: str = field(default="sqlite:///emotion.db", repr=False)
     """The database: `sqlite:///relative/path`, `sqlite:////absolute/path` or
-    `postgresql+psycopg://user:password@host/name`. Daemon and API need the same one.
+    `postgresql+psycopg://user:password@host/name`. Daemon and API need the same one. See
+    [several PostgreSQL servers](#several-postgresql-servers).
     """
     mqtt_host: str = "localhost"
     """The broker's name or address, without scheme and port."""
@@ -356,10 +367,13 @@ def check_database_url(text: str, *, name: str = "EMOTION_DATABASE_URL") -> None
     try:
         url = make_url(text)
     except (ArgumentError, ValueError) as error:
-        raise SettingsError(name, "is not a database URL, like sqlite:///emotion.db") from error
+        is_list = text.startswith("postgresql") and "," in text.partition("://")[2].partition("/")[0].rpartition("@")[2]
+        right = _SEVERAL_HOSTS if is_list else "is not a database URL, like sqlite:///emotion.db"
+        raise SettingsError(name, right) from error
     if url.drivername not in _BACKENDS:
         raise SettingsError(name, f"starts with {url.drivername!r}, but it is sqlite:///… or postgresql+psycopg://…")
     if url.get_backend_name() != "sqlite":
+        _check_servers(url, name)
         return
     if not url.database or url.database == ":memory:" or url.database.startswith("file:"):
         raise SettingsError(name, "has to name a plain file, like sqlite:////data/emotion.db: daemon and API share it")
@@ -367,6 +381,23 @@ def check_database_url(text: str, *, name: str = "EMOTION_DATABASE_URL") -> None
         raise SettingsError(name, "has options behind the file name, but the daemon and the API choose their own")
     if os.path.isdir(url.database):  # False if this user may not look, which the error of opening the file says
         raise SettingsError(name, f"names {url.database!r}, which is a folder: name a file in it")
+
+
+def _check_servers(url: "URL", name: str) -> None:
+    """Check that libpq gets every host and port that `url` names."""
+    from sqlalchemy.exc import ArgumentError
+
+    try:
+        arguments = url.get_dialect()().create_connect_args(url)[1]
+    except (ArgumentError, ValueError) as error:
+        raise SettingsError(name, _SEVERAL_HOSTS) from error
+    hosts = str(arguments.get("host", "")).split(",")
+    is_twofold = url.host is not None and ("," in url.host or "host" in url.query)
+    if is_twofold or any(_HOST_AND_PORT.match(host) for host in hosts):
+        raise SettingsError(name, _SEVERAL_HOSTS)
+    wanted = url.query.get("target_session_attrs", "any")
+    if wanted not in _SESSIONS:
+        raise SettingsError(name, f"has target_session_attrs={wanted}, but it is one of {', '.join(_SESSIONS)}")
 
 
 def _check_ca(path: Path) -> None:

@@ -140,6 +140,31 @@ class TestValues:
     def test_a_broker_has_a_name_or_an_address(self, host: str) -> None:
         assert read(EMOTION_MQTT_HOST=host).mqtt_host == host
 
+    @pytest.mark.parametrize(
+        "hosts",
+        ["host=A:5432&host=B:5433", "host=A,B&port=5432,5433", "host=A,B", "host=::1,::2", "host=/run/postgresql"],
+    )
+    def test_a_database_may_have_several_servers(self, hosts: str) -> None:
+        url = f"postgresql+psycopg://me:p,w@/emotion?{hosts}&target_session_attrs=read-write"
+        assert read(EMOTION_DATABASE_URL=url).database_url == url
+
+    @pytest.mark.parametrize(
+        "servers",
+        [
+            "A,B/emotion",
+            "A:5432,B:5432/emotion?target_session_attrs=read-write",
+            "A,B:5432/emotion",
+            "A:5432/emotion?host=B:5432",
+            "/emotion?host=A:5432,B:5432",
+            "/emotion?host=A,B&port=5432",
+            "/emotion?host=A:5432&host=B:5432&port=5432",
+            "/emotion?host=[::1]:5432&host=[::2]:5432",
+        ],
+    )
+    def test_servers_that_libpq_would_not_find_get_the_right_form(self, servers: str) -> None:
+        with pytest.raises(SettingsError, match=r"\?host=A:5432&host=B:5432&target_session_attrs=read-write$"):
+            read(EMOTION_DATABASE_URL=f"postgresql+psycopg://me:p,w@{servers}")
+
     def test_device_names_cannot_be_changed(self) -> None:
         with pytest.raises(TypeError):
             read().device_names["x"] = "y"  # type: ignore[index]
@@ -157,6 +182,7 @@ WRONG = [
     ("EMOTION_DATABASE_URL", "mysql://localhost/emotion"),
     ("EMOTION_DATABASE_URL", "postgresql://localhost/emotion"),
     ("EMOTION_DATABASE_URL", "postgresql+psycopg://localhost:port/emotion"),
+    ("EMOTION_DATABASE_URL", "postgresql+psycopg://me@/emotion?host=A&target_session_attrs=rw"),
     ("EMOTION_DATABASE_URL", "sqlite+aiosqlite:///emotion.db"),
     ("EMOTION_DATABASE_URL", "sqlite://"),
     ("EMOTION_DATABASE_URL", "sqlite:///:memory:"),
