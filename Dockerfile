@@ -13,7 +13,7 @@ FROM python:3.13-slim${PYTHON_DIGEST}
 # neither. They need no names, only numbers. The broker (group 1883 in its image) reads its secrets.
 RUN install -d -o 10001 -g 10001 /data \
  && install -d -o 10001 -g 1883 -m 2750 /secrets/broker \
- && install -d -o 10001 -g 10001 -m 750 /secrets/daemon /secrets/api
+ && install -d -o 10001 -g 10001 -m 750 /secrets/daemon /secrets/api /secrets/gate /secrets/postgres
 COPY --from=packages /opt/venv /opt/venv
 ENV PATH=/opt/venv/bin:$PATH PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1
 WORKDIR /app

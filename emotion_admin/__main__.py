@@ -54,7 +54,12 @@ def command_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m emotion_admin", description="The operator's commands.")
     parser.add_argument("--secrets", type=Path, metavar="DIR", help="the folder of secrets, for commands that need it")
     parser.add_argument(
-        "--broker", type=_broker, metavar="HOST:PORT", help="the broker to tell of changed logins, if it is running"
+        "--broker",
+        action="append",
+        default=[],
+        type=_broker,
+        metavar="HOST:PORT",
+        help="the broker to tell of changed logins, if it is running; may be repeated, for each broker of a cluster",
     )
     parser.set_defaults(needs_secrets=True)
     group = parser.add_subparsers(metavar="COMMAND", required=True)

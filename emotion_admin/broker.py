@@ -35,6 +35,13 @@ class Address(NamedTuple):
     host: str
     port: int
 
+    def __str__(self) -> str:
+        return f"the broker at {self.host}:{self.port}"
+
+
+class SilentBrokerError(OperatorError):
+    """Raised when a broker's address neither answers nor refuses a connection."""
+
 
 class Broker:
     """A running broker, and this connection to it as its administrator."""
@@ -76,7 +83,7 @@ class Broker:
         for response in json.loads(self._session.received[0])["responses"]:
             error = response.get("error")
             if error and not response["command"].startswith("delete"):  # what is to be deleted may be missing
-                raise OperatorError(f"the broker refuses to {response['command']}: {error}; {_ADVICE}")
+                raise OperatorError(f"{self._address} refuses to {response['command']}: {error}; {_ADVICE}")
 
 
 @contextmanager
@@ -94,9 +101,7 @@ def _is_running(address: Address) -> bool:
     try:
         socket.create_connection(address, timeout=_SECONDS).close()
     except TimeoutError as error:
-        raise OperatorError(
-            f"the broker at {address.host}:{address.port} does not answer; nothing was changed"
-        ) from error
+        raise SilentBrokerError(f"{address} does not answer; nothing was changed") from error
     except OSError:
         return False
     return True
@@ -156,7 +161,7 @@ class _Session:
         end = time.monotonic() + _SECONDS
         while not done():
             if self._is_ended or time.monotonic() > end:
-                raise OperatorError(f"the broker {complaint}; {_ADVICE}")
+                raise OperatorError(f"{self._address} {complaint}; {_ADVICE}")
             if self._client.loop(0.1) != mqtt.MQTT_ERR_SUCCESS:
                 self._is_ended = True
 
@@ -164,7 +169,7 @@ class _Session:
         self.wait(lambda: bool(self._reasons), complaint)
         reason = self._reasons.pop()
         if reason.is_failure:
-            raise OperatorError(f"the broker {complaint} ({reason}); {_ADVICE}")
+            raise OperatorError(f"{self._address} {complaint} ({reason}); {_ADVICE}")
 
     def _on_disconnect(self, *_: object) -> None:
         self._is_ended = True

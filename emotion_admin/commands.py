@@ -8,7 +8,7 @@ import json
 import os
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime
 
 from click import progressbar
@@ -50,16 +50,16 @@ def add_device(options: argparse.Namespace) -> None:
     if options.name is not None:
         with _database(_settings(), writing=True) as engine:
             devices.set_name(engine, options.device_id, options.name)
-    with secrets.logins.locked(), _running_broker(options, secrets) as running:
+    with secrets.logins.locked(), _brokers(options, secrets) as (running, stopped):
         password = (secrets.logins.renew if options.renew else secrets.logins.add)(options.device_id)
-        if running:
+        for each in running:
             try:
-                running.set_login(options.device_id, password)
+                each.set_login(options.device_id, password)
             except OperatorError as error:
                 raise OperatorError(f"{error}; then give {options.device_id} a new password with --renew") from error
     echo(snippet(options.device_id, password, Address(options.host, options.port, options.tls)))
-    if not running:
-        print("the broker is not running: the login counts from its next start", file=sys.stderr)
+    for name in stopped:
+        print(f"{name} is not running: the login counts from its next start", file=sys.stderr)
 
 
 def list_devices(options: argparse.Namespace) -> None:
@@ -77,11 +77,11 @@ def list_devices(options: argparse.Namespace) -> None:
 def remove_device(options: argparse.Namespace) -> None:
     secrets = _secrets(options)
     device_id = options.device_id
-    with secrets.logins.locked(), _running_broker(options, secrets) as running:
+    with secrets.logins.locked(), _brokers(options, secrets) as (running, stopped):
         had_login = secrets.logins.remove(device_id)
-        if running:
-            running.remove_device(device_id)
-        elif not had_login:
+        for each in running:
+            each.remove_device(device_id)
+        if not running and not had_login:
             raise OperatorError(
                 f"{device_id} has no login (see scripts/device list), and the broker is not running: start the broker "
                 "and run the same command again to end the device's session there"
@@ -91,9 +91,10 @@ def remove_device(options: argparse.Namespace) -> None:
         echo("the broker has ended its connection and session, and has deleted its queued and retained messages")
     else:
         echo(f"{device_id} cannot connect from the broker's next start on; its data stays in the database")
+    for name in stopped:
         print(
-            "the broker is not running, and still has the device's session and retained messages: once it runs, run "
-            "the same command again to delete them",
+            f"{name} is not running, and still has the device's session and retained messages: once it runs, run the "
+            "same command again to delete them",
             file=sys.stderr,
         )
 
@@ -315,14 +316,28 @@ def _secrets(options: argparse.Namespace) -> Secrets:
 
 
 @contextmanager
-def _running_broker(options: argparse.Namespace, secrets: Secrets) -> Iterator[broker.Broker | None]:
-    """Yield the broker at --broker, or None if it does not run. Raises OperatorError."""
-    if options.broker is None:
-        yield None
-        return
-    password = secrets.admin_password.read_text(encoding="utf-8").strip()
-    with broker.connected(options.broker, password, secrets.topics) as running:
-        yield running
+def _brokers(options: argparse.Namespace, secrets: Secrets) -> Iterator[tuple[list[broker.Broker], list[str]]]:
+    """Yield the running brokers of --broker, and the names of the others for a sentence. Raises OperatorError.
+
+    One of several brokers that does not answer counts as stopped: its host may be down, and a login has to end all the
+    same.
+    """
+    running: list[broker.Broker] = []
+    stopped = [] if options.broker else ["the broker"]
+    with ExitStack() as stack:
+        for address in options.broker:
+            password = secrets.admin_password.read_text(encoding="utf-8").strip()
+            try:
+                found = stack.enter_context(broker.connected(address, password, secrets.topics))
+            except broker.SilentBrokerError:
+                if len(options.broker) == 1:
+                    raise
+                found = None
+            if found:
+                running.append(found)
+            else:
+                stopped.append(str(address))
+        yield running, stopped
 
 
 def _settings() -> Settings:

@@ -27,7 +27,8 @@ CHECK_SECONDS = 15.0
 """Seconds after the last group or check until an idle loop checks the database; in an outage it does so earlier."""
 
 SHORTEST_RETRY_SECONDS = 0.1
-LONGEST_RETRY_SECONDS = 5.0
+LONGEST_RETRY_SECONDS = 0.5
+"""Seconds between two attempts in a long outage: a promoted standby of PostgreSQL gets its first commit so soon."""
 STOP_PATIENCE_SECONDS = 6.0
 """Seconds for which a stopping daemon goes on trying to commit its last group."""
 
@@ -256,7 +257,7 @@ class Ingest:
 
 
 def _retry_delays() -> Iterator[float]:
-    """Yield the seconds between attempts: 0.1, 0.2, 0.4 … 5, 5, 5 …"""
+    """Yield the seconds between attempts: 0.1, 0.2, 0.4, 0.5, 0.5 …"""
     delay = SHORTEST_RETRY_SECONDS
     while True:
         yield delay

@@ -79,10 +79,11 @@ class Broker:
     """Starts, stops, kills and restarts one Mosquitto; the port stays the same.
 
     Where it wants a login, `password` is what every client of a test gives, with its client id as the username. If it
-    is `quiet`, its log has only what the configuration asks for.
+    is `quiet`, its log has only what the configuration asks for. `ca` is set only where clients reach it with TLS.
     """
 
     host = "127.0.0.1"
+    ca: Path | None = None
 
     def __init__(self, folder: Path, extra: str = "", *, quiet: bool = False) -> None:
         self._log_everything = [] if quiet else ["-v"]

@@ -54,6 +54,8 @@ class Client:
         self._client = mqtt.Client(CallbackAPIVersion.VERSION2, client_id=client_id, protocol=mqtt.MQTTv5)
         if (known := password or broker.password) is not None:
             self._client.username_pw_set(client_id, known)
+        if broker.ca is not None:
+            self._client.tls_set(str(broker.ca))
         self._client.reconnect_delay_set(min_delay=1, max_delay=1)
         self._client.max_inflight_messages_set(100)
         self._client.on_connect = lambda *_: self._connected.set()

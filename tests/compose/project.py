@@ -5,6 +5,7 @@ import json
 import os
 import secrets
 import shutil
+import ssl
 import subprocess
 import tempfile
 from collections.abc import Iterator
@@ -34,6 +35,7 @@ class Project:
     """A project of its own on free ports, in `folder`; `host` and `port` are the broker's, as in tests.brokers."""
 
     host = "127.0.0.1"
+    ca: Path | None = None
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -152,8 +154,9 @@ class Project:
 
     def _open(self, path: str, token: str | None = None) -> HTTPResponse:
         headers = {"Authorization": f"Bearer {token}"} if token else {}
-        request = Request(f"http://127.0.0.1:{self.api_port}{path}", headers=headers)
-        response: HTTPResponse = urlopen(request, timeout=10)
+        scheme, context = ("https", ssl.create_default_context(cafile=self.ca)) if self.ca else ("http", None)
+        request = Request(f"{scheme}://{self.host}:{self.api_port}{path}", headers=headers)
+        response: HTTPResponse = urlopen(request, timeout=10, context=context)
         return response
 
     def summary(self, device_id: str) -> Any:
@@ -180,9 +183,9 @@ def clone(folder: Path) -> Path:
 
 
 @contextmanager
-def project(folder: Path) -> Iterator[Project]:
+def project(folder: Path, kind: type[Project] = Project) -> Iterator[Project]:
     """A project that is not up yet; nothing of it is left after the block, nor of one whose tests were killed."""
-    made = Project(folder)
+    made = kind(folder)
     PROJECTS.mkdir(exist_ok=True)
     _remove_what_was_left()
     with (PROJECTS / made.name).open("w") as record:

@@ -42,24 +42,42 @@ class Site:
         self.broker = Broker(folder, shipped_rules(folder) + "sys_interval 1\n")
         self.broker.logins = self.secrets.dynamic_security
         self.broker.start()
+        self.brokers = [self.broker]
 
     def client(self, name: str) -> Intruder:
         return Intruder(self.broker, name, self.passwords[name], client_id=name)
 
     def device(self, *arguments: str) -> int:
-        address = f"{self.broker.host}:{self.broker.port}"
-        return main(["--secrets", str(self.secrets.folder), "--broker", address, "device", *arguments])
+        brokers = [f"--broker={broker.host}:{broker.port}" for broker in self.brokers]
+        return main(["--secrets", str(self.secrets.folder), *brokers, "device", *arguments])
 
     def lets_in(self, name: str, password: str) -> bool:
-        with Intruder(self.broker, name, password) as client:
-            return client.let_in
+        return lets_in(self.broker, name, password)
+
+
+def lets_in(broker: Broker, name: str, password: str) -> bool:
+    with Intruder(broker, name, password) as client:
+        return client.let_in
 
 
 @pytest.fixture
 def site(tmp_path: Path) -> Iterator[Site]:
     site = Site(tmp_path)
     yield site
-    site.broker.kill()
+    for broker in site.brokers:
+        broker.kill()
+
+
+@pytest.fixture
+def second_broker(site: Site, tmp_path: Path) -> Broker:
+    """Another broker of the site, which starts with the same logins."""
+    folder = tmp_path / "second"
+    folder.mkdir()
+    broker = Broker(folder, shipped_rules(folder))
+    broker.logins = site.secrets.dynamic_security
+    broker.start()
+    site.brokers.append(broker)
+    return broker
 
 
 def password_in(printed: str) -> str:
@@ -222,6 +240,35 @@ def test_without_a_broker_the_change_counts_from_its_next_start(site: Site, caps
     site.broker.start()
     assert "counts from its next start" in printed.err
     assert site.lets_in("jetson_9", password_in(printed.out))
+
+
+def test_a_login_counts_in_every_broker_at_once(
+    site: Site, second_broker: Broker, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert site.device("add", "jetson_9") == 0
+    password = password_in(capsys.readouterr().out)
+    assert [lets_in(broker, "jetson_9", password) for broker in site.brokers] == [True, True]
+
+    assert site.device("remove", "jetson_9") == 0
+    assert [lets_in(broker, "jetson_9", password) for broker in site.brokers] == [False, False]
+
+
+def test_a_stopped_broker_delays_no_other_and_knows_the_login_from_its_next_start(
+    site: Site, second_broker: Broker, capsys: pytest.CaptureFixture[str]
+) -> None:
+    second_broker.stop()
+
+    assert site.device("remove", DEVICE) == 0
+    assert site.device("add", "jetson_9") == 0
+    printed = capsys.readouterr()
+
+    address = f"the broker at {second_broker.host}:{second_broker.port} is not running"
+    assert printed.err.count(address) == len(printed.err.splitlines()) == 2
+    assert not site.lets_in(DEVICE, site.passwords[DEVICE])
+    second_broker.start()
+    password = printed.out.partition("shown:\n\n")[2].partition("\n")[0].strip()
+    assert [lets_in(broker, "jetson_9", password) for broker in site.brokers] == [True, True]
+    assert not lets_in(second_broker, DEVICE, site.passwords[DEVICE])
 
 
 def test_a_broker_that_refuses_the_administrator_is_a_sentence_and_nothing_changes(
