@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from sqlite3 import SQLITE_BUSY, OperationalError
 from sqlite3 import Connection as SqliteConnection
+from typing import TYPE_CHECKING, Any, cast
 from urllib.parse import quote
 
 from sqlalchemy import URL, Connection, Dialect, Engine, create_engine, event, make_url
@@ -17,6 +18,9 @@ from sqlalchemy.pool import ConnectionPoolEntry
 
 from shared.retry import retry
 from shared.settings import SettingsError
+
+if TYPE_CHECKING:
+    import psycopg
 
 BUSY_TIMEOUT_MS = 2_000
 """Milliseconds that SQLite waits for another writer's lock before it reports "database is locked"."""
@@ -39,13 +43,13 @@ WRITER = "emotion-writer"
 # and one attempt of the daemon, which has to keep its MQTT connection alive and to notice a SIGTERM in between.
 # tcp_user_timeout counts while something sent is not acknowledged, the keepalives while an answer is waited for.
 _KEEPALIVES = {"keepalives_idle": 3, "keepalives_interval": 1, "keepalives_count": 3}
-_READER_PATIENCE = {
-    "connect_timeout": 5,
-    "tcp_user_timeout": 5000,
-    "options": "-c statement_timeout=5000",
-    **_KEEPALIVES,
-}
-_WRITER_PATIENCE = {"connect_timeout": 3, "tcp_user_timeout": 3000, "options": "-c lock_timeout=2000", **_KEEPALIVES}
+_READER_PATIENCE = {"connect_timeout": 5, "tcp_user_timeout": 5000, **_KEEPALIVES}
+_READER_TIMEOUT = "statement_timeout=5000"
+_WRITER_PATIENCE = {"connect_timeout": 3, "tcp_user_timeout": 3000, **_KEEPALIVES}
+_WRITER_TIMEOUT = "lock_timeout=2000"
+
+_DIRECT = "emotion.direct"  # a session has this setting only if the server itself was given `options`
+_POOLED = "pooled"
 
 
 def file_identity(file: str | os.PathLike[str], *, is_link: bool = False) -> tuple[int, int] | None:
@@ -99,7 +103,7 @@ def writer_engine(url: str, *, echo: bool = False) -> Engine:
     """
     if sqlite_path(url) is None:
         # "format" so that compiled statements take rows as plain tuples, as they do on SQLite.
-        return create_engine(
+        engine = create_engine(
             url,
             echo=echo,
             hide_parameters=True,
@@ -109,6 +113,7 @@ def writer_engine(url: str, *, echo: bool = False) -> Engine:
             paramstyle="format",
             connect_args={**_WRITER_PATIENCE, "application_name": WRITER},
         )
+        return _with_timeout(engine, _WRITER_TIMEOUT)
     engine = create_engine(url, echo=echo, hide_parameters=True, pool_size=1, max_overflow=0)
     event.listen(engine, "connect", _prepare_writer)
     event.listen(engine, "begin", _begin_immediate)
@@ -122,7 +127,7 @@ def reader_engine(url: str, *, echo: bool = False) -> Engine:
     """
     path = sqlite_path(url)
     if path is None:
-        return create_engine(
+        engine = create_engine(
             url,
             echo=echo,
             hide_parameters=True,
@@ -132,6 +137,7 @@ def reader_engine(url: str, *, echo: bool = False) -> Engine:
             execution_options={"postgresql_readonly": True},
             connect_args={**_READER_PATIENCE, "application_name": "emotion-reader"},
         )
+        return _with_timeout(engine, _READER_TIMEOUT)
     engine = create_engine(f"sqlite:///file:{quote(str(path))}?mode=ro&uri=true", echo=echo, hide_parameters=True)
 
     def read_only_what_is_closed(dialect: Dialect, record: object, arguments: list[str], options: object) -> None:
@@ -143,6 +149,54 @@ def reader_engine(url: str, *, echo: bool = False) -> Engine:
     event.listen(engine, "connect", _prepare_reader)
     event.listen(engine, "begin", _begin_deferred)
     return engine
+
+
+def is_pooled(connection: Connection) -> bool:
+    """Return True if a pooler such as PgBouncer gives the connection's transactions to sessions of PostgreSQL."""
+    return bool(connection.info.get(_POOLED))
+
+
+def _with_timeout(engine: Engine, timeout: str) -> Engine:
+    """Let PostgreSQL end statements of the engine after a time.
+
+    A pooler refuses or drops the settings of a session. Behind one, each transaction sets the timeout, and no statement
+    is prepared, because the next transaction may have another session.
+    """
+
+    def connect(
+        dialect: Dialect, record: ConnectionPoolEntry, arguments: list[Any], parameters: dict[str, Any]
+    ) -> DBAPIConnection:
+        settings = {"options": f"-c {timeout} -c {_DIRECT}=on"}
+        try:
+            connection = dialect.connect(*arguments, **parameters, **settings)
+        except dialect.loaded_dbapi.OperationalError as error:
+            if "unsupported startup parameter" not in str(error):
+                raise
+            connection = dialect.connect(*arguments, **parameters)
+        record.info[_POOLED] = not _is_direct(connection)
+        if record.info[_POOLED]:
+            cast("psycopg.Connection", connection).prepare_threshold = None
+        return connection
+
+    def begin(connection: Connection) -> None:
+        if is_pooled(connection):
+            connection.exec_driver_sql(f"SET LOCAL {timeout}")
+
+    event.listen(engine, "do_connect", connect)
+    event.listen(engine, "begin", begin)
+    return engine
+
+
+def _is_direct(connection: DBAPIConnection) -> bool:
+    try:
+        cursor = connection.cursor()
+        cursor.execute(f"SELECT current_setting('{_DIRECT}', true)")
+        (found,) = cursor.fetchone() or (None,)
+        connection.rollback()
+    except BaseException:
+        connection.close()
+        raise
+    return found == "on"
 
 
 def _prepare_writer(connection: DBAPIConnection, record: ConnectionPoolEntry) -> None:

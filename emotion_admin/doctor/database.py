@@ -16,7 +16,7 @@ from emotion_admin.doctor.permissions import User
 from emotion_daemon.storage.errors import reason
 from emotion_daemon.storage.migrations import revisions
 from shared.batch import Topics
-from shared.database import reader_engine, sqlite_path
+from shared.database import is_pooled, reader_engine, sqlite_path
 from shared.schema import metadata
 from shared.settings import Settings
 
@@ -141,7 +141,9 @@ def _examine_server(settings: Settings, daemon: DaemonStatus, logins: str | None
     with _disposed(reader_engine(settings.database_url)) as engine:
         try:
             with engine.connect() as connection:
-                yield ok(SERVER, "PostgreSQL answers")
+                yield ok(
+                    SERVER, f"PostgreSQL answers{', through a connection pooler' if is_pooled(connection) else ''}"
+                )
                 yield judge_privileges(connection)
                 yield from _judge_rows(connection, settings, daemon, logins)
         except DBAPIError as error:

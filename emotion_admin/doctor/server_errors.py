@@ -1,8 +1,6 @@
 """Interpret why PostgreSQL, or a program in front of it, refuses a connection. Pure."""
 
 _ADVICE = {
-    "unsupported startup parameter": "A connection pooler such as PgBouncer is in front of the server, and refuses the "
-    "timeouts of daemon and API. Set EMOTION_DATABASE_URL to the server itself: both use few connections.",
     "password authentication failed": "Correct user and password in EMOTION_DATABASE_URL.",
     "no password supplied": "Add the password to EMOTION_DATABASE_URL.",
     "no pg_hba.conf entry": "Allow this machine, user and database in the server's pg_hba.conf, and reload the server.",

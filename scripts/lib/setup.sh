@@ -28,7 +28,7 @@ apt_install() {
         apt-get install -y -qq --no-install-recommends "$@" >/dev/null </dev/null ||
         die "apt could not install $*: see above"
     local server
-    for server in mosquitto prometheus nginx-light apache2 haproxy caddy; do
+    for server in mosquitto prometheus nginx-light apache2 haproxy caddy pgbouncer; do
         [[ " $* " == *" $server "* ]] && [ -d /run/systemd/system ] || continue
         [ "$server" = "${DEBIANS_BROKER:+mosquitto}" ] || "${as_root[@]}" systemctl disable --quiet --now "${server%-light}"
     done

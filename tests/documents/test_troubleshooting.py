@@ -22,7 +22,6 @@ OTHER_PROGRAMS = {
     "unhealthy": "Docker",
     "healthy": "Docker",
     "Unable to open config file": "Mosquitto",
-    "unsupported startup parameter": "PgBouncer",
     "bash\\r": "env",
     "set: Illegal option -": "Debian's sh and the broker image's",
     "Table does not exist (do you need to insmod?)": "iptables",

@@ -8,7 +8,6 @@ FAILED = 'connection failed: connection to server at "127.0.0.1", port 5432 fail
 @pytest.mark.parametrize(
     ("reason", "said"),
     [
-        (f"{FAILED} FATAL:  unsupported startup parameter: options", "pooler"),
         (f'{FAILED} FATAL:  password authentication failed for user "emotion"', "Correct user and password"),
         (f'{FAILED} FATAL:  database "emotion" does not exist', "Create it"),
         (f"{FAILED} FATAL:  sorry, too many clients already", "max_connections"),
