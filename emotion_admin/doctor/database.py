@@ -1,6 +1,7 @@
 """Check the database: schema, journal, stored times, devices; on a server also its version and privileges."""
 
 import os
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -29,8 +30,8 @@ RIGHTS = "database rights"
 UNREADABLE = "?"
 """The value of `logins` if scripts/doctor cannot read them."""
 
-OWN_BROKER = ("mosquitto", "localhost", "127.0.0.1", "::1")
-"""The hosts at which a daemon reaches the broker of scripts/device: docker compose's service, or this machine."""
+OWN_BROKER = re.compile(r"mosquitto(-\d+)?|localhost|127\.0\.0\.1|::1")
+"""The hosts at which a daemon reaches a broker of scripts/device: docker compose's services, or this machine."""
 
 _VERSION_TABLE = "alembic_version"
 _MOUNTINFO = Path("/proc/self/mountinfo")
@@ -208,7 +209,7 @@ def _judge_rows(
         may_be_heard=daemon.may_hear_devices,
     )
     if logins is not None:
-        if settings.mqtt_host not in OWN_BROKER:
+        if not OWN_BROKER.fullmatch(settings.mqtt_host):
             yield devices.logins_of_another_broker(settings.mqtt_host)
             return
         yield from devices.judge_logins(states, None if logins == UNREADABLE else logins.split(), now=now)

@@ -71,6 +71,9 @@ admin_with_input() {
     esac
 }
 
+# services_like NAME: the services NAME, or NAME-1, NAME-2 and so on in deploy/cluster.
+services_like() { docker compose config --services 2>/dev/null | grep -E "^$1(-[0-9]+)?$" | sort; }
+
 # The broker reads its certificate again.
 reload_broker() {
     case $SYSTEM in
@@ -117,8 +120,11 @@ exit 1'
 reload_api() {
     case $SYSTEM in
         compose) # not `docker compose kill`: Docker would take the container for stopped by hand, and not start it again
-            [ -z "$(docker compose ps --quiet --status running api)" ] ||
-                docker compose exec --no-TTY api sh -c "$GUNICORN_RELOAD" reload 1 </dev/null ;;
+            local api
+            for api in $(services_like api); do
+                [ -z "$(docker compose ps --quiet --status running "$api")" ] ||
+                    docker compose exec --no-TTY "$api" sh -c "$GUNICORN_RELOAD" reload 1 </dev/null
+            done ;;
         systemd)
             ! systemctl --quiet is-active emotion-api ||
                 sh -c "$GUNICORN_RELOAD" reload "$(systemctl show --property MainPID --value emotion-api)" ;;
@@ -307,9 +313,12 @@ service_states() {
 set_aside_by_broker() {
     case $SYSTEM in
         compose)
-            [ -n "$(docker compose ps --all --quiet mosquitto)" ] && # so its image is here
-                docker compose --progress quiet run --rm --no-deps --no-TTY mosquitto \
-                    find /mosquitto/data -maxdepth 1 -name '*.damaged-*Z' </dev/null ;;
+            local broker
+            services_like mosquitto | while read -r broker; do
+                [ -n "$(docker compose ps --all --quiet "$broker")" ] && # so its image is here
+                    docker compose --progress quiet run --rm --no-deps --no-TTY "$broker" \
+                        find /mosquitto/data -maxdepth 1 -name '*.damaged-*Z' </dev/null || exit
+            done ;;
         systemd) find /var/lib/mosquitto -maxdepth 1 -name '*.damaged-*Z' ;;
         run) find data/ -maxdepth 2 -path 'data/broker/*.damaged-*Z' ;;
     esac 2>/dev/null || echo '?'
@@ -329,8 +338,9 @@ what_doctor_cannot_see() {
     case $SYSTEM in
         compose)
             for name in $(unread_in_env); do LOOK+=(--unread "$name"); done
-            LOOK+=(--api http://api:8000) # in a network that the daemon is in, too
-            [ "$(value_in_env MQTT_LISTENER)" != 8883 ] || tls=$(gate_address 8883) || tls=none ;;
+            # In a network that the daemon is in, too.
+            for name in $(services_like api); do LOOK+=(--api "http://$name:8000"); done
+            tls=$(gate_address 8883) || { tls=""; [ "$(value_in_env MQTT_LISTENER)" != 8883 ] || tls=none; } ;;
         systemd)
             [ "$(id -u)" -eq 0 ] || return 0 # as_daemon says that it has to be root
             # One empty line if gunicorn's configuration cannot work: doctor says so.
@@ -356,10 +366,12 @@ what_doctor_cannot_see() {
 as_daemon() {
     case $SYSTEM in
         compose)
-            if [ -n "$(docker compose ps --quiet --status running daemon)" ]; then
-                exec docker compose exec --no-TTY daemon python3 -m emotion_admin "$@"
+            local daemon
+            daemon=$(services_like daemon | head -n 1)
+            if [ -n "$(docker compose ps --quiet --status running "$daemon")" ]; then
+                exec docker compose exec --no-TTY "$daemon" python3 -m emotion_admin "$@"
             fi
-            exec docker compose --progress quiet run --rm --no-deps --no-TTY --quiet-pull daemon \
+            exec docker compose --progress quiet run --rm --no-deps --no-TTY --quiet-pull "$daemon" \
                 python3 -m emotion_admin "$@" ;;
         systemd)
             [ "$(id -u)" -eq 0 ] || die "this needs root: sudo $0"

@@ -168,7 +168,7 @@ class Timeline:
 
 def _told(moment: int) -> dict[str, Any]:
     """promtool compares and does not answer: so it is told what cannot be, and says what it got instead."""
-    expression = 'count by (alertname, device_id, reason) (ALERTS{alertstate="firing"}) or vector(0)'
+    expression = 'count by (alertname, device_id, reason, shard) (ALERTS{alertstate="firing"}) or vector(0)'
     return {"expr": expression, "eval_time": f"{moment}s", "exp_samples": [{"labels": "impossible", "value": 0}]}
 
 

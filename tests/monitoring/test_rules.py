@@ -1,6 +1,7 @@
 """The shipped rules over hours and days, among them the moments in which a rule is most likely to be wrong."""
 
 import re
+import shutil
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -76,6 +77,13 @@ def test_rules_and_configurations_are_valid() -> None:
     assert "SUCCESS: 19 rules found" in promtool("check", "rules", str(RULES))
     for name in ("prometheus.yml", "host.yml"):
         assert "SUCCESS: 1 rule files found" in promtool("check", "config", str(CONFIGURATIONS / name))
+
+
+def test_the_configuration_of_a_cluster_is_valid_next_to_the_rules(tmp_path: Path) -> None:
+    for file in (RULES, ROOT / "deploy" / "cluster" / "prometheus.yml"):
+        shutil.copy(file, tmp_path)
+
+    assert "SUCCESS: 1 rule files found" in promtool("check", "config", str(tmp_path / "prometheus.yml"))
 
 
 def test_of_cameras_that_fall_silent_one_after_the_other_somebody_is_always_named(
@@ -436,6 +444,24 @@ def test_cameras_of_another_daemon_on_the_same_database_are_not_silent(line: Tim
     fired = line.run(tmp_path)
     assert fired.at[BEGIN + 10 * MINUTE] == fired.ever == {SILENT}
     assert fired.between(80 * MINUTE + 15) == set()
+
+
+@pytest.mark.parametrize(
+    ("series", "name"),
+    [
+        ("up", "EmotionDaemonDown"),
+        ("emotion_broker_connected", "EmotionBrokerDown"),
+        ("emotion_loop_age_seconds", "EmotionDaemonStalled"),
+    ],
+)
+def test_an_alert_about_a_shard_names_it(series: str, name: str, line: Timeline, tmp_path: Path) -> None:
+    line.another_daemon(knows="camera_1")
+    second = 'instance="daemon-2:9464"'
+    line.figures = {each.replace(second, f'{second},shard="2"'): figure for each, figure in line.figures.items()}
+    (failing,) = [each for each in line.figures if each.startswith(series) and 'shard="2"' in each]
+    line.figures[failing] = hangs if "age" in series else during(BEGIN, END, 0, otherwise=1)
+
+    assert line.run(tmp_path).ever == {alert(name, shard="2")}
 
 
 def test_a_daemon_whose_clock_was_ahead_at_its_start_hides_no_silent_camera(line: Timeline, tmp_path: Path) -> None:
