@@ -31,7 +31,7 @@ def commit(store: Store, device_id: str, second: int) -> int:
     batch = Batch(device_id, NOON + timedelta(seconds=second), {"anna": Cumulative(happy=second)}, NOON)
     with store.transaction() as transaction:
         transaction.write(fold([batch], transaction.read_state([batch])))
-        return transaction.connection.execute(text("SELECT pg_backend_pid()")).scalar_one()
+        return int(transaction.connection.execute(text("SELECT pg_backend_pid()")).scalar_one())
 
 
 def timeout(connection: Connection, name: str) -> str:
