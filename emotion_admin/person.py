@@ -61,14 +61,15 @@ def forget(engine: Engine, topics: Topics, person: Person, *, hours: float, now:
 def _erase(engine: Engine, topics: Topics, person: Person, now: datetime, lasts: timedelta) -> Erased:
     with engine.begin() as connection:
         known = _known_devices(connection, topics)
-        dialect_of(connection).lock_devices(connection, [person.device_id])  # so that no daemon writes the person again
+        devices = [person.device_id]
+        dialect_of(connection).lock_devices(connection, devices, new=devices)  # no daemon writes the person meanwhile
         people = connection.execute(delete(person_emotion).where(*_is(person))).rowcount
         mistake = None if people else _mistake(connection, known, person)
         dead_letters = _delete_payloads(connection, topics, person.device_id)
         behind = _behind(connection, person.device_id, now)
         until = _leave_tombstone(connection, person, now, now + behind + lasts)
         connection.execute(delete(device).where(device.c.device_id == person.device_id, *_MADE_BY_THE_LOCK))
-        if people:
+        if people or person.device_id in known:  # a daemon that knows the device reads the tombstone
             raise_revision(connection, person.device_id)
     return Erased(people, dead_letters, until, behind, mistake)
 

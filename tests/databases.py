@@ -57,7 +57,8 @@ def add_minutes(connection: Connection, minutes: Sequence[Mapping[str, Any]]) ->
     connection.execute(insert(emotion_minute), minutes)
     hours = (row | {"hour": statements.timestamp(row["minute"].replace(minute=0))} for row in map(dict, minutes))
     names = emotion_hour.columns.keys()
-    connection.exec_driver_sql(statements.add_hour, [tuple(row[name] for name in names) for row in hours])
+    for row in hours:
+        statements.add_hour.execute(connection, [tuple(row[name] for name in names)])
 
 
 def check_hours(connection: Connection) -> None:

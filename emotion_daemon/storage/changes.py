@@ -1,5 +1,6 @@
 """The changes of one transaction that other processes must notice."""
 
+from collections import Counter
 from dataclasses import dataclass, field
 
 from emotion_daemon.rules.fold import Folded, PersonKey
@@ -11,6 +12,8 @@ class Changes:
 
     devices: set[str] = field(default_factory=set)
     """Devices about which an answer of the API has changed."""
+    raised: Counter[str] = field(default_factory=Counter)
+    """The number of times that each device's revision was raised."""
     folded: list[Folded] = field(default_factory=list)
     """Groups that were folded over the state that this transaction has read, and written."""
     deleted_people: set[PersonKey] = field(default_factory=set)

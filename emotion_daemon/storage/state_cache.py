@@ -2,10 +2,11 @@
 
 To read it for each group would cost more than all else. The daemon is the only writer of its SQLite file: what it has
 committed is still stored, unless SQLite's `data_version` says that another connection has committed since. On
-PostgreSQL several daemons may write and get the same batches: the devices' rows are locked, and all is read.
+PostgreSQL several daemons may write and get the same batches. The devices' rows are locked, and what is remembered of
+a device is still stored if its revision is the one that this daemon has read or written last.
 """
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Sequence
 from datetime import datetime, timedelta
 from itertools import repeat
 from types import MappingProxyType
@@ -22,6 +23,8 @@ from shared.schema import device, device_state, forgotten_person, person_emotion
 
 MAX_REMEMBERED = 100_000
 """Most people that are remembered, and most devices: 45 MB."""
+
+_OUTDATED = -1  # no revision is below 0
 
 _REPORT = (
     person_emotion.c.device_id,
@@ -40,18 +43,19 @@ _DEVICE = (
 
 
 class StateCache:
-    """Reads the stored state. If `remembers`, it keeps what was committed last; the daemon must be the only writer.
+    """Reads the stored state, and remembers it and what is committed.
 
-    `daemon_id` is the client id of this daemon. A person's spare seconds are stored nowhere: the cache remembers them
-    in any case, and all about people if `people_are_stored` is false.
+    `daemon_id` is the client id of this daemon. A person's spare seconds are stored nowhere, and nothing about people
+    if `people_are_stored` is false. The cache remembers that also while other daemons write about the device.
     """
 
-    def __init__(self, dialect: Dialect, daemon_id: str, *, remembers: bool, people_are_stored: bool) -> None:
+    def __init__(self, dialect: Dialect, daemon_id: str, *, people_are_stored: bool) -> None:
         self.daemon_id = daemon_id
         self._dialect = dialect
-        self._remembers = remembers
         self._people_are_stored = people_are_stored
         self._people: dict[PersonKey, Report] = {}
+        self._outdated: dict[PersonKey, Report] = {}
+        self._revisions: dict[str, int] = {}
         self._followed: set[str] = set()
         self._devices: dict[str, datetime] = {}
         self._arrivals: dict[str, datetime] = {}
@@ -73,18 +77,15 @@ class StateCache:
         people: set[PersonKey] = set()
         for batch in batches:
             people.update(zip(repeat(batch.device_id), batch.people, strict=False))
-        if self._remembers:
-            devices -= self._devices.keys()
-            people -= self._people.keys()
-        else:
-            self._forget_devices()
-            self._dialect.lock_devices(connection, sorted(devices))
+        self._dialect.lock_devices(connection, devices, new=devices - self._revisions.keys())
+        self._forget_if_changed(connection, devices)
+        devices -= self._devices.keys()
+        people -= self._people.keys()
         tombstones = self._read_tombstones(connection, devices)
         new = devices - self._read_devices(connection, sorted(devices), latest)
         if self._people_are_stored:
             new -= _with_people(connection, sorted(new))
-            before = {key: self._people.pop(key) for key in people & self._people.keys()}
-            self._read_people(connection, sorted(key for key in people if key[0] not in new), before, latest)
+            self._read_people(connection, sorted(key for key in people if key[0] not in new), latest)
         return StoredState(
             MappingProxyType(self._people),
             MappingProxyType(self._devices),
@@ -102,14 +103,13 @@ class StateCache:
     def is_stored(self, key: PersonKey) -> bool:
         """Return True if the person certainly has a row, so that an update suffices.
 
-        Always False if several daemons may write: each would lock rows in two orders, those of its updates and those of
-        its upserts, and two daemons could wait for each other.
+        Always False on PostgreSQL: another program may have deleted the row, and an upsert takes hardly longer.
         """
-        return self._remembers and key in self._people
+        return self._dialect.single_writer and key in self._people
 
     def devices_with_tombstones(self, connection: Connection) -> Collection[str]:
         """The devices of which a person was erased."""
-        if self._remembers and self._tombstones is not None:
+        if self._dialect.single_writer and self._tombstones is not None:
             return self._tombstones.keys()
         return read_tombstones(connection).keys()
 
@@ -119,8 +119,12 @@ class StateCache:
             self._remember(folded, latest)
         for key in changes.deleted_people:
             self._people.pop(key, None)
+        for device_id, times in changes.raised.items():
+            if device_id in self._revisions:
+                self._revisions[device_id] += times
         if changes.tombstones:
             self._tombstones = None
+            self._revisions = dict.fromkeys(self._revisions, _OUTDATED)
 
     def failed(self) -> None:
         """A transaction failed, and may have been committed all the same.
@@ -159,6 +163,7 @@ class StateCache:
 
     def _forget_devices(self) -> None:
         """Forget what is stored about devices. Rows of older batches are stored nowhere, and stay."""
+        self._revisions.clear()
         self._devices.clear()
         self._arrivals.clear()
         self._elsewhere.clear()
@@ -168,6 +173,7 @@ class StateCache:
 
     def _forget(self) -> None:
         self._people.clear()
+        self._outdated.clear()
         self._followed.clear()
         self._forget_devices()
         self._tombstones = None
@@ -182,22 +188,50 @@ class StateCache:
         if self._latest is not None and latest < self._latest:  # the clock was set back: some of it cannot be right
             self._forget()
         self._latest = latest
-        if self._remembers:
-            version = self._dialect.data_version(connection)
-            if version != self._version:
-                self._forget()
-            self._version = version
+        version = self._dialect.data_version(connection)
+        if version != self._version:
+            self._forget()
+        self._version = version
+
+    def _forget_if_changed(self, connection: Connection, devices: set[str]) -> None:
+        """Forget those of the locked `devices` that another program has changed."""
+        if self._dialect.single_writer:
+            return
+        revisions = {**dict.fromkeys(devices, 0), **self._dialect.revisions(connection, devices)}
+        known = devices & self._revisions.keys()
+        changed = {device_id for device_id in known if self._revisions[device_id] != revisions[device_id]}
+        self._revisions |= revisions
+        self._elsewhere -= changed
+        for remembered in (self._devices, self._arrivals, self._offsets):
+            for device_id in changed & remembered.keys():
+                del remembered[device_id]
+        if changed and self._people_are_stored:
+            if len(self._outdated) > MAX_REMEMBERED:
+                self._outdated.clear()
+            self._outdated |= self._forget_people(changed)
+
+    def _forget_people(self, devices: Collection[str]) -> dict[PersonKey, Report]:
+        """Forget the people of these devices, and return them."""
+        forgotten = {key: report for key, report in self._people.items() if key[0] in devices}
+        for key in forgotten:
+            del self._people[key]
+        return forgotten
 
     def _read_tombstones(self, connection: Connection, devices: Collection[str]) -> Tombstones:
-        if self._remembers:
-            if self._tombstones is None:
-                self._tombstones = read_tombstones(connection)
-            return self._tombstones
-        tombstones = read_tombstones(connection, devices)
-        if not tombstones.items() <= (self._tombstones or {}).items():
-            self._people.clear()  # someone among them may have been erased since
-            self._tombstones = {**(self._tombstones or {}), **tombstones}
-        return tombstones
+        """Return all tombstones. Those of `devices` may have changed."""
+        before = self._tombstones
+        if self._dialect.single_writer:
+            self._tombstones = read_tombstones(connection) if before is None else before
+        elif devices or before is None:
+            before = before or {}
+            found = read_tombstones(connection, devices)
+            others = {device_id: each for device_id, each in before.items() if device_id not in devices}
+            self._tombstones = {**others, **found}
+            erased = {device_id for device_id in devices if found.get(device_id) != before.get(device_id)}
+            if erased:  # someone among their people may have been erased since
+                self._outdated.clear()
+                self._forget_people(erased)
+        return self._tombstones or {}
 
     def _read_devices(self, connection: Connection, wanted: Sequence[str], latest: datetime) -> set[str]:
         """Read the devices' newest timestamps; return those that ever sent a batch."""
@@ -224,10 +258,9 @@ class StateCache:
         self,
         connection: Connection,
         wanted: Sequence[PersonKey],
-        before: Mapping[PersonKey, Report],
         latest: datetime,
     ) -> None:
-        """`before` is what was remembered of them: a person who was not written since has the same spare seconds."""
+        """A person who was not written since has the same spare seconds."""
         row = person_emotion.c
         for part in parts(wanted):
             keys, values = self._dialect.keys_table(part)
@@ -235,7 +268,7 @@ class StateCache:
             query = select(*_REPORT).select_from(keys).join(person_emotion, same).where(row.last_seen <= latest)
             for device_id, person_id, *seconds, last_seen, active_at in connection.execute(query, values):
                 key = (device_id, person_id)
-                remembered = before.get(key)
+                remembered = self._outdated.pop(key, None)
                 spare = remembered.spare if remembered is not None and remembered.last_seen == last_seen else 0.0
                 self._people[key] = Report(Cumulative(*seconds), last_seen, active_at, spare)
 

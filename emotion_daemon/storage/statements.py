@@ -10,7 +10,7 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, Engine, Integer, Table, bindparam, case, literal_column, update
 
-from emotion_daemon.storage.dialects import dialect_of
+from emotion_daemon.storage.dialects import Rows, dialect_of
 from shared.batch import EMOTIONS
 from shared.schema import UtcDateTime, device, device_state, device_total, emotion_hour, emotion_minute, person_emotion
 
@@ -19,8 +19,24 @@ _TIMES = [f"time_{emotion}" for emotion in EMOTIONS]
 _ONE: ColumnElement[int] = literal_column("1", type_=Integer)
 
 
+class Statement:
+    """One compiled statement, which writes many rows."""
+
+    def __init__(self, engine: Engine, statement: Any, columns: Sequence[str], common: Sequence[str] = ()) -> None:
+        """The placeholders are those of `columns`, then those that have the same value in all rows."""
+        compiled = statement.compile(dialect=engine.dialect)
+        assert compiled.positiontup == [*columns, *common], "rows are passed as tuples, in this order"
+        self._text = str(compiled)
+        self._columns = len(columns)
+        self._dialect = dialect_of(engine)
+
+    def execute(self, connection: Connection, rows: Rows) -> None:
+        """Write the rows. No two of them may have the same key."""
+        self._dialect.execute(connection, self._text, rows, columns=self._columns)
+
+
 class Statements:
-    """The upserts as texts of the engine's database, with one placeholder a column."""
+    """The upserts of one engine."""
 
     def __init__(self, engine: Engine) -> None:
         self.upsert_person = _upsert_newer(
@@ -45,17 +61,17 @@ class Statements:
 
 def raise_revision(connection: Connection, device_id: str) -> None:
     """Tell the API that answers about the device have changed. Every program that changes its rows calls this."""
-    connection.exec_driver_sql(_upsert_state(connection.engine, ["device_id"]), (device_id,))
+    _upsert_state(connection.engine, ["device_id"]).execute(connection, [(device_id,)])
 
 
-def _upsert_newer(engine: Engine, table: Table, *, key: list[str], timestamp: str) -> str:
+def _upsert_newer(engine: Engine, table: Table, *, key: list[str], timestamp: str) -> Statement:
     """`INSERT … ON CONFLICT (key) DO UPDATE …` unless the stored timestamp is newer.
 
     A stored timestamp later than `latest` was written under a wrong clock and counts as old. The placeholders are those
     of the columns, then `latest`.
     """
     columns = [c.name for c in table.columns if c.name not in ("id", "device_name")]
-    statement = dialect_of(engine).insert(table)
+    statement = dialect_of(engine).insert_rows(table, columns, {})
     stored, new = table.c[timestamp], statement.excluded[timestamp]
     replaceable = (new >= stored) | (stored > bindparam("latest"))
     statement = statement.on_conflict_do_update(
@@ -63,49 +79,42 @@ def _upsert_newer(engine: Engine, table: Table, *, key: list[str], timestamp: st
         set_={name: statement.excluded[name] for name in columns if name not in key},
         where=replaceable | stored.is_(None) if stored.nullable else replaceable,
     )
-    return _compiled(engine, statement, columns, [*columns, "latest"])
+    return Statement(engine, statement, columns, ["latest"])
 
 
-def _update_person(engine: Engine) -> str:
+def _update_person(engine: Engine) -> Statement:
     """An update of a stored person unless the row is newer. SQLite takes two thirds of the time of an upsert.
 
     The placeholders are those of the seconds and times, the key, `last_seen` again, and `latest` as in _upsert_newer.
     """
     columns = [*_TIMES, "last_seen", "active_at"]
+    new: dict[str, Any] = {name: bindparam(name) for name in columns}
     row = person_emotion.c
     replaceable = (row.last_seen <= bindparam("new_last_seen")) | (row.last_seen > bindparam("latest"))
-    statement = update(person_emotion).where(
-        row.device_id == bindparam("its_device"), row.person_id == bindparam("its_id"), replaceable
-    )
-    return _compiled(engine, statement, columns, [*columns, "its_device", "its_id", "new_last_seen", "latest"])
+    its_row = row.device_id == bindparam("its_device"), row.person_id == bindparam("its_id")
+    statement = update(person_emotion).where(*its_row, replaceable).values(new)
+    return Statement(engine, statement, [*columns, "its_device", "its_id", "new_last_seen"], ["latest"])
 
 
-def _upsert_state(engine: Engine, columns: list[str], added: Sequence[str] = ()) -> str:
+def _upsert_state(engine: Engine, columns: list[str], added: Sequence[str] = ()) -> Statement:
     """An upsert of these columns of `device_state` that raises `revision`: the key first. It adds to those `added`."""
     key, *others = columns
-    statement = dialect_of(engine).insert(device_state).values(revision=_ONE)
+    columns = [*columns, *added]
+    statement = dialect_of(engine).insert_rows(device_state, columns, {"revision": _ONE})
     new = statement.excluded
     changes: dict[str, Any] = {name: new[name] for name in others}
     changes |= {name: device_state.c[name] + new[name] for name in added}
     changes["revision"] = device_state.c.revision + _ONE
-    columns = [*columns, *added]
-    return _compiled(engine, statement.on_conflict_do_update(index_elements=[key], set_=changes), columns, columns)
+    return Statement(engine, statement.on_conflict_do_update(index_elements=[key], set_=changes), columns)
 
 
-def _add(engine: Engine, table: Table, key: list[str]) -> str:
+def _add(engine: Engine, table: Table, key: list[str]) -> Statement:
     """Add seconds to a row, or insert it."""
     columns = table.c
-    statement = dialect_of(engine).insert(table)
+    statement = dialect_of(engine).insert_rows(table, columns.keys(), {})
     new = statement.excluded
     changes: dict[str, Any] = {f"time_{name}": columns[f"time_{name}"] + new[f"time_{name}"] for name in EMOTIONS}
     if "most_people" in columns:
         more = new.most_people > columns.most_people
         changes["most_people"] = case((more, new.most_people), else_=columns.most_people)
-    statement = statement.on_conflict_do_update(index_elements=key, set_=changes)
-    return _compiled(engine, statement, columns.keys(), columns.keys())
-
-
-def _compiled(engine: Engine, statement: Any, columns: list[str], parameters: list[str]) -> str:
-    compiled = statement.compile(dialect=engine.dialect, column_keys=columns)
-    assert compiled.positiontup == parameters, "rows are passed as tuples, in this order"
-    return str(compiled)
+    return Statement(engine, statement.on_conflict_do_update(index_elements=key, set_=changes), columns.keys())

@@ -26,7 +26,7 @@ class Store:
     """Transactions on an engine from shared.database.writer_engine, with the schema in place.
 
     `daemon_id` is the daemon's client id, which is stored with each device's newest batch. `guarded` is for the daemon:
-    it may remember what it has committed, and it checks that its file was not replaced.
+    it checks that its file was not replaced.
     With `totals_only` no person is stored, and no payload of a dead letter.
     """
 
@@ -43,12 +43,7 @@ class Store:
         self._totals_only = totals_only
         self._now = now
         self._statements = Statements(engine)
-        self._state = StateCache(
-            dialect_of(engine),
-            daemon_id,
-            remembers=guarded and dialect_of(engine).single_writer,
-            people_are_stored=not totals_only,
-        )
+        self._state = StateCache(dialect_of(engine), daemon_id, people_are_stored=not totals_only)
         self._guard = FileGuard(engine) if guarded else None
 
     def fold(self, batches: Iterable[Batch], state: StoredState) -> Folded:

@@ -45,7 +45,7 @@ def _people_to_totals(transaction: Transaction, engine: Engine) -> int:
         sums = (dialect.sum(person_emotion.c[f"time_{emotion}"]) for emotion in EMOTIONS)
         add_total = Statements(engine).add_total
         for device, *seconds in connection.execute(select(device_id, *sums).group_by(device_id)).all():
-            connection.exec_driver_sql(add_total, (device, *(min(each, LARGEST_SUM) for each in seconds)))
+            add_total.execute(connection, [(device, *(min(each, LARGEST_SUM) for each in seconds))])
             transaction.changes.devices.add(device)
         connection.execute(delete(person_emotion))
     return people

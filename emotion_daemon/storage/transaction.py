@@ -1,6 +1,6 @@
 """Write people, devices, history, statuses and dead letters of one group in one transaction."""
 
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from datetime import datetime
 from functools import cache
 from itertools import islice
@@ -14,8 +14,9 @@ from emotion_daemon.rules.history import Row
 from emotion_daemon.rules.outcome import Rejected, Status
 from emotion_daemon.storage import dead_letters
 from emotion_daemon.storage.changes import Changes
+from emotion_daemon.storage.dialects import Rows
 from emotion_daemon.storage.state_cache import StateCache
-from emotion_daemon.storage.statements import Statements
+from emotion_daemon.storage.statements import Statement, Statements
 from shared.batch import EMOTIONS, Batch
 
 _NO_SECONDS = (0.0,) * len(EMOTIONS)
@@ -88,16 +89,18 @@ class Transaction:
         hour_rows = ((device_id, timestamp(hour), *seconds) for device_id, hour, *seconds in hours)
         totals = ((device_id, *seconds) for device_id, seconds in sorted(sums.items()))
         unheard = ((device_id, *sums[device_id]) for device_id in sorted(sums.keys() - folded.heard.keys()))
-        for statement, rows in (
-            (statements.update_person, updates),
-            (statements.add_total, totals) if self._totals_only else (statements.upsert_person, newcomers),
-            (statements.upsert_device, devices),
-            (statements.upsert_state, states),
-            (statements.add_history_total, unheard),
-            (statements.add_minute, minutes),
-            (statements.add_hour, hour_rows),
+        for statement, parts in (
+            (statements.update_person, _parts(updates)),
+            (statements.add_total, _parts(totals))
+            if self._totals_only
+            else (statements.upsert_person, _parts(newcomers)),
+            (statements.upsert_device, _parts(devices)),
+            (statements.add_minute, _parts_without_repetition(minutes, key=2)),
+            (statements.add_hour, _parts(hour_rows)),
         ):
-            self._write_rows(statement, rows, between)
+            self._write_parts(statement, parts, between)
+        self._raise(statements.upsert_state, states, between)
+        self._raise(statements.add_history_total, unheard, between)
         self.changes.folded.append(folded)
         # The statements about device_state have raised the others.
         self.changes.devices |= folded.changed_devices - folded.heard.keys() - sums.keys()
@@ -107,7 +110,7 @@ class Transaction:
         newest = sorted({each.device_id: each for each in statuses}.items())
         timestamp = self._statements.timestamp
         rows = ((device_id, each.status, timestamp(each.received_at)) for device_id, each in newest)
-        self._write_rows(self._statements.upsert_status, rows, _nothing)
+        self._raise(self._statements.upsert_status, rows)
 
     def reject(self, messages: Sequence[Rejected], *, between: Callable[[], None] = _nothing) -> int:
         """Store `messages` as dead letters, and return how many were omitted: see storage/dead_letters.py.
@@ -127,17 +130,42 @@ class Transaction:
 
     def raise_revisions(self) -> None:
         """Tell the API which answers have changed: to be called last."""
-        rows = ((device_id,) for device_id in sorted(self.changes.devices))
-        self._write_rows(self._statements.raise_revision, rows, _nothing)
+        self._raise(self._statements.raise_revision, ((device_id,) for device_id in sorted(self.changes.devices)))
 
-    def _write_rows(self, statement: str, rows: Iterable[tuple[Any, ...]], between: Callable[[], None]) -> None:
-        rows = iter(rows)
-        part = list(islice(rows, _ROWS_A_STATEMENT))
-        while part:
-            self.connection.exec_driver_sql(statement, part)
-            part = list(islice(rows, _ROWS_A_STATEMENT))
-            if part:
+    def _raise(
+        self, statement: Statement, rows: Iterable[tuple[Any, ...]], between: Callable[[], None] = _nothing
+    ) -> None:
+        """Execute a statement that raises the revisions of its devices."""
+        rows = list(rows)
+        self._write_parts(statement, _parts(rows), between)
+        self.changes.raised.update(row[0] for row in rows)
+
+    def _write_parts(self, statement: Statement, parts: Iterable[Rows], between: Callable[[], None]) -> None:
+        for number, rows in enumerate(parts):
+            if number:
                 between()
+            statement.execute(self.connection, rows)
+
+
+def _parts(rows: Iterable[tuple[Any, ...]]) -> Iterator[Rows]:
+    """The rows in lists for one statement each."""
+    rows = iter(rows)
+    while part := list(islice(rows, _ROWS_A_STATEMENT)):
+        yield part
+
+
+def _parts_without_repetition(rows: Iterable[tuple[Any, ...]], *, key: int) -> Iterator[Rows]:
+    """As `_parts`, for rows of which several may have the same key, the first `key` values: not those of one list."""
+    part: list[tuple[Any, ...]] = []
+    keys: set[tuple[Any, ...]] = set()
+    for row in rows:
+        if row[:key] in keys or len(part) == _ROWS_A_STATEMENT:
+            yield part
+            part, keys = [], set()
+        part.append(row)
+        keys.add(row[:key])
+    if part:
+        yield part
 
 
 def _sums_of(hours: Iterable[Row]) -> dict[str, Sequence[float]]:

@@ -12,7 +12,8 @@ from sqlalchemy import Engine, func, insert, inspect, select, text
 from emotion_daemon.storage.migrations import NewerSchemaError, upgrade
 from shared.database import writer_engine
 from shared.schema import emotion_hour, emotion_minute, metadata
-from tests.databases import check_hours
+from tests.databases import check_hours, migrated
+from tests.postgresql import PostgreSQL
 
 
 @pytest.fixture
@@ -161,3 +162,11 @@ def test_sqlite_never_gives_an_id_twice(sqlite_url: str) -> None:
 
     assert set(tables) == {"person_emotion", "rejected_message"}
     assert any("INTEGER NOT NULL PRIMARY KEY AUTOINCREMENT" in statement for statement in statements)
+
+
+def test_postgresql_leaves_room_for_the_next_version_of_a_row(postgresql: PostgreSQL) -> None:
+    with migrated(postgresql.new_database()) as engine, engine.connect() as connection:
+        query = text("SELECT relname FROM pg_class WHERE reloptions::text LIKE '%fillfactor%'")
+        tables = set(connection.scalars(query))
+
+    assert tables == {"person_emotion", "device", "device_state", "emotion_minute", "emotion_hour"}

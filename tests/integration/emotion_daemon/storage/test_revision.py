@@ -86,15 +86,17 @@ def test_a_new_name_raises_it(engine: Engine) -> None:
     assert revisions(engine)["jetson_1"] > first["jetson_1"] > 0
 
 
-def test_erasing_a_person_raises_it_if_the_person_was_stored(engine: Engine) -> None:
+def test_erasing_a_person_raises_that_of_a_known_device(engine: Engine) -> None:
     commit(engine, batch("jetson_1", 1, "anna"))
     before = revisions(engine)
     forget(engine, TOPICS, Person("jetson_1", "anna"), hours=1, now=NOON)
     erased = revisions(engine)
-    forget(engine, TOPICS, Person("jetson_1", "nobody"), hours=1, now=NOON)
+    forget(engine, TOPICS, Person("jetson_1", "bob"), hours=1, now=NOON)
+    not_stored = revisions(engine)
+    forget(engine, TOPICS, Person("jetson_2", "bob"), hours=1, now=NOON)
 
-    assert erased["jetson_1"] > before["jetson_1"]
-    assert revisions(engine) == erased
+    assert not_stored["jetson_1"] > erased["jetson_1"] > before["jetson_1"]
+    assert revisions(engine) == not_stored
 
 
 def test_turning_people_into_totals_raises_it(engine: Engine) -> None:

@@ -235,7 +235,7 @@ class TestRejected:
 class TestTheStart:
     def test_people_become_totals(self, engine: Engine, caplog: pytest.LogCaptureFixture) -> None:
         before = Store(engine)
-        commit(before, batch(0, anna=10, bert=20.5), batch(0, device_id="other", carl=3))
+        commit(before, batch(0, anna=10.0, bert=20.5), batch(0, device_id="other", carl=3.0))
         with before.transaction() as transaction:
             transaction.reject([Rejected("topic", "reason", b"anna", NOON)])
 

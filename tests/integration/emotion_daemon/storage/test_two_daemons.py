@@ -1,0 +1,142 @@
+"""Two daemons on one PostgreSQL that write about the same devices: each notices what the other has changed."""
+
+import random
+from collections.abc import Iterator
+from contextlib import ExitStack
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from sqlalchemy import Engine, delete, event, select
+
+from emotion_admin.person import Person, forget
+from emotion_daemon.rules.fold import PersonKey
+from emotion_daemon.rules.outcome import Status
+from emotion_daemon.storage.statements import raise_revision
+from emotion_daemon.storage.store import Store
+from shared.batch import Batch, Cumulative, Topics
+from shared.database import writer_engine
+from shared.schema import device, emotion_minute, person_emotion
+from tests.databases import check_hours, disposing, migrated
+from tests.postgresql import PostgreSQL
+
+NOON = datetime(2025, 11, 14, 12, tzinfo=UTC)
+TOPICS = Topics("emotions")
+DEVICES = ("jetson_1", "jetson_2")
+PEOPLE = ("anna", "bert", "carl")
+
+
+@pytest.fixture
+def engines(postgresql: PostgreSQL) -> Iterator[list[Engine]]:
+    url = postgresql.new_database()
+    with ExitStack() as stack:
+        yield [stack.enter_context(migrated(url)), stack.enter_context(disposing(writer_engine(url)))]
+
+
+def batch(device_id: str, second: int, *people: str, happy: float = 0.0) -> Batch:
+    stamp = NOON + timedelta(seconds=second)
+    return Batch(device_id, stamp, dict.fromkeys(people, Cumulative(happy)), stamp)
+
+
+def commit(store: Store, *batches: Batch, statuses: tuple[Status, ...] = ()) -> None:
+    with store.transaction() as transaction:
+        transaction.write(store.fold(batches, transaction.read_state(batches)))
+        transaction.write_statuses(statuses)
+
+
+def seconds(engine: Engine) -> dict[PersonKey, float]:
+    row = person_emotion.c
+    with engine.connect() as connection:
+        rows = connection.execute(select(row.device_id, row.person_id, row.time_happy)).all()
+    return {(device_id, person_id): happy for device_id, person_id, happy in rows}
+
+
+def shown(engine: Engine) -> float:
+    with engine.connect() as connection:
+        return sum(map(float, connection.scalars(select(emotion_minute.c.time_happy))))
+
+
+def test_each_counts_from_what_the_other_has_written(engines: list[Engine]) -> None:
+    one, other = map(Store, engines)
+    for second in range(0, 20, 2):
+        commit(one, batch("jetson_1", second, "anna", happy=float(second)))
+        commit(other, batch("jetson_1", second + 1, "anna", happy=second + 1.0))
+
+    assert seconds(engines[0]) == {("jetson_1", "anna"): 19}
+    assert shown(engines[0]) == pytest.approx(19)
+
+
+def test_a_group_that_raises_a_revision_twice_is_no_change_by_others(engines: list[Engine]) -> None:
+    store = Store(engines[0])
+    commit(store, batch("jetson_1", 0, "anna"), statuses=(Status("jetson_1", "online", NOON),))
+    commit(store, batch("jetson_1", 1, "anna"), statuses=(Status("jetson_1", "offline", NOON),))
+    read = []
+
+    def note(*parts: object) -> None:
+        if str(parts[2]).startswith("SELECT person_emotion"):
+            read.append(parts[2])
+
+    event.listen(engines[0], "before_cursor_execute", note)
+    commit(store, batch("jetson_1", 2, "anna"))
+
+    assert read == []
+
+
+def test_who_was_erased_elsewhere_does_not_return(engines: list[Engine]) -> None:
+    store = Store(engines[0])
+    commit(store, batch("jetson_1", 1, "anna", "bert"))
+    for person in ("anna", "carl"):  # carl was never stored
+        forget(engines[1], TOPICS, Person("jetson_1", person), hours=1, now=NOON)
+    commit(store, batch("jetson_1", 2, *PEOPLE))
+
+    assert seconds(engines[0]).keys() == {("jetson_1", "bert")}
+
+
+def test_a_device_whose_row_an_operator_has_deleted_gets_one_again(engines: list[Engine]) -> None:
+    store = Store(engines[0])
+    commit(store, batch("jetson_1", 1, "anna"))
+    with engines[1].begin() as connection:
+        connection.execute(delete(device))
+    commit(store, batch("jetson_1", 2, "anna"))
+
+    with engines[0].connect() as connection:
+        assert connection.scalars(select(device.c.updated_at)).all() == [NOON + timedelta(seconds=2)]
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_whatever_they_do_in_turn_the_newest_is_stored_and_no_more_time_than_has_passed(
+    engines: list[Engine], seed: int
+) -> None:
+    chance = random.Random(seed)
+    stores = list(map(Store, engines))
+    sent: list[Batch] = []
+    expected: dict[PersonKey, float] = {}
+
+    def publish(second: int) -> Batch:
+        people = chance.sample(PEOPLE, chance.randint(1, 3))
+        sent.append(batch(chance.choice(DEVICES), second, *people, happy=float(second)))
+        expected.update({(sent[-1].device_id, each): float(second) for each in people})
+        return sent[-1]
+
+    for turn in range(60):
+        batches = [publish(3 * turn + n) for n in range(chance.randint(1, 3))]
+        batches += chance.sample(sent, min(len(sent), chance.randint(0, 2)))  # the broker sends them again
+        commit(chance.choice(stores), *batches)
+        if turn % 7 == 0:
+            gone = chance.choice([*expected])
+            with chance.choice(stores).transaction() as transaction:
+                row = person_emotion.c
+                transaction.connection.execute(
+                    delete(person_emotion).where(row.device_id == gone[0], row.person_id == gone[1])
+                )
+                transaction.changes.devices.add(gone[0])
+                transaction.changes.deleted_people.add(gone)
+            del expected[gone]
+            sent = [each for each in sent if gone[1] not in each.people]  # else it brings the person back
+        if turn % 11 == 0:
+            with engines[0].begin() as connection:
+                raise_revision(connection, chance.choice(DEVICES))
+
+    assert seconds(engines[0]) == expected
+    assert shown(engines[0]) <= len(DEVICES) * len(PEOPLE) * 180
+    with engines[0].connect() as connection:
+        check_hours(connection)
