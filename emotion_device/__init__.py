@@ -1,17 +1,35 @@
-"""The device's side: what a camera's program imports, and devices that are played for want of cameras.
+"""The device's side: what a camera's program imports. Python 3.8 or newer, and paho-mqtt.
 
-    publish() -> outbox (newest batch) -> background thread -> MQTT broker -> daemon -> Reply -> on_reply
+    observe() -> EmotionCounters -> publish() -> outbox (newest batch) -> background thread -> MQTT broker -> daemon
+                                                                                on_reply <- Reply <- thread <-
 
+counters    EmotionCounters: from a label per frame to cumulative seconds
+labels      the labels of common emotion models
+state_file  the counters on disk, for the next start
 publisher   Publisher, Network, Reply: connection, presence, acknowledgements. The only file here that imports paho
-outbox      the messages that are still to be sent, checked and cut to the broker's limit. Pure
+outbox      the messages that are still to be sent, cut to the broker's limit. Pure
+checks      the check of a batch, and of values of many types. Pure
+wire        topics, limits and the payload's form: what shared.batch is for the daemon. Pure
 errors      InvalidBatch, BatchTooLarge, PublisherClosed, all of them PublisherError
-simulator   people who come, change their mood and leave, before devices that do not exist. Pure
-simulation  python -m emotion_device simulate
-validate    python -m emotion_device validate: check files as the daemon would
-__main__    picks the command; command_line has the code that both share
+__main__    python -m emotion_device: picks the command; command_line has the code that all share
+workbench/  simulate and validate: not in the device's distribution, because they use the server's packages
 """
 
+from emotion_device.counters import EmotionCounters
 from emotion_device.errors import BatchTooLarge, InvalidBatch, PublisherClosed, PublisherError
+from emotion_device.labels import LABELS
 from emotion_device.publisher import Network, Publisher, Reply
 
-__all__ = ["BatchTooLarge", "InvalidBatch", "Network", "Publisher", "PublisherClosed", "PublisherError", "Reply"]
+__version__ = "0.1.0"
+
+__all__ = [
+    "LABELS",
+    "BatchTooLarge",
+    "EmotionCounters",
+    "InvalidBatch",
+    "Network",
+    "Publisher",
+    "PublisherClosed",
+    "PublisherError",
+    "Reply",
+]

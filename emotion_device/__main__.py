@@ -1,10 +1,12 @@
-"""python -m emotion_device simulate or validate: picks the command, which reads its own arguments."""
+"""python -m emotion_device: picks the command, which reads its own arguments."""
 
+from __future__ import annotations
+
+import importlib.util
 import os
 import sys
-from collections.abc import Sequence
+from typing import Sequence
 
-from emotion_device import simulation, validate
 from emotion_device.command_line import PROGRAM, Parser
 
 
@@ -14,7 +16,12 @@ def main(argv: Sequence[str]) -> int:
     commands = parser.add_subparsers(title="commands", dest="command", required=True, metavar="COMMAND")
     commands.add_parser("simulate", help="play cameras that publish to a broker", add_help=False)
     commands.add_parser("validate", help="check that files contain valid batches", add_help=False)
-    if parser.parse_args(argv[:1]).command == "validate":
+    command = parser.parse_args(argv[:1]).command
+    if importlib.util.find_spec("emotion_device.workbench") is None:
+        parser.error(f"{command} needs the server's packages: run it on the server, or in a checkout of the project")
+    from emotion_device.workbench import simulation, validate
+
+    if command == "validate":
         return validate.main(argv[1:])
     return simulation.main(argv[1:], os.environ)
 

@@ -1,5 +1,7 @@
 """The common parts of this package's commands: their name, and one line on stderr for wrong arguments."""
 
+from __future__ import annotations
+
 import argparse
 from typing import NoReturn
 

@@ -1,5 +1,7 @@
 """The errors of a program that publishes. Outages of the network are no errors: they are logged and retried."""
 
+from __future__ import annotations
+
 
 class PublisherError(Exception):
     """Base of every error that this package raises on purpose."""
@@ -30,4 +32,4 @@ class BatchTooLarge(PublisherError, ValueError):
 
 
 class PublisherClosed(PublisherError):
-    """Raised when something is published after close()."""
+    """Raised when something is published after close(), or in a fork of the process that made the publisher."""

@@ -5,15 +5,15 @@ A person in the older one only has left the view. The outbox stores this entry w
 the final seconds are lost nor `last_seen` is wrong.
 """
 
-import math
-import unicodedata
-from collections.abc import Mapping
-from dataclasses import dataclass
-from datetime import UTC, datetime
-from numbers import Real
+from __future__ import annotations
 
-from emotion_device.errors import BatchTooLarge, InvalidBatch
-from shared.batch import EMOTIONS, MAX_PERSON_ID, encode
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Mapping
+
+from emotion_device.checks import Pending
+from emotion_device.errors import BatchTooLarge
+from emotion_device.wire import Cumulative, People, encode
 
 MAX_DEPARTED = 1_000
 """Most people who left during an outage that are remembered. Beyond that, the earliest are dropped first."""
@@ -23,19 +23,8 @@ MAX_MQTT_PACKET = 268_435_460
 
 _CORRELATION_DATA_BYTES = 32
 
-Cumulative = dict[str, float]
-People = dict[str, Cumulative]
 
-
-@dataclass(frozen=True, slots=True)
-class Pending:
-    """Checked entries with one timestamp: `people` maps person id to cumulative seconds per emotion."""
-
-    timestamp: datetime
-    people: People
-
-
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Message:
     """One payload as it goes out, and the entries in it; None for bytes that are no batch."""
 
@@ -68,9 +57,9 @@ class Outbox:
         if self._newest is None:
             self._newest = batch
         elif self._newest.timestamp == batch.timestamp:
-            self._newest = Pending(batch.timestamp, batch.people | self._newest.people)
+            self._newest = Pending(batch.timestamp, {**batch.people, **self._newest.people})
         else:
-            self._remember(batch, absent_from=self._newest.people | dict.fromkeys(self._departed))
+            self._remember(batch, absent_from={**self._newest.people, **dict.fromkeys(self._departed)})
 
     def take(self) -> list[Pending]:
         """Empty the outbox: people who departed, oldest timestamp first, then the newest batch."""
@@ -90,31 +79,6 @@ class Outbox:
                 self._departed[person_id] = (batch.timestamp, seconds)
         while len(self._departed) > self._max_departed:
             del self._departed[next(iter(self._departed))]
-
-
-def check(
-    people: Mapping[str, Mapping[str, float]] | Mapping[int, Mapping[str, float]], timestamp: datetime
-) -> Pending:
-    """Return a copy of the batch in plain types, which the daemon accepts.
-
-    Numbers may be of any real type (numpy's too), person ids also int. Raises InvalidBatch.
-    """
-    if timestamp.tzinfo is None:
-        raise InvalidBatch("timestamp needs a time zone: use datetime.now(UTC)")
-    try:
-        stamp = timestamp.astimezone(UTC)
-    except OverflowError as error:
-        raise InvalidBatch(f"timestamp {timestamp} lies outside the calendar in UTC") from error
-    if not isinstance(people, Mapping):
-        raise InvalidBatch(f"people is {_shown(people)}, but it maps person ids to seconds per emotion")
-    checked: People = {}
-    for number, (key, seconds) in enumerate(people.items(), 1):
-        who = f"person {number} of {len(people)}"
-        person_id = _person_id(who, key)
-        if person_id in checked:
-            raise InvalidBatch(f"{who} is named twice, as a number and as text")
-        checked[person_id] = _cumulative(who, seconds)
-    return Pending(stamp, checked)
 
 
 def split(device_id: str, batch: Pending, *, limit: int) -> tuple[list[Message], list[BatchTooLarge]]:
@@ -159,46 +123,3 @@ def payload_limit(maximum_packet_size: int, *, topic: str, response_topic: str |
 def correlation_data(timestamp: datetime) -> bytes:
     """Return the correlation data of a batch, which its reply repeats: the timestamp."""
     return timestamp.isoformat().encode()
-
-
-def _person_id(who: str, value: object) -> str:
-    if isinstance(value, int) and not isinstance(value, bool):
-        value = str(value) if abs(value) < 10 ** (MAX_PERSON_ID - 1) else "9" * (MAX_PERSON_ID + 1)
-    if not isinstance(value, str):
-        raise InvalidBatch(f"{who} has an id that is a {type(value).__name__}, neither text nor a whole number")
-    if not 1 <= len(value) <= MAX_PERSON_ID:
-        raise InvalidBatch(f"{who} has an id of {len(value)} characters, but 1 to {MAX_PERSON_ID} are allowed")
-    for character in value:
-        if unicodedata.category(character) in ("Cc", "Cs"):
-            raise InvalidBatch(f"{who} has an id with a control character or half of a surrogate pair")
-    return value
-
-
-def _cumulative(who: str, seconds: object) -> Cumulative:
-    if not isinstance(seconds, Mapping):
-        raise InvalidBatch(f"{who} has {_shown(seconds)}, but it maps emotions to seconds")
-    return {_emotion(who, emotion): _seconds(who, emotion, value) for emotion, value in seconds.items()}
-
-
-def _emotion(who: str, emotion: object) -> str:
-    # The daemon ignores unknown emotions. Here it is a typing error, and the seconds would be lost unheard.
-    if not isinstance(emotion, str) or emotion not in EMOTIONS:
-        raise InvalidBatch(f"{who}: {_shown(emotion)} is none of {', '.join(EMOTIONS)}")
-    return emotion
-
-
-def _seconds(who: str, emotion: object, value: object) -> float:
-    where = f"{who}, {emotion}"
-    if isinstance(value, bool) or not isinstance(value, Real):
-        raise InvalidBatch(f"{where}: {_shown(value)} is not a number of seconds")
-    try:
-        seconds = float(value)
-    except OverflowError as error:
-        raise InvalidBatch(f"{where}: the number is too large") from error
-    if not math.isfinite(seconds) or seconds < 0:
-        raise InvalidBatch(f"{where}: {seconds} is not a finite number of seconds >= 0")
-    return seconds
-
-
-def _shown(value: object) -> str:
-    return f"{value!r:.60}" if isinstance(value, str | int | float | None) else f"a {type(value).__name__}"

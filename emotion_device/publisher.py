@@ -5,7 +5,11 @@ held during input or output, many publishers share one thread, and every connect
 own, so that nothing which an earlier connection left behind is ever sent again unasked.
 """
 
+from __future__ import annotations
+
+import json
 import logging
+import os
 import random
 import selectors
 import socket
@@ -13,15 +17,13 @@ import ssl
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime, timezone
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Literal, Self
+from typing import Any, Callable, Iterable, Literal, Mapping
 
-import msgspec
 from paho.mqtt import client as mqtt
 from paho.mqtt.enums import CallbackAPIVersion
 from paho.mqtt.packettypes import PacketTypes
@@ -29,10 +31,10 @@ from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
 
 from emotion_device import outbox
+from emotion_device.checks import Pending, check
 from emotion_device.errors import BatchTooLarge, PublisherClosed
-from emotion_device.outbox import MAX_MQTT_PACKET, Message, Outbox, Pending
-from shared import messages
-from shared.batch import DEVICE_ID, Topics
+from emotion_device.outbox import MAX_MQTT_PACKET, Message, Outbox
+from emotion_device.wire import DEVICE_ID, EARLIEST_TIMESTAMP, EMOTIONS, is_topic_prefix, topic
 
 KEEPALIVE_SECONDS = 30
 """After one and a half of these without a sign of life the broker says "offline" for the device."""
@@ -45,15 +47,18 @@ _SUSPICIOUS_LOSSES = 2
 _TICK_SECONDS = 0.2
 _MAX_IN_FLIGHT = 10
 _MAX_RAW = 10
+_MAX_UNKNOWN_EMOTIONS = 20
+_SILENT_SECONDS = 5.0
 
 _NO_MATCHING_SUBSCRIBERS = 0x10
 _DISCONNECT_WITH_WILL = 0x04
 _SESSION_TAKEN_OVER = 0x8E
+_CERTIFICATE_NOT_YET_VALID = 9  # OpenSSL's X509_V_ERR_CERT_NOT_YET_VALID
 
 log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Reply:
     """The fate of one message.
 
@@ -66,9 +71,6 @@ class Reply:
     timestamp: datetime
     updated_count: int = 0
     error: str | None = None
-
-
-_reply_decoder: msgspec.json.Decoder[messages.Reply] = msgspec.json.Decoder(messages.Reply)
 
 
 class Network:
@@ -89,15 +91,23 @@ class Network:
         self._ready: deque[Publisher] = deque()
         self._publishers: dict[Publisher, None] = {}
         self._lock = threading.Lock()
+        self._pid = os.getpid()
         # A daemon thread: a program that dies without close() ends, and the last will says "offline".
         self._thread = threading.Thread(target=self._run, name="emotion-publisher", daemon=True)
         self._thread.start()
+
+    @property
+    def forked(self) -> bool:
+        """Return True in a fork of the process that made this: the thread has stayed behind."""
+        return os.getpid() != self._pid
 
     def close(self, timeout: float = 5.0) -> bool:
         """Close every publisher, all within `timeout` seconds, and end the thread.
 
         Returns whether everything that was published has been acknowledged.
         """
+        if self.forked:
+            return False
         deadline = time.monotonic() + timeout
         with self._lock:
             publishers = list(self._publishers)
@@ -110,14 +120,19 @@ class Network:
             self._thread.join(max(0.0, deadline - time.monotonic()) + 1.0)
         return all(complete)
 
-    def _add(self, publisher: "Publisher") -> None:
+    def _add(self, publisher: Publisher) -> None:
+        self.raise_if_forked()
         with self._lock:
             if self._stopping:
                 raise PublisherClosed("the network is closed")
             self._publishers[publisher] = None
         self._wake(publisher)
 
-    def _wake(self, publisher: "Publisher") -> None:
+    def raise_if_forked(self) -> None:
+        if self.forked:
+            raise PublisherClosed("this process was forked, and its copy of a publisher sends nothing: make one here")
+
+    def _wake(self, publisher: Publisher) -> None:
         """Have the thread look at `publisher` now. Never blocks."""
         self._ready.append(publisher)
         if not self._awake:
@@ -128,7 +143,7 @@ class Network:
         with suppress(OSError):  # full: the thread wakes anyway; closed: there is none
             self._wake_writer.send(b"\0")
 
-    def _watch(self, sock: socket.socket, publisher: "Publisher", *, writing: bool) -> None:
+    def _watch(self, sock: socket.socket, publisher: Publisher, *, writing: bool) -> None:
         events = selectors.EVENT_READ | (selectors.EVENT_WRITE if writing else 0)
         known = self._selector.get_map().get(sock)
         if known is None:
@@ -159,7 +174,7 @@ class Network:
         self._wake_reader.close()
         self._wake_writer.close()
 
-    def _drive(self, publisher: "Publisher", events: int) -> None:
+    def _drive(self, publisher: Publisher, events: int) -> None:
         try:
             open_still = publisher._step(events)
         except Exception:
@@ -202,16 +217,15 @@ class Publisher:
             raise ValueError("host is empty")
         if not 1 <= port <= 65535:
             raise ValueError(f"port {port} is not a number from 1 to 65535")
-        if not topic_prefix or any(character in "+#\0" for character in topic_prefix):
+        if not is_topic_prefix(topic_prefix):
             raise ValueError(f"topic_prefix {topic_prefix!r} is not a topic: it is levels without + and #")
         self.device_id = device_id
         self._host, self._port = host, port
         self._username, self._password = username or (device_id if password else None), password
         self._tls = None if tls_ca is None else _tls_context(tls_ca)
-        topics = Topics(topic_prefix)
-        self._batch_topic = topics.batch(device_id)
-        self._status_topic = topics.status(device_id)
-        self._reply_topic = topics.reply(device_id) if on_reply is not None else None
+        self._batch_topic = topic(topic_prefix, device_id, "batch")
+        self._status_topic = topic(topic_prefix, device_id, "status")
+        self._reply_topic = topic(topic_prefix, device_id, "reply") if on_reply is not None else None
         self._on_reply = on_reply
 
         self._lock = threading.Lock()  # guards the outbox and the two lines below; never held during I/O
@@ -222,6 +236,8 @@ class Publisher:
         self._limit = self._payload_limit(MAX_MQTT_PACKET)
         self._sent = 0
         self._acknowledged = 0
+        self._unknown_emotions: set[str] = set()
+        self._clock_is_set = True
 
         # From here on the network's thread's alone.
         self._connection: _Connection | None = None
@@ -235,7 +251,7 @@ class Publisher:
         self._network = network or Network()
         self._network._add(self)
 
-    def __enter__(self) -> Self:
+    def __enter__(self) -> Publisher:
         return self
 
     def __exit__(
@@ -245,9 +261,9 @@ class Publisher:
 
     @property
     def connected(self) -> bool:
-        """Return True if the broker has accepted the connection, as far as is known."""
+        """Return True if the broker has accepted the connection and has acknowledged within 5 s all that was sent."""
         connection = self._connection
-        return connection is not None and connection.established
+        return connection is not None and connection.alive and not self._network.forked
 
     @property
     def sent(self) -> int:
@@ -259,20 +275,18 @@ class Publisher:
         """Return the number of messages with batches that the broker has acknowledged (PUBACK)."""
         return self._acknowledged
 
-    def publish(
-        self,
-        people: Mapping[str, Mapping[str, float]] | Mapping[int, Mapping[str, float]],
-        timestamp: datetime | None = None,
-    ) -> None:
+    def publish(self, people: Mapping[Any, Mapping[Any, Any]], timestamp: datetime | None = None) -> None:
         """Hand over the people in view: person id -> cumulative seconds per emotion. Never waits for the network.
 
         `timestamp` is when they were seen, with a time zone; now by default. While an earlier batch is not acknowledged
         or the broker is unreachable, only the newest one is stored, and the last entry of up to 1,000 people who left.
 
+        Ids and numbers may be numpy's, too. Emotions that the daemon does not store are left out, and logged once.
         Raises InvalidBatch (a ValueError) for values that the daemon would reject, BatchTooLarge if the broker is
-        known to take less than one person's entry (then nothing is sent), PublisherClosed after close().
+        known to take less than one person's entry (then nothing is sent), PublisherClosed after close() and in a fork.
         """
-        batch = outbox.check(people, datetime.now(UTC) if timestamp is None else timestamp)
+        self._network.raise_if_forked()
+        batch, unknown = check(people, datetime.now(timezone.utc) if timestamp is None else timestamp)
         _, refused = outbox.split(self.device_id, batch, limit=self._limit)
         if refused:
             raise refused[0]
@@ -280,13 +294,38 @@ class Publisher:
             self._raise_if_closed()
             self._outbox.put(batch)
         self._network._wake(self)
+        self._note_unknown(unknown)
+        self._note_clock(batch.timestamp)
+
+    def _note_unknown(self, emotions: Iterable[str]) -> None:
+        for emotion in emotions:
+            if emotion not in self._unknown_emotions and len(self._unknown_emotions) < _MAX_UNKNOWN_EMOTIONS:
+                self._unknown_emotions.add(emotion)
+                log.warning(
+                    "%s: the seconds of %r are not sent: it is none of %s",
+                    self.device_id,
+                    emotion[:80],
+                    ", ".join(EMOTIONS),
+                )
+
+    def _note_clock(self, timestamp: datetime) -> None:
+        was_set, self._clock_is_set = self._clock_is_set, timestamp >= EARLIEST_TIMESTAMP
+        if was_set and not self._clock_is_set:
+            log.warning(
+                "%s: the clock of this device is not set (%s): until it is, the daemon takes the time of receipt."
+                " Turn NTP on: sudo timedatectl set-ntp true",
+                self.device_id,
+                timestamp.date(),
+            )
 
     def close(self, timeout: float = 5.0) -> bool:
         """Send the pending batch, waiting up to `timeout` seconds for it, say "offline" and disconnect.
 
         Returns whether everything that was published has been acknowledged. A second call does nothing more. From
-        `on_reply` it returns False at once, and the rest happens in the background.
+        `on_reply` it returns False at once, and the rest happens in the background. In a fork it does nothing.
         """
+        if self._network.forked:
+            return False
         deadline = time.monotonic() + timeout
         self._begin_close(deadline)
         complete = self._wait_closed(deadline)
@@ -337,18 +376,18 @@ class Publisher:
         try:
             connection.open(self._host, self._port)
         except OSError as error:
-            self._retry_later(f"cannot reach the broker at {self._host}:{self._port} ({error})")
+            self._retry_later(f"cannot reach the broker at {self._host}:{self._port} ({error}){_clock_advice(error)}")
             return
         self._connection = connection
         self._network._watch(connection.sock, self, writing=connection.client.want_write())
 
-    def _serve(self, connection: "_Connection", events: int, now: float) -> None:
+    def _serve(self, connection: _Connection, events: int, now: float) -> None:
         was_established = connection.established
         connection.exchange(events, now)
         if connection.established and not was_established and connection.ended is None:
             self._connected(connection)
         for mid, reason in connection.take_acknowledgements():
-            self._settled(connection.unacknowledged.pop(mid, None), reason)
+            self._settled(connection.acknowledged(mid), reason)
         for message in connection.take_replies():
             self._replied(message)
         if connection.established and connection.ended is None:
@@ -358,7 +397,7 @@ class Publisher:
         else:
             self._network._watch(connection.sock, self, writing=connection.client.want_write())
 
-    def _connected(self, connection: "_Connection") -> None:
+    def _connected(self, connection: _Connection) -> None:
         log.info("%s: connected to %s:%d", self.device_id, self._host, self._port)
         self._problem = None
         self._remarked.clear()
@@ -367,7 +406,7 @@ class Publisher:
             connection.client.subscribe(self._reply_topic, qos=1)
         connection.publish(self._status_topic, b"online", retain=True)
 
-    def _send(self, connection: "_Connection") -> None:
+    def _send(self, connection: _Connection) -> None:
         # One round at a time: batches that are published meanwhile wait, and only the newest goes into the next.
         if not self._round and not connection.unacknowledged:
             self._round.extend(self._next_round())
@@ -424,14 +463,11 @@ class Publisher:
         correlation = getattr(message.properties, "CorrelationData", b"")
         try:
             timestamp = datetime.fromisoformat(correlation.decode())
-            reply = _reply_decoder.decode(message.payload)
-        except (ValueError, msgspec.DecodeError) as error:
+            reply = _reply(bytes(message.payload), timestamp)
+        except (ValueError, TypeError, KeyError) as error:
             self._remark("reply", f"a reply cannot be read and is ignored ({error})")
             return
-        if isinstance(reply, messages.ReplyOk):
-            self._call_back(Reply("ok", timestamp, reply.updated_count))
-        else:
-            self._call_back(Reply("error", timestamp, error=reply.error))
+        self._call_back(reply)
 
     def _call_back(self, reply: Reply) -> None:
         if self._on_reply is None:
@@ -504,7 +540,7 @@ class FaultyPublisher(Publisher):
         """Send `payload` as it is, once; of many that wait only the 10 newest are sent. Its Reply has `timestamp`."""
         with self._lock:
             self._raise_if_closed()
-            self._raw.append(Message(timestamp.astimezone(UTC), payload, None))
+            self._raw.append(Message(timestamp.astimezone(timezone.utc), payload, None))
         self._network._wake(self)
 
 
@@ -533,9 +569,17 @@ class _Connection:
         self.window = 1
         self.maximum_packet_size = MAX_MQTT_PACKET
         self.unacknowledged: dict[int, Message | None] = {}
+        self.waiting_since: float | None = None
         self._username = username
         self._acknowledgements: list[tuple[int, ReasonCode]] = []
         self._replies: list[mqtt.MQTTMessage] = []
+
+    @property
+    def alive(self) -> bool:
+        """Return True if the broker has taken the connection and acknowledges what is sent."""
+        waiting_since = self.waiting_since
+        silent = waiting_since is not None and time.monotonic() - waiting_since > _SILENT_SECONDS
+        return self.established and self.ended is None and not silent
 
     def open(self, host: str, port: int) -> None:
         """Connect the socket and send CONNECT. Raises OSError, after the connect timeout at the latest."""
@@ -571,6 +615,14 @@ class _Connection:
     ) -> None:
         info = self.client.publish(topic, payload, qos=1, retain=retain, properties=properties)
         self.unacknowledged[info.mid] = message
+        if self.waiting_since is None:
+            self.waiting_since = time.monotonic()
+
+    def acknowledged(self, mid: int) -> Message | None:
+        """Return the message that a PUBACK is for; None for the presence."""
+        message = self.unacknowledged.pop(mid, None)
+        self.waiting_since = time.monotonic() if self.unacknowledged else None
+        return message
 
     def take_acknowledgements(self) -> list[tuple[int, ReasonCode]]:
         taken, self._acknowledgements = self._acknowledgements, []
@@ -640,7 +692,7 @@ class _TlsContext(ssl.SSLContext):
     """Shakes hands while it wraps a socket, and so closes it if that fails; paho alone would leave it open."""
 
     def wrap_socket(self, *arguments: Any, **options: Any) -> ssl.SSLSocket:
-        return super().wrap_socket(*arguments, **options | {"do_handshake_on_connect": True})
+        return super().wrap_socket(*arguments, **{**options, "do_handshake_on_connect": True})
 
 
 def _tls_context(ca: str | Path) -> ssl.SSLContext:
@@ -650,3 +702,20 @@ def _tls_context(ca: str | Path) -> ssl.SSLContext:
     except (OSError, ssl.SSLError) as error:
         raise ValueError(f"tls_ca {str(ca)!r} is not a readable file of CA certificates: {error}") from error
     return context
+
+
+def _clock_advice(error: OSError) -> str:
+    if getattr(error, "verify_code", None) != _CERTIFICATE_NOT_YET_VALID:
+        return ""
+    today = datetime.now(timezone.utc).date()
+    return f": the clock of this device says {today}. If that is wrong, set it: sudo timedatectl set-ntp true"
+
+
+def _reply(payload: bytes, timestamp: datetime) -> Reply:
+    """Read the daemon's reply. Raises ValueError, TypeError or KeyError if it is none."""
+    fields = json.loads(payload.decode())
+    if fields["status"] == "ok":
+        return Reply("ok", timestamp, updated_count=int(fields["updated_count"]))
+    if fields["status"] == "error":
+        return Reply("error", timestamp, error=str(fields["error"]))
+    raise ValueError("its status is neither ok nor error")

@@ -1,4 +1,4 @@
-"""Publish a camera's batches with paho-mqtt alone: Python 3.8 or newer, pip install 'paho-mqtt>=2.1,<3'.
+"""Publish a camera's batches with paho-mqtt alone: Python 3.8 or newer, pip install 'paho-mqtt>=2'.
 
 The broker may be down when this program starts, and later. paho reconnects, and then sends the queued batches.
 """
@@ -26,6 +26,8 @@ STATUS_TOPIC = f"emotions/{DEVICE_ID}/status"
 MOST_WAITING = 600  # ten minutes at one batch a second
 
 log = logging.getLogger(DEVICE_ID)
+if not hasattr(mqtt, "CallbackAPIVersion"):  # apt's python3-paho-mqtt is often version 1
+    raise SystemExit("this program needs paho-mqtt 2: run  pip install 'paho-mqtt>=2'  in a virtual environment")
 
 
 def people_in_view():

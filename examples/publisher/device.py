@@ -1,10 +1,11 @@
-"""Publish a camera's batches with Publisher: Python 3.11 or newer, `pip install .` in a checkout of this project."""
+"""Count and publish what people show before a camera: Python 3.8 or newer, and the package emotion-device."""
 
 import logging
 import signal
 import threading
+import time
 
-from emotion_device import Publisher, Reply
+from emotion_device import EmotionCounters, Publisher, Reply
 
 # For a server, `scripts/device add` prints these five lines.
 DEVICE_ID = "jetson_1"
@@ -16,9 +17,10 @@ TLS_CA = None
 log = logging.getLogger(DEVICE_ID)
 
 
-def people_in_view():
-    """Put your detector here. Returns each person's cumulative seconds of each emotion."""
-    return {"1": {"happy": 123.5, "sad": 20.0, "angry": 10.0}}
+def people_in_frame():
+    """Put your camera, detector and tracker here. Returns the id and the label of each person in the next frame."""
+    time.sleep(0.1)
+    return [("1", "happy"), ("2", "neutral")]
 
 
 def on_reply(reply: Reply) -> None:
@@ -31,6 +33,14 @@ stop = threading.Event()
 for number in (signal.SIGINT, signal.SIGTERM):
     signal.signal(number, lambda *_: stop.set())
 
-with Publisher(DEVICE_ID, host=HOST, port=PORT, password=PASSWORD, tls_ca=TLS_CA, on_reply=on_reply) as publisher:
-    while not stop.wait(1):
-        publisher.publish(people_in_view())
+counters = EmotionCounters(state_file="counters.json")
+publisher = Publisher(DEVICE_ID, host=HOST, port=PORT, password=PASSWORD, tls_ca=TLS_CA, on_reply=on_reply)
+with counters, publisher:
+    published_at = time.monotonic()
+    while not stop.is_set():
+        for person_id, label in people_in_frame():
+            counters.observe(person_id, label)
+        if time.monotonic() - published_at >= 1:
+            published_at = time.monotonic()
+            publisher.publish(counters.people())
+    publisher.publish(counters.people())

@@ -5,8 +5,8 @@ import re
 from collections.abc import Iterator
 
 from emotion_admin.__main__ import command_parser as admin_parser
-from emotion_device.simulation import command_parser as simulate_parser
-from emotion_device.validate import command_parser as validate_parser
+from emotion_device.workbench.simulation import command_parser as simulate_parser
+from emotion_device.workbench.validate import command_parser as validate_parser
 from shared.settings import Settings
 from tests.documents.markdown import table
 from tests.processes import ROOT

@@ -30,7 +30,15 @@ pytestmark = pytest.mark.program
 class Example:
     """A device program from the start of the block to its end."""
 
-    def __init__(self, source: Path, folder: Path, address: Address, edits: dict[str, str] | None = None) -> None:
+    def __init__(
+        self,
+        source: Path,
+        folder: Path,
+        address: Address,
+        edits: dict[str, str] | None = None,
+        *,
+        python: str = sys.executable,
+    ) -> None:
         lines = "\n".join(connection_lines("jetson_1", "password", address)) + "\n"
         code, count = FIVE_LINES.subn(lines, source.read_text(encoding="utf-8"))
         assert count == 1
@@ -40,10 +48,11 @@ class Example:
         self._file = folder / "device.py"
         self._file.write_text(code, encoding="utf-8")
         self._log = folder / "device.log"
+        self._python = python
 
     def __enter__(self) -> "Example":
         with self._log.open("wb") as log:
-            command = [sys.executable, "-W", "error", self._file.name]
+            command = [self._python, "-W", "error", self._file.name]
             self._process = subprocess.Popen(command, cwd=self._file.parent, stdout=log, stderr=log)
         return self
 

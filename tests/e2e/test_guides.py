@@ -106,14 +106,14 @@ def test_the_line_that_validates_a_batch_prints_what_stands_there() -> None:
 
 
 def test_the_device_guide_shows_lines_of_the_programs_in_examples() -> None:
-    five_lines, with_publisher = blocks(DEVICES, "python")
+    five_lines, with_package = blocks(DEVICES, "python")
     paho, publisher = (
         (ROOT / f"examples/{name}/device.py").read_text(encoding="utf-8") for name in ("paho", "publisher")
     )
 
     assert five_lines in paho
     assert five_lines in publisher
-    assert with_publisher in publisher
+    assert with_package in publisher
 
 
 @pytest.mark.parametrize("file", ["lib/api.ts", "app/api/emotions/route.ts"])

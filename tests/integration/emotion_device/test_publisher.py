@@ -3,6 +3,7 @@
 import json
 import socket
 import subprocess
+import sys
 import threading
 import uuid
 from collections.abc import Callable, Iterator
@@ -10,6 +11,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, Self
 
+import numpy as np
 import pytest
 from paho.mqtt import client as mqtt
 from paho.mqtt.enums import CallbackAPIVersion
@@ -19,6 +21,7 @@ from paho.mqtt.properties import Properties
 from emotion_device import BatchTooLarge, InvalidBatch, Network, Publisher, PublisherClosed, Reply
 from shared.batch import decode
 from tests.brokers import Broker
+from tests.certificates import Authority
 from tests.waiting import free_port, wait_until
 
 NOW = datetime(2025, 11, 14, 12, 34, 56, tzinfo=UTC)
@@ -169,10 +172,86 @@ def test_an_acknowledged_batch_is_counted(listener: Listener, publisher: Publish
 
 
 def test_bad_values_are_refused_at_once(publisher: Publisher) -> None:
-    with pytest.raises(InvalidBatch, match="joyful"):
-        publisher.publish({"1": {"joyful": 1.0}})
+    with pytest.raises(InvalidBatch, match="person 1 of 1, happy: -1"):
+        publisher.publish({"1": {"happy": -1}})
 
     assert publisher.sent == 0
+
+
+def test_unknown_emotions_are_not_sent_and_are_named_once(
+    listener: Listener, publisher: Publisher, caplog: pytest.LogCaptureFixture
+) -> None:
+    for number in range(3):
+        publisher.publish({np.int64(1): {np.str_("happy"): np.float32(number), "unknown": 5.0}})
+        wait_until(lambda number=number: publisher.acknowledged == number + 1)  # type: ignore[misc]
+
+    wait_until(lambda: len(listener.batches) == 3)
+    assert listener.batches[-1]["people"] == [{"person_id": "1", "cumulative": {"happy": 2.0}}]
+    assert caplog.text.count("the seconds of 'unknown' are not sent") == 1
+
+
+def test_a_clock_that_is_not_set_is_logged_once_until_it_is(
+    publisher: Publisher, caplog: pytest.LogCaptureFixture
+) -> None:
+    for year in (1970, 1970, 2025, 2020, 2019):
+        publisher.publish({}, NOW.replace(year=year))
+
+    lines = [record.message for record in caplog.records if "clock of this device is not set" in record.message]
+    assert len(lines) == 2
+    assert "1970-11-14" in lines[0]
+
+
+def test_a_fork_cannot_publish_and_says_so_at_once(broker: Broker, listener: Listener) -> None:
+    program = """
+import os, sys
+from emotion_device import Network, Publisher, PublisherClosed
+publisher = Publisher("jetson_1", host=sys.argv[1], port=int(sys.argv[2]))
+publisher.publish({"1": {"happy": 1}})
+while not publisher.acknowledged:
+    pass
+child = os.fork()
+if child == 0:
+    assert not publisher.connected
+    for attempt in (lambda: publisher.publish({}), lambda: Publisher("jetson_2", network=publisher._network)):
+        try:
+            attempt()
+        except PublisherClosed as error:
+            print(error, flush=True)
+    assert not publisher.close()
+    os._exit(0)
+assert os.waitpid(child, 0)[1] == 0
+assert publisher.connected
+publisher.publish({"1": {"happy": 2}})
+assert publisher.close()
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", program, broker.host, str(broker.port)],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=True,
+    )
+
+    assert done.stdout.count("was forked") == 2
+    wait_until(lambda: [happy_of(batch) for batch in listener.batches] == [{"1": 1.0}, {"1": 2.0}])
+    assert b"offline" not in listener.statuses[:-1]
+
+
+def test_a_broker_that_no_longer_acknowledges_is_not_connected(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("emotion_device.publisher._SILENT_SECONDS", 0.2)
+    with (
+        socket.create_server(("127.0.0.1", 0)) as server,
+        Publisher("jetson_1", **address(server)) as publisher,
+        accept(server) as connection,
+    ):
+        wait_connected(publisher)
+        publisher.publish(people(1.0))
+        wait_until(lambda: not publisher.connected, what="not connected")
+
+        connection.sendall(b"\x40\x02\x00\x02")  # PUBACK of packet id 2
+
+        wait_connected(publisher)
+        publisher.close(timeout=0)
 
 
 def test_only_the_newest_batch_is_sent_when_the_broker_comes_back(
@@ -591,6 +670,20 @@ def test_a_broker_with_an_unknown_certificate_is_not_talked_to(
 
         assert not publisher.connected
     assert any("certificate verify failed" in record.message for record in caplog.records)
+    assert "the clock of this device" not in caplog.text
+
+
+def test_a_certificate_that_is_not_yet_valid_names_the_clock(
+    start_broker: StartBroker, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    made = Authority(tmp_path).sign("subjectAltName=IP:127.0.0.1", begins=1, ends=2)
+    tls_port = free_port()
+    broker = start_broker(f"listener {tls_port} 127.0.0.1\ncertfile {made.certificate}\nkeyfile {made.key}\n")
+
+    with Publisher("jetson_1", host=broker.host, port=tls_port, tls_ca=made.ca):
+        wait_until(lambda: "certificate is not yet valid" in caplog.text)
+
+    assert f"the clock of this device says {datetime.now(UTC).date()}" in caplog.text
 
 
 @pytest.mark.parametrize(

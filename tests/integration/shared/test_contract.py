@@ -15,7 +15,7 @@ from hypothesis import HealthCheck, given, seed, settings
 from hypothesis import strategies as st
 
 from emotion_device.outbox import payload_limit
-from emotion_device.simulator import MALFORMATIONS, SimulatedDevice, Troubles
+from emotion_device.workbench.simulator import MALFORMATIONS, SimulatedDevice, Troubles
 from shared.batch import DEVICE_ID, EMOTIONS, DecodeError, Topics, decode, encode, utc
 from shared.contract import BROKER_PACKET_BYTES, asyncapi, batch_schema
 from shared.messages import ReplyError, ReplyOk

@@ -9,7 +9,7 @@ import pytest
 
 from emotion_daemon.rules.fold import fold
 from emotion_daemon.storage.store import Store
-from emotion_device.simulator import SimulatedDevice, Troubles
+from emotion_device.workbench.simulator import SimulatedDevice, Troubles
 from shared.batch import EMOTIONS, Batch, decode, encode
 from shared.settings import Settings
 from tests.databases import migrated

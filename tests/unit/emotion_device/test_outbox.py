@@ -1,25 +1,23 @@
-"""The outbox stores batches for later, refuses invalid ones, and cuts a batch to the broker's limit."""
+"""The outbox stores batches for later, and cuts a batch to the broker's limit."""
 
-import math
-from collections.abc import Mapping
-from datetime import UTC, datetime, timedelta, timezone
-from fractions import Fraction
-from typing import Any
+from __future__ import annotations
 
-import pytest
+from datetime import datetime, timedelta, timezone
+
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from emotion_device.errors import BatchTooLarge, InvalidBatch
-from emotion_device.outbox import Outbox, Pending, People, check, correlation_data, payload_limit, split
-from shared.batch import EMOTIONS, MAX_PERSON_ID, decode
+from emotion_device.checks import Pending
+from emotion_device.errors import BatchTooLarge
+from emotion_device.outbox import Outbox, correlation_data, payload_limit, split
+from emotion_device.wire import EMOTIONS, MAX_PERSON_ID, People
 
-NOW = datetime(2025, 11, 14, 12, 34, 56, tzinfo=UTC)
+NOW = datetime(2025, 11, 14, 12, 34, 56, tzinfo=timezone.utc)
 LATER = NOW + timedelta(seconds=1)
 LATEST = NOW + timedelta(seconds=2)
 
 untimed = settings(deadline=None)  # the machine may be busy
-person_ids = st.text(st.characters(codec="utf-8", exclude_categories=["Cc", "Cs"]), min_size=1, max_size=MAX_PERSON_ID)
+person_ids = st.text(st.characters(blacklist_categories=["Cc", "Cs"]), min_size=1, max_size=MAX_PERSON_ID)
 cumulatives = st.dictionaries(st.sampled_from(EMOTIONS), st.floats(min_value=0, allow_infinity=False, allow_nan=False))
 peoples = st.dictionaries(person_ids, cumulatives, max_size=30)
 
@@ -120,103 +118,13 @@ def test_nobodys_newest_entry_is_ever_lost(batches: list[People]) -> None:
 
     newest: People = {}
     for batch in batches:
-        newest |= batch
+        newest.update(batch)
     assert {person_id: seconds for batch in taken for person_id, seconds in batch.people.items()} == newest
     assert [batch.timestamp for batch in taken] == sorted(batch.timestamp for batch in taken)
 
 
-@untimed
-@given(batch=peoples)
-def test_whatever_is_accepted_the_daemon_accepts(batch: People) -> None:
-    checked = check(batch, NOW)
-
-    for message in split("jetson_1", checked, limit=1_000_000)[0]:
-        decoded = decode(message.payload, device_id="jetson_1", received_at=NOW)
-        assert decoded.people.keys() == batch.keys()
-        assert decoded.timestamp == NOW
-        assert decoded.ignored is None
-
-
-class Tensor:
-    """Can be made a float, and is no number: as a torch tensor."""
-
-    def __init__(self, value: float) -> None:
-        self._value = value
-
-    def __float__(self) -> float:
-        return self._value
-
-
-def test_ids_may_be_whole_numbers_and_seconds_any_real_type() -> None:
-    batch: dict[int, Any] = {7: {"happy": 1, "sad": Fraction(1, 2)}}
-
-    assert check(batch, NOW).people == {"7": {"happy": 1.0, "sad": 0.5}}
-
-
-def test_a_later_change_by_the_caller_does_not_reach_the_batch() -> None:
-    batch = {"1": {"happy": 1.0}}
-    checked = check(batch, NOW)
-
-    batch["1"]["happy"] = -1.0
-
-    assert checked.people == {"1": {"happy": 1.0}}
-
-
-@pytest.mark.parametrize(
-    ("batch", "sentence"),
-    [
-        ({"1": {"joyful": 1.0}}, "person 1 of 1: 'joyful' is none of happy, sad, angry, neutral"),
-        ({"1": {"happy": -0.5}}, "person 1 of 1, happy: -0.5 is not a finite number of seconds >= 0"),
-        ({"1": {"happy": math.nan}}, "person 1 of 1, happy: nan is not a finite number of seconds >= 0"),
-        ({"1": {"happy": math.inf}}, "person 1 of 1, happy: inf is not a finite number of seconds >= 0"),
-        ({"1": {"happy": 10**400}}, "person 1 of 1, happy: the number is too large"),
-        ({"1": {"happy": "12"}}, "person 1 of 1, happy: '12' is not a number of seconds"),
-        ({"1": {"happy": True}}, "person 1 of 1, happy: True is not a number of seconds"),
-        ({"1": {"happy": None}}, "person 1 of 1, happy: None is not a number of seconds"),
-        ({"1": {"happy": Tensor(1)}}, "person 1 of 1, happy: a Tensor is not a number of seconds"),
-        ({"1": 12.0}, "person 1 of 1 has 12.0, but it maps emotions to seconds"),
-        ({"1": {}, "": {}}, "person 2 of 2 has an id of 0 characters, but 1 to 128 are allowed"),
-        ({"x" * 129: {}}, "an id of 129 characters, but 1 to 128 are allowed"),
-        ({10**200: {}}, "an id of 129 characters, but 1 to 128 are allowed"),
-        ({"a\x00b": {}}, "an id with a control character"),
-        ({"a\x9fb": {}}, "an id with a control character"),
-        ({"\ud800": {}}, "half of a surrogate pair"),
-        ({1.5: {}}, "has an id that is a float, neither text nor a whole number"),
-        ({True: {}}, "has an id that is a bool, neither text nor a whole number"),
-        ({1: {}, "1": {}}, "person 2 of 2 is named twice, as a number and as text"),
-        (["1"], "people is a list, but it maps person ids to seconds per emotion"),
-    ],
-)
-def test_a_bad_value_is_refused_with_a_sentence(batch: Mapping[str, Mapping[str, float]], sentence: str) -> None:
-    with pytest.raises(InvalidBatch) as caught:
-        check(batch, NOW)
-
-    assert sentence in str(caught.value)
-
-
-@pytest.mark.parametrize(
-    ("person_id", "seconds"),
-    [("anna\n", {}), ("anna" * 40, {}), ("anna", 12.0), ("anna", {"sad": -1}), ("anna", {"": 1})],
-)
-def test_the_sentence_names_nobody(person_id: str, seconds: Any) -> None:
-    with pytest.raises(InvalidBatch) as caught:
-        check({person_id: seconds}, NOW)
-
-    assert "anna" not in str(caught.value)
-
-
 def test_whoever_is_too_large_is_not_named() -> None:
     assert "anna" not in str(BatchTooLarge(person_id="anna", size=200, limit=150))
-
-
-def test_a_naive_timestamp_is_refused() -> None:
-    with pytest.raises(InvalidBatch, match="time zone"):
-        check({}, NOW.replace(tzinfo=None))
-
-
-def test_a_timestamp_outside_the_calendar_is_refused() -> None:
-    with pytest.raises(InvalidBatch, match="calendar"):
-        check({}, datetime(1, 1, 1, tzinfo=timezone(timedelta(hours=14))))
 
 
 @untimed

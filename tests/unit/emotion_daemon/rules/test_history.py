@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from emotion_daemon.rules.clock_fallback import Clocks, Row
 from emotion_daemon.rules.fold import Folded, PersonKey, Report, StoredState, fold
 from emotion_daemon.rules.history import LONGEST_GAP, SLACK, Minutes
-from emotion_device.simulator import SimulatedDevice, Troubles
+from emotion_device.workbench.simulator import SimulatedDevice, Troubles
 from shared.batch import EMOTIONS, Batch, Cumulative
 
 NOON = datetime(2025, 11, 14, 12, 0, tzinfo=UTC)

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from emotion_device.simulator import SimulatedDevice
+from emotion_device.workbench.simulator import SimulatedDevice
 from shared.batch import Batch, Cumulative
 from tests.unit.emotion_daemon.rules.test_history import DEVICE, Daemon, Database, at, batch_of, sent_again
 

@@ -22,7 +22,7 @@ from typing import TextIO
 
 from emotion_device.command_line import PROGRAM, Parser
 from emotion_device.publisher import FaultyPublisher, Network, Reply
-from emotion_device.simulator import SimulatedDevice, Troubles
+from emotion_device.workbench.simulator import SimulatedDevice, Troubles
 from shared.batch import DEVICE_ID, EMOTIONS
 from shared.settings import Settings, SettingsError
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from emotion_device.validate import examine, main
+from emotion_device.workbench.validate import examine, main
 from shared.batch import DecodeError, decode
 from tests.examples import README_PAYLOAD, payload
 from tests.faults.poison import KINDS
@@ -294,7 +294,8 @@ def test_the_output_is_utf_8_whatever_the_terminal_has_letters_for(tmp_path: Pat
 
 
 def test_it_needs_nothing_that_only_the_server_has() -> None:
-    program = "import sys, emotion_device.__main__; print(*sorted({name.partition('.')[0] for name in sys.modules}))"
+    program = "import sys, emotion_device.workbench.simulation, emotion_device.workbench.validate\n"
+    program += "print(*sorted({name.partition('.')[0] for name in sys.modules}))"
     done = subprocess.run(
         [sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, timeout=60, check=True
     )

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from emotion_device.simulator import MALFORMATIONS, SimulatedBatch, SimulatedDevice, Troubles
+from emotion_device.workbench.simulator import MALFORMATIONS, SimulatedBatch, SimulatedDevice, Troubles
 from shared.batch import EMOTIONS, DecodeError, decode, encode
 
 START = datetime(2025, 11, 14, 12, 0, tzinfo=UTC)
