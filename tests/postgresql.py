@@ -93,6 +93,14 @@ class PostgreSQL:
         assert program, "the tests need prlimit: apt-get install util-linux"
         self._run(program, "--pid", str(pid), f"--fsize={size}:")
 
+    def configure(self, name: str, value: str) -> None:
+        """Change a setting of the running server."""
+        engine = create_engine(self._url("postgres"), isolation_level="AUTOCOMMIT")
+        with engine.connect() as connection:
+            connection.execute(text(f"ALTER SYSTEM SET {name} = '{value}'"))
+            connection.execute(text("SELECT pg_reload_conf()"))
+        engine.dispose()
+
     def new_database(self) -> str:
         self._count += 1
         name = f"emotion_{self._count}"

@@ -12,6 +12,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from emotion_admin import health
 from emotion_admin.addresses import daemon_url
 from emotion_admin.doctor.finding import Finding, ok, problem, warning
+from emotion_daemon.monitoring.heartbeat import HANGING_SECONDS
 from emotion_daemon.monitoring.outage import OutageKind
 from shared.database import sqlite_path
 from shared.settings import Settings
@@ -155,14 +156,22 @@ def _judge_answer(daemon: DaemonStatus) -> Iterator[Finding]:
     if age > LONGEST_TURN_SECONDS:
         yield problem(
             SUBJECT,
-            f"the daemon's loop has not turned for {age:.0f} s: a commit hangs",
-            "Check the disk or the database server, then restart the daemon.",
+            f"the daemon's loop has not turned for {age:.0f} s: it hangs",
+            "If the next line is about a commit, follow that. Otherwise see its log, and restart the daemon.",
         )
     elif daemon.ready:
         yield ok(SUBJECT, f"a daemon runs and says: {daemon.answer}")
     else:
         yield problem(SUBJECT, f"a daemon runs and says: {daemon.answer}", "See the lines below. The daemon retries.")
     failing = [kind for kind in _WRITE_ADVICE if daemon.metrics.get(f"emotion_database_failing:{kind}")]
+    waited = daemon.metrics.get("emotion_database_wait_seconds", 0.0)
+    if waited >= HANGING_SECONDS:
+        yield problem(
+            WRITES,
+            f"the daemon has waited {waited:.0f} s for one commit or query",
+            "See docs/runbooks/EmotionDatabaseHangs.md. Do not cancel a commit that waits for a standby.",
+        )
+        return
     for kind in failing:
         yield problem(WRITES, f"the daemon cannot commit: {kind}", _WRITE_ADVICE[kind])
     if not failing and "emotion_database_failing:other" in daemon.metrics:

@@ -14,6 +14,7 @@ from emotion_admin.doctor import devices, server_errors, sqlite_files
 from emotion_admin.doctor.daemon_status import DaemonStatus
 from emotion_admin.doctor.finding import Finding, ok, problem, warning
 from emotion_admin.doctor.permissions import User
+from emotion_daemon.monitoring.heartbeat import HANGING_SECONDS
 from emotion_daemon.storage.errors import reason
 from emotion_daemon.storage.migrations import revisions
 from shared.batch import Topics
@@ -26,6 +27,13 @@ SCHEMA = "database schema"
 CONTENT = "database content"
 SERVER = "database server"
 RIGHTS = "database rights"
+
+COMMITS = "database commits"
+
+_WAIT_FOR_STANDBY = text(
+    "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event = 'SyncRep' "
+    "AND clock_timestamp() - query_start > make_interval(secs => :seconds)"
+)
 
 UNREADABLE = "?"
 """The value of `logins` if scripts/doctor cannot read them."""
@@ -146,6 +154,7 @@ def _examine_server(settings: Settings, daemon: DaemonStatus, logins: str | None
                     SERVER, f"PostgreSQL answers{', through a connection pooler' if is_pooled(connection) else ''}"
                 )
                 yield judge_privileges(connection)
+                yield judge_commits(connection)
                 yield from _judge_rows(connection, settings, daemon, logins)
         except DBAPIError as error:
             said = reason(error)
@@ -190,6 +199,19 @@ def judge_privileges(connection: Connection) -> Finding:
             "As the database's owner: GRANT CREATE ON SCHEMA public TO the daemon's login.",
         )
     return ok(RIGHTS, "this login may write")
+
+
+def judge_commits(connection: Connection) -> Finding:
+    """Judge whether commits wait for a synchronous standby. Raises DBAPIError."""
+    hanging = connection.scalar(_WAIT_FOR_STANDBY, {"seconds": HANGING_SECONDS})
+    if hanging:
+        return problem(
+            COMMITS,
+            f"a synchronous standby does not confirm commits; waiting for it now: {hanging}",
+            "Start the standby, or stop this server if another one was promoted. Do not cancel these commits: see "
+            "docs/runbooks/EmotionDatabaseHangs.md.",
+        )
+    return ok(COMMITS, "no commit waits for a standby")
 
 
 def _judge_rows(

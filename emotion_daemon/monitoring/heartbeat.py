@@ -13,6 +13,9 @@ OK = "ok"
 STALE_SECONDS = 15.0
 """A loop that has not turned for so long counts as hanging."""
 
+HANGING_SECONDS = 5.0
+"""Seconds of one wait for the database from which on the daemon is not ready: a lock ends an attempt after 2 s."""
+
 BEAT_SECONDS = STALE_SECONDS / 3
 """Seconds between two signs of life for systemd's watchdog."""
 
@@ -23,8 +26,8 @@ SEND_SECONDS = 1.0
 class Heartbeat:
     """Holds the daemon's health, and tells systemd when an outage begins or ends and that the loop turns.
 
-    The daemon's thread writes it. Other threads may read `alive`, `ready_line`, `subscribed`, `reconnects` and
-    `limits`: each is one assignment. `monotonic` is the clock of `beat`.
+    The daemon's thread writes it. Other threads may read `alive`, `ready_line`, `waited`, `subscribed`, `reconnects`
+    and `limits`: each is one assignment. `monotonic` is the clock of `beat`.
     """
 
     def __init__(
@@ -38,6 +41,7 @@ class Heartbeat:
         self._broker: str | None = "not subscribed to the broker yet"
         self._subscriptions = 0
         self._waits_for = ""
+        self._waits_since: float | None = None
         self.beaten_at = monotonic()
         """Time of the loop's last turn, in monotonic seconds."""
         self.subscribed: bool | None = None
@@ -69,9 +73,17 @@ class Heartbeat:
         return f"the daemon's loop has not turned for {since:.0f} s: it hangs{why}"
 
     @property
+    def waited(self) -> float:
+        """Return for how many seconds the loop has waited for the database without a sign of life; 0 if it does not."""
+        since = self._waits_since
+        return 0.0 if since is None else self._monotonic() - max(since, self.beaten_at)
+
+    @property
     def ready_line(self) -> str:
-        """`line` while the loop turns; otherwise `alive`, because the line may be outdated."""
-        alive = self.alive
+        """`line` while the loop turns and the database answers; otherwise a sentence, because the line is outdated."""
+        alive, waited = self.alive, self.waited
+        if alive == OK and waited >= HANGING_SECONDS:
+            return f"waiting for {self._waits_for} for {waited:.0f} s: a commit or a query hangs"
         return self.line if alive == OK else alive
 
     @property
@@ -81,12 +93,12 @@ class Heartbeat:
 
     @contextmanager
     def waiting_for(self, what: str) -> Iterator[None]:
-        """During the block the loop waits for `what`. If it hangs, `alive` says so."""
-        self._waits_for = what
+        """During the block the loop waits for `what`. If it hangs, `ready_line` and `alive` say so."""
+        self._waits_for, self._waits_since = what, self._monotonic()
         try:
             yield
         finally:
-            self._waits_for = ""
+            self._waits_for, self._waits_since = "", None
 
     def ready(self) -> None:
         """The schema is up to date and the loop begins. systemd may start the units that need the database."""

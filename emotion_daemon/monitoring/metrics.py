@@ -166,6 +166,7 @@ class Metrics(Collector):
         yield _gauge("start_timestamp_seconds", "When the daemon started", self._started_at)
         age = max(0.0, time.monotonic() - heartbeat.beaten_at)
         yield _gauge("loop_age_seconds", "Seconds since the daemon's loop turned last", age)
+        yield _gauge("database_wait_seconds", "Seconds that one commit or query has lasted until now", heartbeat.waited)
         yield _gauge("waiting_messages", "Messages that the daemon holds and has not committed", self.waiting_messages)
         if heartbeat.subscribed is not None:
             yield _gauge("broker_connected", "1 while the broker has confirmed the subscription", heartbeat.subscribed)

@@ -14,13 +14,17 @@ from itertools import count, pairwise
 from pathlib import Path
 
 import pytest
+from sqlalchemy import select
 
-from emotion_daemon.monitoring.heartbeat import STALE_SECONDS
+from emotion_daemon.monitoring.heartbeat import HANGING_SECONDS, STALE_SECONDS
 from shared.batch import encode
+from shared.schema import person_emotion
 from tests.brokers import Broker
 from tests.clients import Client
+from tests.databases import reading
 from tests.faults.history import START, TOPICS
 from tests.faults.rig import locked
+from tests.integration.emotion_admin.doctor.examining import examined
 from tests.postgresql import PostgreSQL
 from tests.processes import ROOT, Daemon, environment
 from tests.systemd import NotifySocket
@@ -181,6 +185,30 @@ def test_a_database_that_does_not_answer_at_the_start_is_seen(
             assert "READY=1" not in before
             assert systemd.heard().count("READY=1") == 1
     assert [line for line in lines if not line.startswith("the database does not answer: ")] == []
+
+
+def test_a_commit_that_waits_for_its_standby_is_seen_and_returns(
+    broker: Broker, own_postgresql: PostgreSQL, port: int, tmp_path: Path
+) -> None:
+    """The standby does not exist. Once none is wanted any more, the commit that waited is stored."""
+    url = own_postgresql.new_database()
+    with Daemon(broker, url, tmp_path / "daemon.log", **answering_at(port)):
+        wait_for_line(port, "ok", seconds=START_SECONDS)
+        own_postgresql.configure("synchronous_standby_names", "nowhere")
+        publish(broker)
+        wait_for_line(port, "waiting for the database for ")
+        metric = next(
+            line for line in ask(port, "/metrics")[1].splitlines() if line.startswith("emotion_database_wait_seconds ")
+        )
+        found = examined(broker, url, answering_at(port))
+        own_postgresql.configure("synchronous_standby_names", "")
+        wait_for_line(port, "ok")
+
+    assert float(metric.split()[1]) >= HANGING_SECONDS
+    assert "has waited" in found["database writes"].found
+    assert found["database commits"].found == "a synchronous standby does not confirm commits; waiting for it now: 1"
+    with reading(url) as connection:
+        assert connection.scalar(select(person_emotion.c.time_happy)) == 1.0
 
 
 class TestSystemd:

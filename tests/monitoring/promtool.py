@@ -83,6 +83,7 @@ class Timeline:
             f"emotion_start_timestamp_seconds{{{_DAEMON}}}": always(-DAY),
             f"emotion_broker_connected{{{_DAEMON}}}": always(1),
             f"emotion_loop_age_seconds{{{_DAEMON}}}": always(0.1),
+            f"emotion_database_wait_seconds{{{_DAEMON}}}": always(0),
             f"emotion_broker_reconnects_total{{{_DAEMON}}}": always(0),
             f"emotion_database_disk_free_bytes{{{_DAEMON}}}": always(50e9),
             f"emotion_database_disk_bytes{{{_DAEMON}}}": always(100e9),

@@ -74,7 +74,7 @@ def comes_back_late(line: Timeline) -> None:
 
 
 def test_rules_and_configurations_are_valid() -> None:
-    assert "SUCCESS: 19 rules found" in promtool("check", "rules", str(RULES))
+    assert "SUCCESS: 20 rules found" in promtool("check", "rules", str(RULES))
     for name in ("prometheus.yml", "host.yml"):
         assert "SUCCESS: 1 rule files found" in promtool("check", "config", str(CONFIGURATIONS / name))
 
@@ -175,6 +175,15 @@ def test_a_loop_that_stands_still_is_named_alone(line: Timeline, tmp_path: Path)
 
     fired = line.run(tmp_path)
     assert fired.at[BEGIN + 3 * MINUTE] == fired.at[END - MINUTE] == fired.ever == {alert("EmotionDaemonStalled")}
+
+
+def test_a_commit_that_hangs_is_named_alone(line: Timeline, tmp_path: Path) -> None:
+    comes_back_late(line)
+    for name in ("emotion_loop_age_seconds", "emotion_database_wait_seconds"):
+        line.daemon(name, hangs)
+
+    fired = line.run(tmp_path)
+    assert fired.at[BEGIN + MINUTE] == fired.at[END - MINUTE] == fired.ever == {alert("EmotionDatabaseHangs")}
 
 
 def test_a_disk_that_is_nearly_full_is_named(line: Timeline, tmp_path: Path) -> None:
@@ -452,6 +461,7 @@ def test_cameras_of_another_daemon_on_the_same_database_are_not_silent(line: Tim
         ("up", "EmotionDaemonDown"),
         ("emotion_broker_connected", "EmotionBrokerDown"),
         ("emotion_loop_age_seconds", "EmotionDaemonStalled"),
+        ("emotion_database_wait_seconds", "EmotionDatabaseHangs"),
     ],
 )
 def test_an_alert_about_a_shard_names_it(series: str, name: str, line: Timeline, tmp_path: Path) -> None:
@@ -459,7 +469,7 @@ def test_an_alert_about_a_shard_names_it(series: str, name: str, line: Timeline,
     second = 'instance="daemon-2:9464"'
     line.figures = {each.replace(second, f'{second},shard="2"'): figure for each, figure in line.figures.items()}
     (failing,) = [each for each in line.figures if each.startswith(series) and 'shard="2"' in each]
-    line.figures[failing] = hangs if "age" in series else during(BEGIN, END, 0, otherwise=1)
+    line.figures[failing] = hangs if "seconds" in series else during(BEGIN, END, 0, otherwise=1)
 
     assert line.run(tmp_path).ever == {alert(name, shard="2")}
 

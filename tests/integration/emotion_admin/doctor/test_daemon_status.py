@@ -79,6 +79,15 @@ def test_a_loop_that_stands_still(sqlite_url: str, tmp_path: Path) -> None:
     assert "3600 s" in found.found
 
 
+def test_a_commit_that_hangs(sqlite_url: str, tmp_path: Path) -> None:
+    metrics = COMMITS + "emotion_database_wait_seconds 7.2\n"
+    with only_one(tmp_path / "emotion.db"), answering(503, "waiting", metrics) as address:
+        found = examined(None, sqlite_url, {"EMOTION_DAEMON_HTTP_ADDRESS": address})[WRITES]
+
+    assert (found.level, found.found) == ("problem", "the daemon has waited 7 s for one commit or query")
+    assert "EmotionDatabaseHangs" in found.advice
+
+
 def test_a_daemon_that_holds_the_database_and_does_not_answer(sqlite_url: str, tmp_path: Path) -> None:
     with only_one(tmp_path / "emotion.db"):
         found = examined(None, sqlite_url, {"EMOTION_DAEMON_HTTP_ADDRESS": f"127.0.0.1:{free_port()}"})[SUBJECT]

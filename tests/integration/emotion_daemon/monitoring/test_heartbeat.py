@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from emotion_daemon.monitoring import heartbeat
-from emotion_daemon.monitoring.heartbeat import STALE_SECONDS, Heartbeat
+from emotion_daemon.monitoring.heartbeat import HANGING_SECONDS, STALE_SECONDS, Heartbeat
 from tests.fakes import Clock
 from tests.systemd import NotifySocket
 
@@ -113,6 +113,28 @@ class TestAlive:
         clock.seconds = 100
 
         assert (ready, outage, healthy.ready_line) == ("ok", LOCKED, healthy.alive)
+
+
+class TestWaiting:
+    def test_a_long_wait_for_the_database_is_not_ready(self, healthy: Heartbeat, clock: Clock) -> None:
+        clock.seconds = 3
+        with healthy.waiting_for("the database"):
+            clock.seconds += HANGING_SECONDS - 0.1
+            before = healthy.ready_line
+            clock.seconds += 1
+            during = healthy.ready_line
+            waited = healthy.waited
+
+        assert (before, healthy.ready_line) == ("ok", "ok")
+        assert during == "waiting for the database for 6 s: a commit or a query hangs"
+        assert (waited, healthy.waited) == (pytest.approx(HANGING_SECONDS + 0.9), 0)
+
+    def test_a_long_group_that_gives_signs_of_life_does_not_hang(self, healthy: Heartbeat, clock: Clock) -> None:
+        with healthy.waiting_for("the database"):
+            clock.seconds += 2 * HANGING_SECONDS
+            healthy.beat(now=clock.seconds)
+
+            assert (healthy.ready_line, healthy.waited) == ("ok", 0)
 
 
 class TestSubscription:
