@@ -225,13 +225,14 @@ class Ingest:
         """Write the group in one transaction. Once it is committed, tell the report."""
         began = self._monotonic()
         batches = [(entry, entry.outcome) for entry in entries if isinstance(entry.outcome, Batch)]
-        statuses = [entry.outcome for entry in entries if isinstance(entry.outcome, Status)]
+        statuses = [each.outcome for each in entries if isinstance(each.outcome, Status)]
+        foreign = [each for each in statuses if each.device_id != self._own_id]
         rejected = [entry.outcome for entry in entries if isinstance(entry.outcome, Rejected)]
         with self._report.waiting_for_database(), self._store.transaction() as transaction:
-            known = transaction.read_state([batch for _, batch in batches])
+            known = transaction.read_state([batch for _, batch in batches], foreign)
             folded = self._store.fold((batch for _, batch in batches), known)
             transaction.write(folded, between=self._stay_connected)
-            transaction.write_statuses(each for each in statuses if each.device_id != self._own_id)
+            transaction.write_statuses(foreign)
             omitted = transaction.reject(rejected, between=self._stay_connected)
         for (entry, _), updated_count in zip(batches, folded.updated_counts, strict=True):
             entry.updated_count = updated_count

@@ -59,8 +59,13 @@ class Dialect(Protocol):
     def execute(self, connection: Connection, statement: str, rows: Rows, *, columns: int) -> None:
         """Execute the text of an `insert_rows` for all rows: so many columns, then values that all rows share."""
 
-    def lock_devices(self, connection: Connection, devices: Collection[str], *, new: Collection[str]) -> None:
-        """Let other daemons wait that write the same devices. Those of `new` may have no row yet."""
+    def lock_devices(
+        self, connection: Connection, devices: Collection[str], *, new: Collection[str], others: Collection[str] = ()
+    ) -> None:
+        """Let other daemons wait that write the same devices. Those of `new` may have no row yet.
+
+        Those of `others` are locked if they have a row.
+        """
 
     def revisions(self, connection: Connection, devices: Collection[str]) -> Mapping[str, int]:
         """The stored revisions of devices that are locked."""
@@ -98,7 +103,9 @@ class _Sqlite:
     def execute(self, connection: Connection, statement: str, rows: Rows, *, columns: int) -> None:
         connection.exec_driver_sql(statement, list(rows))
 
-    def lock_devices(self, connection: Connection, devices: Collection[str], *, new: Collection[str]) -> None:
+    def lock_devices(
+        self, connection: Connection, devices: Collection[str], *, new: Collection[str], others: Collection[str] = ()
+    ) -> None:
         """BEGIN IMMEDIATE has locked the whole file."""
 
     def revisions(self, connection: Connection, devices: Collection[str]) -> Mapping[str, int]:
@@ -150,13 +157,15 @@ class _Postgresql:
             statement.replace("%s", "%b", columns), (*arrays, *(value[0] for value in values[columns:]))
         )
 
-    def lock_devices(self, connection: Connection, devices: Collection[str], *, new: Collection[str]) -> None:
+    def lock_devices(
+        self, connection: Connection, devices: Collection[str], *, new: Collection[str], others: Collection[str] = ()
+    ) -> None:
         """Lock the rows in one order, so that two daemons never wait for each other."""
-        wanted = sorted(devices)
+        wanted = [*{*devices, *others}]
         if new:
             _insert_devices(connection, sorted(new))
-        while len(connection.execute(_LOCK_DEVICES, {"devices": wanted}).all()) < len(wanted):
-            _insert_devices(connection, wanted)  # a row was deleted meanwhile
+        while wanted and not set(devices) <= set(connection.scalars(_LOCK_DEVICES, {"devices": wanted})):
+            _insert_devices(connection, sorted(devices))  # a row was deleted meanwhile
 
     def revisions(self, connection: Connection, devices: Collection[str]) -> Mapping[str, int]:
         rows = connection.execute(_REVISIONS, {"devices": list(devices)})

@@ -66,18 +66,20 @@ class StateCache:
         self._version = -1
         self._latest: datetime | None = None
 
-    def read(self, connection: Connection, batches: Collection[Batch], *, latest: datetime) -> StoredState:
+    def read(
+        self, connection: Connection, batches: Collection[Batch], others: Collection[str], *, latest: datetime
+    ) -> StoredState:
         """Return the stored state of the people and devices in `batches`, and of others, until the next transaction.
 
         A row with a timestamp later than `latest` was written under a wrong clock and counts as not stored. To be
-        called in the transaction that writes.
+        called in the transaction that writes. The transaction may write the state of devices in `others`, too.
         """
         self._forget_if_outdated(connection, latest)
         devices = {batch.device_id for batch in batches}
         people: set[PersonKey] = set()
         for batch in batches:
             people.update(zip(repeat(batch.device_id), batch.people, strict=False))
-        self._dialect.lock_devices(connection, devices, new=devices - self._revisions.keys())
+        self._dialect.lock_devices(connection, devices, new=devices - self._revisions.keys(), others=others)
         self._forget_if_changed(connection, devices)
         devices -= self._devices.keys()
         people -= self._people.keys()

@@ -45,9 +45,13 @@ class Transaction:
         self._latest = latest
         self._totals_only = totals_only
 
-    def read_state(self, batches: Collection[Batch]) -> StoredState:
-        """Return the stored state of the people and devices in `batches`, until the next transaction."""
-        return self._state.read(self.connection, batches, latest=self._latest)
+    def read_state(self, batches: Collection[Batch], statuses: Collection[Status] = ()) -> StoredState:
+        """Return the stored state of the people and devices in `batches`, until the next transaction.
+
+        On PostgreSQL other daemons wait from now on that write these devices, or those of `statuses`.
+        """
+        others = {each.device_id for each in statuses}
+        return self._state.read(self.connection, batches, others, latest=self._latest)
 
     def write(self, folded: Folded, *, between: Callable[[], None] = _nothing) -> None:
         """Write people and devices unless their rows are newer, and add to the history.

@@ -438,7 +438,7 @@ class TestOutage:
         source.publish(TOPIC, batch(anna=1))
         loop(source, FailingStore(engine, [locked()] * 9)).step()
 
-        assert waits == pytest.approx([0.1, 0.2, 0.4, 0.8, 1.6, 3.2, 5, 5, 5])
+        assert waits == pytest.approx([0.1, 0.2, 0.4, *[0.5] * 6])
 
     def test_a_failing_commit_is_tried_again_too(self, source: FakeSource, engine: Engine) -> None:
         source.publish(TOPIC, batch(anna=1))
@@ -456,7 +456,7 @@ class TestOutage:
         lines = [line for line in caplog.messages if "committing" in line or "commit:" in line]
         assert lines == [
             "cannot commit: database is locked; the daemon acknowledges nothing and tries again until it succeeds",
-            "committing again after 3.1 s; 1 messages waited here, and the broker now sends the rest",
+            "committing again after 1.7 s; 1 messages waited here, and the broker now sends the rest",
         ]
 
     def test_what_arrives_meanwhile_is_the_next_group(self, source: FakeSource, engine: Engine) -> None:

@@ -1,6 +1,7 @@
 """Two daemons on one PostgreSQL that write about the same devices: each notices what the other has changed."""
 
 import random
+import threading
 from collections.abc import Iterator
 from contextlib import ExitStack
 from datetime import UTC, datetime, timedelta
@@ -10,14 +11,15 @@ from sqlalchemy import Engine, delete, event, select
 
 from emotion_admin.person import Person, forget
 from emotion_daemon.rules.fold import PersonKey
-from emotion_daemon.rules.outcome import Status
+from emotion_daemon.rules.outcome import Rejected, Status
 from emotion_daemon.storage.statements import raise_revision
 from emotion_daemon.storage.store import Store
 from shared.batch import Batch, Cumulative, Topics
 from shared.database import writer_engine
 from shared.schema import device, emotion_minute, person_emotion
-from tests.databases import check_hours, disposing, migrated
+from tests.databases import check_hours, disposing, migrated, reading
 from tests.postgresql import PostgreSQL
+from tests.waiting import wait_until
 
 NOON = datetime(2025, 11, 14, 12, tzinfo=UTC)
 TOPICS = Topics("emotions")
@@ -39,7 +41,7 @@ def batch(device_id: str, second: int, *people: str, happy: float = 0.0) -> Batc
 
 def commit(store: Store, *batches: Batch, statuses: tuple[Status, ...] = ()) -> None:
     with store.transaction() as transaction:
-        transaction.write(store.fold(batches, transaction.read_state(batches)))
+        transaction.write(store.fold(batches, transaction.read_state(batches, statuses)))
         transaction.write_statuses(statuses)
 
 
@@ -100,6 +102,46 @@ def test_a_device_whose_row_an_operator_has_deleted_gets_one_again(engines: list
 
     with engines[0].connect() as connection:
         assert connection.scalars(select(device.c.updated_at)).all() == [NOON + timedelta(seconds=2)]
+
+
+def commit_in_thread(store: Store, *batches: Batch, statuses: tuple[Status, ...] = ()) -> threading.Thread:
+    thread = threading.Thread(target=commit, args=(store, *batches), kwargs={"statuses": statuses}, daemon=True)
+    thread.start()
+    return thread
+
+
+def waits_for_a_lock(url: str) -> bool:
+    with reading(url) as connection:
+        return bool(connection.exec_driver_sql("SELECT count(*) FROM pg_locks WHERE NOT granted").scalar())
+
+
+def test_a_daemon_does_not_wait_for_another_one_with_other_devices(engines: list[Engine]) -> None:
+    one, other = map(Store, engines)
+    with one.transaction() as transaction:
+        batches = [batch("jetson_1", 0, "anna")]
+        transaction.write(one.fold(batches, transaction.read_state(batches)))
+        transaction.reject([Rejected("emotions/x", "not JSON", b"{", NOON)])
+        thread = commit_in_thread(other, batch("jetson_2", 0, "anna"), statuses=(Status("jetson_3", "online", NOON),))
+        thread.join(timeout=30)
+        assert not thread.is_alive()
+
+
+def test_daemons_with_batches_and_statuses_of_the_same_devices_wait_at_the_beginning(engines: list[Engine]) -> None:
+    """If they waited in the middle, each could hold a row that the other needs."""
+    one, other = map(Store, engines)
+    url = engines[0].url.render_as_string(hide_password=False)
+    commit(one, batch("jetson_1", 0), batch("jetson_2", 0))
+    with one.transaction() as transaction:
+        batches, statuses = [batch("jetson_1", 1, "anna")], [Status("jetson_2", "online", NOON)]
+        known = transaction.read_state(batches, statuses)
+        crosswise = (Status("jetson_1", "online", NOON),)
+        thread = commit_in_thread(other, batch("jetson_2", 1, "bert"), statuses=crosswise)
+        wait_until(lambda: waits_for_a_lock(url), seconds=30, what="the second daemon waits")
+        transaction.write(one.fold(batches, known))
+        transaction.write_statuses(statuses)
+    thread.join(timeout=30)
+
+    assert seconds(engines[0]).keys() == {("jetson_1", "anna"), ("jetson_2", "bert")}
 
 
 @pytest.mark.parametrize("seed", range(3))
