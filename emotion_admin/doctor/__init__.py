@@ -12,6 +12,7 @@ tls                the TLS handshake, and when certificates end
 sqlite_files       permissions, disk, file system and -wal of an SQLite file
 permissions        the rights of users on files. Pure
 mounts             the file system of a file. Pure
+database_servers   does exactly one of several servers accept writes?
 server_errors      why PostgreSQL refuses a connection. Pure
 database           schema, journal and content; a server's version and privileges
 clock              this machine's clock, and whether something like NTP sets it

@@ -7,10 +7,10 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 
-from sqlalchemy import Connection, Engine, inspect, text
+from sqlalchemy import Connection, Engine, inspect, make_url, text
 from sqlalchemy.exc import DBAPIError
 
-from emotion_admin.doctor import devices, server_errors, sqlite_files
+from emotion_admin.doctor import database_servers, devices, server_errors, sqlite_files
 from emotion_admin.doctor.daemon_status import DaemonStatus
 from emotion_admin.doctor.finding import Finding, ok, problem, warning
 from emotion_admin.doctor.permissions import User
@@ -147,12 +147,12 @@ def _judge_content(connection: Connection) -> Finding:
 
 
 def _examine_server(settings: Settings, daemon: DaemonStatus, logins: str | None) -> Iterator[Finding]:
+    yield from database_servers.examine(make_url(settings.database_url))
     with _disposed(reader_engine(settings.database_url)) as engine:
         try:
             with engine.connect() as connection:
-                yield ok(
-                    SERVER, f"PostgreSQL answers{', through a connection pooler' if is_pooled(connection) else ''}"
-                )
+                way = ", through a connection pooler" if is_pooled(connection) else ""
+                yield ok(SERVER, f"PostgreSQL answers{way}")
                 yield judge_privileges(connection)
                 yield judge_commits(connection)
                 yield from _judge_rows(connection, settings, daemon, logins)
