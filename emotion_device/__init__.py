@@ -11,6 +11,9 @@ outbox      the messages that are still to be sent, cut to the broker's limit. P
 checks      the check of a batch, and of values of many types. Pure
 wire        topics, limits and the payload's form: what shared.batch is for the daemon. Pure
 errors      InvalidBatch, BatchTooLarge, PublisherClosed, all of them PublisherError
+posted      the body of a POST to the bridge. Pure
+bridge      python -m emotion_device bridge: batches by HTTP POST, as a former backend took them
+unattended  the log for systemd's journal, and systemd's watchdog
 __main__    python -m emotion_device: picks the command; command_line has the code that all share
 workbench/  simulate and validate: not in the device's distribution, because they use the server's packages
 """
@@ -19,6 +22,7 @@ from emotion_device.counters import EmotionCounters
 from emotion_device.errors import BatchTooLarge, InvalidBatch, PublisherClosed, PublisherError
 from emotion_device.labels import LABELS
 from emotion_device.publisher import Network, Publisher, Reply
+from emotion_device.unattended import Watchdog, log_to_stderr
 
 __version__ = "0.1.0"
 
@@ -32,4 +36,6 @@ __all__ = [
     "PublisherClosed",
     "PublisherError",
     "Reply",
+    "Watchdog",
+    "log_to_stderr",
 ]

@@ -5,6 +5,7 @@ import re
 from collections.abc import Iterator
 
 from emotion_admin.__main__ import command_parser as admin_parser
+from emotion_device.bridge import command_parser as bridge_parser
 from emotion_device.workbench.simulation import command_parser as simulate_parser
 from emotion_device.workbench.validate import command_parser as validate_parser
 from shared.settings import Settings
@@ -25,7 +26,9 @@ def admin() -> str:
 
 def device() -> str:
     """The commands of `python -m emotion_device`."""
-    return "\n".join(_section(parser, "") for parser in (simulate_parser(Settings()), validate_parser()))
+    return "\n".join(
+        _section(parser, "") for parser in (bridge_parser({}), simulate_parser(Settings()), validate_parser())
+    )
 
 
 def _first_comment(script: str) -> str:
