@@ -45,7 +45,7 @@ def test_the_wheel_has_one_package_and_the_servers_version(pythons: list[Path]) 
 
 
 def test_a_command_of_the_workbench_names_where_it_runs(pythons: list[Path], tmp_path: Path) -> None:
-    command = [pythons[0], "-m", "emotion_device", "validate", "batch.json"]
+    command = [str(pythons[0]), "-m", "emotion_device", "validate", "batch.json"]
 
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False)
 
