@@ -158,6 +158,21 @@ def test_nothing_has_more_rights_than_it_needs_and_only_the_gate_is_reachable(cl
     assert [name for name, service in started.items() if service.get("ports")] == ["gate"]
 
 
+def test_on_several_hosts_each_part_is_reachable_at_the_address_of_its_own_host_only(cluster: Cluster) -> None:
+    files = ("-f", "deploy/cluster/docker-compose.yml", "-f", "deploy/cluster/several-hosts.yml")
+    hosts = ("env", "HOST_1=192.0.2.1", "HOST_2=192.0.2.2")
+    configured = json.loads(cluster.run(*hosts, "docker", "compose", *files, "config", "--format", "json"))
+
+    addresses = {
+        name: {port["host_ip"] for port in service["ports"]}
+        for name, service in configured["services"].items()
+        if service.get("ports") and name != "gate"
+    }
+    parts = ("mosquitto", "postgres", "daemon", "api")
+    assert addresses == {f"{part}-{number}": {f"192.0.2.{number}"} for part in parts for number in (1, 2)}
+    assert not any(network.get("internal") for network in configured["networks"].values())
+
+
 def test_a_device_that_was_added_once_publishes_with_tls_and_is_in_both_apis(cluster: Cluster) -> None:
     cluster.add_device("jetson_1", "--name", "Entrance Camera")
     for happy in (1.0, 2.0, 123.5):  # a connection each
