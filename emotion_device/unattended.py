@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import faulthandler
 import logging
 import os
 import socket
@@ -10,6 +11,7 @@ from contextlib import suppress
 from typing import Mapping
 
 _PRIORITIES = {logging.DEBUG: 7, logging.INFO: 6, logging.WARNING: 4, logging.ERROR: 3, logging.CRITICAL: 2}
+_BEAT_SECONDS = 60.0
 
 
 class _JournalFormatter(logging.Formatter):
@@ -31,15 +33,17 @@ def log_to_stderr(level: int = logging.INFO, environ: Mapping[str, str] = os.env
 
 
 class Watchdog:
-    """Tells systemd that the program has started and that its loop turns. Without systemd it does nothing.
+    """Ends a program whose loop does not turn any more, so that it is restarted. Call `beat` in every turn.
 
-    Call `beat` in every turn of the loop: if it does not turn for the unit's WatchdogSec, systemd restarts the program.
+    Under systemd the unit's WatchdogSec is the limit. In a container, which nothing else watches, the variable
+    EMOTION_WATCHDOG_SECONDS is: the program then ends itself with a stack trace. Without either it does nothing.
     """
 
     def __init__(self, environ: Mapping[str, str] = os.environ) -> None:
         address = environ.get("NOTIFY_SOCKET", "")
         self._address = f"\0{address[1:]}" if address.startswith("@") else address
         self._seconds = int(environ.get("WATCHDOG_USEC") or 0) / 1e6
+        self._own_seconds = float(environ.get("EMOTION_WATCHDOG_SECONDS") or 0)
         self._next_beat = 0.0
 
     def ready(self) -> None:
@@ -47,19 +51,25 @@ class Watchdog:
         self._send("READY=1")
 
     def beat(self) -> None:
-        """Tell systemd that the loop turns, at a quarter of the watchdog's time at most."""
+        """Say that the loop turns. Cheap enough for every frame."""
         now = time.monotonic()
-        if self._seconds and now >= self._next_beat:
-            self._next_beat = now + self._seconds / 4
+        if now < self._next_beat:
+            return
+        self._next_beat = now + min(self._seconds or _BEAT_SECONDS, self._own_seconds or _BEAT_SECONDS) / 4
+        if self._seconds:
             self._send("WATCHDOG=1")
+        if self._own_seconds:
+            faulthandler.dump_traceback_later(self._own_seconds, exit=True)
 
     def status(self, text: str) -> None:
         """Set the line that `systemctl status` shows."""
         self._send(f"STATUS={' '.join(text.split())}")
 
     def stopping(self) -> None:
-        """Tell systemd that the program ends."""
+        """Tell systemd that the program ends. From now on the loop need not turn."""
         self._send("STOPPING=1")
+        if self._own_seconds:
+            faulthandler.cancel_dump_traceback_later()
 
     def _send(self, assignment: str) -> None:
         if self._address:

@@ -5,7 +5,7 @@ import signal
 import threading
 import time
 
-from emotion_device import EmotionCounters, Publisher, Reply
+from emotion_device import EmotionCounters, Publisher, Reply, Watchdog, log_to_stderr
 
 # For a server, `scripts/device add` prints these five lines.
 DEVICE_ID = "jetson_1"
@@ -28,16 +28,19 @@ def on_reply(reply: Reply) -> None:
         log.error("a batch was rejected: %s", reply.error)
 
 
-logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
+log_to_stderr()
 stop = threading.Event()
 for number in (signal.SIGINT, signal.SIGTERM):
     signal.signal(number, lambda *_: stop.set())
 
 counters = EmotionCounters(state_file="counters.json")
 publisher = Publisher(DEVICE_ID, host=HOST, port=PORT, password=PASSWORD, tls_ca=TLS_CA, on_reply=on_reply)
+watchdog = Watchdog()
 with counters, publisher:
     published_at = time.monotonic()
+    watchdog.ready()
     while not stop.is_set():
+        watchdog.beat()
         for person_id, label in people_in_frame():
             counters.observe(person_id, label)
         if time.monotonic() - published_at >= 1:
