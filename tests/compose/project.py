@@ -138,7 +138,7 @@ class Project:
         try:
             with self._open(path) as response:
                 return json.load(response)
-        except (URLError, ConnectionError):
+        except (URLError, ConnectionError, TimeoutError):
             return None
 
     def status(self, path: str, token: str | None = None) -> int | None:
@@ -149,7 +149,7 @@ class Project:
         except HTTPError as error:
             with error:
                 return error.code
-        except (URLError, ConnectionError):
+        except (URLError, ConnectionError, TimeoutError):
             return None
 
     def _open(self, path: str, token: str | None = None) -> HTTPResponse:

@@ -318,3 +318,20 @@ def test_a_devices_port_with_tls_is_checked_also_while_the_gate_is_stopped(
     printed = run_bash(f'{command}; printf "%s\\n" "${{LOOK[@]}}"', programs=tmp_path)
 
     assert ("--devices-certificate" in printed.splitlines()) is is_checked
+
+
+@pytest.mark.parametrize(
+    ("services", "apis"),
+    [("mosquitto daemon api", ["api"]), ("daemon-1 daemon-2 api-1 api-2 gate", ["api-1", "api-2"])],
+)
+def test_every_api_of_a_cluster_is_asked_and_reads_a_new_token(services: str, apis: list[str], tmp_path: Path) -> None:
+    calls = tmp_path / "calls"
+    answers = f"*' --services '*) printf '%s\\n' {services} ;; *' ps '*) echo 12ab ;; *' exec '*) echo $4 >>{calls} ;;"
+    (tmp_path / "docker").write_text(f'#!/bin/sh\ncase " $* " in {answers} *) exit 1 ;; esac\n')
+    (tmp_path / "docker").chmod(0o755)
+    command = ". scripts/lib/setup.sh; . scripts/lib/deployment.sh; SYSTEM=compose; reload_api; what_doctor_cannot_see"
+    printed = run_bash(f'{command}; printf "%s\\n" "${{LOOK[@]}}"', programs=tmp_path).splitlines()
+
+    assert calls.read_text().split() == apis
+    asked = [printed[place + 1] for place, option in enumerate(printed) if option == "--api"]
+    assert asked == [f"http://{api}:8000" for api in apis]
