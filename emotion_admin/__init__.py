@@ -10,6 +10,7 @@ copy_database  copies all data between SQLite and PostgreSQL
 devices, logins, tokens, certificates, secrets  the secrets of devices, daemon and API clients
 roles         what each login may do at the broker
 broker_state  sets a damaged mosquitto.db aside before the broker starts
+device_logins  the devices' logins at each kind of broker; rabbitmq, rabbitmq_rights  RabbitMQ's
 broker        changes logins in the running broker, and ends what a removed device has there
 snippet       what `device add` prints
 documents     the pages of docs/ and their titles

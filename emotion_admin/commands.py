@@ -7,19 +7,21 @@ import argparse
 import json
 import os
 import sys
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
 
 from click import progressbar
 from sqlalchemy import Engine, make_url
 from sqlalchemy.exc import DBAPIError
 
-from emotion_admin import backup, broker, certificates, dead_letters, devices, doctor, documents, person
+from emotion_admin import backup, certificates, dead_letters, devices, doctor, documents, person
 from emotion_admin import copy_database as copying
+from emotion_admin.device_logins import DeviceLogins, MosquittoLogins
 from emotion_admin.doctor import finding
 from emotion_admin.errors import OperatorError
-from emotion_admin.logins import check_device_login
+from emotion_admin.rabbitmq import ManagementApi, RabbitMqLogins
+from emotion_admin.roles import ADMIN
 from emotion_admin.secrets import Secrets
 from emotion_admin.snippet import Address, snippet
 from emotion_admin.tokens import Tokens
@@ -30,42 +32,35 @@ from emotion_daemon.storage.purge import NotPurgedError
 from shared.batch import Topics, is_topic_prefix
 from shared.database import check_location, reader_engine, sqlite_path, writer_engine
 from shared.printing import echo, echo_bytes
-from shared.settings import Settings, check_database_url
+from shared.settings import PREFIX, Settings, check_database_url
 
 
 def make_secrets(options: argparse.Namespace) -> None:
     secrets = _secrets(options)
-    for path in secrets.make_missing():
+    made = secrets.make_missing()
+    if os.environ.get(f"{PREFIX}RABBITMQ_URL"):
+        made += secrets.make_rabbitmq()
+    for path in made:
         echo(f"made {path}")
     if options.open_copy is not None:
         secrets.logins.write_open_copy(options.open_copy)
 
 
 def add_device(options: argparse.Namespace) -> None:
-    secrets = _secrets(options)
-    if options.renew:
-        check_device_login(options.device_id)
-    else:
-        secrets.logins.check_new(options.device_id)
+    logins = _device_logins(options)
+    logins.check(options.device_id, new=not options.renew)
     if options.name is not None:
         with _database(_settings(), writing=True) as engine:
             devices.set_name(engine, options.device_id, options.name)
-    with secrets.logins.locked(), _brokers(options, secrets) as (running, stopped):
-        password = (secrets.logins.renew if options.renew else secrets.logins.add)(options.device_id)
-        for each in running:
-            try:
-                each.set_login(options.device_id, password)
-            except OperatorError as error:
-                raise OperatorError(f"{error}; then give {options.device_id} a new password with --renew") from error
-    echo(snippet(options.device_id, password, Address(options.host, options.port, options.tls)))
-    for name in stopped:
-        print(f"{name} is not running: the login counts from its next start", file=sys.stderr)
+    added = logins.add(options.device_id, new=not options.renew)
+    echo(snippet(options.device_id, added.password, Address(options.host, options.port, options.tls)))
+    _warn(added.warnings)
 
 
 def list_devices(options: argparse.Namespace) -> None:
     settings = _settings()
     with _database(settings) as engine:
-        rows = devices.listed(engine, _secrets(options).logins.devices())
+        rows = devices.listed(engine, _device_logins(options).devices())
     if not rows:
         echo("no device has a login, a name or a batch yet")
     for row in rows:
@@ -75,28 +70,10 @@ def list_devices(options: argparse.Namespace) -> None:
 
 
 def remove_device(options: argparse.Namespace) -> None:
-    secrets = _secrets(options)
-    device_id = options.device_id
-    with secrets.logins.locked(), _brokers(options, secrets) as (running, stopped):
-        had_login = secrets.logins.remove(device_id)
-        for each in running:
-            each.remove_device(device_id)
-        if not running and not had_login:
-            raise OperatorError(
-                f"{device_id} has no login (see scripts/device list), and the broker is not running: start the broker "
-                "and run the same command again to end the device's session there"
-            )
-    if running:
-        echo(f"{device_id} {'can no longer connect' if had_login else 'had no login'}; its data stays in the database")
-        echo("the broker has ended its connection and session, and has deleted its queued and retained messages")
-    else:
-        echo(f"{device_id} cannot connect from the broker's next start on; its data stays in the database")
-    for name in stopped:
-        print(
-            f"{name} is not running, and still has the device's session and retained messages: once it runs, run the "
-            "same command again to delete them",
-            file=sys.stderr,
-        )
+    removed = _device_logins(options).remove(options.device_id)
+    for sentence in removed.sentences:
+        echo(sentence)
+    _warn(removed.warnings)
 
 
 def rename_device(options: argparse.Namespace) -> None:
@@ -315,29 +292,19 @@ def _secrets(options: argparse.Namespace) -> Secrets:
     return Secrets(options.secrets, Topics(prefix if is_topic_prefix(prefix) else "emotions"))
 
 
-@contextmanager
-def _brokers(options: argparse.Namespace, secrets: Secrets) -> Iterator[tuple[list[broker.Broker], list[str]]]:
-    """Yield the running brokers of --broker, and the names of the others for a sentence. Raises OperatorError.
+def _device_logins(options: argparse.Namespace) -> DeviceLogins:
+    """Return the logins at the kind of broker that the settings name. Raises OperatorError and SettingsError."""
+    secrets = _secrets(options)
+    settings = _settings()
+    if settings.rabbitmq_url is None:
+        return MosquittoLogins(secrets, options.broker)
+    password = secrets.admin_password.read_text(encoding="utf-8").strip()
+    return RabbitMqLogins(ManagementApi(settings.rabbitmq_url, ADMIN, password), secrets.topics)
 
-    One of several brokers that does not answer counts as stopped: its host may be down, and a login has to end all the
-    same.
-    """
-    running: list[broker.Broker] = []
-    stopped = [] if options.broker else ["the broker"]
-    with ExitStack() as stack:
-        for address in options.broker:
-            password = secrets.admin_password.read_text(encoding="utf-8").strip()
-            try:
-                found = stack.enter_context(broker.connected(address, password, secrets.topics))
-            except broker.SilentBrokerError:
-                if len(options.broker) == 1:
-                    raise
-                found = None
-            if found:
-                running.append(found)
-            else:
-                stopped.append(str(address))
-        yield running, stopped
+
+def _warn(sentences: Iterable[str]) -> None:
+    for sentence in sentences:
+        print(sentence, file=sys.stderr)
 
 
 def _settings() -> Settings:

@@ -4,16 +4,20 @@
     broker/health-options   options for mosquitto_sub: the login of the broker's health check
     broker/admin-password   the password of the login that changes logins in the running broker
     broker/server.crt, .key the broker's certificate and its key, if it has one
+    broker/rabbitmq-definitions.json, erlang-cookie  with RabbitMQ: its own logins and policies, and its nodes' secret
     daemon/password         the daemon's password, in a folder of its own: the daemon needs no other secret
     api/tokens              the API's bearer tokens, none at first
 
 Only its owner and its folder's group can read a file. Dockerfile and scripts/install choose these users.
 """
 
+import json
+import secrets
 from pathlib import Path
 
 from emotion_admin.files import write
 from emotion_admin.logins import Logins
+from emotion_admin.rabbitmq_rights import definitions
 from emotion_admin.roles import ADMIN, DAEMON, HEALTH
 from shared.batch import Topics
 
@@ -32,6 +36,8 @@ class Secrets:
         self.certificate = folder / "broker" / "server.crt"
         self.key = folder / "broker" / "server.key"
         self.tokens = folder / "api" / "tokens"
+        self.rabbitmq_definitions = folder / "broker" / "rabbitmq-definitions.json"
+        self.erlang_cookie = folder / "broker" / "erlang-cookie"
         self._old_passwords = folder / "broker" / "passwords"
 
     def make_missing(self) -> list[Path]:
@@ -59,6 +65,17 @@ class Secrets:
             write(self.tokens, "")
             made.append(self.tokens)
         return list(dict.fromkeys(made))
+
+    def make_rabbitmq(self) -> list[Path]:
+        """Write the definitions anew, create a missing cookie, and return the paths of both."""
+        passwords = {
+            name: path.read_text(encoding="utf-8").strip()
+            for name, path in ((DAEMON, self.daemon_password), (ADMIN, self.admin_password))
+        }
+        write(self.rabbitmq_definitions, json.dumps(definitions(passwords, self.topics)) + "\n")
+        if not self.erlang_cookie.exists():
+            write(self.erlang_cookie, secrets.token_hex(32))
+        return [self.rabbitmq_definitions, self.erlang_cookie]
 
 
 _HEALTH = f"-i {HEALTH}\n-u {HEALTH}\n-P {{}}\n"

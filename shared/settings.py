@@ -74,6 +74,10 @@ class Settings:
     """
     mqtt_tls_ca: Path | None = None
     """The path of a CA certificate in PEM. It turns TLS on."""
+    rabbitmq_url: str | None = None
+    """The management API of a RabbitMQ cluster, like `http://rabbitmq-1:15672`, if RabbitMQ is the broker. Then
+    `scripts/device` manages the logins there, and doctor checks the cluster.
+    """
     api_tokens: tuple[str, ...] = field(default=(), repr=False)
     """Bearer tokens that may read the API: 16 to 4,096 characters each, separated by commas or white space. If
     there is none, the API asks for no token. With docker compose and systemd use `scripts/token`.
@@ -131,6 +135,7 @@ class Settings:
             mqtt_client_id=read.text("MQTT_CLIENT_ID", default.mqtt_client_id),
             mqtt_topic_prefix=read.text("MQTT_TOPIC_PREFIX", default.mqtt_topic_prefix),
             mqtt_tls_ca=read.file("MQTT_TLS_CA"),
+            rabbitmq_url=read.url("RABBITMQ_URL"),
             api_tokens=read.tokens("API_TOKEN"),
             cors_origins=read.origins("CORS_ORIGINS", default.cors_origins),
             allowed_hosts=read.hosts("ALLOWED_HOSTS"),
@@ -223,6 +228,16 @@ class _Reader:
         if not is_file:
             raise SettingsError(PREFIX + name, f"is {value!r}, but that is no file")
         return Path(value)
+
+    def url(self, name: str) -> str | None:
+        """http:// or https:// with a host, perhaps a port, and nothing else."""
+        value = self.text(name, "")
+        if not value:
+            return None
+        found = _ORIGIN.fullmatch(value.removesuffix("/"))
+        if not found or not is_host(found[2].strip("[]")) or not 1 <= int(found[3] or 80) <= 65535:
+            raise SettingsError(PREFIX + name, f"is {value!r}, but it is an address like http://rabbitmq-1:15672")
+        return value.removesuffix("/")
 
     def listed(self, name: str, default: tuple[str, ...]) -> tuple[str, ...]:
         value = self.text(name, "")

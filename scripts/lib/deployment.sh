@@ -71,8 +71,11 @@ admin_with_input() {
     esac
 }
 
-# services_like NAME: the services NAME, or NAME-1, NAME-2 and so on in deploy/cluster.
+# services_like NAME: the services NAME, or NAME-1, NAME-2 and so on in deploy/cluster and deploy/rabbitmq.
 services_like() { docker compose config --services 2>/dev/null | grep -E "^$1(-[0-9]+)?$" | sort; }
+
+# tls_service: the service of docker compose at which the devices' TLS ends: Mosquitto, or the gate in front of RabbitMQ.
+tls_service() { [ -n "$(services_like rabbitmq)" ] && echo gate || echo mosquitto; }
 
 # The broker reads its certificate again.
 reload_broker() {
@@ -313,6 +316,7 @@ service_states() {
 set_aside_by_broker() {
     case $SYSTEM in
         compose)
+            [ -z "$(services_like rabbitmq)" ] || return 0 # RabbitMQ sets no file aside
             local broker
             services_like mosquitto | while read -r broker; do
                 [ -n "$(docker compose ps --all --quiet "$broker")" ] && # so its image is here

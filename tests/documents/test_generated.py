@@ -20,6 +20,7 @@ NOT_IN_COMPOSE = {
     "EMOTION_MQTT_TLS_CA": "the daemon reaches the broker in a network of this machine",
     "EMOTION_MQTT_CLIENT_ID": "the roles and the queued messages belong to the default",
     "EMOTION_MQTT_TOPIC_PREFIX": "the roles in the broker belong to the default",
+    "EMOTION_RABBITMQ_URL": "deploy/rabbitmq/docker-compose.yml sets it",
 }
 """The settings that docker-compose.yml leaves out, with the reason."""
 

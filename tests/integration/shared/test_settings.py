@@ -25,6 +25,7 @@ class TestDefaults:
             mqtt_client_id="emotion-daemon",
             mqtt_topic_prefix="emotions",
             mqtt_tls_ca=None,
+            rabbitmq_url=None,
             api_tokens=(),
             cors_origins=("http://localhost:3000", "http://127.0.0.1:3000"),
             allowed_hosts=(),
@@ -105,6 +106,10 @@ class TestValues:
 
     def test_a_metrics_address_may_be_of_ipv6(self) -> None:
         assert read(EMOTION_DAEMON_HTTP_ADDRESS="[::1]:9464").daemon_http_address == ("::1", 9464)
+
+    @pytest.mark.parametrize("url", ["http://rabbitmq-1:15672", "https://broker.example.com", "http://[::1]:15672"])
+    def test_the_management_api_of_rabbitmq_has_a_web_address(self, url: str) -> None:
+        assert read(EMOTION_RABBITMQ_URL=f"{url}/").rabbitmq_url == url
 
     @pytest.mark.parametrize("value", ["1", "true", "TRUE", "yes", "on"])
     def test_a_flag_is_on(self, value: str) -> None:
@@ -208,6 +213,10 @@ WRONG = [
     ("EMOTION_MQTT_TOPIC_PREFIX", "#"),
     ("EMOTION_MQTT_TOPIC_PREFIX", "$share/group/emotions"),
     ("EMOTION_MQTT_TOPIC_PREFIX", "emo\ntions"),
+    ("EMOTION_RABBITMQ_URL", "rabbitmq-1:15672"),
+    ("EMOTION_RABBITMQ_URL", "amqp://rabbitmq-1"),
+    ("EMOTION_RABBITMQ_URL", "http://rabbitmq-1:99999"),
+    ("EMOTION_RABBITMQ_URL", "http://user:password@rabbitmq-1"),
     ("EMOTION_MQTT_TLS_CA", "/no/such/file.pem"),
     ("EMOTION_MQTT_TLS_CA", "/"),
     ("EMOTION_MQTT_TLS_CA", f"/{'x' * 300}.pem"),

@@ -1,0 +1,123 @@
+"""RabbitMQ's management API, and the devices' logins there. The cluster stores them: there is no file of record."""
+
+import json
+from base64 import b64encode
+from typing import Any
+from urllib.error import HTTPError, URLError
+from urllib.parse import quote
+from urllib.request import ProxyHandler, Request, build_opener
+
+from emotion_admin.device_logins import Added, Removed, removed
+from emotion_admin.errors import OperatorError
+from emotion_admin.logins import check_device_login, new_password
+from emotion_admin.rabbitmq_rights import permissions, topic_permissions
+from emotion_admin.roles import OWN_LOGINS
+from shared.batch import Topics
+
+_SECONDS = 15.0
+_OPENER = build_opener(ProxyHandler({}))
+
+
+class ManagementApi:
+    """The management API at `url`, like http://rabbitmq-1:15672, for one login."""
+
+    def __init__(self, url: str, login: str, password: str) -> None:
+        self._url = url.rstrip("/")
+        self._login = login
+        self._authorization = f"Basic {b64encode(f'{login}:{password}'.encode()).decode()}"
+
+    def get(self, *path: str) -> Any:
+        """Return the answer, or None if there is no such thing. Raises OperatorError."""
+        body = self._request("GET", path)
+        return None if body is None else json.loads(body)
+
+    def put(self, *path: str, body: dict[str, Any]) -> None:
+        """Create or replace. Raises OperatorError."""
+        self._request("PUT", path, json.dumps(body).encode())
+
+    def delete(self, *path: str) -> bool:
+        """Delete, and return whether there was such a thing. Raises OperatorError."""
+        return self._request("DELETE", path) is not None
+
+    def _request(self, method: str, path: tuple[str, ...], body: bytes | None = None) -> bytes | None:
+        headers = {"Authorization": self._authorization, "Content-Type": "application/json"}
+        url = "/".join((self._url, "api", *(quote(each, safe="") for each in path)))
+        try:
+            with _OPENER.open(Request(url, body, headers, method=method), timeout=_SECONDS) as response:
+                content: bytes = response.read()
+                return content
+        except HTTPError as error:
+            with error:
+                if error.code == 404:
+                    return None
+                raise OperatorError(self._refused(error.code)) from error
+        except OSError as error:
+            reason = error.reason if isinstance(error, URLError) else error
+            raise OperatorError(
+                f"cannot reach RabbitMQ's management API at {self._url}: {reason}; check that a node runs, and "
+                "EMOTION_RABBITMQ_URL"
+            ) from error
+
+    def _refused(self, status: int) -> str:
+        if status in (401, 403):
+            return (
+                f"RabbitMQ at {self._url} refuses the login {self._login}: restart a node, so that it reads "
+                "rabbitmq-definitions.json again"
+            )
+        return f"RabbitMQ at {self._url} answers {status}: see the nodes' logs"
+
+    def session(self, client_id: str, *, qos: int = 1) -> Any:
+        """Return the queue of the client's session, or None. Raises OperatorError."""
+        return self.get("queues", "/", session_queue(client_id, qos=qos))
+
+
+def session_queue(client_id: str, *, qos: int = 1) -> str:
+    """Return the name of the queue that a client's subscriptions with this QoS fill."""
+    return f"mqtt-subscription-{client_id}qos{qos}"
+
+
+class RabbitMqLogins:
+    """The devices' logins in the cluster, through its management API."""
+
+    def __init__(self, api: ManagementApi, topics: Topics) -> None:
+        self._api = api
+        self._topics = topics
+
+    def check(self, device_id: str, *, new: bool) -> None:
+        check_device_login(device_id)
+        if "." in device_id:
+            raise OperatorError(
+                f"{device_id} has a dot, which RabbitMQ takes for a new level of the topic, so no batch of this device "
+                "would arrive: choose a device id without . and :"
+            )
+        if ":" in device_id:
+            raise OperatorError(
+                f"{device_id} has a colon, and RabbitMQ reads the part before it as a virtual host: choose a device id "
+                "without . and :"
+            )
+        if new and self._api.get("users", device_id) is not None:
+            raise OperatorError(f"{device_id} has a login already: --renew gives it a new password")
+
+    def add(self, device_id: str, *, new: bool) -> Added:
+        self.check(device_id, new=new)
+        password = new_password()
+        self._api.put("users", device_id, body={"password": password, "tags": ""})
+        self._api.put("permissions", "/", device_id, body=permissions(device_id))
+        self._api.put("topic-permissions", "/", device_id, body=topic_permissions(device_id, self._topics))
+        self._end_connections(device_id)
+        return Added(password)
+
+    def remove(self, device_id: str) -> Removed:
+        check_device_login(device_id)
+        had_login = self._api.delete("users", device_id)
+        self._end_connections(device_id)
+        for qos in (0, 1):
+            self._api.delete("queues", "/", session_queue(device_id, qos=qos))
+        ended = "RabbitMQ has ended its connection and session, and has deleted its queued messages"
+        return Removed((removed(device_id, had_login=had_login), ended))
+
+    def devices(self) -> list[str]:
+        return sorted(user["name"] for user in self._api.get("users") if user["name"] not in OWN_LOGINS)
+
+    def _end_connections(self, login: str) -> None:
+        self._api.delete("connections", "username", login)
