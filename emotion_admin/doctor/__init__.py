@@ -6,6 +6,7 @@ daemon_status      does a daemon run here, and what does it answer?
 broker             address, anonymous access, login
 mqtt_probe         one connection to the broker; imports paho
 connack            what the broker's answer means. Pure
+rabbitmq           a RabbitMQ cluster, by its management API
 daemon_connection  what a running daemon says about its connection, instead of a login
 listen_addresses   the addresses at which a port listens. Pure
 tls                the TLS handshake, and when certificates end
@@ -23,7 +24,7 @@ api                does the API answer?
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 
-from emotion_admin.doctor import api, broker, clock, daemon_status, database, tls
+from emotion_admin.doctor import api, broker, clock, daemon_status, database, rabbitmq, tls
 from emotion_admin.doctor.finding import Finding, ok, warning
 from emotion_admin.doctor.permissions import User
 from emotion_admin.doctor.services import Service
@@ -60,6 +61,8 @@ def examine(
     daemon = daemon_status.query(settings)
     yield from daemon_status.judge(daemon, settings)
     yield from broker.examine(settings, daemon, log_in=log_in)
+    if settings.rabbitmq_url is not None:
+        yield from rabbitmq.examine(settings, settings.rabbitmq_url)
     yield from map(broker.judge_set_aside, set_aside)
     if devices_certificate is not None:
         yield tls.examine_devices_port(devices_certificate)

@@ -231,7 +231,7 @@ def _judge_rows(
         may_be_heard=daemon.may_hear_devices,
     )
     if logins is not None:
-        if not OWN_BROKER.fullmatch(settings.mqtt_host):
+        if settings.rabbitmq_url is None and not OWN_BROKER.fullmatch(settings.mqtt_host):
             yield devices.logins_of_another_broker(settings.mqtt_host)
             return
         yield from devices.judge_logins(states, None if logins == UNREADABLE else logins.split(), now=now)
