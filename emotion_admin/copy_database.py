@@ -40,6 +40,7 @@ from emotion_daemon.storage.errors import reason
 from emotion_daemon.storage.file_lock import only_one
 from emotion_daemon.storage.migrations import NewerSchemaError, revisions, upgrade
 from shared.database import WRITER, code_point_collation, sqlite_path, writer_engine
+from shared.retry import retry
 from shared.schema import metadata
 
 if TYPE_CHECKING:
@@ -50,6 +51,8 @@ CHUNK_ROWS = 5_000
 
 UNFINISHED = Table("unfinished_copy", MetaData(), Column("source", Text, nullable=False))
 """In the target until all rows are copied and compared. It names the source."""
+
+_ENDING_SECONDS = 2.0  # PostgreSQL notices in this time that a killed client has gone
 
 _VERSION = text("SELECT version_num FROM alembic_version")
 _DAEMONS = text(
@@ -148,13 +151,17 @@ def _without_timeouts(connection: Connection) -> None:
 
 def _check_stopped(connection: Connection, name: str) -> None:
     """Check that no daemon is connected to PostgreSQL; the lock of an SQLite file says so itself."""
-    if connection.dialect.name == "sqlite":
-        return
-    if number := connection.scalar(_DAEMONS, {"writer": WRITER}):
-        raise OperatorError(
-            f"a daemon or another command is connected to {name} ({number} connections named "
-            f"{WRITER} in pg_stat_activity): stop every daemon of both databases, and run the same command again"
-        )
+
+    def check() -> None:
+        connection.exec_driver_sql("SELECT pg_stat_clear_snapshot()")
+        if number := connection.scalar(_DAEMONS, {"writer": WRITER}):
+            raise OperatorError(
+                f"a daemon or another command is connected to {name} ({number} connections named {WRITER} in "
+                "pg_stat_activity): stop every daemon of both databases, and run the same command again"
+            )
+
+    if connection.dialect.name == "postgresql":
+        retry(check, on=lambda error: isinstance(error, OperatorError), seconds=_ENDING_SECONDS, pause=0.1)
 
 
 def _check_newest_schema(source: Connection, name: str) -> None:
