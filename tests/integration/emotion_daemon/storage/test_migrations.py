@@ -3,12 +3,16 @@
 import threading
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import pytest
+from alembic import command
 from alembic.autogenerate import compare_metadata
+from alembic.config import Config
 from alembic.migration import MigrationContext
 from sqlalchemy import Engine, func, insert, inspect, select, text
 
+from emotion_daemon.storage import migrations
 from emotion_daemon.storage.migrations import NewerSchemaError, upgrade
 from shared.database import writer_engine
 from shared.schema import emotion_hour, emotion_minute, metadata
@@ -78,6 +82,15 @@ def test_an_upgrade_that_fails_leaves_nothing_behind(engine: Engine) -> None:
     assert inspect(engine).get_table_names() == ["rejected_message"]
 
 
+def downgrade(engine: Engine, revision: str) -> None:
+    """Go back to a step; `upgrade` knows only the way forward."""
+    config = Config()
+    config.set_main_option("script_location", str(Path(migrations.__file__).parent))
+    with engine.begin() as connection:
+        config.attributes["connection"] = connection
+        command.downgrade(config, revision)
+
+
 def test_the_hours_are_made_of_the_minutes_that_are_stored(engine: Engine) -> None:
     upgrade(engine)
     values = {"time_happy": 0.1, "time_sad": 2.0, "time_angry": 0.0, "time_neutral": 7.5}
@@ -87,8 +100,7 @@ def test_the_hours_are_made_of_the_minutes_that_are_stored(engine: Engine) -> No
             minutes = [noon + timedelta(minutes=minute) for minute in (-1, 0, 1, 59, 60, 100_000)]
             rows = [values | {"device_id": device_id, "minute": at, "most_people": at.minute} for at in minutes]
             connection.execute(insert(emotion_minute), rows)
-        emotion_hour.drop(connection)
-        connection.execute(text("UPDATE alembic_version SET version_num = '0006'"))
+    downgrade(engine, "0006")
 
     upgrade(engine)
 
