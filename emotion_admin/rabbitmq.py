@@ -2,6 +2,7 @@
 
 import json
 from base64 import b64encode
+from http.client import HTTPException
 from typing import Any
 from urllib.error import HTTPError, URLError
 from urllib.parse import quote
@@ -15,6 +16,7 @@ from emotion_admin.roles import OWN_LOGINS
 from shared.batch import Topics
 
 _SECONDS = 15.0
+_NOT_FOUND = b"Object Not Found"  # RabbitMQ's, and no other server's
 _OPENER = build_opener(ProxyHandler({}))
 
 
@@ -29,7 +31,10 @@ class ManagementApi:
     def get(self, *path: str) -> Any:
         """Return the answer, or None if there is no such thing. Raises OperatorError."""
         body = self._request("GET", path)
-        return None if body is None else json.loads(body)
+        try:
+            return None if body is None else json.loads(body)
+        except ValueError as error:
+            raise OperatorError(self._not_rabbitmq()) from error
 
     def put(self, *path: str, body: dict[str, Any]) -> None:
         """Create or replace. Raises OperatorError."""
@@ -48,10 +53,10 @@ class ManagementApi:
                 return content
         except HTTPError as error:
             with error:
-                if error.code == 404:
+                if error.code == 404 and _NOT_FOUND in error.read():
                     return None
                 raise OperatorError(self._refused(error.code)) from error
-        except OSError as error:
+        except (OSError, HTTPException) as error:
             reason = error.reason if isinstance(error, URLError) else error
             raise OperatorError(
                 f"cannot reach RabbitMQ's management API at {self._url}: {reason}; check that a node runs, and "
@@ -64,7 +69,12 @@ class ManagementApi:
                 f"RabbitMQ at {self._url} refuses the login {self._login}: restart a node, so that it reads "
                 "rabbitmq-definitions.json again"
             )
+        if status == 404:
+            return self._not_rabbitmq()
         return f"RabbitMQ at {self._url} answers {status}: see the nodes' logs"
+
+    def _not_rabbitmq(self) -> str:
+        return f"{self._url} is not RabbitMQ's management API: correct EMOTION_RABBITMQ_URL"
 
     def session(self, client_id: str, *, qos: int = 1) -> Any:
         """Return the queue of the client's session, or None. Raises OperatorError."""

@@ -2,6 +2,10 @@
 
 import json
 import stat
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
@@ -11,6 +15,7 @@ from emotion_admin.errors import OperatorError
 from emotion_admin.rabbitmq import ManagementApi, RabbitMqLogins
 from emotion_admin.secrets import Secrets
 from shared.batch import Topics
+from tests.brokers import Broker
 from tests.waiting import free_port
 
 TOPICS = Topics("emotions")
@@ -35,6 +40,51 @@ def test_an_id_that_rabbitmq_cannot_carry_is_refused_with_a_reason(
 def test_without_a_node_a_sentence_says_so(logins: RabbitMqLogins) -> None:
     with pytest.raises(OperatorError, match=r"cannot reach RabbitMQ's management API at http://127\.0\.0\.1:\d+: "):
         logins.devices()
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "says"),
+    [
+        (404, b"<p>Not Found", "is not RabbitMQ's management API"),
+        (200, b"<p>Welcome", "is not RabbitMQ's management API"),
+        (401, b'{"error":"not_authorized"}', "refuses the login emotion-admin"),
+        (503, b"", "answers 503"),
+    ],
+)
+def test_a_server_that_does_not_list_the_logins_is_named(status: int, body: bytes, says: str) -> None:
+    with answering(status, body) as url, pytest.raises(OperatorError, match=says):
+        RabbitMqLogins(ManagementApi(url, "emotion-admin", "x"), TOPICS).devices()
+
+
+def test_a_server_that_speaks_no_http_is_named(broker: Broker) -> None:
+    api = ManagementApi(f"http://{broker.host}:{broker.port}", "emotion-admin", "x")
+
+    with pytest.raises(OperatorError, match="cannot reach RabbitMQ's management API"):
+        api.get("users")
+
+
+@contextmanager
+def answering(status: int, body: bytes) -> Iterator[str]:
+    """Yield the URL of a web server that answers every GET with this."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(status)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        try:
+            yield f"http://127.0.0.1:{server.server_port}"
+        finally:
+            server.shutdown()
+            thread.join()
 
 
 def test_secrets_has_the_definitions_and_the_cookie_only_for_rabbitmq(
