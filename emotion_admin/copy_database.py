@@ -71,10 +71,11 @@ class TableCopy(NamedTuple):
 
 
 class Copy:
-    """The copy of all tables from the source's transaction to the target."""
+    """The copy of all tables from the source's transaction to the target. `name` is the source's."""
 
-    def __init__(self, source: Connection, target: Engine) -> None:
+    def __init__(self, source: Connection, name: str, target: Engine) -> None:
         self._source = source
+        self._name = name
         self._target = target
 
     def tables(self) -> Iterator[TableCopy]:
@@ -89,6 +90,8 @@ class Copy:
         rows = 0
         with _reported(self._target), self._target.begin() as connection:
             _without_timeouts(connection)
+            _check_stopped(self._source, self._name)  # a daemon may have started meanwhile
+            _check_stopped(connection, _name(self._target.url))
             for table in metadata.sorted_tables:
                 rows += _compare(table, self._source, connection)
                 _advance_sequence(connection, table)
@@ -127,7 +130,7 @@ def prepared(source: Engine, source_url: str, target_url: str, *, echo: bool = F
             _check_newest_schema(connection, name)
             with _reported(target):
                 _claim(target, name)
-            yield Copy(connection, target)
+            yield Copy(connection, name, target)
     finally:
         target.dispose()
 

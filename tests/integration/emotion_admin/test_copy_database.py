@@ -174,6 +174,18 @@ def stored(url: str) -> int:
         return connection.scalar(select(func.count()).select_from(emotion_minute)) or 0
 
 
+@pytest.mark.parametrize("which", [0, 1], ids=["the source's", "the target's"])
+def test_a_running_daemon_is_refused(
+    filled: tuple[str, str], which: int, capsys: pytest.CaptureFixture[str], daemon_on: DaemonOn
+) -> None:
+    daemon_on(filled[which])
+
+    assert copy(filled[1]) == 1
+    error = capsys.readouterr().err
+    assert "another daemon is running" in error or "stop every daemon of both databases" in error
+
+
+@pytest.mark.parametrize("urls", ["to PostgreSQL"], indirect=True)
 class TestRefused:
     """Databases that the command refuses, with one sentence and without a change."""
 
@@ -228,15 +240,15 @@ class TestRefused:
         assert copy(filled[1]) == 1
         assert "has schema 0001, but this program copies" in capsys.readouterr().err
 
-    @pytest.mark.parametrize("which", [0, 1], ids=["the source's", "the target's"])
-    def test_a_running_daemon(
-        self, filled: tuple[str, str], which: int, capsys: pytest.CaptureFixture[str], daemon_on: DaemonOn
-    ) -> None:
-        daemon_on(filled[which])
-
-        assert copy(filled[1]) == 1
-        error = capsys.readouterr().err
-        assert "another daemon is running" in error or "stop every daemon of both databases" in error
+    def test_a_daemon_that_started_during_the_copy(self, filled: tuple[str, str], daemon_on: DaemonOn) -> None:
+        source, target = filled
+        with disposing(reader_engine(source)) as engine, copying.prepared(engine, source, target) as begun:
+            for table in begun.tables():
+                list(table.chunks)
+            daemon_on(next(url for url in filled if sqlite_path(url) is None))
+            with pytest.raises(OperatorError, match="stop every daemon of both databases"):
+                begun.finish()
+        assert is_unfinished(target)
 
     def test_a_url_that_names_no_database(self, filled: tuple[str, str], capsys: pytest.CaptureFixture[str]) -> None:
         assert copy("postgresql:emotion") == 2
