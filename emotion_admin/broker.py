@@ -73,6 +73,7 @@ class Broker:
         batch = self._topics.batch(device_id)
         device.subscribe(batch)
         device.publish(self._topics.status(device_id), b"", retain=True)
+        device.publish(self._topics.info(device_id), b"", retain=True)
         if device.received:  # otherwise the daemon would get an empty batch, and reject it
             device.publish(batch, b"", retain=True)
 

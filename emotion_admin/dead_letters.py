@@ -67,10 +67,12 @@ def replay(engine: Engine, topics: Topics, *, totals_only: bool = False) -> Iter
 
 
 def delete_of(engine: Engine, topics: Topics, device_id: str) -> int:
-    """Delete every record of the device's batch and status topics, and return how many there were."""
+    """Delete every record of the device's topics, and return how many there were."""
     column = rejected_message.c.topic
     with engine.begin() as connection:
-        deleted = delete(rejected_message).where(column.in_([topics.batch(device_id), topics.status(device_id)]))
+        deleted = delete(rejected_message).where(
+            column.in_([topic(device_id) for topic in (topics.batch, topics.status, topics.info)])
+        )
         return connection.execute(deleted).rowcount
 
 
@@ -78,7 +80,7 @@ def _replay_one(engine: Engine, store: Store, topics: Topics, row_id: int) -> Re
     row = record(engine, row_id)
     if row is None:  # the daemon has deleted it meanwhile
         return None
-    if topics.is_status(row.topic):  # an old status says nothing about the device now
+    if topics.is_status(row.topic) or topics.is_info(row.topic):  # an old one says nothing about the device now
         return Replayed(row_id, row.topic, row.reason)
     if not row.has_payload:
         return Replayed(row_id, row.topic, "its payload was not stored")

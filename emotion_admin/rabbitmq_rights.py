@@ -55,12 +55,12 @@ def topic_permissions(login: str, topics: Topics) -> dict[str, str]:
     if login == DAEMON:
         return {
             "exchange": EXCHANGE,
-            "write": rf"^{prefix}\.[^.]+\.(batch|status|reply(\..+)?)$",
-            "read": rf"^{prefix}\.\*\.(batch|status)$",
+            "write": rf"^{prefix}\.[^.]+\.(batch|status|info|reply(\..+)?)$",
+            "read": rf"^{prefix}\.\*\.(batch|status|info)$",
         }
     return {
         "exchange": EXCHANGE,
-        "write": rf"^{prefix}\.{{username}}\.(batch|status)$",
+        "write": rf"^{prefix}\.{{username}}\.(batch|status|info)$",
         "read": rf"^{prefix}\.{{username}}\.reply(\.[*#])?$",
     }
 

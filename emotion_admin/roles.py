@@ -43,8 +43,10 @@ def acls(login: str, topics: Topics) -> list[Acl]:
         return [
             *_reading(topics.batch_filter),
             *_reading(topics.status_filter),
+            *_reading(topics.info_filter),
             _acl("publishClientSend", topics.batch_filter),
             _acl("publishClientSend", topics.status_filter),
+            _acl("publishClientSend", topics.info_filter),
             _acl("publishClientSend", f"{topics.reply('+')}/#"),
         ]
     if login == HEALTH:
@@ -55,13 +57,14 @@ def acls(login: str, topics: Topics) -> list[Acl]:
     return [
         _acl("publishClientSend", topics.batch(login)),
         _acl("publishClientSend", topics.status(login)),
+        _acl("publishClientSend", topics.info(login)),
         _acl("publishClientReceive", f"{reply}/#"),
         *(_acl("subscribeLiteral", each) for each in (reply, f"{reply}/+", f"{reply}/#")),
     ]
 
 
 def leaving_acls(device_id: str, topics: Topics) -> list[Acl]:
-    """Return what removing a device needs: to see whether a batch of its is retained, and to clear both topics."""
+    """Return what removing a device needs: to see whether a batch of its is retained, and to clear its topics."""
     return [*acls(device_id, topics), *_reading(topics.batch(device_id))]
 
 

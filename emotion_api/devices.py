@@ -14,6 +14,7 @@ from typing import Annotated, ClassVar, Literal, NamedTuple
 import msgspec
 
 from shared.batch import Topics
+from shared.messages import DeviceInfo
 
 DEVICES_A_PIECE = 500
 
@@ -21,6 +22,7 @@ Time = Annotated[datetime, msgspec.Meta(tz=True)]
 Status = Literal["online", "offline"]
 
 _encode = msgspec.json.Encoder().encode
+_decode_info = msgspec.json.Decoder(DeviceInfo).decode
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +45,7 @@ class DeviceRow(NamedTuple):
     clock_offset: float | None = None
     status: str | None = None
     status_at: datetime | None = None
+    info: str | None = None
 
 
 class Device(msgspec.Struct, frozen=True):
@@ -66,6 +69,7 @@ class Device(msgspec.Struct, frozen=True):
         msgspec.Meta(description="seconds that the daemon adds to its timestamps since its clock was set back, or 0"),
     ]
     rejected_last_hour: Annotated[int, msgspec.Meta(ge=0, description="its messages that were invalid")]
+    info: Annotated[DeviceInfo | None, msgspec.Meta(description="what its program published about itself last")]
 
 
 class Devices(msgspec.Struct, frozen=True):
@@ -121,7 +125,7 @@ def is_online(row: DeviceRow, *, now: datetime, silent_after: float) -> bool:
 
 
 def _rejected_of(circumstances: Circumstances) -> Mapping[str, int]:
-    """Return the number of rejected messages of each device on its two topics. Other topics belong to no device."""
+    """Return the number of rejected messages of each device on its topics. Other topics belong to no device."""
     counts: Counter[str] = Counter()
     for topic, count in circumstances.rejected.items():
         device_id = circumstances.topics.owner(topic)
@@ -144,6 +148,7 @@ def _device(row: DeviceRow, name: str, circumstances: Circumstances, rejected: i
         row.clock_skew,
         row.clock_offset or 0.0,
         rejected,
+        None if row.info is None else _decode_info(row.info),
     )
 
 

@@ -14,11 +14,11 @@ from emotion_daemon.monitoring.outage import OutageKind
 from emotion_daemon.monitoring.report import Report
 from emotion_daemon.mqtt.publish_packet import Message
 from emotion_daemon.retention import Retention
-from emotion_daemon.rules.outcome import Rejected, Status
+from emotion_daemon.rules.outcome import Info, Rejected, Status
 from emotion_daemon.storage.errors import LASTING, is_temporary, reason, refusal
 from emotion_daemon.storage.store import Store
 from shared.batch import Batch, DecodeError, InvalidPart, Topics, decode
-from shared.messages import STATUSES, ReplyError, ReplyOk
+from shared.messages import STATUSES, ReplyError, ReplyOk, decode_info
 
 IDLE_SECONDS = 0.5
 """Seconds that one step waits for messages. The loop notices a stop within this time."""
@@ -60,16 +60,16 @@ class _Entry:
     """One message on its way through the steps."""
 
     message: Message
-    outcome: Batch | Status | Rejected
+    outcome: Batch | Status | Info | Rejected
     updated_count: int = 0
 
     @property
     def outlives_its_use(self) -> bool:
-        """Return True if the broker retains the message although only a valid status is for later subscribers.
+        """Return True if the broker retains a message that is not for later subscribers, unlike a valid status or info.
 
-        A retained batch or an invalid status may name a person, and would do so after the person was erased.
+        A retained batch or an invalid message may name a person, and would do so after the person was erased.
         """
-        return self.message.retain and bool(self.message.payload) and not isinstance(self.outcome, Status)
+        return self.message.retain and bool(self.message.payload) and not isinstance(self.outcome, Status | Info)
 
     def tried_before(self) -> None:
         """Mark a rejected message as perhaps recorded: a server that dies may have committed without saying so."""
@@ -153,6 +153,8 @@ class Ingest:
         try:
             if self._topics.is_status(message.topic):
                 return _Entry(message, self._status(message, received_at))
+            if self._topics.is_info(message.topic):
+                return _Entry(message, self._info(message))
             device_id = self._topics.device_id(message.topic)
             batch = decode(message.payload, device_id=device_id, received_at=received_at)
             if message.retain and batch.clock_skew is not None:
@@ -171,6 +173,15 @@ class Ingest:
         if message.payload not in _STATUSES:
             raise DecodeError("a status is online, offline, or empty to clear it", "status")
         return Status(device_id, _STATUSES[message.payload], received_at)
+
+    def _info(self, message: Message) -> Info:
+        device_id = self._topics.info_device_id(message.topic)
+        if not message.payload:
+            return Info(device_id, None)
+        try:
+            return Info(device_id, decode_info(message.payload))
+        except (ValueError, RecursionError) as error:
+            raise DecodeError(f"no statistics of a device: {error}", "info") from error
 
     def _reject(self, message: Message, why: str, received_at: datetime, kind: InvalidPart) -> _Entry:
         owner = self._topics.owner(message.topic)
@@ -227,19 +238,23 @@ class Ingest:
         batches = [(entry, entry.outcome) for entry in entries if isinstance(entry.outcome, Batch)]
         statuses = [each.outcome for each in entries if isinstance(each.outcome, Status)]
         foreign = [each for each in statuses if each.device_id != self._own_id]
+        infos = [each.outcome for each in entries if isinstance(each.outcome, Info)]
         rejected = [entry.outcome for entry in entries if isinstance(entry.outcome, Rejected)]
         with self._report.waiting_for_database(), self._store.transaction() as transaction:
-            known = transaction.read_state([batch for _, batch in batches], foreign)
+            known = transaction.read_state([batch for _, batch in batches], [*foreign, *infos])
             folded = self._store.fold((batch for _, batch in batches), known)
             transaction.write(folded, between=self._stay_connected)
             transaction.write_statuses(foreign)
+            transaction.write_infos(infos)
             omitted = transaction.reject(rejected, between=self._stay_connected)
         for (entry, _), updated_count in zip(batches, folded.updated_counts, strict=True):
             entry.updated_count = updated_count
         seconds = self._monotonic() - began
         traffic = [(entry.outcome.device_id, entry.message.size) for entry in entries]
         self._report.committed(
-            Group([batch for _, batch in batches], folded, len(statuses), rejected, omitted, seconds, traffic)
+            Group(
+                [batch for _, batch in batches], folded, len(statuses) + len(infos), rejected, omitted, seconds, traffic
+            )
         )
 
     def _stay_connected(self) -> None:

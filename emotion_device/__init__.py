@@ -10,6 +10,7 @@ publisher   Publisher, Network, Reply: connection, presence, acknowledgements. T
 outbox      the messages that are still to be sent, cut to the broker's limit. Pure
 checks      the check of a batch, and of values of many types. Pure
 wire        topics, limits and the payload's form: what shared.batch is for the daemon. Pure
+version     of the package and of the server
 errors      InvalidBatch, BatchTooLarge, PublisherClosed, all of them PublisherError
 posted      the body of a POST to the bridge. Pure
 bridge      python -m emotion_device bridge: batches by HTTP POST, as a former backend took them
@@ -23,8 +24,7 @@ from emotion_device.errors import BatchTooLarge, InvalidBatch, PublisherClosed, 
 from emotion_device.labels import LABELS
 from emotion_device.publisher import Network, Publisher, Reply
 from emotion_device.unattended import Watchdog, log_to_stderr
-
-__version__ = "0.1.0"
+from emotion_device.version import __version__
 
 __all__ = [
     "LABELS",
@@ -37,5 +37,6 @@ __all__ = [
     "PublisherError",
     "Reply",
     "Watchdog",
+    "__version__",
     "log_to_stderr",
 ]

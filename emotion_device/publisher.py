@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 import os
 import random
 import selectors
@@ -22,7 +23,7 @@ from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Callable, Iterable, Literal, Mapping
+from typing import Any, Callable, Iterable, Literal, Mapping, SupportsFloat
 
 from paho.mqtt import client as mqtt
 from paho.mqtt.enums import CallbackAPIVersion
@@ -31,9 +32,10 @@ from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
 
 from emotion_device import outbox
-from emotion_device.checks import Pending, check
+from emotion_device.checks import Pending, check, number
 from emotion_device.errors import BatchTooLarge, PublisherClosed
 from emotion_device.outbox import MAX_MQTT_PACKET, Message, Outbox
+from emotion_device.version import __version__
 from emotion_device.wire import DEVICE_ID, EARLIEST_TIMESTAMP, EMOTIONS, is_topic_prefix, topic
 
 KEEPALIVE_SECONDS = 30
@@ -49,6 +51,8 @@ _MAX_IN_FLIGHT = 10
 _MAX_RAW = 10
 _MAX_UNKNOWN_EMOTIONS = 20
 _SILENT_SECONDS = 5.0
+_INFO_SECONDS = 60.0
+_MAX_VERSION = 64
 
 _NO_MATCHING_SUBSCRIBERS = 0x10
 _DISCONNECT_WITH_WILL = 0x04
@@ -225,6 +229,7 @@ class Publisher:
         self._tls = None if tls_ca is None else _tls_context(tls_ca)
         self._batch_topic = topic(topic_prefix, device_id, "batch")
         self._status_topic = topic(topic_prefix, device_id, "status")
+        self._info_topic = topic(topic_prefix, device_id, "info")
         self._reply_topic = topic(topic_prefix, device_id, "reply") if on_reply is not None else None
         self._on_reply = on_reply
 
@@ -236,6 +241,8 @@ class Publisher:
         self._limit = self._payload_limit(MAX_MQTT_PACKET)
         self._sent = 0
         self._acknowledged = 0
+        self._queued_at: float | None = None
+        self._info: dict[str, Any] | None = None
         self._unknown_emotions: set[str] = set()
         self._clock_is_set = True
 
@@ -243,6 +250,9 @@ class Publisher:
         self._connection: _Connection | None = None
         self._round: deque[Message] = deque()
         self._next_attempt = 0.0
+        self._next_info = 0.0
+        self._last_ack: datetime | None = None
+        self._connections = 0
         self._failures = 0
         self._problem: str | None = None
         self._remarked: set[str] = set()
@@ -293,9 +303,29 @@ class Publisher:
         with self._lock:
             self._raise_if_closed()
             self._outbox.put(batch)
+            if self._queued_at is None:
+                self._queued_at = time.monotonic()
         self._network._wake(self)
         self._note_unknown(unknown)
         self._note_clock(batch.timestamp)
+
+    def set_info(self, *, fps: SupportsFloat | None = None, version: str = __version__) -> None:
+        """Have the server show this program's frames a second and its version, also the state of its connection.
+
+        The publisher sends them now, at each connection and once a minute, with the age of the oldest unsent batch, the
+        time of the last acknowledgement and the number of reconnects. Call this again when they change.
+        """
+        info: dict[str, Any] = {"version": version[:_MAX_VERSION]}
+        if fps is not None:
+            frames = number(fps)
+            if frames is None or not 0 <= frames < math.inf:
+                raise ValueError(f"fps is {fps!r:.60}, but it is a number of frames a second")
+            info["fps"] = round(frames, 2)
+        self._network.raise_if_forked()
+        if self._info is None:
+            self._next_info = 0.0
+        self._info = info
+        self._network._wake(self)
 
     def _note_unknown(self, emotions: Iterable[str]) -> None:
         for emotion in emotions:
@@ -351,7 +381,7 @@ class Publisher:
 
     def _pending(self) -> bool:
         connection = self._connection
-        in_flight = connection is not None and any(connection.unacknowledged.values())
+        in_flight = connection is not None and bool(connection.messages())
         with self._lock:
             return bool(self._outbox or self._raw or self._round or in_flight)
 
@@ -392,6 +422,7 @@ class Publisher:
             self._replied(message)
         if connection.established and connection.ended is None:
             self._send(connection)
+            self._send_info(connection, now)
         if connection.ended is not None:
             self._drop(connection.ended)
         else:
@@ -400,11 +431,13 @@ class Publisher:
     def _connected(self, connection: _Connection) -> None:
         log.info("%s: connected to %s:%d", self.device_id, self._host, self._port)
         self._problem = None
+        self._connections += 1
+        self._next_info = 0.0
         self._remarked.clear()
         self._limit = self._payload_limit(connection.maximum_packet_size)
         if self._reply_topic is not None:
             connection.client.subscribe(self._reply_topic, qos=1)
-        connection.publish(self._status_topic, b"online", retain=True)
+        connection.publish(self._status_topic, b"online", "the presence", retain=True)
 
     def _send(self, connection: _Connection) -> None:
         # One round at a time: batches that are published meanwhile wait, and only the newest goes into the next.
@@ -417,8 +450,22 @@ class Publisher:
                 properties = Properties(PacketTypes.PUBLISH)
                 properties.ResponseTopic = self._reply_topic
                 properties.CorrelationData = outbox.correlation_data(message.timestamp)
-            connection.publish(self._batch_topic, message.payload, message=message, properties=properties)
+            connection.publish(self._batch_topic, message.payload, message, properties=properties)
             self._sent += 1
+
+    def _send_info(self, connection: _Connection, now: float) -> None:
+        if self._info is None or now < self._next_info:
+            return
+        self._next_info = now + _INFO_SECONDS
+        queued_at = self._queued_at
+        info = {
+            **self._info,
+            "queue_age": 0.0 if queued_at is None else round(now - queued_at, 1),
+            "reconnects": self._connections - 1,
+        }
+        if self._last_ack is not None:
+            info["last_ack"] = self._last_ack.isoformat(timespec="seconds")
+        connection.publish(self._info_topic, json.dumps(info).encode(), "the statistics", retain=True)
 
     def _next_round(self) -> list[Message]:
         with self._lock:
@@ -437,20 +484,23 @@ class Publisher:
         self._remark("too large", f"not sent: {error}; everyone else is")
         self._call_back(Reply("error", timestamp, error=str(error)))
 
-    def _settled(self, message: Message | None, reason: ReasonCode) -> None:
-        """A PUBACK came; without a message it is the one for the presence."""
+    def _settled(self, message: Message | str | None, reason: ReasonCode) -> None:
+        """Note a PUBACK for a batch, or for the message that the text names."""
         if reason.is_failure:
-            what = "the presence" if message is None else "a batch"
+            what = "a batch" if isinstance(message, Message) else message
             problem = f"the broker refused {what} ({reason})"
             self._remark(
                 "refused", f"{problem}: see its access rules for {self.device_id}; the next is sent all the same"
             )
-            if message is not None:
+            if isinstance(message, Message):
                 self._call_back(Reply("error", message.timestamp, error=problem))
             return
-        if message is None:
+        if not isinstance(message, Message):
             return
         self._acknowledged += 1
+        self._last_ack = datetime.now(timezone.utc)
+        if not self._pending():
+            self._queued_at = None
         if reason.value == _NO_MATCHING_SUBSCRIBERS:
             self._remark(
                 "no subscriber",
@@ -487,7 +537,7 @@ class Publisher:
             elif connection.established and self._failures >= _SUSPICIOUS_LOSSES:
                 # Mosquitto 2.0 does not tell (2.0.11 was tried), though MQTT 5 has a reason code for it.
                 reason = f"{reason}, as soon as it was there, again and again: does another program use this device id?"
-            unacknowledged = [message for message in connection.unacknowledged.values() if message is not None]
+            unacknowledged = connection.messages()
             self._network._unwatch(connection.sock)
             connection.abandon()
         with self._lock:
@@ -523,8 +573,8 @@ class Publisher:
             self._network._unwatch(self._connection.sock)
             self._connection.close()
         with self._lock:
-            for message in self._connection.unacknowledged.values() if self._connection is not None else ():
-                if message is not None and message.people is not None:
+            for message in self._connection.messages() if self._connection is not None else ():
+                if message.people is not None:
                     self._outbox.put_back(Pending(message.timestamp, message.people))
         self._connection = None
         self._closed.set()
@@ -568,7 +618,7 @@ class _Connection:
         self.ended: str | None = None
         self.window = 1
         self.maximum_packet_size = MAX_MQTT_PACKET
-        self.unacknowledged: dict[int, Message | None] = {}
+        self.unacknowledged: dict[int, Message | str] = {}
         self.waiting_since: float | None = None
         self._username = username
         self._acknowledgements: list[tuple[int, ReasonCode]] = []
@@ -608,18 +658,23 @@ class _Connection:
         self,
         topic: str,
         payload: bytes,
+        message: Message | str,
         *,
         retain: bool = False,
-        message: Message | None = None,
         properties: Properties | None = None,
     ) -> None:
+        """Send `payload`; `message` is the batch in it, or names what it is."""
         info = self.client.publish(topic, payload, qos=1, retain=retain, properties=properties)
         self.unacknowledged[info.mid] = message
         if self.waiting_since is None:
             self.waiting_since = time.monotonic()
 
-    def acknowledged(self, mid: int) -> Message | None:
-        """Return the message that a PUBACK is for; None for the presence."""
+    def messages(self) -> list[Message]:
+        """Return the batches that the broker has not acknowledged."""
+        return [message for message in self.unacknowledged.values() if isinstance(message, Message)]
+
+    def acknowledged(self, mid: int) -> Message | str | None:
+        """Return the message that a PUBACK is for, as it was given to `publish`; None for one that was not sent."""
         message = self.unacknowledged.pop(mid, None)
         self.waiting_since = time.monotonic() if self.unacknowledged else None
         return message

@@ -52,7 +52,9 @@ Seconds = Annotated[
 ]
 
 
-InvalidPart = Literal["json", "batch", "device_id", "topic", "timestamp", "person_id", "status", "retained", "database"]
+InvalidPart = Literal[
+    "json", "batch", "device_id", "topic", "timestamp", "person_id", "status", "info", "retained", "database"
+]
 """The part of a message that is invalid. `database`: the message is a batch, and the database refused it."""
 
 
@@ -300,7 +302,7 @@ def _person_id(value: str | int) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Topics:
-    """The topic names under one prefix: `<prefix>/<device_id>/batch`, `/reply` and `/status`."""
+    """The topic names under one prefix: `<prefix>/<device_id>/batch`, `/reply`, `/status` and `/info`."""
 
     prefix: str
 
@@ -314,6 +316,11 @@ class Topics:
         """Every device's presence."""
         return f"{self.prefix}/+/status"
 
+    @property
+    def info_filter(self) -> str:
+        """Every device's statistics."""
+        return f"{self.prefix}/+/info"
+
     def batch(self, device_id: str) -> str:
         return f"{self.prefix}/{device_id}/batch"
 
@@ -323,6 +330,9 @@ class Topics:
     def status(self, device_id: str) -> str:
         return f"{self.prefix}/{device_id}/status"
 
+    def info(self, device_id: str) -> str:
+        return f"{self.prefix}/{device_id}/info"
+
     def device_id(self, topic: str) -> str:
         """The device that a batch topic belongs to. Raises DecodeError if the level is not a device id."""
         return _device_id(topic, self.prefix, "batch")
@@ -331,17 +341,28 @@ class Topics:
         """The device that a status topic belongs to. Raises DecodeError if the level is not a device id."""
         return _device_id(topic, self.prefix, "status")
 
+    def info_device_id(self, topic: str) -> str:
+        """The device that an info topic belongs to. Raises DecodeError if the level is not a device id."""
+        return _device_id(topic, self.prefix, "info")
+
     def owner(self, topic: str) -> str | None:
-        """Return the device whose batch or status topic this is; None if it is no device's."""
+        """Return the device whose batch, status or info topic this is; None if it is no device's."""
         try:
-            return self.status_device_id(topic) if self.is_status(topic) else self.device_id(topic)
+            if self.is_status(topic):
+                return self.status_device_id(topic)
+            return self.info_device_id(topic) if self.is_info(topic) else self.device_id(topic)
         except DecodeError:
             return None
 
     @staticmethod
     def is_status(topic: str) -> bool:
-        """Return True if a topic of one of the two filters is a status topic."""
+        """Return True if a topic of one of the three filters is a status topic."""
         return topic.endswith("/status")
+
+    @staticmethod
+    def is_info(topic: str) -> bool:
+        """Return True if a topic of one of the three filters is an info topic."""
+        return topic.endswith("/info")
 
     def may_reply_to(self, topic: str, device_id: str) -> bool:
         """Return True if a Response Topic is the device's own or below it, and can be published to."""

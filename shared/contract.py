@@ -11,7 +11,7 @@ from typing import Any
 import msgspec
 
 from shared.batch import Topics, encode, payload_schema
-from shared.messages import STATUSES, ReplyError, ReplyOk
+from shared.messages import STATUSES, DeviceInfo, ReplyError, ReplyOk
 
 SCHEMA_ID = "urn:emotion-analytics:batch"
 """Names the schema wherever it lies: the API does not know under which address it is reached."""
@@ -131,6 +131,13 @@ def _channels(topics: Topics) -> dict[str, Any]:
             "parameters": parameter,
             "messages": {"status": _component("status"), "takenBack": _component("statusTakenBack")},
         },
+        "info": {
+            "address": topics.info("{device_id}"),
+            "title": "Statistics of one device's program",
+            "description": "Retained, and optional.",
+            "parameters": parameter,
+            "messages": {"info": _component("info"), "takenBack": _component("statusTakenBack")},
+        },
     }
 
 
@@ -170,6 +177,14 @@ def _operations() -> dict[str, Any]:
             "title": "Receive the presence of a device",
             "summary": "A device publishes online after it has connected; its last will is offline.",
             "messages": [{"$ref": f"#/channels/status/messages/{name}"} for name in ("status", "takenBack")],
+            "bindings": {"mqtt": {"qos": 1, "retain": True, **_BINDING}},
+        },
+        "receiveInfo": {
+            "action": "receive",
+            "channel": {"$ref": "#/channels/info"},
+            "title": "Receive the statistics of a device's program",
+            "summary": "A device may publish them after it has connected, and about once a minute.",
+            "messages": [{"$ref": f"#/channels/info/messages/{name}"} for name in ("info", "takenBack")],
             "bindings": {"mqtt": {"qos": 1, "retain": True, **_BINDING}},
         },
         "sendStatus": {
@@ -216,10 +231,18 @@ def _messages(topics: Topics) -> dict[str, Any]:
             "payload": {"type": "string", "enum": list(STATUSES)},
             "examples": [{"name": status, "payload": status} for status in STATUSES],
         },
+        "info": {
+            "name": "info",
+            "title": "Info",
+            "summary": "Statistics of the device's program.",
+            "contentType": "application/json",
+            "payload": _inlined(msgspec.json.schema(DeviceInfo)),
+            "examples": [{"name": "info", "payload": {"version": "0.1.0", "fps": 24.8, "reconnects": 0}}],
+        },
         "statusTakenBack": {
             "name": "statusTakenBack",
-            "title": "No status",
-            "summary": "An empty message: broker and daemon forget the last presence.",
+            "title": "No status, or no statistics",
+            "summary": "An empty message: broker and daemon forget the last one.",
             "contentType": "text/plain",
             "payload": {"type": "string", "const": ""},
         },

@@ -91,6 +91,7 @@ device_state = Table(
     ),
     Column("status", Text, comment="online or offline, as the device or its last will said"),
     Column("status_at", UtcDateTime, comment="when the daemon heard that"),
+    Column("info", Text, comment="statistics of its program, as JSON"),
     Column(
         "revision",
         BigInteger,

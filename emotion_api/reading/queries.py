@@ -109,6 +109,7 @@ _STATE = (
     device_state.c.clock_offset,
     device_state.c.status,
     device_state.c.status_at,
+    device_state.c.info,
 )
 
 _DEVICES = select(device.c.device_id, device.c.device_name, device.c.updated_at, *_STATE).outerjoin_from(
@@ -254,7 +255,7 @@ def devices(connection: Connection) -> Iterator[list[DeviceRow]]:
     """Every device, also those that are connected and have not sent a batch yet, in no particular order."""
     for query in (_DEVICES, _ONLY_CONNECTED):
         for rows in connection.execute(query).partitions(DEVICES_AT_ONCE):
-            yield [DeviceRow(*row) for row in rows]
+            yield [DeviceRow._make(row) for row in rows]
 
 
 def rejected(connection: Connection, since: datetime) -> Mapping[str, int]:

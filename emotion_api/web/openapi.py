@@ -49,6 +49,8 @@ def document(*, with_tokens: bool) -> dict[str, Any]:
     """The document; `with_tokens` it says which operations require a bearer token."""
     types = [Problem, *dict.fromkeys(type_ for each in OPERATIONS for type_, _ in each.content.values())]
     schemas, components = msgspec.json.schema_components(types, ref_template=_SCHEMAS)
+    for component in components.values():  # a response has every field, also one that a device may leave out
+        component["required"] = list(component["properties"])
     schema_of = dict(zip(types, schemas, strict=True))
     closed = {each.view for each in OPERATIONS if with_tokens} - OPEN_VIEWS
     described: dict[str, Any] = {

@@ -262,6 +262,13 @@ OPERATIONS = (
                             "clock_skew": -0.1,
                             "clock_offset": 0.0,
                             "rejected_last_hour": 0,
+                            "info": {
+                                "version": "0.1.0",
+                                "fps": 24.8,
+                                "queue_age": 0.0,
+                                "last_ack": "2025-11-14T15:29:59Z",
+                                "reconnects": 0,
+                            },
                         }
                     ],
                 },

@@ -14,6 +14,7 @@ class Group(NamedTuple):
     batches: Sequence[Batch]
     folded: Folded
     statuses: int
+    """Number of valid messages on status and info topics."""
     rejected: Sequence[Rejected]
     omitted: int
     """Number of `rejected` that were not stored, because their topic has too many dead letters."""

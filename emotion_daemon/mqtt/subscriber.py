@@ -359,7 +359,8 @@ class Subscriber:
             retainAsPublished=True,
             retainHandling=SubscribeOptions.RETAIN_SEND_IF_NEW_SUB,
         )
-        client.subscribe([(self._topics.batch_filter, batches), (self._topics.status_filter, statuses)])
+        filters = [(self._topics.status_filter, statuses), (self._topics.info_filter, statuses)]
+        client.subscribe([(self._topics.batch_filter, batches), *filters])
 
     def _note_expiry(self, seconds: int) -> None:
         if seconds != FOREVER and seconds != self._expiry:
@@ -381,12 +382,14 @@ class Subscriber:
             self._refusal = f"the broker refused the subscription to {self._topics.batch_filter}: {batches}"
             client.disconnect()
             return
-        if any(reason.is_failure for reason in others):
-            log.warning(
-                "the broker refused the subscription to %s: %s; the daemon learns from batches alone who is online",
-                self._topics.status_filter,
-                others[0],
-            )
+        for reason, topic_filter, effect in zip(
+            others,
+            (self._topics.status_filter, self._topics.info_filter),
+            ("the daemon learns from batches alone who is online", "the API has no statistics of devices' programs"),
+            strict=True,
+        ):
+            if reason.is_failure:
+                log.warning("the broker refused the subscription to %s: %s; %s", topic_filter, reason, effect)
         self._subscribed = True
         self._subscribed_since = self._heard_at = time.monotonic()
         self._pinged_at = None

@@ -1,4 +1,4 @@
-"""The results of a message that is not a batch: a status or an invalid message. Pure."""
+"""The results of a message that is not a batch: a status, statistics or an invalid message. Pure."""
 
 from datetime import datetime
 from typing import NamedTuple
@@ -28,3 +28,10 @@ class Status(NamedTuple):
     device_id: str
     status: str | None
     received_at: datetime
+
+
+class Info(NamedTuple):
+    """A message on a device's info topic: `info` is its statistics as JSON, or None if it was cleared."""
+
+    device_id: str
+    info: str | None

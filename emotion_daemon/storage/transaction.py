@@ -11,7 +11,7 @@ from sqlalchemy import Connection
 
 from emotion_daemon.rules.fold import Folded, StoredState
 from emotion_daemon.rules.history import Row
-from emotion_daemon.rules.outcome import Rejected, Status
+from emotion_daemon.rules.outcome import Info, Rejected, Status
 from emotion_daemon.storage import dead_letters
 from emotion_daemon.storage.changes import Changes
 from emotion_daemon.storage.dialects import Rows
@@ -45,13 +45,13 @@ class Transaction:
         self._latest = latest
         self._totals_only = totals_only
 
-    def read_state(self, batches: Collection[Batch], statuses: Collection[Status] = ()) -> StoredState:
+    def read_state(self, batches: Collection[Batch], others: Collection[Status | Info] = ()) -> StoredState:
         """Return the stored state of the people and devices in `batches`, until the next transaction.
 
-        On PostgreSQL other daemons wait from now on that write these devices, or those of `statuses`.
+        On PostgreSQL other daemons wait from now on that write these devices, or those of `others`.
         """
-        others = {each.device_id for each in statuses}
-        return self._state.read(self.connection, batches, others, latest=self._latest)
+        other_ids = {each.device_id for each in others}
+        return self._state.read(self.connection, batches, other_ids, latest=self._latest)
 
     def write(self, folded: Folded, *, between: Callable[[], None] = _nothing) -> None:
         """Write people and devices unless their rows are newer, and add to the history.
@@ -115,6 +115,11 @@ class Transaction:
         timestamp = self._statements.timestamp
         rows = ((device_id, each.status, timestamp(each.received_at)) for device_id, each in newest)
         self._raise(self._statements.upsert_status, rows)
+
+    def write_infos(self, infos: Iterable[Info]) -> None:
+        """Store the newest statistics of each device."""
+        newest = sorted({each.device_id: each.info for each in infos}.items())
+        self._raise(self._statements.upsert_info, newest)
 
     def reject(self, messages: Sequence[Rejected], *, between: Callable[[], None] = _nothing) -> int:
         """Store `messages` as dead letters, and return how many were omitted: see storage/dead_letters.py.

@@ -166,6 +166,21 @@ def test_the_newest_evidence_says_whether_a_camera_is_heard(
 
 
 @pytest.mark.parametrize(
+    ("info", "line"),
+    [
+        (None, ""),
+        ({"fps": None, "queue_age": None, "reconnects": None, "version": None}, ""),
+        ({"fps": 24.8, "queue_age": 0.0, "reconnects": 0, "version": "0.1.0"}, "24.8 frames a second, version 0.1.0"),
+        ({"fps": None, "queue_age": 120, "reconnects": 2, "version": None}, "a batch waited 2 min, 2 reconnects"),
+    ],
+)
+def test_the_statistics_of_a_program_are_one_line(info: dict[str, Any] | None, line: str, page: Tab) -> None:
+    shown = call(page, "freshness.js", "module.program(given[0])", info)
+
+    assert shown == (f"Its program: {line}" if line else "")
+
+
+@pytest.mark.parametrize(
     ("offset", "says"),
     [
         (0, "Most likely it sends local time without an offset"),

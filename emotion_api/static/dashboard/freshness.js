@@ -83,6 +83,17 @@ export function hints(entry, state, live) {
   return sentences;
 }
 
+/** The statistics of a camera's program in one line; `info` may be null. */
+export function program(info) {
+  if (!info) return "";
+  const parts = [];
+  if (info.fps !== null) parts.push(`${info.fps} frames a second`);
+  if (info.queue_age >= 5) parts.push(`a batch waited ${age(info.queue_age)}`);
+  if (info.reconnects > 0) parts.push(plural(info.reconnects, "reconnect", "reconnects"));
+  if (info.version !== null) parts.push(`version ${info.version}`);
+  return parts.length ? `Its program: ${parts.join(", ")}` : "";
+}
+
 function isHalfHours(skew) {
   const halfHours = Math.round(skew / 1800);
   return halfHours !== 0 && Math.abs(halfHours) < 30 && Math.abs(skew - halfHours * 1800) <= 60;

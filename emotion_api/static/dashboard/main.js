@@ -5,7 +5,7 @@ import { STEP, chart } from "./chart.js";
 import { Clock } from "./clock.js";
 import { byName, deviceList } from "./devices.js";
 import { byId, element, setText } from "./dom.js";
-import { freshness, hints, notKnown, sendsOnlyRubbish } from "./freshness.js";
+import { freshness, hints, notKnown, program, sendsOnlyRubbish } from "./freshness.js";
 import { WRONG_TOKEN, forError, howToPublish, notice } from "./notice.js";
 import { SHOWN, people } from "./people.js";
 import { poll } from "./poll.js";
@@ -198,6 +198,7 @@ function showState() {
   const state = stateOf(entry, at);
   setText(byId("camera-name"), entry.device_name);
   setText(byId("camera-id"), entry.device_name === chosen ? "" : chosen);
+  setText(byId("program"), program(entry.info));
   byId("state").dataset.state = state.kind;
   setText(byId("state-word"), state.word);
   setText(byId("state-detail"), state.detail);

@@ -79,7 +79,8 @@ def test_the_devices_are_the_agreed_json(writer: Engine, client: FlaskClient) ->
     assert answer.text == (
         '{"silent_after":10.0,"devices":[{"device_id":"jetson_1","device_name":"Entrance Camera","online":true,'
         '"status":"online","status_at":"2025-11-14T11:58:20Z","last_batch":"2025-11-14T11:59:55Z",'
-        '"received_at":"2025-11-14T11:59:55.100000Z","people_now":3,"clock_skew":-0.1,"clock_offset":0.0,"rejected_last_hour":0}]}'
+        '"received_at":"2025-11-14T11:59:55.100000Z","people_now":3,"clock_skew":-0.1,"clock_offset":0.0,'
+        '"rejected_last_hour":0,"info":null}]}'
     )
 
 

@@ -271,6 +271,48 @@ class TestStep:
         assert source.held == [batch(anna=1)]
 
 
+class TestInfo:
+    @pytest.mark.parametrize(
+        ("payload", "stored"),
+        [
+            (
+                b'{"fps": 24.8, "version": "0.1.0", "who": ["anna"]}',
+                '{"version":"0.1.0","fps":24.8,"queue_age":null,"last_ack":null,"reconnects":null}',
+            ),
+            (b"", None),
+        ],
+        ids=["statistics", "cleared"],
+    )
+    def test_the_newest_statistics_are_stored_without_unknown_fields(
+        self, ingest: Ingest, source: FakeSource, engine: Engine, payload: bytes, stored: str | None
+    ) -> None:
+        source.publish(TOPICS.info("jetson_1"), b'{"reconnects": 3}', retain=True)
+        source.publish(TOPICS.info("jetson_1"), payload, retain=True)
+        ingest.step()
+
+        with engine.connect() as connection:
+            rows = connection.execute(select(device_state.c.device_id, device_state.c.info)).all()
+        assert [tuple(row) for row in rows] == [("jetson_1", stored)]
+        assert (source.held, source.cleared) == ([], [])
+
+    @pytest.mark.parametrize(
+        ("payload", "reason"),
+        [
+            (b'{"fps": -1}', "Expected `float` >= 0.0 - at `$.fps`"),
+            (b"anna", "JSON is malformed: invalid character (byte 0)"),
+            (b'{"x": "\xff"}', "'utf-8' codec can't decode byte 0xff in position 7: invalid start byte"),
+        ],
+    )
+    def test_invalid_statistics_are_recorded_and_not_retained(
+        self, ingest: Ingest, source: FakeSource, engine: Engine, payload: bytes, reason: str
+    ) -> None:
+        source.publish(TOPICS.info("jetson_1"), payload, retain=True)
+        ingest.step()
+
+        assert reasons(engine) == [f"no statistics of a device: {reason}"]
+        assert source.cleared == [TOPICS.info("jetson_1")]
+
+
 class TestStatus:
     @pytest.fixture
     def states(self, engine: Engine) -> Callable[[], dict[str, str | None]]:
@@ -987,6 +1029,7 @@ class TestMetrics:
             (TOPIC, batch().replace(b"2025", b"soon"), "timestamp", "jetson_1"),
             (TOPIC, batch_of({"a\0b": 1}), "person_id", "jetson_1"),
             (TOPICS.status("jetson_1"), b"perhaps", "status", "jetson_1"),
+            (TOPICS.info("jetson_1"), b"[]", "info", "jetson_1"),
             ("emotions/not a device/batch", batch(), "topic", None),
         ],
     )

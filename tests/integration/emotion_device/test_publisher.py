@@ -18,7 +18,7 @@ from paho.mqtt.enums import CallbackAPIVersion
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 
-from emotion_device import BatchTooLarge, InvalidBatch, Network, Publisher, PublisherClosed, Reply
+from emotion_device import BatchTooLarge, InvalidBatch, Network, Publisher, PublisherClosed, Reply, __version__
 from shared.batch import decode
 from tests.brokers import Broker
 from tests.certificates import Authority
@@ -475,6 +475,34 @@ def test_a_device_whose_connection_breaks_is_offline_until_it_is_back(listener: 
     connection.sock.shutdown(2)
 
     wait_until(lambda: listener.statuses == [b"online", b"offline", b"online"])
+
+
+def test_the_statistics_of_the_program_are_retained_and_sent_again_at_each_connection(
+    listener: Listener, publisher: Publisher, broker: Broker, topic_prefix: str
+) -> None:
+    def infos() -> list[Any]:
+        return [json.loads(message.payload) for message in listener.messages if message.topic.endswith("/info")]
+
+    publisher.publish(people(1.0))
+    wait_until(lambda: publisher.acknowledged == 1)
+    publisher.set_info(fps=np.float32(24.8))
+    wait_until(lambda: len(infos()) == 1)
+    assert publisher._connection is not None
+    publisher._connection.sock.shutdown(2)
+    wait_until(lambda: len(infos()) == 2)
+
+    first, second = infos()
+    assert datetime.fromisoformat(first.pop("last_ack")) <= datetime.now(UTC)
+    assert first == {"version": __version__, "fps": 24.8, "queue_age": 0.0, "reconnects": 0}
+    assert second["reconnects"] == 1
+    with Listener(broker, f"{topic_prefix}/jetson_1/info") as late:
+        wait_until(lambda: late.messages)
+
+
+@pytest.mark.parametrize("fps", [-1, float("nan"), "24"])
+def test_a_number_of_frames_that_cannot_be_is_refused(publisher: Publisher, fps: Any) -> None:
+    with pytest.raises(ValueError, match="fps is"):
+        publisher.set_info(fps=fps)
 
 
 def test_close_sends_what_is_pending(listener: Listener, broker: Broker, topic_prefix: str) -> None:

@@ -107,9 +107,21 @@ def test_the_daemon_hears_a_devices_presence_and_its_will(site: Site) -> None:
         assert daemon.seen == [(TOPICS.status(DEVICE), b"online")]
 
 
+def test_the_daemon_hears_the_statistics_of_a_device_and_removing_it_clears_them(site: Site) -> None:
+    with site.client(DAEMON) as daemon:
+        daemon.subscribe(TOPICS.info_filter)
+        with site.client(DEVICE) as device:
+            device.publish(TOPICS.info(DEVICE), b"{}", retain=True)
+        wait_until(lambda: bool(daemon.seen), what="the daemon hears the statistics")
+
+        assert site.device("remove", DEVICE) == 0
+
+        wait_until(lambda: daemon.seen == [(TOPICS.info(DEVICE), b"{}"), (TOPICS.info(DEVICE), b"")])
+
+
 GRANTED = [
     *((DEVICE, topic_filter) for topic_filter in (REPLY, f"{REPLY}/+", f"{REPLY}/#")),
-    *((DAEMON, topic_filter) for topic_filter in (TOPICS.batch_filter, TOPICS.status_filter)),
+    *((DAEMON, topic_filter) for topic_filter in (TOPICS.batch_filter, TOPICS.status_filter, TOPICS.info_filter)),
     (HEALTH, "$SYS/broker/uptime"),
     (ADMIN, f"{CONTROL}/response"),
 ]

@@ -320,7 +320,7 @@ def test_the_document_is_valid_by_the_official_schema(prefix: str, official: jso
         ("secure-mqtt", "{host}:{port}", "broker.example.com", "8883"),
     }
     assert [channel["address"] for channel in document["channels"].values()] == [
-        f"{prefix}/{{device_id}}/{last}" for last in ("batch", "reply", "status")
+        f"{prefix}/{{device_id}}/{last}" for last in ("batch", "reply", "status", "info")
     ]
 
 

@@ -54,7 +54,7 @@ def test_the_newest_evidence_tells_whether_a_device_is_online(
 
 
 def test_a_device_is_listed_with_all_that_is_known_of_it() -> None:
-    row = DeviceRow("a", "Hall", ago(10), ago(9.9), 3, -0.1, 3_600.0, "online", ago(100))
+    row = DeviceRow("a", "Hall", ago(10), ago(9.9), 3, -0.1, 3_600.0, "online", ago(100), '{"fps":24.8}')
 
     assert listed(row) == [
         {
@@ -69,6 +69,7 @@ def test_a_device_is_listed_with_all_that_is_known_of_it() -> None:
             "clock_skew": -0.1,
             "clock_offset": 3_600.0,
             "rejected_last_hour": 0,
+            "info": {"version": None, "fps": 24.8, "queue_age": None, "last_ack": None, "reconnects": None},
         }
     ]
 
@@ -88,6 +89,7 @@ def test_a_device_of_which_nothing_is_known_is_listed_too() -> None:
         "clock_skew": None,
         "clock_offset": 0.0,
         "rejected_last_hour": 0,
+        "info": None,
     }
 
 

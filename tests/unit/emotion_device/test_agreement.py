@@ -27,7 +27,7 @@ def test_the_limits_are_the_daemons() -> None:
 def test_the_topics_are_the_daemons() -> None:
     topics = batch.Topics("a/b")
 
-    for last in ("batch", "reply", "status"):
+    for last in ("batch", "reply", "status", "info"):
         assert wire.topic("a/b", "jetson_1", last) == getattr(topics, last)("jetson_1")
 
 

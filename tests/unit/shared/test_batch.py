@@ -468,6 +468,7 @@ class TestTopics:
             "emotions/jetson_1/repl",
             "emotions/jetson_1/batch",
             "emotions/jetson_1/status",
+            "emotions/jetson_1/info",
             "emotions/jetson_1",
             "emotions/+/reply",
             "emotions/jetson_1/reply/+",

@@ -444,7 +444,11 @@ def test_a_host_name_that_cannot_be_is_logged_and_tried_again(caplog: pytest.Log
 
 def test_a_session_that_was_taken_over_ends_it() -> None:
     # Mosquitto 2.0.11 just closes the connection, 2.0.21 gives this reason: so a script plays the broker.
-    connack, suback, taken_over = bytes.fromhex("2003000000"), bytes.fromhex("900400010001"), bytes.fromhex("e0028e00")
+    connack, suback, taken_over = (
+        bytes.fromhex("2003000000"),
+        bytes.fromhex("9006000100010101"),
+        bytes.fromhex("e0028e00"),
+    )
     with (
         ScriptedBroker(connack, suback + taken_over) as script,
         closing(subscribe(script.host, script.port)) as source,
@@ -458,7 +462,7 @@ def test_a_session_that_was_taken_over_ends_it() -> None:
 def test_connections_that_end_again_and_again_without_a_reason_raise_the_question_of_a_second_client(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    connack, suback = bytes.fromhex("2003000000"), bytes.fromhex("900400010001")
+    connack, suback = bytes.fromhex("2003000000"), bytes.fromhex("9006000100010101")
     question = "does another client use the client id 'emotion-daemon'?"
     with ScriptedBroker(connack, suback, HANG_UP) as script, closing(subscribe(script.host, script.port)) as source:
         wait_until(lambda: source.receive(timeout=0.05) or question in caplog.text, what="the question is asked")
@@ -510,7 +514,7 @@ def test_what_the_broker_says_of_its_limits_is_handed_on(start_broker: StartBrok
 
 
 def test_a_broker_that_ends_sessions_is_said_to_once(caplog: pytest.LogCaptureFixture) -> None:
-    connack, suback = bytes.fromhex("20080000051100000e10"), bytes.fromhex("900400010001")
+    connack, suback = bytes.fromhex("20080000051100000e10"), bytes.fromhex("9006000100010101")
     with ScriptedBroker(connack, suback, HANG_UP) as script, closing(subscribe(script.host, script.port)) as source:
         pumped(source, lambda: len([line for line in caplog.messages if line.startswith("lost the broker")]) == 2)
 
@@ -574,7 +578,7 @@ def test_what_devices_say_of_themselves_arrives_and_what_it_says_itself_does_not
 
 
 def test_a_refused_subscription_to_presences_is_said_and_batches_go_on(caplog: pytest.LogCaptureFixture) -> None:
-    connack, suback = bytes.fromhex("2003000000"), bytes.fromhex("90050001000187")
+    connack, suback = bytes.fromhex("2003000000"), bytes.fromhex("9006000100018701")
     with ScriptedBroker(connack, suback) as script, closing(subscribe(script.host, script.port)) as source:
         connect(source)
 
@@ -655,7 +659,7 @@ def test_the_log_says_how_long_the_broker_was_away(broker: Broker, caplog: pytes
 
 def test_a_broker_that_falls_silent_is_left(caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(subscriber, "PING_SECONDS", 0.2)
-    connack, suback = bytes.fromhex("2003000000"), bytes.fromhex("900400010001")
+    connack, suback = bytes.fromhex("2003000000"), bytes.fromhex("9006000100010101")
     with ScriptedBroker(connack, suback) as script, closing(subscribe(script.host, script.port)) as source:
         pumped(source, lambda: "is silent" in caplog.text)
 
@@ -820,7 +824,7 @@ class Beats(Heartbeat):
 
 
 def test_the_line_is_ok_when_the_broker_has_confirmed_the_subscription_and_not_before() -> None:
-    connack, suback = bytes.fromhex("2003000000"), bytes.fromhex("900400010001")
+    connack, suback = bytes.fromhex("2003000000"), bytes.fromhex("9006000100010101")
     beats = Beats()
     with ScriptedBroker(connack) as script, closing(subscribe(script.host, script.port, heartbeat=beats)) as source:
         pumped(source, lambda: beats.beats > 5)
@@ -970,7 +974,7 @@ def test_packets_that_share_a_tls_record_are_read_together(tmp_path: Path) -> No
     authority = Authority(tmp_path / "authority")
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(authority.certificate, authority.key)
-    connack, suback = bytes.fromhex("2003000000"), bytes.fromhex("900400010001")
+    connack, suback = bytes.fromhex("2003000000"), bytes.fromhex("9006000100010101")
     publishes = b"".join(publish_packet(number) for number in (1, 2, 3))
     with (
         ScriptedBroker(connack, suback + publishes, tls=context) as script,
