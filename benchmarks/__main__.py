@@ -10,8 +10,21 @@ from benchmarks.report import HEAD, Report, rows
 RATES = (100, 500, 1_000, 2_000)
 
 
-def _ingest(report: Report, *, stored: int, **options: int) -> None:
-    ingest.run(report, **options, stored=sorted({0, stored}))
+DATABASES = ("sqlite", "postgresql")
+
+
+def _ingest(report: Report, *, stored: int, database: str, **options: int) -> None:
+    if database == "postgresql":
+        ingest.compare(report, **options)
+    else:
+        ingest.run(report, **options, stored=sorted({0, stored}))
+
+
+def _read(report: Report, *, database: str, seconds: int, rounds: int, many: int, commits: int) -> None:
+    if database == "postgresql":
+        read.compare(report, seconds=seconds, rounds=rounds)
+    else:
+        read.run(report, seconds=seconds, rounds=rounds, many=many, commits=commits)
 
 
 def _all(report: Report, *, messages: int, rounds: int, seconds: int, probes: int) -> None:
@@ -21,11 +34,11 @@ def _all(report: Report, *, messages: int, rounds: int, seconds: int, probes: in
     memory.run(report, messages=200_000, devices=1_000, people=5, rounds=rounds)
 
 
-COMMANDS: dict[str, tuple[Callable[..., None], str, dict[str, int]]] = {
+COMMANDS: dict[str, tuple[Callable[..., None], str, dict[str, int | str]]] = {
     "ingest": (
         _ingest,
         "a waiting backlog, against a subscriber that does nothing and the bare driver",
-        {"messages": 30_000, "devices": 1_000, "people": 5, "stored": 0, "rounds": 5},
+        {"messages": 30_000, "devices": 1_000, "people": 5, "stored": 0, "rounds": 5, "database": "sqlite"},
     ),
     "latency": (
         latency.run,
@@ -33,9 +46,9 @@ COMMANDS: dict[str, tuple[Callable[..., None], str, dict[str, int]]] = {
         {"rate": 1_000, "devices": 1_000, "people": 5, "probes": 300, "rounds": 3},
     ),
     "read": (
-        read.run,
+        _read,
         "requests a second, against a bare Flask view",
-        {"seconds": 4, "rounds": 5, "many": read.MANY, "commits": read.COMMITS},
+        {"seconds": 4, "rounds": 5, "many": read.MANY, "commits": read.COMMITS, "database": "sqlite"},
     ),
     "follow": (
         follow.run,
@@ -86,7 +99,11 @@ def main() -> None:
     for name, (run, text, defaults) in COMMANDS.items():
         command = commands.add_parser(name, help=text)
         for option, default in defaults.items():
-            command.add_argument(f"--{option}", type=int, default=default, help=f"default {default:,}")
+            if isinstance(default, str):
+                text = "postgresql: against SQLite in the same run, without the other limits"
+                command.add_argument(f"--{option}", choices=DATABASES, default=default, help=text)
+            else:
+                command.add_argument(f"--{option}", type=int, default=default, help=f"default {default:,}")
         command.add_argument("--json", type=Path, help="write what was measured to this file")
         command.set_defaults(run=run)
     options = vars(parser.parse_args())

@@ -8,6 +8,7 @@ import time
 from collections.abc import Iterable
 from pathlib import Path
 
+import psutil
 from sqlalchemy import func, select
 
 from benchmarks.backlog import SHOWN_A_TURN, batches, is_last_stored, last_batch, open_session, publish, seconds
@@ -16,10 +17,12 @@ from benchmarks.report import Report
 from shared.schema import emotion_minute, person_emotion
 from tests.brokers import Broker
 from tests.databases import migrated, reading
+from tests.postgresql import postgresql_server
 from tests.processes import ROOT, Daemon
 from tests.waiting import wait_until
 
 NOOP, DRIVER = "no-op subscriber", "bare SQLite driver"
+SQLITE, POSTGRESQL, SERVER = "daemon on SQLite", "daemon on PostgreSQL", "PostgreSQL's server"
 
 
 def run(report: Report, *, messages: int, devices: int, people: int, rounds: int, stored: Iterable[int] = (0,)) -> None:
@@ -40,6 +43,28 @@ def run(report: Report, *, messages: int, devices: int, people: int, rounds: int
             for what, lasted in took.items():
                 rates[what].append(messages / lasted)
     report.add("ingest", {"devices": devices, "people a batch": people}, "messages/s", rates)
+
+
+def compare(report: Report, *, messages: int, devices: int, people: int, rounds: int) -> None:
+    """Messages a second of the daemon on PostgreSQL, against the daemon on SQLite, and the processor time of a message.
+
+    Raises AssertionError where a value is not stored exactly.
+    """
+    rates: dict[str, list[float]] = {SQLITE: [], POSTGRESQL: []}
+    costs: dict[str, list[float]] = {SQLITE: [], POSTGRESQL: [], SERVER: []}
+    with postgresql_server(durable=True) as server:
+        for number in range(1, rounds + 1):
+            report.progress(f"ingest, {messages:,} messages of {devices:,} devices, {people} people: round {number}")
+            with tempfile.TemporaryDirectory() as name:
+                this_round = _Round(Path(name), messages=messages, devices=devices, people=people)
+                urls = {SQLITE: f"sqlite:///{name}/emotion.db", POSTGRESQL: server.new_database()}
+                for what, (lasted, processor) in this_round.daemons(urls, server.pid).items():
+                    rates[what].append(messages / lasted)
+                    for process, seconds in processor.items():
+                        costs[process].append(seconds / messages * 1e6)
+    parameters = {"devices": devices, "people a batch": people}
+    report.add("ingest", parameters, "messages/s", rates)
+    report.add("ingest", parameters, "µs of processor time a message", costs)
 
 
 def _database(folder: Path, stored: int, report: Report) -> Path:
@@ -76,6 +101,26 @@ class _Round:
             self._broker.kill()
         return took
 
+    def daemons(self, urls: dict[str, str], server: int) -> dict[str, tuple[float, dict[str, float]]]:
+        """The seconds of a daemon on each empty database, and the processor time of the processes that store.
+
+        `server` is the id of PostgreSQL's first process.
+        """
+        self._broker.start()
+        try:
+            for name in urls:
+                open_session(self._broker, _client_id(name))
+            publish(self._broker, batches(self._messages, devices=self._devices, people=self._people))
+            publish(self._broker, last_batch())
+            took = {}
+            for name, url in urls.items():
+                with migrated(url):
+                    pass
+                took[name] = self._measured(name, url, {SERVER: server} if name == POSTGRESQL else {})
+        finally:
+            self._broker.kill()
+        return took
+
     def _noop(self) -> float:
         expected = str(self._messages + 1)
         return _seconds_of("noop", self._broker.host, str(self._broker.port), _client_id(NOOP), expected)
@@ -86,16 +131,22 @@ class _Round:
 
     def _daemon(self, name: str, database: Path) -> float:
         file = shutil.copy(database, self._folder / f"{_client_id(name)}.db")
-        url, log = f"sqlite:///{file}", self._folder / f"{_client_id(name)}.log"
+        return self._measured(name, f"sqlite:///{file}", {})[0]
+
+    def _measured(self, name: str, url: str, others: dict[str, int]) -> tuple[float, dict[str, float]]:
+        """The seconds that the daemon takes, and the processor time of the daemon and of `others`, by process id."""
+        log = self._folder / f"{_client_id(name)}.log"
         with Daemon(self._broker, url, log, EMOTION_MQTT_CLIENT_ID=_client_id(name)) as daemon:
             daemon.wait_for_log(" connected to ")
-            began = time.perf_counter()
+            processes = {name: daemon.pid, **others}
+            began, spent = time.perf_counter(), {each: _processor_seconds(pid) for each, pid in processes.items()}
             with reading(url) as connection:
                 wait_until(lambda: is_last_stored(connection), seconds=600, what="the last batch is stored")
             ended = time.perf_counter()
+            spent = {each: _processor_seconds(pid) - spent[each] for each, pid in processes.items()}
             daemon.stop()
         self._check(url)
-        return ended - began
+        return ended - began, spent
 
     def _check(self, url: str) -> None:
         of_others = person_emotion.c.device_id.startswith(OTHERS, autoescape=True)
@@ -115,6 +166,12 @@ class _Round:
 
 def _client_id(name: str) -> str:
     return name.replace(" ", "_").replace(",", "")
+
+
+def _processor_seconds(pid: int) -> float:
+    """The processor time of a process and of its running children."""
+    process = psutil.Process(pid)
+    return sum(sum(each.cpu_times()[:2]) for each in (process, *process.children(recursive=True)))
 
 
 def _seconds_of(module: str, *arguments: str) -> float:

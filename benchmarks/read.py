@@ -6,8 +6,9 @@ import shutil
 import subprocess
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from http.client import HTTPConnection
 from pathlib import Path
 from statistics import median, quantiles
@@ -17,9 +18,12 @@ from sqlalchemy import select
 from benchmarks.load import load
 from benchmarks.people import fill
 from benchmarks.report import Report
+from emotion_admin.copy_database import prepared
+from shared.database import reader_engine
 from shared.schema import device_state
 from tests.brokers import Broker
-from tests.databases import migrated, reading
+from tests.databases import disposing, migrated, raise_revision_of, reading
+from tests.postgresql import postgresql_server
 from tests.processes import Daemon
 from tests.web import HOST, SUMMARY, Api, ask
 
@@ -55,8 +59,7 @@ def run(
 
     Some cases run during so many `commits` a second. Raises AssertionError if the daemon cannot commit as often.
     """
-    wrk = shutil.which("wrk")
-    assert wrk, "the read benchmark needs wrk: apt-get install wrk"
+    wrk = _find_wrk()
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         stage = _Stage(folder, people, many, wrk=wrk, seconds=seconds)
@@ -67,6 +70,58 @@ def run(
             for number in sorted({5, 1_000} & set(people)):
                 _while_the_daemon_commits(report, stage, number, rounds, commits)
             _very_many_people(report, stage, many, rounds)
+
+
+def compare(report: Report, *, seconds: int, rounds: int, people: Sequence[int] = (5, 1_000)) -> None:
+    """Requests a second of the API on PostgreSQL, against the API on SQLite, for a device of so many `people` each."""
+    wrk = _find_wrk()
+    with ExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        server = stack.enter_context(postgresql_server(durable=True))
+        urls = {"SQLite": f"sqlite:///{folder}/emotion.db", "PostgreSQL": server.new_database()}
+        with migrated(urls["SQLite"]) as engine:
+            for number in people:
+                fill(folder / "emotion.db", number, a_device=number, device=f"of_{number}_")
+                raise_revision_of(engine, f"of_{number}_0")
+        _copy(urls["SQLite"], urls["PostgreSQL"])
+        apis = {name: stack.enter_context(Api(url, folder / f"{name}.log")) for name, url in urls.items()}
+        for number in people:
+            path = f"{SUMMARY}?device_id=of_{number}_0"
+            etag = apis["SQLite"].ask(path).headers["etag"]
+            assert apis["PostgreSQL"].ask(path).headers["etag"] == etag, "both have the same people"
+            for what, headers in {"cached": (), "cached, 304": (f"If-None-Match: {etag}",)}.items():
+                cases = {
+                    f"{what}, {name}": partial(_rate, wrk, seconds, api, path, *headers) for name, api in apis.items()
+                }
+                report.add("read", {"people": number}, "requests/s", _rounds(report, f"{number} people", cases, rounds))
+
+
+def _copy(source_url: str, target_url: str) -> None:
+    with disposing(reader_engine(source_url)) as source, prepared(source, source_url, target_url) as copy:
+        for table in copy.tables():
+            for _ in table.chunks:
+                """Using up the chunks copies them."""
+        copy.finish()
+
+
+def _find_wrk() -> str:
+    wrk = shutil.which("wrk")
+    assert wrk, "the read benchmark needs wrk: apt-get install wrk"
+    return wrk
+
+
+def _rate(wrk: str, seconds: int, server: Api, path: str, *headers: str, script: Path | None = None) -> float:
+    """Requests a second. Raises AssertionError if one fails."""
+    options = [option for header in headers for option in ("-H", header)]
+    if script is not None:
+        options += ["-s", str(script)]
+    times = f"-d{seconds}s", "--timeout", "30s"
+    command = [wrk, "-t1", f"-c{CLIENTS}", *times, *options, f"{server.url}{path}"]
+    said = subprocess.run(command, capture_output=True, text=True, check=True, timeout=600).stdout
+    assert "Socket errors" not in said, said
+    assert "Non-2xx" not in said, said  # wrk counts a 304 as a success
+    (rate,) = (line.split()[1] for line in said.splitlines() if line.startswith("Requests/sec"))
+    return float(rate)
 
 
 def _cached_and_anew(report: Report, stage: "_Stage", people: int, rounds: int) -> None:
@@ -115,7 +170,7 @@ def _very_many_people(report: Report, stage: "_Stage", many: int, rounds: int) -
     report.add("read", {"people": many}, "ms", _rounds(report, f"read, {many:,} people", cases, rounds))
 
 
-def _rounds(report: Report, what: str, cases: dict[str, Callable[[], float]], rounds: int) -> dict[str, list[float]]:
+def _rounds(report: Report, what: str, cases: Mapping[str, Callable[[], float]], rounds: int) -> dict[str, list[float]]:
     values: dict[str, list[float]] = {name: [] for name in cases}
     for number in range(1, rounds + 1):
         report.progress(f"{what}: round {number}")
@@ -167,16 +222,7 @@ class _Stage:
 
     def rate(self, server: Api, path: str, *headers: str, script: Path | None = None) -> float:
         """Requests a second. Raises AssertionError if one fails."""
-        options = [option for header in headers for option in ("-H", header)]
-        if script is not None:
-            options += ["-s", str(script)]
-        times = f"-d{self._seconds}s", "--timeout", "30s"
-        command = [self._wrk, "-t1", f"-c{CLIENTS}", *times, *options, f"{server.url}{path}"]
-        said = subprocess.run(command, capture_output=True, text=True, check=True, timeout=600).stdout
-        assert "Socket errors" not in said, said
-        assert "Non-2xx" not in said, said  # wrk counts a 304 as a success
-        (rate,) = (line.split()[1] for line in said.splitlines() if line.startswith("Requests/sec"))
-        return float(rate)
+        return _rate(self._wrk, self._seconds, server, path, *headers, script=script)
 
     def rate_of_all(self, people: int) -> float:
         """Requests a second for POLLED devices in turn."""

@@ -28,8 +28,9 @@ def _bin_folder() -> Path:
 class PostgreSQL:
     """One server; every call of `new_database` gives an empty database in it."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *, durable: bool = False) -> None:
         self._folder = folder
+        self._fsync = "on" if durable else "off"
         self._bin = _bin_folder()
         self._count = 0
         self.port = free_port()
@@ -46,7 +47,8 @@ class PostgreSQL:
         data = self._folder / "data"
         if not data.exists():
             self._run(self._bin / "initdb", "-D", data, "-U", "postgres", "-A", "trust", "-E", "UTF8", "--no-sync")
-        options = ["-p", str(self.port), "-k", str(self._folder), "-c", "listen_addresses=127.0.0.1", "-c", "fsync=off"]
+        settings = {"port": self.port, "unix_socket_directories": self._folder, "listen_addresses": "127.0.0.1"}
+        options = [f"--{name}={value}" for name, value in {**settings, "fsync": self._fsync}.items()]
         self._process = subprocess.Popen(
             [self._bin / "postgres", "-D", str(data), *options],
             user=self._user,
@@ -54,6 +56,11 @@ class PostgreSQL:
             cwd=self._folder,
         )
         wait_until(self._answers, what="PostgreSQL answers")
+
+    @property
+    def pid(self) -> int:
+        assert self._process is not None
+        return self._process.pid
 
     def stop(self) -> None:
         if self._process is not None:
@@ -122,14 +129,14 @@ class PostgreSQL:
 
 
 @contextmanager
-def postgresql_server() -> Iterator[PostgreSQL]:
-    """Running for the block.
+def postgresql_server(*, durable: bool = False) -> Iterator[PostgreSQL]:
+    """Running for the block; a commit reaches the disk only if it is `durable`.
 
     Its folder is none of pytest's: those become private again whenever another run of pytest starts, and a server that
     restarts itself could not go into its own any more.
     """
     with TemporaryDirectory(prefix="postgresql-") as folder:
-        server = PostgreSQL(Path(folder))
+        server = PostgreSQL(Path(folder), durable=durable)
         server.start()
         try:
             yield server

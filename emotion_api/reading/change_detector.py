@@ -6,16 +6,22 @@ changed a response about a device. PostgreSQL has only the revisions.
 
 import os
 import sqlite3
+import time
+from collections.abc import Collection, Mapping
 from itertools import count
 from pathlib import Path
-from threading import RLock
+from threading import Event, Lock, RLock
 from typing import Any, NamedTuple, TypeAlias, cast
 
-from sqlalchemy import Engine, event
+from sqlalchemy import Connection, Engine, event
+from sqlalchemy.exc import DBAPIError, TimeoutError
 
 from emotion_api.reading import queries
 from emotion_api.reading.queries import Revision
-from shared.database import file_identity
+from shared.database import READER_POOL_SECONDS, file_identity
+
+GATHERING_SECONDS = 0.001
+"""Seconds that a query waits for more requests to share it, if more shared the query before."""
 
 
 class Version(NamedTuple):
@@ -60,6 +66,10 @@ class SqliteChangeDetector:
             )
             return revision
 
+    def revision_in(self, connection: Connection, device_id: str | None) -> Revision:
+        """The revision now, before the connection begins its transaction."""
+        return self.revision(device_id)
+
     def _first(self, statement: str, *parameters: str) -> Any:
         if self._connection is None:
             self._connection = self._connect()
@@ -98,21 +108,95 @@ def _changed_at(file: Path) -> int | None:
         return None
 
 
+class _Query:
+    """One query for the revisions of the devices that several requests ask for."""
+
+    def __init__(self) -> None:
+        self.devices: set[str | None] = set()
+        self.requests = 0
+        self.done = Event()
+        self.revisions: Mapping[str | None, Revision] = {}
+        self.error: BaseException | None = None
+
+
 class PostgresqlChangeDetector:
-    """Reads revisions. No two versions are equal, because PostgreSQL has no counterpart of `data_version`."""
+    """Reads revisions. No two versions are equal, because PostgreSQL has no counterpart of `data_version`.
+
+    All requests that come while one query runs share the next one, on a connection that stays open. A worker with many
+    clients would spend half of its time on a query for each request.
+    """
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine.execution_options(isolation_level="AUTOCOMMIT")  # saves BEGIN and ROLLBACK
         self._versions = count()
+        self._lock = Lock()
+        self._running, self._next = _Query(), _Query()
+        self._running.done.set()
+        self._connection: Connection | None = None
+        event.listen(engine, "engine_disposed", self._close)
 
     def version(self) -> Version:
         """A version that differs from all others."""
         return Version(0, next(self._versions))
 
     def revision(self, device_id: str | None) -> Revision:
-        """The revision of all responses about the device; of None, about all devices. Raises what SQLAlchemy raises."""
-        with self._engine.connect() as connection:
-            return queries.revision(connection, device_id)
+        """The revision of all responses about the device; of None, about all devices. Raises what SQLAlchemy raises.
+
+        The first of the requests that share a query sends it, once the query before is answered.
+        """
+        with self._lock:
+            query, before = self._next, self._running
+            query.devices.add(device_id)
+            query.requests += 1
+            is_first = query.requests == 1
+        if is_first:
+            self._run(query, before)
+        else:
+            query.done.wait()
+        if query.error is not None:
+            raise query.error
+        return query.revisions[device_id]
+
+    def _run(self, query: _Query, before: _Query) -> None:
+        try:
+            is_answered = before.done.wait(READER_POOL_SECONDS)
+            if query.requests < before.requests:
+                time.sleep(GATHERING_SECONDS)  # under gevent the clients of the query before come again meanwhile
+            with self._lock:
+                self._next = _Query()
+                if is_answered:
+                    self._running = query
+            if not is_answered:
+                raise TimeoutError("PostgreSQL has not answered the requests before")
+            query.revisions = self._ask(query.devices)
+        except BaseException as error:
+            query.error = error
+            raise
+        finally:
+            query.done.set()
+
+    def revision_in(self, connection: Connection, device_id: str | None) -> Revision:
+        """The revision in the snapshot of a transaction, which may be one of another server."""
+        return queries.revisions(connection, {device_id})[device_id]
+
+    def _ask(self, devices: Collection[str | None]) -> Mapping[str | None, Revision]:
+        """Read the revisions, on a new connection if the server has closed the one that was open."""
+        was_open = self._connection is not None
+        try:
+            if self._connection is None:
+                self._connection = self._engine.connect()
+                self._connection.detach()  # from the pool, whose connections are for builds
+            return queries.revisions(self._connection, devices)
+        except BaseException as error:
+            self._close()
+            if was_open and isinstance(error, DBAPIError) and error.connection_invalidated:
+                return self._ask(devices)
+            raise
+
+    def _close(self, engine: Engine | None = None) -> None:
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            connection.close()
 
 
 ChangeDetector: TypeAlias = SqliteChangeDetector | PostgresqlChangeDetector

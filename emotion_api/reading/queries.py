@@ -1,10 +1,11 @@
 """The selects. Each transaction ends before its response is sent, because it holds back SQLite's checkpoint."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any, NamedTuple, TypeAlias
 
 from sqlalchemy import (
+    ARRAY,
     BigInteger,
     Column,
     ColumnElement,
@@ -16,6 +17,7 @@ from sqlalchemy import (
     Table,
     Text,
     and_,
+    any_,
     bindparam,
     case,
     cast,
@@ -50,6 +52,10 @@ Revision: TypeAlias = tuple[Any, ...] | None
 _DEVICE_ID = bindparam("device_id", type_=Text)
 
 REVISION = select(device_state.c.revision).where(device_state.c.device_id == _DEVICE_ID)
+
+_REVISIONS = select(device_state.c.device_id, device_state.c.revision).where(
+    device_state.c.device_id == any_(bindparam("devices", type_=ARRAY(Text)))
+)
 
 ALL_REVISIONS = select(func.count(), func.sum(device_state.c.revision))
 """Every commit that changes a response about a device raises the sum."""
@@ -176,12 +182,15 @@ class DeviceFound(NamedTuple):
     history: EmotionTotals
 
 
-def revision(connection: Connection, device_id: str | None) -> Revision:
-    """The revision of all responses about the device; of None, about all devices."""
-    if device_id is None:
-        return tuple(connection.execute(ALL_REVISIONS).one())
-    row = connection.execute(REVISION, {"device_id": device_id}).one_or_none()
-    return None if row is None else tuple(row)
+def revisions(connection: Connection, devices: Collection[str | None]) -> Mapping[str | None, Revision]:
+    """The revision of all responses about each device; of None, about all devices. For PostgreSQL."""
+    named = [device_id for device_id in devices if device_id is not None]
+    found: dict[str | None, Revision] = dict.fromkeys(devices)
+    if named:
+        found |= {device_id: (revision,) for device_id, revision in connection.execute(_REVISIONS, {"devices": named})}
+    if None in found:
+        found[None] = tuple(connection.execute(ALL_REVISIONS).one())
+    return found
 
 
 def any_device(connection: Connection) -> None:

@@ -5,7 +5,7 @@ import sqlite3
 import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from threading import Lock
+from threading import Event, Lock
 from typing import NamedTuple, TypeVar
 
 from sqlalchemy import Connection, Engine
@@ -57,6 +57,22 @@ class Build(NamedTuple):
             raise _NotAlone
 
 
+class _Building:
+    """A build under way. Other requests for the same response wait for it, and raise what it has raised."""
+
+    def __init__(self) -> None:
+        self.done = Event()
+        self.response: CachedResponse | None = None
+        self.error: BaseException | None = None
+
+    def wait(self) -> CachedResponse:
+        self.done.wait()
+        if self.error is not None:
+            raise self.error
+        assert self.response is not None
+        return self.response
+
+
 class Source:
     """One engine, and the responses that were built from it. `file` is the database's file if it is SQLite's."""
 
@@ -75,6 +91,7 @@ class Source:
             PostgresqlChangeDetector(engine) if file is None else SqliteChangeDetector(engine, file)
         )
         self._cache = ResponseCache(self._changes, max_bytes=max_bytes, monotonic=monotonic)
+        self._building: dict[Request, _Building] = {}
         self._long_build = Lock()
         self._unavailable_since: float | None = None  # monotonic seconds
         self._available_since = 0.0  # the end of the last outage
@@ -108,13 +125,40 @@ class Source:
         self._note_success()
 
     def _build(self, request: _RequestT, read: Callable[[_RequestT, Build], Iterable[bytes]]) -> CachedResponse:
+        """Build the response, or wait for another request that builds the same one.
+
+        A build that began before this request may have missed a commit. Its response counts only if it is current.
+        """
+        other = self._building.get(request)
+        if other is not None:
+            other.wait()
+            current = self._cache.get(request)
+            if current is not None:
+                return current
+            other = self._building.get(request)  # began after this request
+            if other is not None:
+                return other.wait()
+        own = self._building[request] = _Building()
+        try:
+            own.response = self._build_alone_if_long(request, read)
+        except BaseException as error:
+            own.error = error
+            raise
+        finally:
+            self._building.pop(request, None)
+            own.done.set()
+        return own.response
+
+    def _build_alone_if_long(
+        self, request: _RequestT, read: Callable[[_RequestT, Build], Iterable[bytes]]
+    ) -> CachedResponse:
         try:
             return self._build_once(request, read, is_alone=False)
         except _NotAlone:
             if not self._long_build.acquire(timeout=LONGEST_WAIT_SECONDS):
                 raise Busy from None
-            try:  # a request that waited may find the response built meanwhile
-                return self._cache.get(request) or self._build_once(request, read, is_alone=True)
+            try:
+                return self._build_once(request, read, is_alone=True)
             finally:
                 self._long_build.release()
 
@@ -123,8 +167,8 @@ class Source:
     ) -> CachedResponse:
         pause = CooperativeYield() if is_alone else _no_pause
         began, version = self._monotonic(), self._changes.version()
-        revision = self._changes.revision(request.device_id)
         with self._engine.connect() as connection:
+            revision = self._changes.revision_in(connection, request.device_id)
             pieces = read(request, Build(connection, pause, is_alone))
         response = CachedResponse.of(pieces, pause=pause)
         self._cache.put(request, response, version, revision, began=began)

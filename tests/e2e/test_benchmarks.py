@@ -45,6 +45,15 @@ def test_reading_is_measured_beside_a_bare_view(tmp_path: Path) -> None:
     assert all(min(values) > 0 for each in results.measurements for values in each.values.values())
 
 
+def test_postgresql_is_measured_beside_sqlite(tmp_path: Path) -> None:
+    results, _ = run(tmp_path / "ingest.json", "ingest --messages 300 --devices 20 --rounds 1 --database postgresql")
+
+    rates, costs = results.measurements
+    assert list(rates.values) == ["daemon on SQLite", "daemon on PostgreSQL"]
+    assert list(costs.values) == ["daemon on SQLite", "daemon on PostgreSQL", "PostgreSQL's server"]
+    assert all(min(values) > 0 for values in rates.values.values())
+
+
 def test_deleting_is_measured_beside_the_same_load_without(tmp_path: Path) -> None:
     arguments = "prune --stored 600 --minutes 2000 --devices 20 --seconds 1 --rounds 1"
     results, _ = run(tmp_path / "prune.json", arguments)

@@ -1,7 +1,8 @@
 """The API's responses while its database cannot be read, or while it builds long responses."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from datetime import UTC, datetime
 from threading import Event
 
@@ -10,12 +11,15 @@ from sqlalchemy import Engine, text
 
 from emotion_api.bad_request import BadRequest
 from emotion_api.history import HistoryRequest
+from emotion_api.reading import queries
 from emotion_api.reading import source as source_module
+from emotion_api.reading.change_detector import PostgresqlChangeDetector
 from emotion_api.reading.reader import HistoryReader, SummaryReader
 from emotion_api.reading.source import Build, Busy, DatabaseUnavailable, Source
 from emotion_api.summary import SummaryRequest
 from shared.database import reader_engine, sqlite_path, writer_engine
-from tests.databases import disposing, make_tables
+from tests.databases import disposing, make_tables, migrated, raise_revision_of
+from tests.postgresql import PostgreSQL
 
 REQUEST = SummaryRequest("jetson_1")
 
@@ -80,7 +84,7 @@ class TestLongBuilds:
             assert under_way.wait(60)
             try:
                 with pytest.raises(Busy):
-                    HistoryReader(source, device_names={}).read(self.LONG)
+                    HistoryReader(source, device_names={}).read(replace(self.LONG, step=1200))
                 short = SummaryReader(source, device_names={}).read(REQUEST)
             finally:
                 go_on.set()
@@ -97,3 +101,69 @@ class TestLongBuilds:
             source.respond(self.LONG, broken, gzip=False)
 
         assert b"points" in HistoryReader(source, device_names={}).read(self.LONG).body
+
+
+class TestSameResponse:
+    """Requests for one response share a build, and each sees what was committed before it came."""
+
+    def respond_twice(self, source: Source, during_the_build: Callable[[], None]) -> list[bytes]:
+        """Two requests, the second one during the build of the first."""
+        bodies = iter([b"first", b"second"])
+        under_way, go_on = Event(), Event()
+
+        def read(request: SummaryRequest, build: Build) -> Iterable[bytes]:
+            queries.any_device(build.connection)  # the transaction begins
+            under_way.set()
+            assert go_on.wait(60)
+            return [next(bodies)]
+
+        with ThreadPoolExecutor() as pool:
+            requests = [pool.submit(source.respond, REQUEST, read, gzip=False)]
+            assert under_way.wait(60)
+            during_the_build()
+            requests.append(pool.submit(source.respond, REQUEST, read, gzip=False))
+            go_on.set()
+        return [each.result().body for each in requests]
+
+    def test_they_get_the_same_one(self, writer: Engine, source: Source) -> None:
+        assert self.respond_twice(source, lambda: None) == [b"first", b"first"]
+
+    def test_a_commit_during_the_build_makes_another_one(self, writer: Engine, source: Source) -> None:
+        bodies = self.respond_twice(source, lambda: raise_revision_of(writer, "jetson_1"))
+
+        assert bodies == [b"first", b"second"]
+
+    def test_an_error_is_raised_to_each(self, writer: Engine, source: Source) -> None:
+        def broken(request: SummaryRequest, build: Build) -> Iterable[bytes]:
+            raise BadRequest("broken")
+
+        for _ in range(2):
+            with pytest.raises(BadRequest):
+                source.respond(REQUEST, broken, gzip=False)
+
+
+def test_requests_that_come_at_once_share_a_query(postgresql: PostgreSQL) -> None:
+    url = postgresql.new_database()
+    with migrated(url) as writer, disposing(reader_engine(url)) as engine:
+        devices = [f"jetson_{number}" for number in range(20)]
+        for device_id in devices:
+            raise_revision_of(writer, device_id)
+        changes = PostgresqlChangeDetector(engine)
+        with ThreadPoolExecutor(len(devices) + 1) as pool:
+            for _ in range(5):
+                found = list(pool.map(changes.revision, [*devices, None]))
+
+                assert found == [(1,)] * len(devices) + [(20, 20)]
+
+
+def test_a_connection_that_the_server_has_closed_is_replaced(postgresql: PostgreSQL) -> None:
+    url = postgresql.new_database()
+    with migrated(url) as writer, disposing(reader_engine(url)) as engine:
+        raise_revision_of(writer, "jetson_1")
+        changes = PostgresqlChangeDetector(engine)
+        before = changes.revision("jetson_1")
+        with writer.begin() as connection:
+            others = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database()"
+            connection.exec_driver_sql(f"{others} AND pid <> pg_backend_pid()")
+
+        assert changes.revision("jetson_1") == before
