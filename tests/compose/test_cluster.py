@@ -260,4 +260,6 @@ def test_a_former_primary_does_not_start_until_it_has_joined_as_a_standby(cluste
     query = "SELECT application_name, sync_state FROM pg_stat_replication"
     standbys = cluster.compose("exec", "-T", "postgres-2", "psql", "-U", "postgres", "-At", "-c", query)
     assert standbys == "postgres_1|sync\n"
+    refused = cluster.run("docker", "compose", "exec", "-T", "postgres-2", "server", "rejoin", expect=1)
+    assert "postgres-1 is no primary that answers, and nothing was changed" in refused, "its data is the only copy"
     wait_until(lambda: not cluster.unhealthy, pause=1, what="everything is healthy again")
