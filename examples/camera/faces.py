@@ -1,0 +1,35 @@
+"""Faces in a frame, with OpenCV: its Haar cascade, or YuNet, which finds more."""
+
+import cv2
+
+_WIDEST = 960
+
+
+class Faces:
+    """Finds faces. `model` is a cascade (.xml) or YuNet (.onnx); by default OpenCV's own cascade."""
+
+    def __init__(self, model=None, *, smallest=60):
+        self._smallest = smallest
+        self._yunet = None
+        if model is not None and model.endswith(".onnx"):
+            self._yunet = cv2.FaceDetectorYN.create(model, "", (320, 320), score_threshold=0.7)
+        else:
+            self._cascade = cv2.CascadeClassifier(
+                model or f"{cv2.data.haarcascades}haarcascade_frontalface_default.xml"
+            )
+            if self._cascade.empty():
+                raise OSError(f"OpenCV cannot read the cascade {model!r}")
+
+    def find(self, image):
+        """Return the boxes (x, y, width, height) of the faces, in pixels of `image`."""
+        scale = min(1.0, _WIDEST / image.shape[1])
+        small = image if scale == 1.0 else cv2.resize(image, None, fx=scale, fy=scale)
+        return [tuple(int(value / scale) for value in box) for box in self._find(small, round(self._smallest * scale))]
+
+    def _find(self, image, smallest):
+        if self._yunet is not None:
+            self._yunet.setInputSize((image.shape[1], image.shape[0]))
+            found = self._yunet.detect(image)[1]
+            return [] if found is None else [face[:4] for face in found if face[2] >= smallest]
+        grey = cv2.cvtColor(image, cv2.COLOR_BGR2GRAY)
+        return self._cascade.detectMultiScale(grey, 1.1, 5, minSize=(smallest, smallest))
