@@ -256,7 +256,7 @@ def minutes(engine: Engine) -> dict[tuple[str, datetime], tuple[float, ...]]:
     return {(row.device_id, row.minute): tuple(row)[2:] for row in rows}
 
 
-_OTHERS = ("revision", "received_by")
+_OTHERS = ("revision", "received_by", "info")
 
 
 def states(engine: Engine) -> list[tuple[Any, ...]]:
