@@ -74,7 +74,10 @@ def _detail(error: HTTPException, topics: Topics) -> str:
     match error:
         case MethodNotAllowed():
             topic = topics.batch("<device_id>")
-            return f"This API is read-only. Devices publish batches over MQTT to {topic}."
+            return (
+                f"This API is read-only. Devices publish batches over MQTT to {topic}. "
+                "For a program that can only POST, run python -m emotion_device bridge."
+            )
         case NotFound():
             return "Not found. See /docs for the list of endpoints."
         case _:

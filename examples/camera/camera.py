@@ -83,7 +83,7 @@ def count(source, faces, model, publisher, settings, stop):
         clock=source.clock,
     )
     tracker, watchdog = Tracker(), Watchdog()
-    started, frames, published_at = time.monotonic(), 0, 0.0
+    frames, began, published_at = 0, time.monotonic(), 0.0
     watchdog.ready()
     for image, at in source.frames(stop):
         watchdog.beat()
@@ -95,10 +95,12 @@ def count(source, faces, model, publisher, settings, stop):
         if at - published_at >= PUBLISH_SECONDS:
             published_at = at
             publisher.publish(counters.people(), source.timestamp())
-            watchdog.status(f"{frames / (time.monotonic() - started):.1f} frames a second, {len(boxes)} faces")
+            fps = frames / (time.monotonic() - began)
+            publisher.set_info(fps=fps)
+            watchdog.status(f"{fps:.1f} frames a second, {len(boxes)} faces")
+            frames, began = 0, time.monotonic()
     watchdog.stopping()
     publisher.publish(counters.people(), source.timestamp())
-    log.info("%d frames in %.1f s", frames, time.monotonic() - started)
 
 
 def on_reply(reply):

@@ -478,7 +478,8 @@ def test_every_other_method_is_pointed_to_the_mqtt_topic(path: str, method: str,
     assert set(answer.headers["Allow"].split(", ")) == {"GET", "HEAD", "OPTIONS"}
     assert answer.json is not None
     assert answer.json["detail"] == (
-        "This API is read-only. Devices publish batches over MQTT to emotions/<device_id>/batch."
+        "This API is read-only. Devices publish batches over MQTT to emotions/<device_id>/batch. "
+        "For a program that can only POST, run python -m emotion_device bridge."
     )
 
 
