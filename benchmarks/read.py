@@ -90,10 +90,26 @@ def compare(report: Report, *, seconds: int, rounds: int, people: Sequence[int] 
             etag = apis["SQLite"].ask(path).headers["etag"]
             assert apis["PostgreSQL"].ask(path).headers["etag"] == etag, "both have the same people"
             for what, headers in {"cached": (), "cached, 304": (f"If-None-Match: {etag}",)}.items():
+                costs: dict[str, list[float]] = {name: [] for name in apis}
                 cases = {
-                    f"{what}, {name}": partial(_rate, wrk, seconds, api, path, *headers) for name, api in apis.items()
+                    f"{what}, {name}": partial(_rate_and_cost, costs[name], wrk, seconds, api, path, *headers)
+                    for name, api in apis.items()
                 }
-                report.add("read", {"people": number}, "requests/s", _rounds(report, f"{number} people", cases, rounds))
+                rates = _rounds(report, f"{number} people", cases, rounds)
+                report.add("read", {"people": number}, "requests/s", rates)
+                report.add("read", {"people": number}, "µs of the workers' processor time a request", costs)
+
+
+def _rate_and_cost(costs: list[float], wrk: str, seconds: int, api: Api, path: str, *headers: str) -> float:
+    """Requests a second. The processor time of one request goes to `costs`."""
+    before = _processor_seconds(api)
+    rate = _rate(wrk, seconds, api, path, *headers)
+    costs.append((_processor_seconds(api) - before) / (rate * seconds) * 1e6)
+    return rate
+
+
+def _processor_seconds(api: Api) -> float:
+    return sum(sum(worker.cpu_times()[:2]) for worker in api.workers())
 
 
 def _copy(source_url: str, target_url: str) -> None:

@@ -14,5 +14,5 @@ def create_app() -> Flask:
 
 
 def _miss(self: ResponseCache, request: Request) -> CachedResponse | None:
-    self._changes.version()  # the cost of asking stays
+    self._changes.now(request.device_id)  # the cost of asking stays
     return None

@@ -7,7 +7,7 @@ from typing import NamedTuple, Protocol
 
 from cachetools import LRUCache
 
-from emotion_api.reading.change_detector import ChangeDetector, Version
+from emotion_api.reading.change_detector import ChangeDetector, Now, Version
 from emotion_api.reading.queries import Revision
 from emotion_api.reading.response import CachedResponse
 
@@ -81,10 +81,11 @@ class ResponseCache:
     def get(self, request: Request) -> CachedResponse | None:
         """The response to the request if it is current. Raises what the change detector raises."""
         self.empty_if_due()
-        version = self._changes.version()
         with self._lock:
             entry = self._entries.get(request)
-        return entry.response if entry is not None and self._is_current(entry, request, version) else None
+        if entry is None:
+            return None
+        return entry.response if self._is_current(entry, request, self._changes.now(request.device_id)) else None
 
     def put(
         self, request: Request, response: CachedResponse, version: Version, revision: Revision, *, began: float
@@ -99,12 +100,13 @@ class ResponseCache:
             with self._lock:
                 self._entries[request] = entry
 
-    def _is_current(self, entry: _Entry, request: Request, version: Version) -> bool:
+    def _is_current(self, entry: _Entry, request: Request, now: Now) -> bool:
+        version = now.version
         if entry.version == version and not request.time_dependent:
             return True
         if entry.version.connection != version.connection or self._monotonic() > entry.began + MAX_AGE_SECONDS:
             return False
-        return entry.version == version or entry.revision == self._changes.revision(request.device_id)
+        return entry.version == version or entry.revision == now.revision()
 
 
 def _bytes_of(entry: _Entry) -> int:

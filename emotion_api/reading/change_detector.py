@@ -1,13 +1,14 @@
 """Tell if the database has changed since a response was built.
 
-SQLite's `data_version` tells in microseconds whether anything was committed, and `device_state.revision` whether that
-changed a response about a device. PostgreSQL has only the revisions.
+SQLite's `data_version` and PostgreSQL's snapshots tell whether anything was committed, and `device_state.revision`
+whether that changed a response about a device.
 """
 
 import os
 import sqlite3
 import time
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
+from contextlib import contextmanager
 from itertools import count
 from pathlib import Path
 from threading import Event, Lock, RLock
@@ -28,7 +29,22 @@ class Version(NamedTuple):
     """Between two equal versions no transaction was committed. `connection` differs once the file was replaced."""
 
     connection: int
-    data_version: int
+    data_version: int | str
+
+
+class Now(NamedTuple):
+    """The present version, and a function that returns the present revision."""
+
+    version: Version
+    revision: Callable[[], Revision]
+
+
+class Snapshot(NamedTuple):
+    """A connection whose next transaction, or present one, reads data that is no older than version and revision."""
+
+    connection: Connection
+    version: Version
+    revision: Revision
 
 
 class SqliteChangeDetector:
@@ -66,9 +82,23 @@ class SqliteChangeDetector:
             )
             return revision
 
-    def revision_in(self, connection: Connection, device_id: str | None) -> Revision:
-        """The revision now, before the connection begins its transaction."""
-        return self.revision(device_id)
+    def now(self, device_id: str | None) -> Now:
+        """The present version and revision of all responses about the device; of None, about all devices."""
+        return Now(self.version(), lambda: self.revision(device_id))
+
+    @contextmanager
+    def connect(self) -> Iterator[Connection]:
+        """A connection to the file that is now in its place."""
+        self.version()
+        with self._engine.connect() as connection:
+            yield connection
+
+    @contextmanager
+    def snapshot(self, device_id: str | None) -> Iterator[Snapshot]:
+        """A connection that has not begun its transaction yet, for responses about the device."""
+        version, revision = self.version(), self.revision(device_id)
+        with self._engine.connect() as connection:
+            yield Snapshot(connection, version, revision)
 
     def _first(self, statement: str, *parameters: str) -> Any:
         if self._connection is None:
@@ -115,12 +145,13 @@ class _Query:
         self.devices: set[str | None] = set()
         self.requests = 0
         self.done = Event()
+        self.version: str | None = None
         self.revisions: Mapping[str | None, Revision] = {}
         self.error: BaseException | None = None
 
 
 class PostgresqlChangeDetector:
-    """Reads revisions. No two versions are equal, because PostgreSQL has no counterpart of `data_version`.
+    """Reads versions and revisions. On a standby no two versions are equal.
 
     All requests that come while one query runs share the next one, on a connection that stays open. A worker with many
     clients would spend half of its time on a query for each request.
@@ -135,14 +166,24 @@ class PostgresqlChangeDetector:
         self._connection: Connection | None = None
         event.listen(engine, "engine_disposed", self._close)
 
-    def version(self) -> Version:
-        """A version that differs from all others."""
-        return Version(0, next(self._versions))
+    @contextmanager
+    def connect(self) -> Iterator[Connection]:
+        """A connection of the pool."""
+        with self._engine.connect() as connection:
+            yield connection
 
-    def revision(self, device_id: str | None) -> Revision:
-        """The revision of all responses about the device; of None, about all devices. Raises what SQLAlchemy raises.
+    @contextmanager
+    def snapshot(self, device_id: str | None) -> Iterator[Snapshot]:
+        """A connection in a transaction. Revision and rows may come from another server than those of `now`."""
+        with self._engine.connect() as connection:
+            version, revisions = queries.revisions(connection, {device_id})
+            yield Snapshot(connection, self._version_of(version), revisions[device_id])
 
-        The first of the requests that share a query sends it, once the query before is answered.
+    def now(self, device_id: str | None) -> Now:
+        """The present version and revision of all responses about the device; of None, about all devices.
+
+        Raises what SQLAlchemy raises. The first of the requests that share a query sends it, once the query before is
+        answered.
         """
         with self._lock:
             query, before = self._next, self._running
@@ -155,7 +196,10 @@ class PostgresqlChangeDetector:
             query.done.wait()
         if query.error is not None:
             raise query.error
-        return query.revisions[device_id]
+        return Now(self._version_of(query.version), lambda: query.revisions[device_id])
+
+    def _version_of(self, stored: str | None) -> Version:
+        return Version(0, next(self._versions) if stored is None else stored)
 
     def _run(self, query: _Query, before: _Query) -> None:
         try:
@@ -168,19 +212,15 @@ class PostgresqlChangeDetector:
                     self._running = query
             if not is_answered:
                 raise TimeoutError("PostgreSQL has not answered the requests before")
-            query.revisions = self._ask(query.devices)
+            query.version, query.revisions = self._ask(query.devices)
         except BaseException as error:
             query.error = error
             raise
         finally:
             query.done.set()
 
-    def revision_in(self, connection: Connection, device_id: str | None) -> Revision:
-        """The revision in the snapshot of a transaction, which may be one of another server."""
-        return queries.revisions(connection, {device_id})[device_id]
-
-    def _ask(self, devices: Collection[str | None]) -> Mapping[str | None, Revision]:
-        """Read the revisions, on a new connection if the server has closed the one that was open."""
+    def _ask(self, devices: Collection[str | None]) -> tuple[str | None, Mapping[str | None, Revision]]:
+        """Read version and revisions, on a new connection if the server has closed the one that was open."""
         was_open = self._connection is not None
         try:
             if self._connection is None:

@@ -17,7 +17,6 @@ from sqlalchemy import (
     Table,
     Text,
     and_,
-    any_,
     bindparam,
     case,
     cast,
@@ -53,12 +52,23 @@ _DEVICE_ID = bindparam("device_id", type_=Text)
 
 REVISION = select(device_state.c.revision).where(device_state.c.device_id == _DEVICE_ID)
 
-_REVISIONS = select(device_state.c.device_id, device_state.c.revision).where(
-    device_state.c.device_id == any_(bindparam("devices", type_=ARRAY(Text)))
-)
-
 ALL_REVISIONS = select(func.count(), func.sum(device_state.c.revision))
 """Every commit that changes a response about a device raises the sum."""
+
+
+_VERSION = case(
+    (
+        ~func.pg_is_in_recovery(),
+        func.concat_ws(" ", func.pg_postmaster_start_time(), func.pg_current_snapshot(), type_=Text),
+    )
+)
+"""PostgreSQL's version of all data: the server process, and the transactions that are visible. NULL on a standby."""
+
+_ASKED = func.unnest(bindparam("devices", type_=ARRAY(Text))).table_valued("device_id").render_derived()
+
+_REVISIONS = select(_ASKED.c.device_id, device_state.c.revision, _VERSION).outerjoin_from(
+    _ASKED, device_state, device_state.c.device_id == _ASKED.c.device_id
+)
 
 
 def _seconds(table: FromClause) -> list[ColumnElement[float]]:
@@ -182,15 +192,24 @@ class DeviceFound(NamedTuple):
     history: EmotionTotals
 
 
-def revisions(connection: Connection, devices: Collection[str | None]) -> Mapping[str | None, Revision]:
-    """The revision of all responses about each device; of None, about all devices. For PostgreSQL."""
+def revisions(
+    connection: Connection, devices: Collection[str | None]
+) -> tuple[str | None, Mapping[str | None, Revision]]:
+    """PostgreSQL's version, and the revision of all responses about each device; of None, about all devices.
+
+    No transaction was committed between two equal versions. A standby has none.
+    """
+    version: str | None = None
+    found: dict[str | None, Revision] = {}
     named = [device_id for device_id in devices if device_id is not None]
-    found: dict[str | None, Revision] = dict.fromkeys(devices)
+    if None in devices:
+        *values, version = connection.execute(ALL_REVISIONS.add_columns(_VERSION)).one()
+        found[None] = tuple(values)
     if named:
-        found |= {device_id: (revision,) for device_id, revision in connection.execute(_REVISIONS, {"devices": named})}
-    if None in found:
-        found[None] = tuple(connection.execute(ALL_REVISIONS).one())
-    return found
+        rows = connection.execute(_REVISIONS, {"devices": named}).all()
+        found |= {device_id: None if revision is None else (revision,) for device_id, revision, _ in rows}
+        version = rows[0][2] if None not in devices else version
+    return version, found
 
 
 def any_device(connection: Connection) -> None:

@@ -117,8 +117,7 @@ class Source:
         began = time.monotonic()
         self._cache.empty_if_due()  # in a worker that gets no other requests
         try:
-            self._changes.version()  # notices a replaced file
-            with self._engine.connect() as connection:
+            with self._changes.connect() as connection:
                 queries.any_device(connection)
         except _OUTAGE as error:
             raise self._unavailable(error, began) from error
@@ -166,9 +165,8 @@ class Source:
         self, request: _RequestT, read: Callable[[_RequestT, Build], Iterable[bytes]], *, is_alone: bool
     ) -> CachedResponse:
         pause = CooperativeYield() if is_alone else _no_pause
-        began, version = self._monotonic(), self._changes.version()
-        with self._engine.connect() as connection:
-            revision = self._changes.revision_in(connection, request.device_id)
+        began = self._monotonic()
+        with self._changes.snapshot(request.device_id) as (connection, version, revision):
             pieces = read(request, Build(connection, pause, is_alone))
         response = CachedResponse.of(pieces, pause=pause)
         self._cache.put(request, response, version, revision, began=began)

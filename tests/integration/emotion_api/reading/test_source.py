@@ -151,7 +151,7 @@ def test_requests_that_come_at_once_share_a_query(postgresql: PostgreSQL) -> Non
         changes = PostgresqlChangeDetector(engine)
         with ThreadPoolExecutor(len(devices) + 1) as pool:
             for _ in range(5):
-                found = list(pool.map(changes.revision, [*devices, None]))
+                found = [now.revision() for now in pool.map(changes.now, [*devices, None])]
 
                 assert found == [(1,)] * len(devices) + [(20, 20)]
 
@@ -161,9 +161,9 @@ def test_a_connection_that_the_server_has_closed_is_replaced(postgresql: Postgre
     with migrated(url) as writer, disposing(reader_engine(url)) as engine:
         raise_revision_of(writer, "jetson_1")
         changes = PostgresqlChangeDetector(engine)
-        before = changes.revision("jetson_1")
+        before = changes.now("jetson_1").revision()
         with writer.begin() as connection:
             others = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database()"
             connection.exec_driver_sql(f"{others} AND pid <> pg_backend_pid()")
 
-        assert changes.revision("jetson_1") == before
+        assert changes.now("jetson_1").revision() == before
