@@ -199,6 +199,7 @@ class Handler(BaseHTTPRequestHandler):
     server_version = "emotion-bridge"
     sys_version = ""
     timeout = 30
+    disable_nagle_algorithm = True  # head and body of a response are two writes
 
     def do_GET(self) -> None:
         """Answer that the bridge runs."""
