@@ -152,6 +152,7 @@ PUBLICATIONS: dict[str, Callable[[Intruder], None]] = {
         TOPICS.batch("jetson_9"), encode("jetson_9", START, {"evil": {"happy": 666.0}})
     ),
     "another's presence": lambda thief: thief.publish(TOPICS.status(VICTIM), EVIL, retain=True),
+    "another's statistics": lambda thief: thief.publish(TOPICS.info(VICTIM), EVIL, retain=True),
     "the daemon's presence": lambda thief: thief.publish(TOPICS.status(DAEMON), EVIL, retain=True),
     "an answer to another": lambda thief: thief.publish(TOPICS.reply(VICTIM), EVIL),
     "an answer to itself": lambda thief: thief.publish(TOPICS.reply(THIEF), EVIL),

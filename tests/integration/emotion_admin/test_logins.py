@@ -99,6 +99,7 @@ def test_a_device_may_use_its_own_topics(path: Path, logins: Logins) -> None:
     assert {(acl["acltype"], acl["topic"]) for acl in role["acls"]} == {
         ("publishClientSend", "emotions/aa:bb:cc/batch"),
         ("publishClientSend", "emotions/aa:bb:cc/status"),
+        ("publishClientSend", "emotions/aa:bb:cc/info"),
         ("publishClientReceive", "emotions/aa:bb:cc/reply/#"),
         ("subscribeLiteral", "emotions/aa:bb:cc/reply"),
         ("subscribeLiteral", "emotions/aa:bb:cc/reply/+"),

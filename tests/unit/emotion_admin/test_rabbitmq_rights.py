@@ -27,7 +27,7 @@ def test_a_device_may_publish_through_the_exchange_of_mqtt_only() -> None:
 
 def test_a_device_may_publish_its_own_batches_and_status() -> None:
     expression = topic_permissions("jetson_1", TOPICS)["write"].replace("{username}", "jetson_1")
-    own = ["emotions.jetson_1.batch", "emotions.jetson_1.status"]
+    own = ["emotions.jetson_1.batch", "emotions.jetson_1.status", "emotions.jetson_1.info"]
     others = [
         "emotions.jetson_11.batch",
         "emotions.jetson_1.reply",
@@ -55,7 +55,7 @@ def test_a_device_may_subscribe_to_its_own_replies() -> None:
 
 def test_the_daemon_may_subscribe_and_reply() -> None:
     rights = topic_permissions(DAEMON, Topics("site/emotions"))
-    read = ["site.emotions.*.batch", "site.emotions.*.status"]
+    read = ["site.emotions.*.batch", "site.emotions.*.status", "site.emotions.*.info"]
     written = ["site.emotions.jetson_1.reply", "site.emotions.jetson_1.reply.7", "site.emotions.jetson_1.batch"]
 
     assert allowed(rights["read"], [*read, "#", "site.#"]) == read
