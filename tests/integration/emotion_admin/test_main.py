@@ -11,7 +11,7 @@ from emotion_admin.snippet import Address, snippet
 from emotion_api.reading.reader import SummaryReader
 from emotion_api.reading.source import Source
 from emotion_api.summary import SummaryRequest
-from shared.database import reader_engine
+from shared.database import reader_engine, sqlite_path
 from shared.schema import device
 from tests.databases import disposing, migrated
 from tests.faults.history import START
@@ -35,7 +35,7 @@ def engine(database_url: str) -> Iterator[Engine]:
 def shown_name(database_url: str, device_id: str) -> str:
     """Return the name on the dashboard, with a setting that says otherwise."""
     with disposing(reader_engine(database_url)) as engine:
-        source = Source(engine, file=None)
+        source = Source(engine, file=sqlite_path(database_url))
         answer = SummaryReader(source, device_names={device_id: "from the setting"}).read(SummaryRequest(device_id))
     return answer.body.decode().partition('"device_name":"')[2].partition('"')[0]
 
