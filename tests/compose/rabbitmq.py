@@ -41,9 +41,9 @@ class Cluster(Project):
         address = self.inspect("gate")["NetworkSettings"]["Networks"][f"{self.name}_broker"]["IPAddress"]
         return f"http://{address}:15672"
 
-    def secret(self, path: str) -> str:
-        command = ("run", "--rm", "--no-deps", "--no-TTY", "--entrypoint", "cat", "admin", f"/secrets/{path}")
-        return self.compose("--progress", "quiet", *command).strip()
+    def secret(self, service: str, path: str) -> str:
+        """The content of a file that this service can read."""
+        return self.compose("exec", "--no-TTY", service, "cat", f"/secrets/{path}").strip()
 
     def presence(self, device_id: str) -> tuple[bool, str | None] | None:
         """Return `online` and the last status as the API has them; None if it does not know the device."""
