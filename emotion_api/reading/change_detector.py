@@ -14,6 +14,7 @@ from pathlib import Path
 from threading import Event, Lock, RLock
 from typing import Any, NamedTuple, TypeAlias, cast
 
+from cachetools import LRUCache
 from sqlalchemy import Connection, Engine, event
 from sqlalchemy.exc import DBAPIError, TimeoutError
 
@@ -30,6 +31,19 @@ class Version(NamedTuple):
 
     connection: int
     data_version: int | str
+
+
+BEHIND_SECONDS = 10.0
+"""Seconds for which a server is refused that has an older state than the one read before.
+
+A standby catches up. A database that was restored from a backup does not, and is then accepted.
+"""
+
+REMEMBERED_DEVICES = 10_000
+
+
+class ServerBehindError(Exception):
+    """Raised when PostgreSQL has an older revision than this worker has read before: another server responds now."""
 
 
 class Now(NamedTuple):
@@ -146,6 +160,7 @@ class _Query:
         self.requests = 0
         self.done = Event()
         self.version: str | None = None
+        self.known: Mapping[str | None, int] = {}
         self.revisions: Mapping[str | None, Revision] = {}
         self.error: BaseException | None = None
 
@@ -157,8 +172,10 @@ class PostgresqlChangeDetector:
     clients would spend half of its time on a query for each request.
     """
 
-    def __init__(self, engine: Engine) -> None:
+    def __init__(self, engine: Engine, *, monotonic: Callable[[], float] = time.monotonic) -> None:
         self._engine = engine.execution_options(isolation_level="AUTOCOMMIT")  # saves BEGIN and ROLLBACK
+        self._monotonic = monotonic
+        self._highest: LRUCache[str | None, tuple[int, float | None]] = LRUCache(REMEMBERED_DEVICES)
         self._versions = count()
         self._lock = Lock()
         self._running, self._next = _Query(), _Query()
@@ -175,9 +192,11 @@ class PostgresqlChangeDetector:
     @contextmanager
     def snapshot(self, device_id: str | None) -> Iterator[Snapshot]:
         """A connection in a transaction. Revision and rows may come from another server than those of `now`."""
+        known = self._known({device_id})
         with self._engine.connect() as connection:
             version, revisions = queries.revisions(connection, {device_id})
-            yield Snapshot(connection, self._version_of(version), revisions[device_id])
+            revision = self._not_older(device_id, revisions[device_id], known[device_id])
+            yield Snapshot(connection, self._version_of(version), revision)
 
     def now(self, device_id: str | None) -> Now:
         """The present version and revision of all responses about the device; of None, about all devices.
@@ -196,7 +215,35 @@ class PostgresqlChangeDetector:
             query.done.wait()
         if query.error is not None:
             raise query.error
-        return Now(self._version_of(query.version), lambda: query.revisions[device_id])
+        return Now(
+            self._version_of(query.version),
+            lambda: self._not_older(device_id, query.revisions[device_id], query.known[device_id]),
+        )
+
+    def _known(self, devices: Collection[str | None]) -> dict[str | None, int]:
+        """The highest revisions that were read until now."""
+        with self._lock:
+            return {device_id: self._highest.get(device_id, (0, None))[0] for device_id in devices}
+
+    def _not_older(self, device_id: str | None, revision: Revision, known: int) -> Revision:
+        """Return the revision, which was read when `known` was already known.
+
+        Raises ServerBehindError for BEHIND_SECONDS if it is lower.
+        """
+        number = int((revision or (0,))[-1] or 0)
+        with self._lock:
+            highest, behind_since = self._highest.get(device_id, (0, None))
+            if number >= known:
+                if number >= highest and number:
+                    self._highest[device_id] = number, None
+                return revision
+            now = self._monotonic()
+            since = now if behind_since is None else behind_since
+            if now < since + BEHIND_SECONDS:
+                self._highest[device_id] = highest, since
+                raise ServerBehindError("the database server is behind the one that was read before")
+            self._highest[device_id] = number, None
+        return revision
 
     def _version_of(self, stored: str | None) -> Version:
         return Version(0, next(self._versions) if stored is None else stored)
@@ -212,6 +259,7 @@ class PostgresqlChangeDetector:
                     self._running = query
             if not is_answered:
                 raise TimeoutError("PostgreSQL has not answered the requests before")
+            query.known = self._known(query.devices)
             query.version, query.revisions = self._ask(query.devices)
         except BaseException as error:
             query.error = error

@@ -14,11 +14,21 @@ from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
 from emotion_api.reading import queries
 from emotion_api.reading.cache import MAX_BYTES, Request, ResponseCache
-from emotion_api.reading.change_detector import ChangeDetector, PostgresqlChangeDetector, SqliteChangeDetector
+from emotion_api.reading.change_detector import (
+    ChangeDetector,
+    PostgresqlChangeDetector,
+    ServerBehindError,
+    SqliteChangeDetector,
+)
 from emotion_api.reading.cooperative_yield import CooperativeYield
 from emotion_api.reading.response import CachedResponse
 
-_OUTAGE = (DBAPIError, PoolTimeoutError, sqlite3.Error)  # the change detector uses SQLite's driver itself
+_OUTAGE = (
+    DBAPIError,
+    PoolTimeoutError,
+    ServerBehindError,
+    sqlite3.Error,
+)  # the change detector uses SQLite's driver itself
 
 LONGEST_WAIT_SECONDS = 2.0
 """Seconds that a long build waits for its turn: one is built at a time, and requests that wait hold connections."""
@@ -88,7 +98,9 @@ class Source:
         self._monotonic = monotonic
         self._is_file = file is not None
         self._changes: ChangeDetector = (
-            PostgresqlChangeDetector(engine) if file is None else SqliteChangeDetector(engine, file)
+            PostgresqlChangeDetector(engine, monotonic=monotonic)
+            if file is None
+            else SqliteChangeDetector(engine, file)
         )
         self._cache = ResponseCache(self._changes, max_bytes=max_bytes, monotonic=monotonic)
         self._building: dict[Request, _Building] = {}

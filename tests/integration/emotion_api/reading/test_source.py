@@ -13,12 +13,13 @@ from emotion_api.bad_request import BadRequest
 from emotion_api.history import HistoryRequest
 from emotion_api.reading import queries
 from emotion_api.reading import source as source_module
-from emotion_api.reading.change_detector import PostgresqlChangeDetector
+from emotion_api.reading.change_detector import BEHIND_SECONDS, PostgresqlChangeDetector
 from emotion_api.reading.reader import HistoryReader, SummaryReader
 from emotion_api.reading.source import Build, Busy, DatabaseUnavailable, Source
 from emotion_api.summary import SummaryRequest
 from shared.database import reader_engine, sqlite_path, writer_engine
 from tests.databases import disposing, make_tables, migrated, raise_revision_of
+from tests.fakes import Clock
 from tests.postgresql import PostgreSQL
 
 REQUEST = SummaryRequest("jetson_1")
@@ -167,3 +168,21 @@ def test_a_connection_that_the_server_has_closed_is_replaced(postgresql: Postgre
             connection.exec_driver_sql(f"{others} AND pid <> pg_backend_pid()")
 
         assert changes.now("jetson_1").revision() == before
+
+
+def test_a_server_that_is_behind_is_refused_for_a_while(postgresql: PostgreSQL) -> None:
+    """As after a failover of the API's connections to a standby that has replayed less."""
+    url, clock = postgresql.new_database(), Clock()
+    with migrated(url) as writer, disposing(reader_engine(url)) as engine:
+        for _ in range(3):
+            raise_revision_of(writer, "jetson_1")
+        summaries = SummaryReader(Source(engine, file=None, monotonic=clock), device_names={})
+        summaries.read(REQUEST)
+        execute(writer, "UPDATE device_state SET revision = 2")
+
+        for request in (REQUEST, SummaryRequest("jetson_1", limit=1)):
+            with pytest.raises(DatabaseUnavailable, match="behind"):
+                summaries.read(request)
+
+        clock.seconds += BEHIND_SECONDS
+        assert b"jetson_1" in summaries.read(REQUEST).body
