@@ -117,6 +117,19 @@ class PostgreSQL:
         engine.dispose()
         return self._url(name)
 
+    def promote(self) -> None:
+        """Make a standby a primary."""
+        self._run(self._bin / "pg_ctl", "promote", "-D", self._folder / "data")
+
+    def copy_from(self, primary: "PostgreSQL") -> None:
+        """Become a standby of `primary` at the next start."""
+        source = ("-h", "127.0.0.1", "-p", str(primary.port), "-U", "postgres")
+        self._run(self._bin / "pg_basebackup", *source, "-D", self._folder / "data", "-R", "-c", "fast", "--no-sync")
+
+    def url_on(self, other: "PostgreSQL", url: str) -> str:
+        """The URL of this server's database `url` on another server."""
+        return url.replace(f":{self.port}/", f":{other.port}/")
+
     def _url(self, database: str) -> str:
         return f"postgresql+psycopg://postgres@127.0.0.1:{self.port}/{database}"
 
@@ -126,6 +139,19 @@ class PostgreSQL:
 
     def _run(self, *command: Path | str) -> None:
         subprocess.run(command, check=True, user=self._user, stdout=subprocess.DEVNULL, cwd=self._folder)
+
+
+@contextmanager
+def standby_of(primary: PostgreSQL) -> Iterator[PostgreSQL]:
+    """A running standby for the block."""
+    with TemporaryDirectory(prefix="postgresql-") as folder:
+        standby = PostgreSQL(Path(folder))
+        standby.copy_from(primary)
+        standby.start()
+        try:
+            yield standby
+        finally:
+            standby.stop()
 
 
 @contextmanager

@@ -54,19 +54,25 @@ class Metrics:
         """
         self._durations.labels(view or NO_VIEW, status).observe(seconds)
 
-    def exposition(self, *, database_is_up: bool) -> bytes:
-        """The metrics as Prometheus reads them, which is CONTENT_TYPE_LATEST."""
-        return generate_latest(_Scrape(self._requests, database_is_up))
+    def exposition(self, *, database_is_up: bool, standby_lag: float | None = None) -> bytes:
+        """The metrics as Prometheus reads them, which is CONTENT_TYPE_LATEST. `standby_lag`: see reading/source.py."""
+        return generate_latest(_Scrape(self._requests, database_is_up, standby_lag))
 
 
 class _Scrape(Collector):
     """The request durations, and the state of the database at this moment."""
 
-    def __init__(self, requests: Collector, database_is_up: bool) -> None:
-        self._requests, self._database_is_up = requests, database_is_up
+    def __init__(self, requests: Collector, database_is_up: bool, standby_lag: float | None) -> None:
+        self._requests, self._database_is_up, self._standby_lag = requests, database_is_up, standby_lag
 
     def collect(self) -> Iterator[Metric]:
         yield from self._requests.collect()
         yield GaugeMetricFamily(
             "emotion_api_database_up", "1 while the database can be read", value=self._database_is_up
         )
+        if self._standby_lag is not None:
+            yield GaugeMetricFamily(
+                "emotion_api_standby_lag_seconds",
+                "Seconds since the newest transaction that the PostgreSQL standby has replayed",
+                value=self._standby_lag,
+            )

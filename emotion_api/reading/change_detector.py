@@ -68,6 +68,8 @@ class SqliteChangeDetector:
     SQLAlchemy raises if it cannot connect.
     """
 
+    standby_lag = None
+
     def __init__(self, engine: Engine, file: Path) -> None:
         self._engine = engine
         self._file = file
@@ -173,6 +175,8 @@ class PostgresqlChangeDetector:
     """
 
     def __init__(self, engine: Engine, *, monotonic: Callable[[], float] = time.monotonic) -> None:
+        self.standby_lag: float | None = None
+        """The newest `lag` of queries.State: None on a primary."""
         self._engine = engine.execution_options(isolation_level="AUTOCOMMIT")  # saves BEGIN and ROLLBACK
         self._monotonic = monotonic
         self._highest: LRUCache[str | None, tuple[int, float | None]] = LRUCache(REMEMBERED_DEVICES)
@@ -185,8 +189,9 @@ class PostgresqlChangeDetector:
 
     @contextmanager
     def connect(self) -> Iterator[Connection]:
-        """A connection of the pool."""
+        """A connection of the pool. It also reads `standby_lag`."""
         with self._engine.connect() as connection:
+            self.standby_lag = queries.standby_lag(connection)
             yield connection
 
     @contextmanager
@@ -194,9 +199,9 @@ class PostgresqlChangeDetector:
         """A connection in a transaction. Revision and rows may come from another server than those of `now`."""
         known = self._known({device_id})
         with self._engine.connect() as connection:
-            version, revisions = queries.revisions(connection, {device_id})
-            revision = self._not_older(device_id, revisions[device_id], known[device_id])
-            yield Snapshot(connection, self._version_of(version), revision)
+            state = queries.state(connection, {device_id})
+            revision = self._not_older(device_id, state.revisions[device_id], known[device_id])
+            yield Snapshot(connection, self._version_of(state.version), revision)
 
     def now(self, device_id: str | None) -> Now:
         """The present version and revision of all responses about the device; of None, about all devices.
@@ -260,21 +265,21 @@ class PostgresqlChangeDetector:
             if not is_answered:
                 raise TimeoutError("PostgreSQL has not answered the requests before")
             query.known = self._known(query.devices)
-            query.version, query.revisions = self._ask(query.devices)
+            query.version, self.standby_lag, query.revisions = self._ask(query.devices)
         except BaseException as error:
             query.error = error
             raise
         finally:
             query.done.set()
 
-    def _ask(self, devices: Collection[str | None]) -> tuple[str | None, Mapping[str | None, Revision]]:
-        """Read version and revisions, on a new connection if the server has closed the one that was open."""
+    def _ask(self, devices: Collection[str | None]) -> queries.State:
+        """Read version, lag and revisions, on a new connection if the server has closed the one that was open."""
         was_open = self._connection is not None
         try:
             if self._connection is None:
                 self._connection = self._engine.connect()
                 self._connection.detach()  # from the pool, whose connections are for builds
-            return queries.revisions(self._connection, devices)
+            return queries.state(self._connection, devices)
         except BaseException as error:
             self._close()
             if was_open and isinstance(error, DBAPIError) and error.connection_invalidated:

@@ -10,6 +10,7 @@ from sqlalchemy import (
     Column,
     ColumnElement,
     Connection,
+    Float,
     FromClause,
     Integer,
     Select,
@@ -56,6 +57,18 @@ ALL_REVISIONS = select(func.count(), func.sum(device_state.c.revision))
 """Every commit that changes a response about a device raises the sum."""
 
 
+class State(NamedTuple):
+    """The state of PostgreSQL as one query read it. `version` is None on a standby, `lag` on a primary.
+
+    No transaction was committed between two equal versions. `lag` is the age in seconds of the newest transaction that
+    the standby has replayed. `revisions` are those of all responses about each device; of None, about all devices.
+    """
+
+    version: str | None
+    lag: float | None
+    revisions: Mapping[str | None, Revision]
+
+
 _VERSION = case(
     (
         ~func.pg_is_in_recovery(),
@@ -64,9 +77,17 @@ _VERSION = case(
 )
 """PostgreSQL's version of all data: the server process, and the transactions that are visible. NULL on a standby."""
 
+_LAG = case(
+    (
+        func.pg_is_in_recovery(),
+        cast(func.extract("epoch", func.clock_timestamp() - func.pg_last_xact_replay_timestamp()), Float),
+    )
+)
+"""Seconds since the newest transaction that a standby has replayed. NULL on a primary."""
+
 _ASKED = func.unnest(bindparam("devices", type_=ARRAY(Text))).table_valued("device_id").render_derived()
 
-_REVISIONS = select(_ASKED.c.device_id, device_state.c.revision, _VERSION).outerjoin_from(
+_REVISIONS = select(_ASKED.c.device_id, device_state.c.revision, _VERSION, _LAG).outerjoin_from(
     _ASKED, device_state, device_state.c.device_id == _ASKED.c.device_id
 )
 
@@ -192,24 +213,26 @@ class DeviceFound(NamedTuple):
     history: EmotionTotals
 
 
-def revisions(
-    connection: Connection, devices: Collection[str | None]
-) -> tuple[str | None, Mapping[str | None, Revision]]:
-    """PostgreSQL's version, and the revision of all responses about each device; of None, about all devices.
-
-    No transaction was committed between two equal versions. A standby has none.
-    """
-    version: str | None = None
+def state(connection: Connection, devices: Collection[str | None]) -> State:
+    """PostgreSQL's present state, with the revisions of `devices`, of which there is one at least."""
+    first: Sequence[Any] | None = None  # the version must be no newer than any revision
     found: dict[str | None, Revision] = {}
     named = [device_id for device_id in devices if device_id is not None]
     if None in devices:
-        *values, version = connection.execute(ALL_REVISIONS.add_columns(_VERSION)).one()
-        found[None] = tuple(values)
+        first = connection.execute(ALL_REVISIONS.add_columns(_VERSION, _LAG)).one()
+        found[None] = tuple(first[:-2])
     if named:
         rows = connection.execute(_REVISIONS, {"devices": named}).all()
-        found |= {device_id: None if revision is None else (revision,) for device_id, revision, _ in rows}
-        version = rows[0][2] if None not in devices else version
-    return version, found
+        found |= {device_id: None if revision is None else (revision,) for device_id, revision, *_ in rows}
+        first = first or rows[0]
+    assert first is not None
+    version, lag = first[-2:]
+    return State(version, lag, found)
+
+
+def standby_lag(connection: Connection) -> float | None:
+    """The `lag` of State at PostgreSQL."""
+    return connection.scalar(select(_LAG))
 
 
 def any_device(connection: Connection) -> None:

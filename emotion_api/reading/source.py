@@ -124,6 +124,11 @@ class Source:
         self._note_success()
         return response.compressed(pause=CooperativeYield()) if gzip else response
 
+    @property
+    def standby_lag(self) -> float | None:
+        """Seconds since the newest transaction that a PostgreSQL standby has replayed, as read last; else None."""
+        return self._changes.standby_lag
+
     def check(self) -> None:
         """Read one device from the database, never from the cache. Raises DatabaseUnavailable."""
         began = time.monotonic()

@@ -17,6 +17,9 @@ from emotion_api.web import parameters
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIEnvironment
 
+STANDBY_LAG = "X-Standby-Lag-Seconds"
+"""The header that says how old the data are if they come from a PostgreSQL standby."""
+
 _OK = b'{"status":"ok"}'
 
 
@@ -47,14 +50,15 @@ def register(app: Flask, readers: Readers, metrics: Metrics) -> None:
 
     @app.get("/metrics", endpoint="metrics")
     def metrics_() -> Response:
-        text = metrics.exposition(database_is_up=_can_be_read(readers.source))
+        is_up = _can_be_read(readers.source)
+        text = metrics.exposition(database_is_up=is_up, standby_lag=readers.source.standby_lag if is_up else None)
         return Response(text, content_type=CONTENT_TYPE_LATEST)
 
     @app.get("/api/dashboard/summary")
     def summary() -> Response:
         environ = request.environ
         wanted = parameters.summary(environ.get("QUERY_STRING", ""))
-        return _respond(readers.summary.read(wanted, gzip=_accepts_gzip(environ)), "application/json")
+        return respond(readers.summary.read(wanted, gzip=_accepts_gzip(environ)), "application/json")
 
     @app.get("/api/dashboard/history")
     def history() -> Response:
@@ -62,7 +66,7 @@ def register(app: Flask, readers: Readers, metrics: Metrics) -> None:
         prefers_csv = _prefers_csv(environ.get("HTTP_ACCEPT", ""))
         wanted = parameters.history(environ.get("QUERY_STRING", ""), csv=prefers_csv)
         cached = readers.history.read(wanted, gzip=_accepts_gzip(environ))
-        response = _respond(cached, "text/csv; charset=utf-8" if wanted.csv else "application/json")
+        response = respond(cached, "text/csv; charset=utf-8" if wanted.csv else "application/json")
         response.headers["Vary"] = "Accept"
         return response
 
@@ -70,7 +74,14 @@ def register(app: Flask, readers: Readers, metrics: Metrics) -> None:
     def devices() -> Response:
         environ = request.environ
         parameters.devices(environ.get("QUERY_STRING", ""))
-        return _respond(readers.devices.read(gzip=_accepts_gzip(environ)), "application/json")
+        return respond(readers.devices.read(gzip=_accepts_gzip(environ)), "application/json")
+
+    def respond(cached: CachedResponse, content_type: str) -> Response:
+        response = _respond(cached, content_type)
+        lag = readers.source.standby_lag
+        if lag is not None:
+            response.headers[STANDBY_LAG] = f"{lag:.3f}"
+        return response
 
 
 def _can_be_read(source: Source) -> bool:
