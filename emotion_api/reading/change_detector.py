@@ -177,7 +177,8 @@ class PostgresqlChangeDetector:
     def __init__(self, engine: Engine, *, monotonic: Callable[[], float] = time.monotonic) -> None:
         self.standby_lag: float | None = None
         """The newest `lag` of queries.State: None on a primary."""
-        self._engine = engine.execution_options(isolation_level="AUTOCOMMIT")  # saves BEGIN and ROLLBACK
+        self._engine = engine
+        self._without_transactions = engine.execution_options(isolation_level="AUTOCOMMIT")  # saves BEGIN and ROLLBACK
         self._monotonic = monotonic
         self._highest: LRUCache[str | None, tuple[int, float | None]] = LRUCache(REMEMBERED_DEVICES)
         self._versions = count()
@@ -190,7 +191,7 @@ class PostgresqlChangeDetector:
     @contextmanager
     def connect(self) -> Iterator[Connection]:
         """A connection of the pool. It also reads `standby_lag`."""
-        with self._engine.connect() as connection:
+        with self._without_transactions.connect() as connection:
             self.standby_lag = queries.standby_lag(connection)
             yield connection
 
@@ -277,7 +278,7 @@ class PostgresqlChangeDetector:
         was_open = self._connection is not None
         try:
             if self._connection is None:
-                self._connection = self._engine.connect()
+                self._connection = self._without_transactions.connect()
                 self._connection.detach()  # from the pool, whose connections are for builds
             return queries.state(self._connection, devices)
         except BaseException as error:

@@ -63,6 +63,19 @@ def test_an_older_schema_is_an_outage_whose_one_log_line_says_what_to_do(
     assert caplog.messages[1].startswith("the database can be read again")
 
 
+def test_all_selects_of_a_build_see_the_same_commits(writer: Engine, source: Source) -> None:
+    execute(writer, "INSERT INTO device (device_id, device_name) VALUES ('jetson_1', 'before')")
+
+    def read(request: SummaryRequest, build: Build) -> Iterable[bytes]:
+        names = []
+        for _ in range(2):
+            names.append(build.connection.scalar(text("SELECT device_name FROM device")))
+            execute(writer, "UPDATE device SET device_name = 'after'")
+        return [" ".join(map(str, names)).encode()]
+
+    assert source.respond(REQUEST, read, gzip=False).body == b"before before"
+
+
 class TestLongBuilds:
     """One is built at a time: its process answers other requests in its pauses."""
 
