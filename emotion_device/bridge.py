@@ -12,8 +12,11 @@ import queue
 import signal
 import socket
 import socketserver
+import ssl
 import threading
 import time
+from contextlib import suppress
+from datetime import datetime
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler
 from pathlib import Path
@@ -24,11 +27,12 @@ from emotion_device.command_line import PROGRAM, Parser
 from emotion_device.errors import InvalidBatch, PublisherError
 from emotion_device.publisher import Network, Publisher, Reply
 from emotion_device.unattended import Watchdog, log_to_stderr
+from emotion_device.wire import DEVICE_ID, is_topic_prefix
 
 PATH = "/api/emotions/batch"
 MAX_BODY = 1 << 20
 MAX_DEVICES = 100
-"""The most devices that a bridge without a password file serves."""
+"""The most devices that a bridge without a password file serves at the same time."""
 
 IDLE_SECONDS = 60.0
 """A device that has posted nothing for so long is reported offline."""
@@ -47,56 +51,68 @@ class Answer(NamedTuple):
     body: Mapping[str, object]
 
 
+class _Waiting:
+    """A request whose batch is published, until the daemon's reply."""
+
+    def __init__(self, timestamp: datetime) -> None:
+        self.timestamp = timestamp
+        self.reply: queue.Queue[Reply] = queue.Queue()
+
+    def until(self, deadline: float) -> Reply | None:
+        """Return the reply, or None if none arrives in time."""
+        with suppress(queue.Empty):
+            return self.reply.get(timeout=max(0.0, deadline - time.monotonic()))
+        return None
+
+
 class Device:
-    """One device's publisher, and the request that waits for the daemon's reply. One request at a time."""
+    """One device's publisher, and the requests that wait for the daemon's replies."""
 
     def __init__(self, connect: Callable[[Callable[[Reply], None]], Publisher]) -> None:
-        self._connect = connect
         self._lock = threading.Lock()
-        self._publisher: Publisher | None = None
-        self._replies: queue.Queue[Reply] = queue.Queue()
-        self._used_at = time.monotonic()
+        self._waiting: list[_Waiting] = []  # in the order of publication
+        self._made_at = self.used_at = time.monotonic()
+        self._publisher = connect(self._replied)
 
     def deliver(self, batch: posted.Posted, timeout: float) -> Answer:
-        """Publish a batch and wait for the reply. Raises ValueError if the batch or the device's id is invalid."""
-        deadline = time.monotonic() + timeout
-        if not self._lock.acquire(timeout=timeout):
-            return error(HTTPStatus.SERVICE_UNAVAILABLE, "an earlier batch of this device is not answered yet")
-        try:
-            if self._publisher is None:
-                self._publisher = self._connect(self._replies.put)
-            self._used_at = time.monotonic()
+        """Publish a batch at once, and wait for the reply. Raises ValueError if the batch is invalid."""
+        waiting = _Waiting(batch.timestamp)
+        with self._lock:
             self._publisher.publish(batch.people, batch.timestamp)
-            reply = self._reply_to(batch, min(deadline, time.monotonic() + _CONNECT_SECONDS))
+            self._waiting.append(waiting)
+        try:
+            now = time.monotonic()
+            first_connected_by = self._made_at + timeout
+            reply = waiting.until(min(now + timeout, max(now + _CONNECT_SECONDS, first_connected_by)))
             if reply is None and not self._publisher.connected:
                 return error(
                     HTTPStatus.SERVICE_UNAVAILABLE,
                     "the broker is not reachable: the bridge holds the newest batch and sends it later",
                 )
-            return _answer(reply or self._reply_to(batch, deadline))
+            return _answer(reply or waiting.until(now + timeout))
         finally:
-            self._lock.release()
+            with self._lock:
+                self._waiting.remove(waiting)
 
-    def close_if_idle(self) -> None:
-        """Disconnect, so that the broker says "offline", if the device posts no more and everything is sent."""
-        if not self._lock.acquire(blocking=False):
-            return
-        try:
-            idle = time.monotonic() - self._used_at > IDLE_SECONDS
-            if idle and self._publisher is not None and self._publisher.connected:
-                self._publisher.close(timeout=1.0)
-                self._publisher = None
-        finally:
-            self._lock.release()
+    @property
+    def idle(self) -> bool:
+        """Return True if the device posts no more, and the broker is there to hear so."""
+        unused = time.monotonic() - self.used_at > IDLE_SECONDS
+        return unused and not self._waiting and self._publisher.connected
 
-    def _reply_to(self, batch: posted.Posted, deadline: float) -> Reply | None:
-        while True:
-            try:
-                reply = self._replies.get(timeout=max(0.0, deadline - time.monotonic()))
-            except queue.Empty:
-                return None
-            if reply.timestamp == batch.timestamp:
-                return reply
+    def close(self) -> None:
+        """Disconnect, so that the broker says "offline"."""
+        self._publisher.close(timeout=1.0)
+
+    def _replied(self, reply: Reply) -> None:
+        """Hand a reply to its request. A stored batch contains the earlier ones that it replaced in the publisher."""
+        with self._lock:
+            for number, waiting in reversed(list(enumerate(self._waiting))):
+                if waiting.timestamp == reply.timestamp:
+                    for answered in self._waiting[:number] if reply.status == "ok" else ():
+                        answered.reply.put(reply)
+                    waiting.reply.put(reply)
+                    return
 
 
 class Bridge:
@@ -113,20 +129,29 @@ class Bridge:
         """Return the response to a POST with this body."""
         try:
             batch = posted.read(body)
+            if not DEVICE_ID.fullmatch(batch.device_id):
+                raise InvalidBatch(f"device id {batch.device_id!r:.80} has to be 1 to 64 of A-Z a-z 0-9 . _ : -")
+            if self._passwords is not None and batch.device_id not in self._passwords:
+                return error(HTTPStatus.FORBIDDEN, "the bridge does not serve this device_id: see its password file")
             device = self._device(batch.device_id)
             if device is None:
-                return error(HTTPStatus.FORBIDDEN, "the bridge does not serve this device_id: see its password file")
+                return error(
+                    HTTPStatus.FORBIDDEN,
+                    f"the bridge serves {MAX_DEVICES} devices already: give it a password file with a line for each",
+                )
             return device.deliver(batch, self._settings.timeout)
         except PublisherError as refused:
             status = HTTPStatus.UNPROCESSABLE_ENTITY if isinstance(refused, ValueError) else HTTPStatus.BAD_GATEWAY
             return error(status, str(refused))
 
     def close_idle(self) -> None:
-        """Disconnect each device that posts no more."""
+        """Disconnect each device that posts no more, and free its place."""
         with self._lock:
-            devices = list(self._devices.values())
-        for device in devices:
-            device.close_if_idle()
+            idle = {device_id: device for device_id, device in self._devices.items() if device.idle}
+            for device_id in idle:
+                del self._devices[device_id]
+        for device in idle.values():
+            device.close()
 
     def close(self) -> None:
         """Send the pending batches, five seconds at most, and disconnect every device."""
@@ -134,13 +159,12 @@ class Bridge:
 
     def _device(self, device_id: str) -> Device | None:
         with self._lock:
-            known = self._devices.get(device_id)
-            if known is not None:
-                return known
-            if len(self._devices) >= MAX_DEVICES if self._passwords is None else device_id not in self._passwords:
-                return None
-            device = Device(lambda on_reply: self._connect(device_id, on_reply))
-            self._devices[device_id] = device
+            device = self._devices.get(device_id)
+            if device is None:
+                if self._passwords is None and len(self._devices) >= MAX_DEVICES:
+                    return None
+                device = self._devices[device_id] = Device(lambda on_reply: self._connect(device_id, on_reply))
+            device.used_at = time.monotonic()  # under this lock: close_idle sees it
             return device
 
     def _connect(self, device_id: str, on_reply: Callable[[Reply], None]) -> Publisher:
@@ -298,7 +322,7 @@ def read_passwords(path: Path | None) -> dict[str, str] | None:
         device_id, _, password = line.rpartition(":")  # an id may have colons, a password of scripts/device has none
         if not line or line.startswith("#"):
             continue
-        if not device_id or not password:
+        if not DEVICE_ID.fullmatch(device_id) or not password:
             raise ValueError(f"{path}, line {number}: it is not device_id:password")
         passwords[device_id] = password
     if not passwords:
@@ -333,13 +357,14 @@ def command_parser(environ: Mapping[str, str]) -> Parser:
     )
     add(
         "--tls-ca",
-        type=_file,
+        type=_ca,
         default=environ.get("EMOTION_MQTT_TLS_CA") or None,
         metavar="FILE",
         help="CA certificate: turns TLS on (EMOTION_MQTT_TLS_CA)",
     )
     add(
         "--prefix",
+        type=_prefix,
         default=environ.get("EMOTION_MQTT_TOPIC_PREFIX") or "emotions",
         help="first topic level (EMOTION_MQTT_TOPIC_PREFIX, or emotions)",
     )
@@ -375,9 +400,26 @@ def _port(text: str) -> int:
 
 
 def _file(text: str) -> Path:
-    if not Path(text).is_file():
-        raise argparse.ArgumentTypeError(f"is {text!r}, which is not a file")
-    return Path(text)
+    try:
+        with open(text, "rb"):
+            return Path(text)
+    except OSError as wrong:
+        raise argparse.ArgumentTypeError(f"is {text!r}, which cannot be read: {wrong.strerror}") from wrong
+
+
+def _ca(text: str) -> Path:
+    path = _file(text)
+    try:
+        ssl.create_default_context(cafile=path)
+    except ssl.SSLError as wrong:
+        raise argparse.ArgumentTypeError(f"is {text!r}, which is not a file of CA certificates") from wrong
+    return path
+
+
+def _prefix(text: str) -> str:
+    if not is_topic_prefix(text):
+        raise argparse.ArgumentTypeError(f"is {text!r}, but a prefix is levels of a topic without + and #")
+    return text
 
 
 def _seconds(text: str) -> float:

@@ -121,7 +121,7 @@ def test_the_daemon_s_reason_is_the_answer_s(broker: Broker) -> None:
 
 def test_a_broker_that_is_away_gets_the_batch_when_it_returns(broker: Broker) -> None:
     broker.stop()
-    with serving(broker) as port:
+    with serving(broker, "--timeout", "1") as port:
         response = Response(port, README_PAYLOAD.encode())
         broker.start()
         with Listener(broker, "emotions", lambda _: OK) as listener:
@@ -139,6 +139,22 @@ def test_a_daemon_that_does_not_answer_is_a_timeout(broker: Broker) -> None:
 
         assert listener.batches
     assert (response.status, response.body["status"]) == (504, "error")
+
+
+def test_without_a_daemon_a_batch_is_published_while_earlier_ones_wait(broker: Broker) -> None:
+    bodies = [README_PAYLOAD.replace("12:34:56", f"12:34:{second}").encode() for second in range(10, 14)]
+    with Listener(broker, "emotions") as listener, serving(broker, "--timeout", "30") as port:
+        threads = [threading.Thread(target=Response, args=(port, body)) for body in bodies]
+        for number, thread in enumerate(threads, 1):
+            thread.start()
+            wait_until(lambda number=number: len(listener.batches) == number, what="it is published")  # type: ignore[misc]
+        # The daemon is back, and answers the newest one: it contains the seconds of those before.
+        with Listener(broker, "emotions", lambda _: OK):
+            newest = Response(port, README_PAYLOAD.encode())
+            for thread in threads:
+                thread.join()
+
+    assert newest.status == 200
 
 
 def test_a_device_that_posts_no_more_is_offline(broker: Broker, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -173,9 +189,26 @@ def test_without_a_password_file_the_number_of_devices_is_bounded(
 ) -> None:
     monkeypatch.setattr(bridge, "MAX_DEVICES", 2)
     with Listener(broker, "emotions", lambda _: OK), serving(broker) as port:
-        statuses = [Response(port, payload(device_id=f'"{name}"')).status for name in "abcab"]
+        statuses = [Response(port, payload(device_id=f'"{name}"')).status for name in ("/", "a", "b", "a", "b")]
+        third = Response(port, payload(device_id='"c"'))
 
-    assert statuses == [200, 200, 403, 200, 200]
+    assert statuses == [422, 200, 200, 200, 200]
+    assert third.status == 403
+    assert third.body["error"].startswith("the bridge serves 2 devices already")
+
+
+def test_a_device_that_posts_no_more_makes_room_for_another(broker: Broker, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bridge, "MAX_DEVICES", 1)
+    monkeypatch.setattr(bridge, "IDLE_SECONDS", 0.0)
+    running = Bridge(command_parser({}).parse_args(["--host", broker.host, "--port", str(broker.port)]), None)
+    with Listener(broker, "emotions", lambda _: OK):
+        first = running.post(payload(device_id='"a"'))
+        full = running.post(payload(device_id='"b"'))
+        running.close_idle()
+        second = running.post(payload(device_id='"b"'))
+        running.close()
+
+    assert (first.status, full.status, second.status) == (200, 403, 200)
 
 
 @pytest.mark.parametrize(
@@ -219,7 +252,7 @@ def test_a_password_file_has_a_line_for_each_device(tmp_path: Path) -> None:
     assert read_passwords(None) is None
 
 
-@pytest.mark.parametrize("text", ["", "# none\n", "secret\n", "jetson_1:\n", ":secret\n"])
+@pytest.mark.parametrize("text", ["", "# none\n", "secret\n", "jetson_1:\n", ":secret\n", "a/b:secret\n"])
 def test_a_wrong_password_file_is_refused_without_the_password(tmp_path: Path, text: str) -> None:
     (tmp_path / "passwords").write_text(text)
 
@@ -236,7 +269,10 @@ def test_a_wrong_password_file_is_refused_without_the_password(tmp_path: Path, t
         ({"EMOTION_BRIDGE_LISTEN": "localhost:0"}, [], "a port is a whole number"),
         ({"EMOTION_MQTT_PORT": "mqtt"}, [], "a port is a whole number"),
         ({}, ["--timeout", "0"], "it is a number from 0.1 to 60"),
-        ({"EMOTION_BRIDGE_PASSWORD_FILE": "/nowhere"}, [], "which is not a file"),
+        ({"EMOTION_BRIDGE_PASSWORD_FILE": "/nowhere"}, [], "which cannot be read: No such file or directory"),
+        ({"EMOTION_BRIDGE_PASSWORD_FILE": "/"}, [], "which cannot be read: Is a directory"),
+        ({"EMOTION_MQTT_TLS_CA": __file__}, [], "which is not a file of CA certificates"),
+        ({}, ["--prefix", "a/#"], "a prefix is levels of a topic without + and #"),
     ],
 )
 def test_wrong_settings_end_the_start_with_a_sentence(
