@@ -48,6 +48,9 @@ _READER_TIMEOUT = "statement_timeout=5000"
 _WRITER_PATIENCE = {"connect_timeout": 3, "tcp_user_timeout": 3000, **_KEEPALIVES}
 _WRITER_TIMEOUT = "lock_timeout=2000"
 
+_SEVERAL_HOSTS_PATIENCE = {"connect_timeout": 2}
+"""libpq's minimum. It waits so long for each host, and after a failover the first one may be gone for days."""
+
 _DIRECT = "emotion.direct"  # a session has this setting only if the server itself was given `options`
 _POOLED = "pooled"
 
@@ -111,7 +114,7 @@ def writer_engine(url: str, *, echo: bool = False) -> Engine:
             max_overflow=0,
             pool_pre_ping=True,
             paramstyle="format",
-            connect_args={**_WRITER_PATIENCE, "application_name": WRITER},
+            connect_args={**_patience(url, _WRITER_PATIENCE), "application_name": WRITER},
         )
         return _with_timeout(engine, _WRITER_TIMEOUT)
     engine = create_engine(url, echo=echo, hide_parameters=True, pool_size=1, max_overflow=0)
@@ -135,7 +138,7 @@ def reader_engine(url: str, *, echo: bool = False) -> Engine:
             pool_timeout=READER_POOL_SECONDS,
             isolation_level="REPEATABLE READ",
             execution_options={"postgresql_readonly": True},
-            connect_args={**_READER_PATIENCE, "application_name": "emotion-reader"},
+            connect_args={**_patience(url, _READER_PATIENCE), "application_name": "emotion-reader"},
         )
         return _with_timeout(engine, _READER_TIMEOUT)
     engine = create_engine(f"sqlite:///file:{quote(str(path))}?mode=ro&uri=true", echo=echo, hide_parameters=True)
@@ -154,6 +157,11 @@ def reader_engine(url: str, *, echo: bool = False) -> Engine:
 def is_pooled(connection: Connection) -> bool:
     """Return True if a pooler such as PgBouncer gives the connection's transactions to sessions of PostgreSQL."""
     return bool(connection.info.get(_POOLED))
+
+
+def _patience(url: str, patience: dict[str, int]) -> dict[str, int]:
+    hosts = ",".join(make_url(url).normalized_query.get("host", ()))
+    return {**patience, **_SEVERAL_HOSTS_PATIENCE} if "," in hosts else patience
 
 
 def _with_timeout(engine: Engine, timeout: str) -> Engine:

@@ -1,6 +1,11 @@
 """A database URL with several PostgreSQL servers: the programs find the one that accepts writes."""
 
-from sqlalchemy import create_engine, text
+from collections.abc import Callable
+from typing import cast
+
+import psycopg
+import pytest
+from sqlalchemy import Engine, create_engine, text
 
 from shared.database import reader_engine, writer_engine
 from shared.settings import check_database_url
@@ -31,3 +36,17 @@ def test_a_server_that_only_reads_or_is_away_is_left_out(postgresql: PostgreSQL,
 
     own_postgresql.kill()
     assert ports(own_postgresql, postgresql) == [postgresql.port] * 4
+
+
+@pytest.mark.parametrize("notation", NOTATIONS)
+@pytest.mark.parametrize("make_engine", [writer_engine, reader_engine])
+def test_a_server_that_does_not_answer_delays_a_connection_by_two_seconds(
+    postgresql: PostgreSQL, make_engine: Callable[[str], Engine], notation: str
+) -> None:
+    hosts = notation.format(postgresql.port, postgresql.port)
+    with (
+        disposing(make_engine(f"postgresql+psycopg://postgres@/postgres?{hosts}")) as engine,
+        engine.connect() as connection,
+    ):
+        driver = cast(psycopg.Connection, connection.connection.driver_connection)
+        assert driver.info.get_parameters()["connect_timeout"] == "2"
