@@ -83,7 +83,7 @@ def count(source, faces, model, publisher, settings, stop):
         clock=source.clock,
     )
     tracker, watchdog = Tracker(), Watchdog()
-    frames, began, published_at = 0, time.monotonic(), 0.0
+    frames, began, published_at, slow = 0, time.monotonic(), None, False
     watchdog.ready()
     for image, at in source.frames(stop):
         watchdog.beat()
@@ -92,7 +92,16 @@ def count(source, faces, model, publisher, settings, stop):
             face = image[max(0, y) : y + height, max(0, x) : x + width]
             counters.observe(person_id, model.scores(face), at)
         frames += 1
+        published_at = at if published_at is None else published_at
         if at - published_at >= PUBLISH_SECONDS:
+            if not slow and frames / (at - published_at) < 1 / MAX_GAP_SECONDS:
+                slow = True
+                log.warning(
+                    "fewer than %g frames a second: the seconds are too low, because a frame counts %g s at most."
+                    " Use a smaller picture or a faster model",
+                    1 / MAX_GAP_SECONDS,
+                    MAX_GAP_SECONDS,
+                )
             published_at = at
             publisher.publish(counters.people(), source.timestamp())
             fps = frames / (time.monotonic() - began)

@@ -19,18 +19,30 @@ MODELS = {
 
 
 class EmotionModel:
-    """Returns the scores of a face. Raises OSError if the file does not exist."""
+    """Returns the scores of a face. Raises OSError if the model does not load, or does not fit its line in MODELS."""
 
     def __init__(self, path, name):
         if not Path(path).is_file():
             raise OSError(f"the model {path!r} is not a file")
         labels, self._mean, self._deviation = MODELS[name]
         self._labels = labels.split()
-        self._shape, self._run = _litert(path) if path.endswith(".tflite") else _onnx(path)
-        self._channels_first = self._shape[1] in (1, 3)
-        height, width = self._shape[2:] if self._channels_first else self._shape[1:3]
-        self._size = (width, height)
-        self._grey = 1 in (self._shape[1], self._shape[3])
+        try:
+            shape, self._run = _litert(path) if path.endswith(".tflite") else _onnx(path)
+            self._use_input(shape)
+            # The first inference may take minutes on a GPU. The start includes it.
+            self.scores(np.zeros((*self._size[::-1], 3), np.uint8))
+        except OSError:
+            raise
+        except Exception as error:  # LiteRT and ONNX Runtime raise errors of their own, or are not installed
+            raise OSError(f"the model {path!r} cannot be used: {error}") from error
+
+    def _use_input(self, shape):
+        self._channels_first = shape[1:2] in ([1], [3])
+        height_and_width = shape[2:4] if self._channels_first else shape[1:3]
+        if len(shape) != 4 or min(height_and_width) < 2:
+            raise OSError("the model has no fixed height and width: export it with a fixed input size")
+        self._size = tuple(reversed(height_and_width))
+        self._grey = 1 in (shape[1], shape[3])
 
     def scores(self, face):
         """Return {label: score} of a face, which is a part of a frame as OpenCV reads it."""
@@ -68,6 +80,6 @@ def _onnx(path):
 
     session = onnxruntime.InferenceSession(path, providers=onnxruntime.get_available_providers())
     taken = session.get_inputs()[0]
-    return [size if isinstance(size, int) else 1 for size in taken.shape], lambda values: session.run(
+    return [size if isinstance(size, int) else 0 for size in taken.shape], lambda values: session.run(
         None, {taken.name: values}
     )[0]

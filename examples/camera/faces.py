@@ -12,13 +12,15 @@ class Faces:
         self._smallest = smallest
         self._yunet = None
         if model is not None and model.endswith(".onnx"):
-            self._yunet = cv2.FaceDetectorYN.create(model, "", (320, 320), score_threshold=0.7)
+            try:
+                self._yunet = cv2.FaceDetectorYN.create(model, "", (320, 320), score_threshold=0.7)
+            except cv2.error as error:
+                raise OSError(f"OpenCV {cv2.__version__} cannot read the YuNet model {model!r}") from error
         else:
-            self._cascade = cv2.CascadeClassifier(
-                model or f"{cv2.data.haarcascades}haarcascade_frontalface_default.xml"
-            )
+            cascade = model or f"{_cascades()}haarcascade_frontalface_default.xml"
+            self._cascade = cv2.CascadeClassifier(cascade)
             if self._cascade.empty():
-                raise OSError(f"OpenCV cannot read the cascade {model!r}")
+                raise OSError(f"OpenCV cannot read the cascade {cascade!r}: pass one with --faces")
 
     def find(self, image):
         """Return the boxes (x, y, width, height) of the faces, in pixels of `image`."""
@@ -33,3 +35,8 @@ class Faces:
             return [] if found is None else [face[:4] for face in found if face[2] >= smallest]
         grey = cv2.cvtColor(image, cv2.COLOR_BGR2GRAY)
         return self._cascade.detectMultiScale(grey, 1.1, 5, minSize=(smallest, smallest))
+
+
+def _cascades():
+    data = getattr(cv2, "data", None)  # the OpenCV of a Linux system has none
+    return data.haarcascades if data else "/usr/share/opencv4/haarcascades/"

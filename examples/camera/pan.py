@@ -20,6 +20,8 @@ def main(photographs, video):
     writer = cv2.VideoWriter(video, cv2.VideoWriter_fourcc(*"mp4v"), FRAMES_A_SECOND, (WIDTH, HEIGHT))
     for photograph in photographs:
         image = cv2.imread(photograph)
+        if image is None:
+            sys.exit(f"OpenCV cannot read the photograph {photograph!r}")
         scale = PHOTOGRAPH_HEIGHT / image.shape[0]
         image = cv2.resize(image, None, fx=scale, fy=scale)
         for frame in range(FRAMES):
@@ -30,4 +32,6 @@ def main(photographs, video):
 
 
 if __name__ == "__main__":
+    if len(sys.argv) < 3:
+        sys.exit(__doc__)
     main(sys.argv[1:-1], sys.argv[-1])

@@ -26,6 +26,21 @@ PANNED = ("sample5.jpg", "sample6.jpg")
 
 TOLERANCE = 0.1
 
+ANY_SIZE = """
+from types import SimpleNamespace
+
+def get_available_providers():
+    return []
+
+class InferenceSession:
+    def __init__(self, path, providers):
+        pass
+
+    def get_inputs(self):
+        return [SimpleNamespace(name="input", shape=["batch", 3, "height", "width"])]
+"""
+"""An ONNX Runtime whose models take pictures of any size."""
+
 pytestmark = pytest.mark.program  # a broker, and registries of packages
 
 
@@ -56,10 +71,14 @@ def fetch() -> None:
     complete.write_text(requirements)
 
 
-def watch(broker: Broker, source: object, *options: str) -> subprocess.Popen[str]:
-    """Start the example on a video."""
+def watch(broker: Broker, source: object, *options: str, packages: Path = ROOT) -> subprocess.Popen[str]:
+    """Start the example on a video. Python searches `packages` first."""
     command = [PYTHON, "camera.py", "--source", source, "--fast", "--smallest-face", "40", "--model", MODEL, *options]
-    settings = {"EMOTION_MQTT_HOST": broker.host, "EMOTION_MQTT_PORT": str(broker.port), "PYTHONPATH": str(ROOT)}
+    settings = {
+        "EMOTION_MQTT_HOST": broker.host,
+        "EMOTION_MQTT_PORT": str(broker.port),
+        "PYTHONPATH": f"{packages}:{ROOT}",
+    }
     return subprocess.Popen(
         [str(part) for part in command],
         cwd=EXAMPLE,
@@ -91,11 +110,33 @@ def test_the_seconds_on_the_dashboard_are_those_of_the_frames(broker: Broker, sq
     assert device["info"]["fps"] > 0
 
 
-def test_a_source_or_model_that_cannot_be_read_ends_the_program_with_a_sentence(broker: Broker) -> None:
+def test_a_source_or_model_that_cannot_be_read_ends_the_program_with_a_sentence(broker: Broker, tmp_path: Path) -> None:
     fetch()
-    source = watch(broker, "nowhere.mp4")
-    model = watch(broker, "nowhere.mp4", "--model", "nowhere.onnx")
+    (tmp_path / "model.onnx").write_text("no model")
+    options: dict[str, tuple[str, ...]] = {
+        "OpenCV cannot open the source 'nowhere.mp4'": (),
+        "the model 'nowhere.onnx' is not a file": ("--model", "nowhere.onnx"),
+        "model.onnx' cannot be used": ("--model", str(tmp_path / "model.onnx")),
+        "the model has 7 outputs, but 8 labels": ("--model-name", "ferplus"),
+        "cannot read the YuNet model": ("--faces", str(tmp_path / "model.onnx")),
+    }
+    programs = {sentence: watch(broker, "nowhere.mp4", *more) for sentence, more in options.items()}
+    (tmp_path / "onnxruntime.py").write_text(ANY_SIZE)
+    model = ("--model", str(tmp_path / "model.onnx"))
+    programs["the model has no fixed height and width"] = watch(broker, "nowhere.mp4", *model, packages=tmp_path)
 
-    assert "OpenCV cannot open the source 'nowhere.mp4'" in source.communicate(timeout=60)[1]
-    assert "the model 'nowhere.onnx' is not a file" in model.communicate(timeout=60)[1]
-    assert (source.returncode, model.returncode) == (1, 1)
+    for sentence, program in programs.items():
+        log = program.communicate(timeout=60)[1]
+        assert sentence in log
+        assert "Traceback" not in log
+        assert program.returncode == 1
+
+
+def test_a_photograph_that_cannot_be_read_is_named(tmp_path: Path) -> None:
+    fetch()
+    command = [str(PYTHON), str(EXAMPLE / "pan.py"), "nowhere.jpg", str(tmp_path / "video.mp4")]
+
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+
+    assert done.returncode == 1
+    assert done.stderr.splitlines()[-1] == "OpenCV cannot read the photograph 'nowhere.jpg'"
