@@ -1,6 +1,7 @@
 """Faces in a frame, with OpenCV: its Haar cascade, or YuNet, which finds more."""
 
 import cv2
+import numpy as np
 
 _WIDEST = 960
 
@@ -14,6 +15,7 @@ class Faces:
         if model is not None and model.endswith(".onnx"):
             try:
                 self._yunet = cv2.FaceDetectorYN.create(model, "", (320, 320), score_threshold=0.7)
+                self._yunet.detect(np.zeros((320, 320, 3), np.uint8))  # an older OpenCV fails here
             except cv2.error as error:
                 raise OSError(f"OpenCV {cv2.__version__} cannot read the YuNet model {model!r}") from error
         else:
