@@ -7,9 +7,14 @@ from itertools import count
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 from tests.brokers import Broker
 from tests.postgresql import PostgreSQL, postgresql_server
+
+# The machine may be busy. And a unit test may open no file, not even to store the example that fails.
+settings.register_profile("tests", deadline=None, database=None)
+settings.load_profile("tests")
 
 PROGRAMS = {"start_broker", "broker", "postgresql", "own_postgresql"}
 """Fixtures that start one."""

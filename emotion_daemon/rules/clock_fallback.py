@@ -22,6 +22,9 @@ BATCHES = 3
 DOUBTFUL_SECONDS = 8.0
 """Seconds that the row lasts at least if its counters do not grow. Copies of earlier batches look the same."""
 
+LATE_FOLLOWS_WITHIN = timedelta(minutes=1)
+"""A late batch that arrives longer after the late one before belongs to another backlog."""
+
 LONGEST_WAIT = timedelta(days=30)
 """A batch that is older than this has not waited at a broker."""
 
@@ -32,16 +35,22 @@ NO_OFFSET = timedelta()
 class Row(NamedTuple):
     """Older batches that arrived one after the other while the device's newest timestamp was `newest`.
 
-    `first` and `last` are the timestamps of two of them, and `arrived` is the time when the first one arrived. `grows`
-    is true if each of them reported more seconds than are stored, and of no person fewer.
+    `first` and `last` are the timestamps of two of them, which arrived at `arrived` and `last_arrived`. `grows` is true
+    if each of them reported more seconds than are stored, and of no person fewer.
     """
 
     newest: datetime
     first: datetime
     last: datetime
     arrived: datetime
+    last_arrived: datetime
     batches: int
     grows: bool
+
+    @classmethod
+    def of(cls, stamp: datetime, received_at: datetime, *, newest: datetime, grows: bool) -> "Row":
+        """A row of one batch."""
+        return cls(newest, stamp, stamp, received_at, received_at, 1, grows)
 
     def followed_by(self, stamp: datetime, received_at: datetime, *, newest: datetime, grows: bool) -> "Row":
         """Return the row with one batch more. A batch that does not fit begins a new row.
@@ -51,11 +60,18 @@ class Row(NamedTuple):
         """
         grows = self.grows and grows
         in_a_burst = stamp - self.first > received_at - self.arrived + _JITTER
-        if self.newest != newest or stamp < self.last or (in_a_burst and not grows):
-            return Row(newest, stamp, stamp, received_at, 1, grows)
+        after_a_pause = received_at - self.last_arrived > stamp - self.last + _JITTER
+        queued = in_a_burst or after_a_pause  # a live device's batches arrive as they are made
+        if self.newest != newest or stamp < self.last or (queued and not grows):
+            return Row.of(stamp, received_at, newest=newest, grows=grows)
         if stamp == self.last and not grows:
             return self._replace(grows=False)
-        return self._replace(last=stamp, batches=self.batches + 1, grows=grows)
+        return self._replace(last=stamp, last_arrived=received_at, batches=self.batches + 1, grows=grows)
+
+    def late_since(self, stamp: datetime, received_at: datetime) -> datetime | None:
+        """The timestamp of the late batch before if the batch at `stamp` follows it, or None."""
+        follows = self.last <= stamp and received_at - self.last_arrived <= LATE_FOLLOWS_WITHIN
+        return self.last if follows else None
 
     def shows_fallback(self, received_at: datetime) -> bool:
         """Return True if the clock was set back; the last batch of the row arrived at `received_at`."""
@@ -127,13 +143,12 @@ class ClockFallback:
         if batch.received_at is None:
             return Placed(batch)
         before = self.rows.get(device_id) or self._stored.rows.get(device_id)
-        late_since = before.last if before is not None and before.last <= stamp and not offset else None
         grown = self._came_by_one_way(device_id) and grows()
-        row = (
-            Row(newest, stamp, stamp, now, 1, grown)
-            if before is None
-            else before.followed_by(stamp, now, newest=newest, grows=grown)
-        )
+        if before is None:
+            late_since, row = None, Row.of(stamp, now, newest=newest, grows=grown)
+        else:
+            late_since = None if offset else before.late_since(stamp, now)
+            row = before.followed_by(stamp, now, newest=newest, grows=grown)
         self.rows[device_id] = row
         if not row.shows_fallback(now):
             return Placed(batch, late_since=late_since)

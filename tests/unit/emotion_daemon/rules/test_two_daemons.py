@@ -41,9 +41,11 @@ class Shard:
             self.drain(now)
 
     def drain(self, now: datetime) -> None:
+        """The database may be unavailable for some seconds between two groups."""
         while self._queue:
             group = [self._queue.popleft() for _ in range(self._random.randint(1, len(self._queue)))]
             self.daemon.commit(*(msgspec.structs.replace(each, received_at=now) for each in group))
+            now += timedelta(seconds=self._random.choice([0, 0, 20]))
 
 
 def batches(seed: int, period: float) -> Iterator[Batch]:
@@ -115,3 +117,29 @@ def test_a_backlog_of_people_who_left_is_counted_after_the_device_has_moved() ->
     first.commit(*(msgspec.structs.replace(each, received_at=at(501)) for each in backlog))
 
     assert [sum(emotion) for emotion in zip(*database.minutes.values(), strict=True)] == pytest.approx([500, 490, 0, 0])
+
+
+def test_a_backlog_with_a_pause_in_it_is_no_clock_that_was_set_back() -> None:
+    """Also if no person of it grows: another daemon has stored newer counters."""
+    database = Database()
+    first, second = Daemon(database), Daemon(database)
+    first.commit(batch_of(100, {"anna": Cumulative(happy=0)}))
+    second.commit(batch_of(130, {"anna": Cumulative(happy=30)}))
+    backlog = [batch_of(100 + n, {"anna": Cumulative(happy=n)}) for n in range(1, 21)]
+    first.commit(msgspec.structs.replace(backlog[0], received_at=at(200)))
+    first.commit(*(msgspec.structs.replace(each, received_at=at(209)) for each in backlog[1:]))
+
+    assert database.people[DEVICE, "anna"].cumulative == Cumulative(happy=30)
+    assert database.shown == pytest.approx(30)
+
+
+def test_a_late_batch_does_not_count_from_one_of_another_backlog() -> None:
+    database = Database()
+    first, second = Daemon(database), Daemon(database)
+    second.commit(batch_of(10, {"anna": Cumulative()}))
+    first.commit(batch_of(5, {"anna": Cumulative()}))
+    second.commit(batch_of(40_000, {"anna": Cumulative()}))
+    late = batch_of(39_990, {"anna": Cumulative(), "bert": Cumulative(happy=36_000)})
+    first.commit(msgspec.structs.replace(late, received_at=at(40_001)))
+
+    assert database.shown == 0
