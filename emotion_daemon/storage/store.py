@@ -5,7 +5,7 @@ from contextlib import AbstractContextManager, contextmanager
 from datetime import UTC, datetime, timedelta
 from sqlite3 import SQLITE_READONLY
 
-from sqlalchemy import Connection, Engine, select
+from sqlalchemy import Connection, Engine, event, select
 from sqlalchemy.exc import DBAPIError
 
 from emotion_daemon.monitoring.outage import OutageKind
@@ -45,6 +45,8 @@ class Store:
         self._statements = Statements(engine)
         self._state = StateCache(dialect_of(engine), daemon_id, people_are_stored=not totals_only)
         self._guard = FileGuard(engine) if guarded else None
+        # A new connection may lead to another server, whose rows may differ although the revisions are equal.
+        event.listen(engine, "connect", lambda *_: self._state.failed())
 
     def fold(self, batches: Iterable[Batch], state: StoredState) -> Folded:
         """Return the changes of `batches`, by the rules of this store's mode."""

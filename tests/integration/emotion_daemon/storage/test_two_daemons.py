@@ -7,7 +7,7 @@ from contextlib import ExitStack
 from datetime import UTC, datetime, timedelta
 
 import pytest
-from sqlalchemy import Engine, delete, event, select
+from sqlalchemy import Engine, delete, event, select, update
 
 from emotion_admin.person import Person, forget
 from emotion_daemon.rules.fold import PersonKey
@@ -81,6 +81,19 @@ def test_a_group_that_raises_a_revision_twice_is_no_change_by_others(engines: li
     commit(store, batch("jetson_1", 2, "anna"))
 
     assert read == []
+
+
+def test_a_new_connection_may_lead_to_another_server_so_all_is_read_again(engines: list[Engine]) -> None:
+    """The revision is the same there by chance: the standby lacked the last commit, and got another one."""
+    store = Store(engines[0])
+    commit(store, batch("jetson_1", 1, "anna", happy=1.0))
+    engines[0].dispose()
+    with engines[1].begin() as connection:
+        connection.execute(update(person_emotion).values(last_seen=NOON + timedelta(seconds=5), time_happy=5.0))
+    commit(store, batch("jetson_1", 2, "anna", happy=2.0))
+
+    assert seconds(engines[1]) == {("jetson_1", "anna"): 5}
+    assert shown(engines[1]) == 0
 
 
 def test_who_was_erased_elsewhere_does_not_return(engines: list[Engine]) -> None:
