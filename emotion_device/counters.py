@@ -33,12 +33,24 @@ log = logging.getLogger(__name__)
 class _Person:
     """One person: the seconds so far, the time of the last frame, when that was, and the emotion that counts now."""
 
-    __slots__ = ("candidate", "candidate_since", "emotion", "frame_at", "in_view", "seconds", "seen_at")
+    __slots__ = (
+        "candidate",
+        "candidate_since",
+        "emotion",
+        "frame_at",
+        "in_view",
+        "moved_at",
+        "round",
+        "seconds",
+        "seen_at",
+    )
 
     def __init__(self, seconds: dict[str, float], seen_at: float) -> None:
         self.seconds = seconds
         self.seen_at = seen_at  # by the clock; frame_at may be the time within a video
         self.frame_at = -math.inf
+        self.moved_at = -math.inf  # by the clock: when frame_at changed
+        self.round = 0
         self.in_view = False
         self.emotion: str | None = None
         self.candidate: str | None = None
@@ -54,11 +66,12 @@ class EmotionCounters:
                     counters.observe(person_id, label)
                 publisher.publish(counters.people())
 
-    `max_gap`: the most seconds that the time between two frames of a person counts. `forget_after`: the seconds without
-    a view after which `people` leaves a person out; who returns goes on where they left. `min_confidence`: a frame
-    whose best score is lower counts for no emotion. `hysteresis`: seconds for which a new emotion must be seen before
-    it replaces the last one; until then the time counts for the last one. `labels`: your model's labels as a mapping to
-    the four emotions or None, or the name of a model in `labels.MODELS`; upper and lower case are the same.
+    `max_gap`: the most seconds that the time between two frames of a person counts. A longer gap counts nothing if
+    other people's frames show that the person was away. `forget_after`: the seconds without a view after which `people`
+    leaves a person out; who returns goes on where they left. `min_confidence`: a frame whose best score is lower counts
+    for no emotion. `hysteresis`: seconds for which a new emotion must be seen before it replaces the last one; until
+    then the time counts for the last one. `labels`: your model's labels as a mapping to the four emotions or None, or
+    the name of a model in `labels.MODELS`; upper and lower case are the same.
 
     `state_file`: the seconds go on after a restart of the program; a file that is damaged or older than
     `max_state_age` seconds is ignored. Leaving the `with` block saves it. `id_prefix="per-run"`: ids get a prefix that
@@ -92,6 +105,7 @@ class EmotionCounters:
         self._clock = clock
         self._lock = threading.Lock()
         self._people: dict[str, _Person] = {}  # the one seen last is the last
+        self._round = 0  # a new one begins when a person of this one is seen again: each frame has at most one
         self._state_file = None if state_file is None else StateFile(Path(state_file), max_age=max_state_age)
         self._saved_at = clock()
         self._changed = False
@@ -123,15 +137,15 @@ class EmotionCounters:
             person = self._people.pop(key, None) or _Person(dict.fromkeys(EMOTIONS, 0.0), now)
             self._people[key] = person
             person.seen_at = now
-            self._see(person, emotion, frame_at)
+            self._see(person, emotion, frame_at, now)
             self._forget(now)
             self._changed = True
 
     def people(self) -> People:
         """Return the cumulative seconds of everyone seen in the last `forget_after` seconds, for Publisher.publish.
 
-        Call it about once a second, also while no person is in view: it notes who has left, so that the time until they
-        return does not count. It also saves the state file, every ten seconds at most.
+        Call it about once a second, also while no person is in view: it notes the people who were not seen for
+        `max_gap`, so that the time until they return does not count. It also saves the state file, every ten seconds at most.
         """
         with self._lock:
             now = self._clock()
@@ -158,15 +172,21 @@ class EmotionCounters:
                 return
             del self._people[first_id]
 
-    def _see(self, person: _Person, emotion: str | None, at: float) -> None:
+    def _see(self, person: _Person, emotion: str | None, at: float, now: float) -> None:
         gap = at - person.frame_at
-        if -self._max_gap <= gap <= 0:
-            return  # this frame again, or one that comes late; further back, the clock was set
+        if gap <= 0 and abs(now - person.moved_at) <= self._max_gap:
+            return  # this frame again, or one that comes late; if no later one comes for so long, the clock was set
+        if person.round == self._round:
+            self._round += 1
+        if gap > self._max_gap and self._round - person.round > 1:
+            person.in_view = False  # others were seen again and again meanwhile
+        person.round = self._round
         self._decide(person, emotion, at)
         if emotion is not None and person.emotion is not None and person.in_view and gap > 0:
             person.seconds[person.emotion] += min(gap, self._max_gap)
         person.in_view = True
         person.frame_at = at
+        person.moved_at = now
 
     def _decide(self, person: _Person, emotion: str | None, at: float) -> None:
         """Let `emotion` be the one that counts, once it has been seen long enough."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from enum import Enum
 from typing import Any
 
@@ -148,11 +149,57 @@ def test_a_frame_that_comes_late_counts_nothing(clock: Clock) -> None:
 
 
 def test_a_clock_that_is_set_back_only_loses_the_gap(clock: Clock) -> None:
-    counters = EmotionCounters(clock=clock)
-    for at in (5_000.0, 5_001.0, 1_000.0, 1_001.0):
+    counters = EmotionCounters(max_gap=1.0, clock=clock)
+    for at in (5_000.0, 5_001.0, 1_000.0, 1_001.0, 1_002.0):
         counters.observe("1", "happy", at=at)
+        clock.wait(1)
 
     assert seconds_of(counters) == {"happy": 2.0}
+
+
+def test_of_two_sources_the_one_behind_counts_nothing(clock: Clock) -> None:
+    counters = EmotionCounters(clock=clock)
+    for _ in range(101):
+        counters.observe("1", "happy", at=clock.now)
+        counters.observe("1", "happy", at=clock.now - 2)
+        clock.wait(0.1)
+
+    assert seconds_of(counters) == {"happy": 10.0}
+
+
+@pytest.mark.parametrize("order", [1, -1])
+def test_absences_do_not_count_while_another_person_is_in_view(clock: Clock, order: int) -> None:
+    counters = EmotionCounters(clock=clock)
+    for frame in range(1_000):
+        clock.wait(0.1)
+        people = ["1", "other"] if frame % 20 <= 5 else ["other"]
+        for person_id in people[::order]:
+            counters.observe(person_id, "happy")
+        if frame % 10 == 0:
+            counters.people()
+
+    assert seconds_of(counters) == {"happy": 25.0}  # 50 times half a second
+
+
+def test_a_face_that_the_detector_misses_for_less_than_the_gap_counts(clock: Clock) -> None:
+    counters = EmotionCounters(clock=clock)
+    for frame in range(101):
+        counters.observe("other", "happy")
+        if frame % 5 == 0:
+            counters.observe("1", "happy")
+        clock.wait(0.1)
+
+    assert seconds_of(counters) == {"happy": 10.0}
+
+
+def test_slow_frames_with_a_model_that_needs_long_for_each_face_still_count_the_gap(clock: Clock) -> None:
+    counters = EmotionCounters(max_gap=1.0, clock=clock)
+    for _ in range(11):
+        for person_id in "123":
+            clock.wait(0.5)
+            counters.observe(person_id, "happy")
+
+    assert [seconds_of(counters, person_id) for person_id in "123"] == [{"happy": 10.0}] * 3
 
 
 def test_labels_outside_the_four_count_for_nothing(clock: Clock) -> None:
@@ -298,9 +345,31 @@ frames = st.lists(
     st.tuples(
         st.floats(min_value=0, max_value=5),  # seconds since the frame before
         st.dictionaries(st.sampled_from("abc"), st.sampled_from([*EMOTIONS, "surprise", None])),  # who shows what
+        st.booleans(),  # does the program call people() before this frame?
     ),
     max_size=60,
 )
+
+
+class View:
+    """The most time that a person can have been in view, by what the program has told."""
+
+    def __init__(self, max_gap: float) -> None:
+        self.max_gap = max_gap
+        self.seconds = 0.0
+        self.seen_at: float | None = None
+        self.left = False
+        self.others: Counter[str] = Counter()
+
+    def asked(self, now: float) -> None:
+        self.left = self.left or (self.seen_at is not None and now - self.seen_at > self.max_gap)
+
+    def seen(self, now: float) -> None:
+        gap = now - (now if self.seen_at is None else self.seen_at)
+        away = self.left or max(self.others.values(), default=0) >= 3
+        self.seconds += gap if gap <= self.max_gap else 0.0 if away else self.max_gap
+        self.seen_at, self.left = now, False
+        self.others.clear()
 
 
 @settings(deadline=None)  # the machine may be busy
@@ -311,21 +380,43 @@ frames = st.lists(
     delivered=st.randoms(use_true_random=False),
 )
 def test_seconds_never_exceed_the_time_in_view(frames: Any, max_gap: float, hysteresis: float, delivered: Any) -> None:
-    """A person is in view from a frame to the next one that shows them, if that follows within the longest gap."""
+    """A longer gap counts `max_gap`, unless `people` was called in it or another person was in three frames of it."""
     clock = Clock()
     counters = EmotionCounters(max_gap=max_gap, hysteresis=hysteresis, forget_after=math.inf, clock=clock)
-    in_view: dict[str, float] = {}
-    last_seen: dict[str, float] = {}
-    for gap, people in frames:
+    views = {person: View(max_gap) for person in "abc"}
+    for gap, people, asks in frames:
         clock.wait(gap)
-        counters.people()  # as a program does that publishes after each frame
+        if asks:
+            counters.people()
+            for view in views.values():
+                view.asked(clock.now)
         for person, label in delivered.sample(sorted(people.items()), len(people)):
             counters.observe(person, label)
             counters.observe(person, "sad")
-            since = clock.now - last_seen.get(person, clock.now)
-            in_view[person] = in_view.get(person, 0.0) + (since if since <= max_gap else 0.0)
-            last_seen[person] = clock.now
+            if views[person].seen_at != clock.now:
+                views[person].seen(clock.now)
+                for other in views.keys() - {person}:
+                    views[other].others[person] += 1
 
     for person, seconds in counters.people().items():
         assert all(value >= 0 for value in seconds.values())
-        assert math.fsum(seconds.values()) <= in_view[person] + 1e-6
+        assert math.fsum(seconds.values()) <= views[person].seconds + 1e-6
+
+
+@settings(deadline=None)
+@given(
+    frames=st.lists(st.tuples(st.floats(min_value=0, max_value=3), st.booleans()), max_size=60),
+    behind=st.floats(min_value=0, max_value=10),
+    max_gap=st.sampled_from([0.0, 0.5, 1.0, 3.0]),
+)
+def test_two_sources_never_count_more_than_the_time_that_has_passed(frames: Any, behind: float, max_gap: float) -> None:
+    """The first frame may be a late one, so the time before it counts once."""
+    clock = Clock()
+    counters = EmotionCounters(max_gap=max_gap, forget_after=math.inf, clock=clock)
+    began = clock.now
+    for gap, late in frames:
+        clock.wait(gap)
+        counters.observe("a", "happy", at=clock.now - behind * late)
+
+    for seconds in counters.people().values():
+        assert seconds["happy"] <= clock.now - began + max_gap + 1e-6
