@@ -73,9 +73,10 @@ class EmotionCounters:
     then the time counts for the last one. `labels`: your model's labels as a mapping to the four emotions or None, or
     the name of a model in `labels.MODELS`; upper and lower case are the same.
 
-    `state_file`: the seconds go on after a restart of the program; a file that is damaged or older than
-    `max_state_age` seconds is ignored. Leaving the `with` block saves it. `id_prefix="per-run"`: ids get a prefix that
-    is new at each start, for a tracker that begins again at 1. `clock` returns seconds that only grow.
+    `state_file`: the seconds go on after a restart of the program; a damaged file is ignored. Leaving the `with` block
+    saves it. `max_state_age`: an older state file is ignored. Give it if your tracker gives the ids of one day to other
+    people on the next. `id_prefix="per-run"`: ids get a prefix that is new at each start, for a tracker that begins
+    again at 1. `clock` returns seconds that only grow.
     """
 
     def __init__(
@@ -86,7 +87,7 @@ class EmotionCounters:
         hysteresis: float = 0.0,
         labels: str | Mapping[Any, str | None] = LABELS,
         state_file: str | Path | None = None,
-        max_state_age: float = 86_400.0,
+        max_state_age: float = math.inf,
         id_prefix: str | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -145,7 +146,8 @@ class EmotionCounters:
         """Return the cumulative seconds of everyone seen in the last `forget_after` seconds, for Publisher.publish.
 
         Call it about once a second, also while no person is in view: it notes the people who were not seen for
-        `max_gap`, so that the time until they return does not count. It also saves the state file, every ten seconds at most.
+        `max_gap`, so that the time until they return does not count. It also saves the state file, every ten seconds at
+        most.
         """
         with self._lock:
             now = self._clock()

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Mapping
 
-from emotion_device.wire import EMOTIONS
+from emotion_device.wire import EARLIEST_TIMESTAMP, EMOTIONS
 
 _VERSION = 1
 
@@ -27,7 +27,7 @@ class PersonState:
 
 
 class StateFile:
-    """One file of JSON. Its age is measured by the clock of the day, which may have been set meanwhile."""
+    """One file of JSON. Its age is measured by the clock of the day, and is 0 if that was not set at the last save."""
 
     def __init__(self, path: Path, *, max_age: float) -> None:
         self._path = path
@@ -38,13 +38,15 @@ class StateFile:
         """Return the people in the file; none if it does not exist, is damaged, or is older than the maximum age."""
         try:
             state = json.loads(self._path.read_text(encoding="utf-8"))
-            age = max(0.0, time.time() - _seconds(state["saved_at"]))
+            saved_at = _seconds(state["saved_at"])
+            # A device without a clock that runs while it is off does not know the age.
+            age = max(0.0, time.time() - saved_at) if saved_at >= EARLIEST_TIMESTAMP.timestamp() else 0.0
             if state["version"] != _VERSION:
                 raise ValueError("it has another version")
             people = {str(person_id): _person(entry, age) for person_id, entry in state["people"].items()}
         except FileNotFoundError:
             return {}
-        except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
+        except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError, OverflowError) as error:
             log.warning("%s is damaged and is ignored: counting begins at 0 (%s)", self._path, type(error).__name__)
             return {}
         if age > self._max_age:

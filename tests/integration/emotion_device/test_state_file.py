@@ -11,6 +11,8 @@ from emotion_device import EmotionCounters
 from emotion_device.counters import SAVE_SECONDS
 from emotion_device.wire import EMOTIONS
 
+DAY_SECONDS = 86_400.0
+
 
 @pytest.fixture
 def state_file(tmp_path: Path) -> Path:
@@ -85,6 +87,25 @@ def test_an_old_file_is_ignored(state_file: Path) -> None:
     assert happy(EmotionCounters(state_file=state_file, forget_after=200)) == {"1": 1.0}
 
 
+def test_after_a_long_holiday_the_seconds_of_people_with_names_go_on(state_file: Path) -> None:
+    counted(state_file).save()
+    state = json.loads(state_file.read_text())
+    state_file.write_text(json.dumps({**state, "saved_at": time.time() - 30 * DAY_SECONDS}))
+
+    counters = EmotionCounters(state_file=state_file)
+    counters.observe("1", "happy")
+
+    assert happy(counters) == {"1": 1.0}
+
+
+def test_a_file_of_a_clock_that_was_not_set_has_no_age(state_file: Path) -> None:
+    counted(state_file).save()
+    state = json.loads(state_file.read_text())
+    state_file.write_text(json.dumps({**state, "saved_at": 100.0}))
+
+    assert happy(EmotionCounters(state_file=state_file, max_state_age=99)) == {"1": 1.0}
+
+
 def test_a_file_from_a_clock_that_was_ahead_is_not_old(state_file: Path) -> None:
     counted(state_file).save()
     state = json.loads(state_file.read_text())
@@ -111,6 +132,7 @@ def entry(**changes: Any) -> str:
         entry(happy="1").encode(),
         entry(happy=float("nan")).encode(),
         entry(ago=None).encode(),
+        entry(happy=10**400).encode(),
         entry().replace('"version": 1', '"version": 2').encode(),
         b"[" * 100_000,
     ],
