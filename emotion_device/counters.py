@@ -64,7 +64,8 @@ class EmotionCounters:
             for frame in camera:
                 for person_id, label in detect(frame):
                     counters.observe(person_id, label)
-                publisher.publish(counters.people())
+                if a_second_has_passed():
+                    publisher.publish(counters.people())
 
     `max_gap`: the most seconds that the time between two frames of a person counts. A longer gap counts nothing if
     other people's frames show that the person was away. `forget_after`: the seconds without a view after which `people`

@@ -249,6 +249,7 @@ class Publisher:
         # From here on the network's thread's alone.
         self._connection: _Connection | None = None
         self._round: deque[Message] = deque()
+        self._round_queued_at: float | None = None
         self._next_attempt = 0.0
         self._next_info = 0.0
         self._last_ack: datetime | None = None
@@ -457,7 +458,7 @@ class Publisher:
         if self._info is None or now < self._next_info:
             return
         self._next_info = now + _INFO_SECONDS
-        queued_at = self._queued_at
+        queued_at = self._queued_at if self._round_queued_at is None else self._round_queued_at
         info = {
             **self._info,
             "queue_age": 0.0 if queued_at is None else round(now - queued_at, 1),
@@ -470,6 +471,7 @@ class Publisher:
     def _next_round(self) -> list[Message]:
         with self._lock:
             batches = self._outbox.take()
+            self._round_queued_at, self._queued_at = self._queued_at, None
             raw = list(self._raw)
             self._raw.clear()
         messages: list[Message] = []
@@ -499,8 +501,6 @@ class Publisher:
             return
         self._acknowledged += 1
         self._last_ack = datetime.now(timezone.utc)
-        if not self._pending():
-            self._queued_at = None
         if reason.value == _NO_MATCHING_SUBSCRIBERS:
             self._remark(
                 "no subscriber",
@@ -544,7 +544,9 @@ class Publisher:
             for message in reversed([*unacknowledged, *self._round]):
                 if message.people is not None:
                     self._outbox.put_back(Pending(message.timestamp, message.people))
+                    self._queued_at = self._round_queued_at
             self._round.clear()
+            self._round_queued_at = None
         self._retry_later(reason)
 
     def _retry_later(self, problem: str) -> None:

@@ -5,6 +5,7 @@ import socket
 import subprocess
 import sys
 import threading
+import time
 import uuid
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
@@ -17,8 +18,10 @@ from paho.mqtt import client as mqtt
 from paho.mqtt.enums import CallbackAPIVersion
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
+from paho.mqtt.reasoncodes import ReasonCode
 
 from emotion_device import BatchTooLarge, InvalidBatch, Network, Publisher, PublisherClosed, Reply, __version__
+from emotion_device.outbox import Message
 from shared.batch import decode
 from tests.brokers import Broker
 from tests.certificates import Authority
@@ -497,6 +500,27 @@ def test_the_statistics_of_the_program_are_retained_and_sent_again_at_each_conne
     assert second["reconnects"] == 1
     with Listener(broker, f"{topic_prefix}/jetson_1/info") as late:
         wait_until(lambda: late.messages)
+
+
+def test_on_a_link_on_which_a_batch_is_always_in_flight_the_batches_do_not_age(
+    listener: Listener, publisher: Publisher, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settled = publisher._settled
+
+    def settled_after_the_next_is_published(message: Message | str | None, reason: ReasonCode) -> None:
+        if publisher.acknowledged < 5:
+            publisher.publish(people(publisher.acknowledged + 2.0))
+        if publisher.acknowledged == 3:
+            publisher.set_info()
+        settled(message, reason)
+
+    monkeypatch.setattr(publisher, "_settled", settled_after_the_next_is_published)
+    publisher._queued_at = time.monotonic() - 100
+    publisher.publish(people(1.0))
+
+    wait_until(lambda: [message for message in listener.messages if message.topic.endswith("/info")])
+    (info,) = [message for message in listener.messages if message.topic.endswith("/info")]
+    assert json.loads(info.payload)["queue_age"] < 50
 
 
 @pytest.mark.parametrize("fps", [-1, float("nan"), "24"])
