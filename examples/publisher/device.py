@@ -1,18 +1,20 @@
 """Count and publish what people show before a camera: Python 3.8 or newer, and the package emotion-device."""
 
 import logging
+import os
 import signal
 import threading
 import time
 
 from emotion_device import EmotionCounters, Publisher, Reply, Watchdog, log_to_stderr
 
-# For a server, `scripts/device add` prints these five lines.
-DEVICE_ID = "jetson_1"
-HOST = "localhost"
-PORT = 1883
-PASSWORD = None
-TLS_CA = None
+# For a server, replace these five lines by those that `scripts/device add` prints. As a service of systemd, the program
+# takes the values from /etc/emotion-device/settings.
+DEVICE_ID = os.environ.get("EMOTION_DEVICE_ID", "jetson_1")
+HOST = os.environ.get("EMOTION_MQTT_HOST", "localhost")
+PORT = int(os.environ.get("EMOTION_MQTT_PORT", "1883"))
+PASSWORD = os.environ.get("EMOTION_MQTT_PASSWORD") or None
+TLS_CA = os.environ.get("EMOTION_MQTT_TLS_CA") or None
 
 log = logging.getLogger(DEVICE_ID)
 

@@ -45,7 +45,14 @@ def test_every_setting_has_a_reader() -> None:
     assert names > READ_BY_THE_PROGRAM
 
 
+def test_the_example_reads_the_settings_that_are_not_the_bridges() -> None:
+    names = set(re.findall(r"EMOTION_\w+(?==)", (SHIPPED / "settings").read_text()))
+    example = (ROOT / "examples" / "publisher" / "device.py").read_text()
+
+    assert set(re.findall(r"EMOTION_\w+", example)) == {name for name in names if "BRIDGE" not in name}
+
+
 def test_the_guide_installs_these_files() -> None:
     guide = (ROOT / "docs" / "unattended.md").read_text()
 
-    assert [name for name in (*EXPOSURE, "settings") if f"deploy/device/{name}" not in guide] == []
+    assert [name for name in (*EXPOSURE, "settings") if f" device/{name}" not in guide] == []
