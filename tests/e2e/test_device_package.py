@@ -1,6 +1,8 @@
 """The device's package as scripts/build-device builds it, on the Pythons that devices have."""
 
+import json
 import re
+import signal
 import subprocess
 import zipfile
 from pathlib import Path
@@ -11,9 +13,11 @@ from emotion_admin.snippet import Address
 from emotion_device import __version__
 from tests.brokers import Broker
 from tests.clients import Client
+from tests.e2e.test_bridge import post
 from tests.e2e.test_examples import PAHO, PUBLISHER, Example, batches, last_status
-from tests.processes import ROOT
-from tests.waiting import wait_until
+from tests.examples import README_PAYLOAD
+from tests.processes import ROOT, without_settings
+from tests.waiting import DEADLINE_SECONDS, accepts_connections, free_port, wait_until
 
 pytestmark = pytest.mark.program  # a broker, and a registry of packages
 
@@ -30,9 +34,7 @@ def pythons() -> list[Path]:
         check=False,
     )
     assert built.returncode == 0, built.stderr
-    found = sorted(ROOT.glob("build/device/*/bin/python"))
-    assert found, "the machine has none of these Pythons"
-    return found
+    return sorted(ROOT.glob("build/device/*/bin/python"))
 
 
 def test_the_wheel_has_one_package_and_the_servers_version(pythons: list[Path]) -> None:
@@ -62,3 +64,29 @@ def test_the_examples_run_on_each_python(source: Path, pythons: list[Path], brok
             wait_until(lambda client=client: batches(client) >= 2, what=f"batches arrive from {python}")  # type: ignore[misc]
             assert device.stop() == 0
         assert last_status(broker) == b"offline"
+
+
+def test_the_bridge_runs_on_each_python(pythons: list[Path], broker: Broker, tmp_path: Path) -> None:
+    for python in pythons:
+        port = free_port()
+        options = ["--listen", f"127.0.0.1:{port}", "--host", broker.host, "--port", str(broker.port), "--timeout", "1"]
+        command = [str(python), "-W", "error", "-m", "emotion_device", "bridge", *options]
+        with Client(broker) as client, subprocess.Popen(command, cwd=tmp_path, env=without_settings()) as bridge:
+            client.listen("emotions/#")
+            try:
+                wait_until(lambda port=port: accepts_connections("127.0.0.1", port), what=f"{python} listens")  # type: ignore[misc]
+                post(port, json.loads(README_PAYLOAD))
+                wait_until(lambda client=client: batches(client) >= 1, what=f"{python} publishes")  # type: ignore[misc]
+                bridge.send_signal(signal.SIGTERM)
+                assert bridge.wait(timeout=DEADLINE_SECONDS) == 0
+            finally:
+                bridge.kill()
+
+
+def test_a_python_that_is_named_and_missing_ends_the_build() -> None:
+    build = ["scripts/build-device", "2.1"]
+
+    done = subprocess.run(build, cwd=ROOT, capture_output=True, text=True, timeout=60, check=False)
+
+    assert done.returncode == 1
+    assert "this machine has no Python 2.1" in done.stderr
