@@ -9,6 +9,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from datetime import timedelta
+from pathlib import Path
 from time import monotonic
 from typing import NamedTuple, cast
 
@@ -50,6 +51,7 @@ class Site(ABC):
     host = "127.0.0.1"
     port: int
     password: str | None = None
+    ca: Path | None = None
     broker_bytes: int = BROKER_BYTES
 
     @abstractmethod

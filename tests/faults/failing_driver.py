@@ -75,17 +75,21 @@ def install(failure: Failure, engine: Engine | type[Engine] = Engine) -> None:
     """Have every connection that is made from now on count its calls, from the connecting on."""
 
     def connect(dialect: Dialect, record: object, arguments: list[Any], options: dict[str, Any]) -> Any:
-        if isinstance(dialect, SQLiteDialect):
-            made = sqlite3.connect(*arguments, factory=_sqlite_connection(failure), **options)
-            try:
-                return failure.counted(lambda: made)
-            except sqlite3.Error:
-                made.close()
-                raise
-        connection = psycopg.connect(*arguments, **options)
-        return failure.counted(lambda: _watched(connection, failure), connection)
+        if not isinstance(dialect, SQLiteDialect):
+            return None  # the engine's own way, which may connect twice
+        made = sqlite3.connect(*arguments, factory=_sqlite_connection(failure), **options)
+        try:
+            return failure.counted(lambda: made)
+        except sqlite3.Error:
+            made.close()
+            raise
+
+    def connected(made: object, record: object) -> None:
+        if isinstance(made, psycopg.Connection):
+            failure.counted(lambda: _watched(made, failure), made)
 
     event.listen(engine, "do_connect", connect)
+    event.listen(engine, "connect", connected)
 
 
 def _sqlite_connection(failure: Failure) -> type[sqlite3.Connection]:
