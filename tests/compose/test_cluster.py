@@ -171,6 +171,8 @@ def test_on_several_hosts_each_part_is_reachable_at_the_address_of_its_own_host_
     parts = ("mosquitto", "postgres", "daemon", "api")
     assert addresses == {f"{part}-{number}": {f"192.0.2.{number}"} for part in parts for number in (1, 2)}
     assert not any(network.get("internal") for network in configured["networks"].values())
+    environment = configured["services"]["postgres-1"]["environment"]
+    assert not environment["FIRST_PRIMARY"], "an empty folder may mean a lost disk"
 
 
 def test_a_device_that_was_added_once_publishes_with_tls_and_is_in_both_apis(cluster: Cluster) -> None:
@@ -263,3 +265,12 @@ def test_a_former_primary_does_not_start_until_it_has_joined_as_a_standby(cluste
     refused = cluster.run("docker", "compose", "exec", "-T", "postgres-2", "server", "rejoin", expect=1)
     assert "postgres-1 is no primary that answers, and nothing was changed" in refused, "its data is the only copy"
     wait_until(lambda: not cluster.unhealthy, pause=1, what="everything is healthy again")
+
+
+def test_a_standby_of_another_cluster_does_not_give_up_its_data(cluster: Cluster) -> None:
+    data = "/var/lib/postgresql/emotion"
+    create = f"initdb --no-sync -D {data} >/dev/null && touch {data}/standby.signal"
+    script = f"{create}; server rejoin || ls {data}/PG_VERSION"
+    on_a_new_disk = ("run", "--rm", "--no-deps", "-T", "-v", "/var/lib/postgresql", "--entrypoint", "bash")
+
+    assert cluster.compose(*on_a_new_disk, "postgres-1", "-c", script) == f"{data}/PG_VERSION\n"
