@@ -124,12 +124,12 @@ class Project:
             change = ("dynsec", "addRoleACL", login, kind, "#", "allow")
             self.compose(*broker, "mosquitto_ctrl", "-i", ADMIN, "-u", ADMIN, "-P", password, *change)
 
-    def publish(self, device_id: str, happy: float, *, ca: Path | None = None) -> None:
+    def publish(self, device_id: str, happy: float, *, ca: Path | None = None, client_id: str | None = None) -> None:
         """One batch with mosquitto_pub, which waits for its PUBACK."""
         people = [{"person_id": "1", "cumulative": {"happy": happy}}]
         batch = {"device_id": device_id, "timestamp": "2025-11-14T12:34:56Z", "people": people}
         address = ["-h", "localhost" if ca else self.host, "-p", str(self.port)] + (["--cafile", str(ca)] if ca else [])
-        login = ["-i", device_id, "-u", device_id, "-P", self.passwords[device_id]]
+        login = ["-i", client_id or device_id, "-u", device_id, "-P", self.passwords[device_id]]
         topic = ["-t", f"emotions/{device_id}/batch", "-m", json.dumps(batch)]
         self.run("mosquitto_pub", "-V", "5", "-q", "1", *address, *login, *topic)
 
