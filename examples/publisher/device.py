@@ -42,10 +42,10 @@ with counters, publisher:
     published_at = time.monotonic()
     watchdog.ready()
     while not stop.is_set():
-        watchdog.beat()
         for person_id, label in people_in_frame():
             counters.observe(person_id, label)
         if time.monotonic() - published_at >= 1:
             published_at = time.monotonic()
             publisher.publish(counters.people())
+        watchdog.beat()
     publisher.publish(counters.people())
