@@ -58,13 +58,13 @@ class StateFile:
         """Replace the file. A failure is logged once."""
         entries = {person_id: {**state.seconds, "ago": state.ago} for person_id, state in people.items()}
         state = {"version": _VERSION, "saved_at": time.time(), "people": entries}
-        beside = self._path.with_name(f"{self._path.name}.new")
+        new_file = self._path.with_name(f"{self._path.name}.new")
         try:
-            with beside.open("w", encoding="utf-8") as file:
+            with new_file.open("w", encoding="utf-8") as file:
                 json.dump(state, file)
                 file.flush()
                 os.fsync(file.fileno())
-            beside.replace(self._path)
+            new_file.replace(self._path)
         except OSError as error:
             if not self._failed:
                 log.error("%s cannot be written: a restart will begin at older seconds (%s)", self._path, error)
