@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from emotion_device.bridge import command_parser
-from tests.install.test_units import systemd_analyze
+from tests.install.test_units import check_exposure, check_understood
 from tests.processes import ROOT
 
 SHIPPED = ROOT / "deploy" / "device"
@@ -21,9 +21,7 @@ READ_BY_THE_PROGRAM = {"EMOTION_DEVICE_ID", "EMOTION_MQTT_PASSWORD"}
 
 @pytest.mark.parametrize("unit", EXPOSURE)
 def test_a_unit_gives_away_little(unit: str) -> None:
-    finished = systemd_analyze("security", "--offline=true", f"--threshold={EXPOSURE[unit]}", str(SHIPPED / unit))
-
-    assert finished.returncode == 0, finished.stdout + finished.stderr
+    check_exposure(SHIPPED / unit, EXPOSURE[unit])
 
 
 @pytest.mark.parametrize("unit", EXPOSURE)
@@ -31,10 +29,7 @@ def test_systemd_understands_a_unit(unit: str, tmp_path: Path) -> None:
     text = (SHIPPED / unit).read_text().replace("/opt/emotion-device/venv/bin", os.path.dirname(sys.executable))
     (tmp_path / unit).write_text(text.replace("/opt/emotion-device/", f"{ROOT}/examples/publisher/"))
 
-    finished = systemd_analyze("verify", "--man=no", str(tmp_path / unit))
-
-    about_ours = [line for line in finished.stderr.splitlines() if "emotion-" in line]
-    assert (finished.returncode, about_ours) == (0, []), finished.stderr
+    check_understood(tmp_path / unit)
 
 
 def test_every_setting_has_a_reader() -> None:

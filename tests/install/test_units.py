@@ -34,11 +34,22 @@ def systemd_analyze(*arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run([program, "--no-pager", *arguments], capture_output=True, text=True, check=False)
 
 
+def check_exposure(unit: Path, threshold: int) -> None:
+    """Check that systemd rates the unit's exposure no higher than `threshold`, in tenths."""
+    finished = systemd_analyze("security", "--offline=true", f"--threshold={threshold}", str(unit))
+    assert finished.returncode == 0, finished.stdout + finished.stderr
+
+
+def check_understood(unit: Path) -> None:
+    """Check that systemd has no complaint about the unit."""
+    finished = systemd_analyze("verify", "--man=no", str(unit))
+    about_ours = [line for line in finished.stderr.splitlines() if "emotion-" in line]
+    assert (finished.returncode, about_ours) == (0, []), finished.stderr
+
+
 @pytest.mark.parametrize("unit", UNITS)
 def test_a_unit_gives_away_little(unit: str) -> None:
-    finished = systemd_analyze("security", "--offline=true", f"--threshold={EXPOSURE}", str(SHIPPED / unit))
-
-    assert finished.returncode == 0, finished.stdout + finished.stderr
+    check_exposure(SHIPPED / unit, EXPOSURE)
 
 
 @pytest.mark.parametrize("unit", UNITS)
@@ -46,10 +57,7 @@ def test_systemd_understands_a_unit(unit: str, tmp_path: Path) -> None:
     text = (SHIPPED / unit).read_text().replace("/opt/emotion-analytics/.venv/bin", os.path.dirname(sys.executable))
     (tmp_path / unit).write_text(text.replace("/opt/emotion-analytics", str(ROOT)))
 
-    finished = systemd_analyze("verify", "--man=no", str(tmp_path / unit))
-
-    about_ours = [line for line in finished.stderr.splitlines() if "emotion-" in line]
-    assert (finished.returncode, about_ours) == (0, []), finished.stderr
+    check_understood(tmp_path / unit)
 
 
 @pytest.mark.parametrize("unit", UNITS)
