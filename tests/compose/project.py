@@ -209,10 +209,29 @@ def _remove_what_was_left() -> None:
 def _remove(name: str) -> None:
     """Remove all that docker compose has made for the project, also what its docker-compose.yml has named no longer."""
     for kind, options in REMOVE_WITH.items():
-        every = ["--all"] if kind == "container" else []
-        belongs = f"label=com.docker.compose.project={name}"
-        listed = subprocess.run(
-            ["docker", kind, "ls", *every, "--quiet", "--filter", belongs], capture_output=True, check=True
-        )
-        if found := sorted(set(listed.stdout.decode().split())):
-            subprocess.run(["docker", kind, "rm", *options, *found], capture_output=True, check=True)
+        found = _listed(kind, f"label=com.docker.compose.project={name}")
+        if kind == "network":
+            for network in found:
+                _empty(network)
+        if found:
+            _docker(kind, "rm", *options, *found)
+
+
+def _empty(network: str) -> None:
+    """Remove what still uses a network: a test's own container, or the end of one that was removed at its start."""
+    if users := _listed("container", f"network={network}"):
+        _docker("container", "rm", "--force", *users)
+    names = "{{range .Containers}}{{.Name}} {{end}}"
+    for endpoint in _docker("network", "inspect", "--format", names, network).split():
+        _docker("network", "disconnect", "--force", network, endpoint)
+
+
+def _listed(kind: str, condition: str) -> list[str]:
+    every = ["--all"] if kind == "container" else []
+    return sorted(set(_docker(kind, "ls", *every, "--quiet", "--filter", condition).split()))
+
+
+def _docker(*arguments: str) -> str:
+    done = subprocess.run(["docker", *arguments], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, f"docker {' '.join(arguments)}: {done.stderr}"
+    return done.stdout

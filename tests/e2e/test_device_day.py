@@ -77,7 +77,7 @@ def test_a_day_of_frames_is_in_the_totals_within_one_percent(broker: Broker, api
     with Publisher("jetson_1", host=broker.host, port=broker.port) as publisher:
         while clock.now < DAY:
             with EmotionCounters(
-                max_gap=2, labels="HSEmotion", forget_after=600, state_file=tmp_path / "counters.json", clock=clock
+                max_gap=4, labels="HSEmotion", forget_after=600, state_file=tmp_path / "counters.json", clock=clock
             ) as counters:
                 restart, publish = clock.now + 10_800, clock.now + 300
                 while clock.now < restart:

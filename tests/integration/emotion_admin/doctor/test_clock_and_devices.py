@@ -66,7 +66,7 @@ class TestClock:
     @pytest.mark.program
     def test_a_clock_without_a_battery(self, sqlite_url: str, tmp_path: Path) -> None:
         faketime = Clock(tmp_path)
-        faketime.set(datetime(2019, 1, 1, tzinfo=UTC) - datetime.now(UTC))
+        faketime.set(datetime(2019, 1, 1, 12, tzinfo=UTC) - datetime.now(UTC))
         settings = {"EMOTION_DATABASE_URL": sqlite_url, "EMOTION_MQTT_HOST": "127.0.0.1", "EMOTION_MQTT_PORT": "1"}
         found = doctor(without_settings() | faketime.settings | settings)[clock.SUBJECT]
 
