@@ -18,7 +18,6 @@ from sqlalchemy import (
     Engine,
     Float,
     Integer,
-    MetaData,
     Table,
     Text,
     case,
@@ -38,7 +37,7 @@ from emotion_admin.errors import OperatorError
 from emotion_daemon.storage.dialects import LARGEST_SUM
 from emotion_daemon.storage.errors import reason
 from emotion_daemon.storage.file_lock import only_one
-from emotion_daemon.storage.migrations import NewerSchemaError, revisions, upgrade
+from emotion_daemon.storage.migrations import UNFINISHED_COPY, NewerSchemaError, revisions, upgrade
 from shared.database import WRITER, code_point_collation, sqlite_path, writer_engine
 from shared.retry import retry
 from shared.schema import metadata
@@ -48,9 +47,6 @@ if TYPE_CHECKING:
 
 CHUNK_ROWS = 5_000
 """Rows of one transaction in the target. A dead letter has up to 64 KiB, so they take 320 MiB at most."""
-
-UNFINISHED = Table("unfinished_copy", MetaData(), Column("source", Text, nullable=False))
-"""In the target until all rows are copied and compared. It names the source."""
 
 _ENDING_SECONDS = 2.0  # PostgreSQL notices in this time that a killed client has gone
 
@@ -95,7 +91,7 @@ class Copy:
             for table in metadata.sorted_tables:
                 rows += _compare(table, self._source, connection)
                 _advance_sequence(connection, table)
-            UNFINISHED.drop(connection)
+            UNFINISHED_COPY.drop(connection)
         return rows
 
     def _chunks(self, table: Table, last: Sequence[Any] | None) -> Iterator[int]:
@@ -181,8 +177,8 @@ def _claim(target: Engine, source: str) -> None:
     with target.begin() as connection:
         _check_stopped(connection, _name(target.url))
         existing = inspect(connection).get_table_names()
-        if UNFINISHED.name in existing:
-            if (begun := connection.scalar(select(UNFINISHED.c.source))) != source:
+        if UNFINISHED_COPY.name in existing:
+            if (begun := connection.scalar(select(UNFINISHED_COPY.c.source))) != source:
                 raise OperatorError(
                     f"{_name(target.url)} has an unfinished copy of {begun}, and this one is of {source}: name an "
                     "empty database"
@@ -196,8 +192,8 @@ def _claim(target: Engine, source: str) -> None:
     except NewerSchemaError as error:
         raise OperatorError(f"{_name(target.url)} cannot be the target: {error}; or name an empty database") from error
     with target.begin() as connection:
-        UNFINISHED.create(connection)
-        connection.execute(insert(UNFINISHED), {"source": source})
+        UNFINISHED_COPY.create(connection)
+        connection.execute(insert(UNFINISHED_COPY), {"source": source})
 
 
 def _key(connection: Connection, table: Table) -> list[ColumnElement[Any]]:

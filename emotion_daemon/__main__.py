@@ -35,7 +35,7 @@ from emotion_daemon.storage.errors import (
     reason,
 )
 from emotion_daemon.storage.file_lock import only_one
-from emotion_daemon.storage.migrations import NewerSchemaError, upgrade
+from emotion_daemon.storage.migrations import NewerSchemaError, UnfinishedCopyError, upgrade
 from emotion_daemon.storage.store import Store
 from emotion_daemon.storage.totals_migration import leave_only_totals
 from shared.batch import Topics
@@ -91,6 +91,7 @@ HEADINGS: dict[type[Exception], str] = {
     DatabaseDamagedError: "is-damaged",
     DatabaseUnusableError: "the-database-cannot-be-used",
     NewerSchemaError: "the-database-is-from-a-newer-version-of-this-program",
+    UnfinishedCopyError: "the-database-is-an-unfinished-copy-of",
     SessionTakenOverError: "another-client-took-over-the-session-or-does-another-client-use-the-client-id",
 }
 """The errors that end the daemon, and the heading about each in docs/troubleshooting.md."""

@@ -6,7 +6,7 @@ A new step: change shared/schema.py, then `alembic revision --autogenerate -m "w
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from sqlalchemy import Engine
+from sqlalchemy import Column, Connection, Engine, MetaData, Table, Text, inspect, select
 
 from emotion_daemon.storage.dialects import dialect_of
 
@@ -14,8 +14,16 @@ if TYPE_CHECKING:
     from alembic.config import Config
 
 
+UNFINISHED_COPY = Table("unfinished_copy", MetaData(), Column("source", Text, nullable=False))
+"""In the target of `copy-database` until all rows are copied and compared. It names the source."""
+
+
 class NewerSchemaError(Exception):
     """Raised when a newer version of this program has upgraded the database."""
+
+
+class UnfinishedCopyError(Exception):
+    """Raised when `copy-database` has not copied everything into the database yet."""
 
 
 # alembic takes longer to import than the rest of the daemon: only the functions that use it import it.
@@ -24,7 +32,7 @@ class NewerSchemaError(Exception):
 def upgrade(engine: Engine) -> None:
     """Create the schema or bring it up to date, in one transaction; of two at once the second waits and finds it done.
 
-    Raises NewerSchemaError and DatabaseDamagedError.
+    Raises NewerSchemaError, UnfinishedCopyError and DatabaseDamagedError.
     """
     from alembic import command
     from alembic.util import CommandError
@@ -32,6 +40,7 @@ def upgrade(engine: Engine) -> None:
     config = _config()
     with engine.begin() as connection:
         dialect_of(connection).lock_schema(connection)
+        _check_copied(connection)
         config.attributes["connection"] = connection
         try:
             command.upgrade(config, "head")
@@ -39,6 +48,15 @@ def upgrade(engine: Engine) -> None:
             raise NewerSchemaError(
                 f"the database is from a newer version of this program ({error}): start that one"
             ) from error
+
+
+def _check_copied(connection: Connection) -> None:
+    if inspect(connection).has_table(UNFINISHED_COPY.name):
+        source = connection.scalar(select(UNFINISHED_COPY.c.source))
+        raise UnfinishedCopyError(
+            f"the database is an unfinished copy of {source}: set EMOTION_DATABASE_URL to that one again, and run "
+            "the same `scripts/copy-database --to` again, which continues"
+        )
 
 
 def revisions() -> list[str]:

@@ -32,7 +32,7 @@ from shared.schema import (
 )
 from tests.databases import disposing, migrated, reading
 from tests.postgresql import PostgreSQL
-from tests.processes import ADMIN, ROOT, without_settings
+from tests.processes import ADMIN, DAEMON, ROOT, without_settings
 from tests.waiting import free_port, wait_until
 
 NOON = datetime(2025, 11, 14, 12, tzinfo=UTC)
@@ -94,7 +94,7 @@ def content(url: str) -> dict[str, list[Any]]:
 
 def is_unfinished(url: str) -> bool:
     with reading(url) as connection:
-        return inspect(connection).has_table(copying.UNFINISHED.name)
+        return inspect(connection).has_table(copying.UNFINISHED_COPY.name)
 
 
 def copy(target: str) -> int:
@@ -135,6 +135,24 @@ def test_a_copy_that_ends_after_each_chunk_goes_on_after_it(
     assert sum(copied) == sum(map(len, content(source).values()))
     assert copy(target) == 0
     assert content(target) == content(source)
+
+
+def test_no_daemon_starts_on_an_unfinished_copy(filled: tuple[str, str]) -> None:
+    source, target = filled
+    with disposing(reader_engine(source)) as engine, copying.prepared(engine, source, target) as begun:
+        next(next(begun.tables()).chunks)
+
+    daemon = subprocess.run(
+        DAEMON, cwd=ROOT, env=without_settings() | {"EMOTION_DATABASE_URL": target}, stderr=subprocess.PIPE, text=True
+    )
+
+    assert daemon.returncode == 1
+    assert "the database is an unfinished copy of " in daemon.stderr
+    assert "run the same `scripts/copy-database --to` again, which continues; exiting." in daemon.stderr
+    assert "Traceback" not in daemon.stderr
+    assert copy(target) == 0
+    with migrated(target):
+        assert content(target) == content(source)
 
 
 def test_a_killed_copy_goes_on(urls: tuple[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
