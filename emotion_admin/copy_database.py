@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 from sqlalchemy import (
     URL,
-    Column,
     ColumnElement,
     Connection,
     DateTime,
