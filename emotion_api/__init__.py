@@ -43,7 +43,7 @@ def create_app(settings: Settings | None = None, *, now: Callable[[], datetime] 
     app = headers.Application(__name__, static_folder=None)
     app.extensions["engine"] = engine
     views.register(app, readers, metrics)
-    pages.register(app, topics, mqtt_port=settings.mqtt_port, with_tokens=with_tokens)
+    pages.register(app, topics, mqtt_port=settings.mqtt_port, time_zone=settings.time_zone, with_tokens=with_tokens)
     hosts.register(app, settings.allowed_hosts, with_tokens=with_tokens)
     auth.register(app, settings.api_tokens)
     errors.register(app, topics)
@@ -61,6 +61,7 @@ def _readers(source: Source, settings: Settings, now: Callable[[], datetime]) ->
             source,
             device_names=names,
             silent_after=settings.silent_after,
+            time_zone=settings.time_zone,
             topics=Topics(settings.mqtt_topic_prefix),
             now=now,
         ),

@@ -78,6 +78,7 @@ class Devices(msgspec.Struct, frozen=True):
     silent_after: Annotated[
         float, msgspec.Meta(gt=0, description="seconds without a batch after which a device is not online")
     ]
+    time_zone: Annotated[str, msgspec.Meta(description="the site's time zone, an IANA name")]
     devices: list[Device]
 
 
@@ -87,6 +88,7 @@ class Circumstances:
 
     now: datetime
     silent_after: float
+    time_zone: str
     topics: Topics
     rejected: Mapping[str, int]
 
@@ -101,7 +103,7 @@ def encode_devices(
     rows, rejected = list(rows), _rejected_of(circumstances)
     unheard = rejected.keys() - {row.device_id for row in rows}
     ordered = iter(sorted([*rows, *map(DeviceRow, unheard)], key=attrgetter("device_id")))
-    yield _encode(Devices(circumstances.silent_after, []))[:-2]
+    yield _encode(Devices(circumstances.silent_after, circumstances.time_zone, []))[:-2]
     comma = b""
     while piece := list(islice(ordered, DEVICES_A_PIECE)):
         names = [name_of(row.device_id, row.device_name) for row in piece]

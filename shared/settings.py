@@ -14,6 +14,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from shared.batch import DEVICE_ID, is_topic_prefix
+from shared.zones import zone
 
 if TYPE_CHECKING:
     from sqlalchemy import URL
@@ -94,6 +95,10 @@ class Settings:
     """Names on the dashboard of devices that `scripts/device` has not named, separated by commas."""
     silent_after: float = 30.0
     """Seconds without a batch until a device is not online for the API, and silent for doctor."""
+    time_zone: str = "UTC"
+    """The site's time zone, an IANA name like `Europe/Berlin`: the days, hours and weeks of the live page, and of
+    histories with `step=day` and `step=week`.
+    """
     log_level: str = "INFO"
     """The least severe level that is logged: DEBUG, INFO, WARNING or ERROR."""
     sql_echo: bool = False
@@ -141,6 +146,7 @@ class Settings:
             allowed_hosts=read.hosts("ALLOWED_HOSTS"),
             device_names=read.names("DEVICE_NAMES", default.device_names),
             silent_after=read.seconds("SILENT_AFTER_SECONDS", default.silent_after),
+            time_zone=read.zone("TIME_ZONE", default.time_zone),
             log_level=read.text("LOG_LEVEL", default.log_level).upper(),
             sql_echo=read.flag("SQL_ECHO", default.sql_echo),
             daemon_http_address=read.address("DAEMON_HTTP_ADDRESS"),
@@ -287,6 +293,13 @@ class _Reader:
                     "A-Z a-z 0-9 - . _ ~ + / with = at the end only: `openssl rand -hex 32` makes a good one",
                 )
         return tokens
+
+    def zone(self, name: str, default: str) -> str:
+        value = self.text(name, default)
+        try:
+            return zone(value).key
+        except ValueError as error:
+            raise SettingsError(PREFIX + name, str(error)) from error
 
     def names(self, name: str, default: Mapping[str, str]) -> Mapping[str, str]:
         if not self.text(name, ""):

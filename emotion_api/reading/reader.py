@@ -125,11 +125,13 @@ class DevicesReader(_Reader):
         *,
         device_names: Mapping[str, str],
         silent_after: float,
+        time_zone: str,
         topics: Topics,
         now: Callable[[], datetime] = utc_now,
     ) -> None:
         super().__init__(source, device_names=device_names, now=now)
         self._silent_after = silent_after
+        self._time_zone = time_zone
         self._topics = topics
 
     def read(self, *, gzip: bool = False) -> CachedResponse:
@@ -145,7 +147,13 @@ class DevicesReader(_Reader):
             if len(rows) > MANY_DEVICES:
                 build.must_be_alone()
             build.pause()
-        circumstances = Circumstances(now=now, silent_after=self._silent_after, topics=self._topics, rejected=rejected)
+        circumstances = Circumstances(
+            now=now,
+            silent_after=self._silent_after,
+            time_zone=self._time_zone,
+            topics=self._topics,
+            rejected=rejected,
+        )
         return encode_devices(rows, circumstances, self._name)
 
 

@@ -249,6 +249,7 @@ OPERATIONS = (
                 Devices,
                 {
                     "silent_after": 30.0,
+                    "time_zone": "Europe/Berlin",
                     "devices": [
                         {
                             "device_id": "jetson_1",

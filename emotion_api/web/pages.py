@@ -45,12 +45,13 @@ _DASHBOARD_POLICY = (
 _MEDIA_TYPES = {".js": "text/javascript", ".css": "text/css", ".svg": "image/svg+xml", ".html": "text/html"}
 
 
-def register(app: Flask, topics: Topics, *, mqtt_port: int, with_tokens: bool) -> None:
+def register(app: Flask, topics: Topics, *, mqtt_port: int, time_zone: str, with_tokens: bool) -> None:
     """Serve the pages and documents. The live page tells people to publish to `topics` at the broker's `mqtt_port`.
+    Its times are those of `time_zone`.
 
     `with_tokens` the OpenAPI document says what requires a bearer token, and Swagger UI has a button to enter one.
     """
-    live_page = _live_page(topics, mqtt_port)
+    live_page = _live_page(topics, mqtt_port, time_zone)
     openapi_document = msgspec.json.encode(openapi.document(with_tokens=with_tokens))
     asyncapi_document = msgspec.json.encode(asyncapi(topics))
     batch_document = msgspec.json.encode(batch_schema())
@@ -93,10 +94,10 @@ def register(app: Flask, topics: Topics, *, mqtt_port: int, with_tokens: bool) -
         return _document(batch_document, "application/schema+json")
 
 
-def _live_page(topics: Topics, mqtt_port: int) -> bytes:
-    """The live page, with the MQTT topic and port to which its hints point."""
+def _live_page(topics: Topics, mqtt_port: int, time_zone: str) -> bytes:
+    """The live page, with the MQTT topic and port to which its hints point, and the site's time zone."""
     html = (_STATIC / "dashboard.html").read_text(encoding="utf-8")
-    html = html.replace("{{mqtt port}}", str(mqtt_port))
+    html = html.replace("{{mqtt port}}", str(mqtt_port)).replace("{{time zone}}", time_zone)
     return html.replace("{{batch topic}}", escape(topics.batch("{device_id}"))).encode()
 
 

@@ -77,15 +77,16 @@ def test_the_devices_are_the_agreed_json(writer: Engine, client: FlaskClient) ->
 
     assert answer.content_type == "application/json"
     assert answer.text == (
-        '{"silent_after":10.0,"devices":[{"device_id":"jetson_1","device_name":"Entrance Camera","online":true,'
-        '"status":"online","status_at":"2025-11-14T11:58:20Z","last_batch":"2025-11-14T11:59:55Z",'
+        '{"silent_after":10.0,"time_zone":"UTC",'
+        '"devices":[{"device_id":"jetson_1","device_name":"Entrance Camera","online":true,"status":"online",'
+        '"status_at":"2025-11-14T11:58:20Z","last_batch":"2025-11-14T11:59:55Z",'
         '"received_at":"2025-11-14T11:59:55.100000Z","people_now":3,"clock_skew":-0.1,"clock_offset":0.0,'
         '"rejected_last_hour":0,"info":null}]}'
     )
 
 
 def test_without_any_device_the_list_is_empty(writer: Engine, client: FlaskClient) -> None:
-    assert client.get(DEVICES).json == {"silent_after": 10.0, "devices": []}
+    assert client.get(DEVICES).json == {"silent_after": 10.0, "time_zone": "UTC", "devices": []}
 
 
 def test_listed_are_all_devices_and_those_that_are_only_connected(writer: Engine, client: FlaskClient) -> None:

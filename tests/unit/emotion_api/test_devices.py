@@ -19,11 +19,11 @@ def ago(seconds: float) -> datetime:
 
 def listed(*rows: DeviceRow, rejected: dict[str, int] | None = None) -> list[dict[str, Any]]:
     circumstances = Circumstances(
-        now=NOW, silent_after=30.0, topics=Topics("site/a"), rejected=MappingProxyType(rejected or {})
+        now=NOW, silent_after=30.0, time_zone="UTC", topics=Topics("site/a"), rejected=MappingProxyType(rejected or {})
     )
     text = b"".join(encode_devices(rows, circumstances, lambda device_id, name: name or f"{device_id}'s"))
     answer = json.loads(text)
-    assert list(answer) == ["silent_after", "devices"]
+    assert list(answer) == ["silent_after", "time_zone", "devices"]
     devices: list[dict[str, Any]] = answer["devices"]
     return devices
 

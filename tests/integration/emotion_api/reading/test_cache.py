@@ -328,7 +328,9 @@ class Worker:
         names: dict[str, str] = {}
         self._summaries = SummaryReader(source, device_names=names, now=lambda: at(60))
         self._histories = HistoryReader(source, device_names=names, now=lambda: at(60))
-        self._devices = DevicesReader(source, device_names=names, silent_after=30, topics=TOPICS, now=lambda: at(60))
+        self._devices = DevicesReader(
+            source, device_names=names, silent_after=30, time_zone="UTC", topics=TOPICS, now=lambda: at(60)
+        )
 
     def get(self, request: SummaryRequest | HistoryRequest | DevicesRequest) -> bytes:
         match request:

@@ -91,6 +91,11 @@ def test_the_page_knows_the_port_of_the_broker(port: int, sqlite_url: str) -> No
         assert f'<meta name="mqtt-port" content="{port}">' in client.get(PAGE).text
 
 
+def test_the_page_knows_the_time_zone_of_the_site(sqlite_url: str) -> None:
+    with served(Settings(database_url=sqlite_url, time_zone="America/New_York")) as client:
+        assert '<meta name="time-zone" content="America/New_York">' in client.get(PAGE).text
+
+
 @pytest.mark.parametrize("prefix", ["emotions", "site/a", 'odd "<b>&'])
 def test_the_page_knows_where_batches_go(prefix: str, sqlite_url: str) -> None:
     with served(Settings(database_url=sqlite_url, mqtt_topic_prefix=prefix)) as client:
