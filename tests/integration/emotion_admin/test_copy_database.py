@@ -16,6 +16,7 @@ from emotion_admin.__main__ import main
 from emotion_admin.errors import OperatorError
 from emotion_daemon.rules.fold import fold
 from emotion_daemon.storage.file_lock import only_one
+from emotion_daemon.storage.migrations import UNFINISHED_COPY
 from emotion_daemon.storage.store import Store
 from shared.batch import EMOTIONS, Batch, Cumulative
 from shared.database import reader_engine, sqlite_path, writer_engine
@@ -94,7 +95,7 @@ def content(url: str) -> dict[str, list[Any]]:
 
 def is_unfinished(url: str) -> bool:
     with reading(url) as connection:
-        return inspect(connection).has_table(copying.UNFINISHED_COPY.name)
+        return inspect(connection).has_table(UNFINISHED_COPY.name)
 
 
 def copy(target: str) -> int:
