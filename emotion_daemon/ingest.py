@@ -244,8 +244,7 @@ class Ingest:
             known = transaction.read_state([batch for _, batch in batches], [*foreign, *infos])
             folded = self._store.fold((batch for _, batch in batches), known)
             transaction.write(folded, between=self._stay_connected)
-            transaction.write_statuses(foreign)
-            transaction.write_infos(infos)
+            transaction.write_presence([*foreign, *infos])
             omitted = transaction.reject(rejected, between=self._stay_connected)
         for (entry, _), updated_count in zip(batches, folded.updated_counts, strict=True):
             entry.updated_count = updated_count

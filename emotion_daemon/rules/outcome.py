@@ -35,3 +35,14 @@ class Info(NamedTuple):
 
     device_id: str
     info: str | None
+
+
+class Presence(NamedTuple):
+    """The newest status and statistics of a device, None if it sent none."""
+
+    status: Status | None = None
+    info: Info | None = None
+
+    def followed_by(self, message: Status | Info) -> "Presence":
+        """Return the presence after one more message."""
+        return self._replace(status=message) if isinstance(message, Status) else self._replace(info=message)

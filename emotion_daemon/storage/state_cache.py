@@ -10,11 +10,13 @@ from collections.abc import Collection, Sequence
 from datetime import datetime, timedelta
 from itertools import repeat
 from types import MappingProxyType
+from typing import TypeAlias
 
 from sqlalchemy import Connection, select
 
 from emotion_daemon.rules.clock_fallback import ClockFallback, Clocks, Row
 from emotion_daemon.rules.fold import Folded, PersonKey, Report, StoredState
+from emotion_daemon.rules.outcome import Presence
 from emotion_daemon.rules.tombstones import Tombstone, Tombstones, by_device
 from emotion_daemon.storage.changes import Changes
 from emotion_daemon.storage.dialects import Dialect, parts
@@ -23,6 +25,9 @@ from shared.schema import device, device_state, forgotten_person, person_emotion
 
 MAX_REMEMBERED = 100_000
 """Most people that are remembered, and most devices: 45 MB."""
+
+StoredPresence: TypeAlias = tuple[str | None, datetime | None, str | None]
+"""Status, when it was received, and statistics."""
 
 _OUTDATED = -1  # no revision is below 0
 
@@ -41,6 +46,14 @@ _DEVICE = (
     device_state.c.clock_offset,
 )
 
+_PRESENCE = (
+    device_state.c.device_id,
+    device_state.c.received_by,
+    device_state.c.status,
+    device_state.c.status_at,
+    device_state.c.info,
+)
+
 
 class StateCache:
     """Reads the stored state, and remembers it and what is committed.
@@ -51,6 +64,8 @@ class StateCache:
 
     def __init__(self, dialect: Dialect, daemon_id: str, *, people_are_stored: bool) -> None:
         self.daemon_id = daemon_id
+        self.waiting: dict[str, Presence] = {}
+        """The presence, as it was said here, of devices of which another daemon has received the newest batch."""
         self._dialect = dialect
         self._people_are_stored = people_are_stored
         self._people: dict[PersonKey, Report] = {}
@@ -102,6 +117,23 @@ class StateCache:
             () if self._people_are_stored else {batch.device_id for batch in batches} - self._followed,
         )
 
+    def read_presence(
+        self, connection: Connection, devices: Sequence[str]
+    ) -> tuple[set[str], dict[str, StoredPresence]]:
+        """Return those of which another daemon has received the newest batch, and what is stored about all.
+
+        On PostgreSQL other daemons that write the presence of the same devices wait from now on.
+        """
+        elsewhere: set[str] = set()
+        stored: dict[str, StoredPresence] = {}
+        for part in parts(devices):
+            query = select(*_PRESENCE).where(_PRESENCE[0].in_(part)).order_by(_PRESENCE[0]).with_for_update()
+            for device_id, received_by, status, status_at, info in connection.execute(query):
+                stored[device_id] = status, status_at, info
+                if received_by not in (None, self.daemon_id):
+                    elsewhere.add(device_id)
+        return elsewhere, stored
+
     def is_stored(self, key: PersonKey) -> bool:
         """Return True if the person certainly has a row, so that an update suffices.
 
@@ -119,6 +151,13 @@ class StateCache:
         """Remember what a transaction has committed; `latest` as in `read`."""
         for folded in changes.folded:
             self._remember(folded, latest)
+        for device_id, presence in changes.waiting.items():
+            if presence is None:
+                self.waiting.pop(device_id, None)
+            else:
+                self.waiting[device_id] = presence
+        if len(self.waiting) > MAX_REMEMBERED:
+            self.waiting.clear()
         for key in changes.deleted_people:
             self._people.pop(key, None)
         for device_id, times in changes.raised.items():

@@ -48,8 +48,7 @@ class Statements:
             engine, ["device_id", "received_at", "received_by", "people", "clock_skew", "clock_offset"], _TIMES
         )
         self.add_history_total = _upsert_state(engine, ["device_id"], _TIMES)
-        self.upsert_status = _upsert_state(engine, ["device_id", "status", "status_at"])
-        self.upsert_info = _upsert_state(engine, ["device_id", "info"])
+        self.upsert_presence = _upsert_state(engine, ["device_id", "status", "status_at", "info"])
         self.raise_revision = _upsert_state(engine, ["device_id"])
         self.add_minute = _add(engine, emotion_minute, ["device_id", "minute"])
         self.add_hour = _add(engine, emotion_hour, ["device_id", "hour"])

@@ -11,7 +11,7 @@ from sqlalchemy import Connection
 
 from emotion_daemon.rules.fold import Folded, StoredState
 from emotion_daemon.rules.history import Row
-from emotion_daemon.rules.outcome import Info, Rejected, Status
+from emotion_daemon.rules.outcome import Info, Presence, Rejected, Status
 from emotion_daemon.storage import dead_letters
 from emotion_daemon.storage.changes import Changes
 from emotion_daemon.storage.dialects import Rows
@@ -109,17 +109,34 @@ class Transaction:
         # The statements about device_state have raised the others.
         self.changes.devices |= folded.changed_devices - folded.heard.keys() - sums.keys()
 
-    def write_statuses(self, statuses: Iterable[Status]) -> None:
-        """Store the newest status of each device."""
-        newest = sorted({each.device_id: each for each in statuses}.items())
-        timestamp = self._statements.timestamp
-        rows = ((device_id, each.status, timestamp(each.received_at)) for device_id, each in newest)
-        self._raise(self._statements.upsert_status, rows)
+    def write_presence(self, messages: Iterable[Status | Info]) -> None:
+        """Store the newest status and statistics of each device, after `write`.
 
-    def write_infos(self, infos: Iterable[Info]) -> None:
-        """Store the newest statistics of each device."""
-        newest = sorted({each.device_id: each.info for each in infos}.items())
-        self._raise(self._statements.upsert_info, newest)
+        If another daemon has received the device's newest batch, the message may be of a former connection, from a
+        queue or a broker that was cut off. It waits in memory until this daemon receives the newest batch.
+        """
+        waiting = self._state.waiting
+        newest: dict[str, Presence] = {}
+        for folded in self.changes.folded:
+            newest |= {device_id: waiting[device_id] for device_id in waiting.keys() & folded.heard.keys()}
+        for message in messages:
+            before = newest.get(message.device_id) or waiting.get(message.device_id, Presence())
+            newest[message.device_id] = before.followed_by(message)
+        elsewhere, stored = self._state.read_presence(self.connection, sorted(newest))
+        timestamp = self._statements.timestamp
+        rows = []
+        for device_id in sorted(newest.keys() - elsewhere):
+            status, info = newest[device_id]
+            said, said_at, statistics = stored.get(device_id, (None, None, None))
+            if status is not None:
+                said, said_at = status.status, status.received_at
+            if info is not None:
+                statistics = info.info
+            rows.append((device_id, said, said_at and timestamp(said_at), statistics))
+        self._raise(self._statements.upsert_presence, rows)
+        self.changes.waiting |= {
+            device_id: newest[device_id] if device_id in elsewhere else None for device_id in newest
+        }
 
     def reject(self, messages: Sequence[Rejected], *, between: Callable[[], None] = _nothing) -> int:
         """Store `messages` as dead letters, and return how many were omitted: see storage/dead_letters.py.

@@ -374,7 +374,7 @@ def test_whatever_is_committed_each_worker_responds_as_an_api_without_a_cache(
             case 3:
                 with store.transaction() as transaction:
                     status = chance.choice(["online", "offline"])
-                    transaction.write_statuses([Status(device_id, status, at(number))])
+                    transaction.write_presence([Status(device_id, status, at(number))])
             case 4:
                 with store.transaction() as transaction:
                     topic = TOPICS.batch(device_id)

@@ -61,10 +61,10 @@ def test_a_late_batch_that_brings_a_person_raises_it(engine: Engine) -> None:
 
 def test_a_status_raises_it(engine: Engine) -> None:
     with Store(engine).transaction() as transaction:
-        transaction.write_statuses([Status("jetson_1", "online", NOON)])
+        transaction.write_presence([Status("jetson_1", "online", NOON)])
     first = revisions(engine)
     with Store(engine).transaction() as transaction:
-        transaction.write_statuses([Status("jetson_1", "offline", NOON)])
+        transaction.write_presence([Status("jetson_1", "offline", NOON)])
 
     assert revisions(engine)["jetson_1"] > first["jetson_1"] > 0
 

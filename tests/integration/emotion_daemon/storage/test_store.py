@@ -404,8 +404,8 @@ class TestStates:
     def test_a_status_is_kept_beside_it(self, store: Store, engine: Engine) -> None:
         commit(store, [Batch("jetson_1", at(1), {}, at(1))])
         with store.transaction() as transaction:
-            transaction.write_statuses([Status("jetson_1", "online", at(0)), Status("jetson_1", "offline", at(2))])
-            transaction.write_statuses([Status("jetson_2", "online", at(3))])
+            transaction.write_presence([Status("jetson_1", "online", at(0)), Status("jetson_1", "offline", at(2))])
+            transaction.write_presence([Status("jetson_2", "online", at(3))])
 
         assert states(engine) == [
             ("jetson_1", at(1), 0, 0, 0, "offline", at(2)),

@@ -3,7 +3,7 @@
 import random
 import threading
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -11,12 +11,12 @@ from sqlalchemy import Engine, delete, event, select, update
 
 from emotion_admin.person import Person, forget
 from emotion_daemon.rules.fold import PersonKey
-from emotion_daemon.rules.outcome import Rejected, Status
+from emotion_daemon.rules.outcome import Info, Rejected, Status
 from emotion_daemon.storage.statements import raise_revision
 from emotion_daemon.storage.store import Store
 from shared.batch import Batch, Cumulative, Topics
 from shared.database import writer_engine
-from shared.schema import device, emotion_minute, person_emotion
+from shared.schema import device, device_state, emotion_minute, person_emotion
 from tests.databases import check_hours, disposing, migrated, reading
 from tests.postgresql import PostgreSQL
 from tests.waiting import wait_until
@@ -39,10 +39,26 @@ def batch(device_id: str, second: int, *people: str, happy: float = 0.0) -> Batc
     return Batch(device_id, stamp, dict.fromkeys(people, Cumulative(happy)), stamp)
 
 
-def commit(store: Store, *batches: Batch, statuses: tuple[Status, ...] = ()) -> None:
+def at(second: int) -> datetime:
+    return NOON + timedelta(seconds=second)
+
+
+def online(second: int) -> Status:
+    return Status("jetson_1", "online", at(second))
+
+
+def offline(second: int) -> Status:
+    return Status("jetson_1", "offline", at(second))
+
+
+def info(text: str | None) -> Info:
+    return Info("jetson_1", text)
+
+
+def commit(store: Store, *batches: Batch, statuses: tuple[Status | Info, ...] = ()) -> None:
     with store.transaction() as transaction:
         transaction.write(store.fold(batches, transaction.read_state(batches, statuses)))
-        transaction.write_statuses(statuses)
+        transaction.write_presence(statuses)
 
 
 def seconds(engine: Engine) -> dict[PersonKey, float]:
@@ -117,7 +133,7 @@ def test_a_device_whose_row_an_operator_has_deleted_gets_one_again(engines: list
         assert connection.scalars(select(device.c.updated_at)).all() == [NOON + timedelta(seconds=2)]
 
 
-def commit_in_thread(store: Store, *batches: Batch, statuses: tuple[Status, ...] = ()) -> threading.Thread:
+def commit_in_thread(store: Store, *batches: Batch, statuses: tuple[Status | Info, ...] = ()) -> threading.Thread:
     thread = threading.Thread(target=commit, args=(store, *batches), kwargs={"statuses": statuses}, daemon=True)
     thread.start()
     return thread
@@ -151,10 +167,88 @@ def test_daemons_with_batches_and_statuses_of_the_same_devices_wait_at_the_begin
         thread = commit_in_thread(other, batch("jetson_2", 1, "bert"), statuses=crosswise)
         wait_until(lambda: waits_for_a_lock(url), seconds=30, what="the second daemon waits")
         transaction.write(one.fold(batches, known))
-        transaction.write_statuses(statuses)
+        transaction.write_presence(statuses)
     thread.join(timeout=30)
 
     assert seconds(engines[0]).keys() == {("jetson_1", "anna"), ("jetson_2", "bert")}
+
+
+class TestPresence:
+    """A device moves from one broker to another, and the former one sends what it still has, or publishes the will."""
+
+    @pytest.fixture
+    def stores(self, engines: list[Engine]) -> list[Store]:
+        return [Store(engine, daemon_id=f"daemon-{number}") for number, engine in enumerate(engines, 1)]
+
+    def stored(self, engine: Engine) -> tuple[str | None, datetime | None, str | None]:
+        row = device_state.c
+        with engine.connect() as connection:
+            return tuple(connection.execute(select(row.status, row.status_at, row.info)).one())
+
+    def test_the_will_of_the_former_connection_replaces_nothing(
+        self, engines: list[Engine], stores: list[Store]
+    ) -> None:
+        former, present = stores
+        commit(former, batch("jetson_1", 0), statuses=(online(0), info("1")))
+        commit(present, statuses=(online(2), info("2")))
+        commit(present, batch("jetson_1", 3))
+        commit(former, statuses=(offline(5), info("1")))
+
+        assert self.stored(engines[0]) == ("online", at(2), "2")
+
+    def test_the_will_may_come_before_the_first_batch_of_the_new_connection(
+        self, engines: list[Engine], stores: list[Store]
+    ) -> None:
+        former, present = stores
+        commit(former, batch("jetson_1", 0), statuses=(online(0),))
+        commit(present, statuses=(online(2),))
+        commit(former, statuses=(offline(3),))
+        assert self.stored(engines[0]) == ("offline", at(3), None)
+        commit(present, batch("jetson_1", 4))
+
+        assert self.stored(engines[0]) == ("online", at(2), None)
+
+    def test_the_queue_of_the_former_broker_replaces_nothing(self, engines: list[Engine], stores: list[Store]) -> None:
+        former, present = stores
+        commit(present, batch("jetson_1", 9), statuses=(online(8), info("2")))
+        commit(former, batch("jetson_1", 1), batch("jetson_1", 2), statuses=(online(10), info("1"), offline(10)))
+
+        assert self.stored(engines[0]) == ("online", at(8), "2")
+
+    def test_a_device_that_returns_is_believed_from_its_first_batch(
+        self, engines: list[Engine], stores: list[Store]
+    ) -> None:
+        former, present = stores
+        commit(former, batch("jetson_1", 0), statuses=(online(0), info("1")))
+        commit(present, batch("jetson_1", 2), statuses=(online(2), info("2")))
+        commit(former, statuses=(offline(3),))
+        commit(former, statuses=(online(4),))
+        commit(former, batch("jetson_1", 5))
+        commit(present, statuses=(offline(6),))
+        assert self.stored(engines[0]) == ("online", at(4), "2")
+        commit(former, statuses=(offline(7), info(None)))
+
+        assert self.stored(engines[0]) == ("offline", at(7), None)
+
+    def test_a_device_without_batches_is_believed_everywhere(self, engines: list[Engine], stores: list[Store]) -> None:
+        for second, store in enumerate(stores * 2):
+            commit(store, statuses=(online(second), info(str(second))))
+
+        assert self.stored(engines[0]) == ("online", at(3), "3")
+
+    def test_what_waits_is_not_lost_if_the_commit_fails(self, engines: list[Engine], stores: list[Store]) -> None:
+        former, present = stores
+        commit(former, batch("jetson_1", 0))
+        commit(present, statuses=(online(2),))
+        batches = [batch("jetson_1", 3)]
+        with suppress(ZeroDivisionError), present.transaction() as transaction:
+            transaction.write(present.fold(batches, transaction.read_state(batches)))
+            transaction.write_presence([offline(3)])
+            raise ZeroDivisionError
+        assert self.stored(engines[0]) == (None, None, None)
+        commit(present, batch("jetson_1", 4))
+
+        assert self.stored(engines[0]) == ("online", at(2), None)
 
 
 @pytest.mark.parametrize("seed", range(3))
