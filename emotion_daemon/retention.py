@@ -18,6 +18,7 @@ from sqlalchemy.exc import DBAPIError
 from emotion_daemon.monitoring.outage import Outage
 from emotion_daemon.monitoring.report import Report
 from emotion_daemon.rules.tombstones import STORED_AFTER_END
+from emotion_daemon.storage.dialects import dialect_of
 from emotion_daemon.storage.errors import is_temporary, reason
 from emotion_daemon.storage.store import Store
 from emotion_daemon.storage.transaction import Transaction
@@ -69,7 +70,7 @@ _HOUR = timedelta(hours=1)
 
 _At: TypeAlias = int | str
 
-# On PostgreSQL the deleting transaction locks its rows first, and skips rows that another transaction has locked.
+# On PostgreSQL the deleting transaction first locks people and dead letters. It skips those that another one has locked.
 
 _person, _rejected_row, _hour, _minute = person_emotion.c, rejected_message.c, emotion_hour.c, emotion_minute.c
 
@@ -399,7 +400,10 @@ def _delete_tombstones(transaction: Transaction, rows: Sequence[Any]) -> int:
 
 
 def _find_hours(cutoff: Cutoff, connection: Connection, at: _At, *, locking: bool = False) -> _Found:
-    """The oldest whole hours of the next devices behind `at`: the rest of a device comes in the next step."""
+    """The oldest whole hours of the next devices behind `at`: the rest of a device comes in the next step.
+
+    They are not locked here: `_delete_hours` first locks the devices, as a daemon does that adds to a late minute.
+    """
     found: list[dict[str, Any]] = []
     for _ in range(DEVICES_A_STEP):
         device_id = connection.execute(_NEXT_DEVICE, {"at": at}).scalar()
@@ -407,7 +411,7 @@ def _find_hours(cutoff: Cutoff, connection: Connection, at: _At, *, locking: boo
             return _Found(found, None)
         left = HOURS_A_STEP - len(found)
         wanted = {"device_id": device_id, "newest": cutoff.of(device_id) - _HOUR, "left": left}
-        old = connection.scalars(_locking(_OLD_HOURS, locking), wanted).all()
+        old = connection.scalars(_OLD_HOURS, wanted).all()
         found += ({"its_device": device_id, "start": hour, "end": hour + _HOUR} for hour in old)
         if len(old) == left:
             break
@@ -417,7 +421,9 @@ def _find_hours(cutoff: Cutoff, connection: Connection, at: _At, *, locking: boo
 
 def _delete_hours(transaction: Transaction, hours: Sequence[Any]) -> int:
     """Delete the hours with their minutes; return the number of minutes."""
+    devices = {each["its_device"] for each in hours}
+    dialect_of(transaction.connection).lock_devices(transaction.connection, (), new=(), others=devices)
     minutes = transaction.connection.execute(_DELETE_ITS_MINUTES, hours).rowcount
     transaction.connection.execute(_DELETE_HOUR, hours)
-    transaction.changes.devices.update(each["its_device"] for each in hours)
+    transaction.changes.devices |= devices
     return minutes

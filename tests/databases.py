@@ -45,6 +45,12 @@ def make_tables(url: str) -> None:
         metadata.create_all(engine)
 
 
+def waits_for_a_lock(url: str) -> bool:
+    """Return True if a transaction of this PostgreSQL database waits for another one."""
+    with reading(url) as connection:
+        return bool(connection.exec_driver_sql("SELECT count(*) FROM pg_locks WHERE NOT granted").scalar())
+
+
 def raise_revision_of(engine: Engine, device_id: str) -> None:
     """Raise the revision, as each of our programs does in the transaction that changes a device's rows."""
     with engine.begin() as connection:

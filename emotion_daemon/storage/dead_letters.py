@@ -5,7 +5,7 @@ from collections.abc import Collection, Mapping, Sequence
 from datetime import timedelta
 from typing import Any, TypeAlias
 
-from sqlalchemy import Connection, bindparam, delete, func, insert, select
+from sqlalchemy import ColumnElement, Connection, Delete, bindparam, delete, func, insert, select
 
 from emotion_daemon.rules.outcome import Rejected
 from shared.schema import rejected_message
@@ -54,7 +54,15 @@ _COUNTED = (
     .subquery()
 )
 _ABOVE_QUOTA = (_COUNTED.c.number > bindparam("quota")) | (_COUNTED.c.bytes > bindparam("quota_bytes"))
-_DELETE_ABOVE_QUOTA = delete(rejected_message).where(_letter.id.in_(select(_COUNTED.c.id).where(_ABOVE_QUOTA)))
+
+
+def _delete(condition: ColumnElement[bool]) -> Delete:
+    """Delete rows, except those that another transaction on PostgreSQL deletes: two could wait for each other."""
+    ids = select(_letter.id).where(condition).with_for_update(skip_locked=True)
+    return delete(rejected_message).where(_letter.id.in_(ids))
+
+
+_DELETE_ABOVE_QUOTA = _delete(_letter.id.in_(select(_COUNTED.c.id).where(_ABOVE_QUOTA)))
 
 
 def row_of(message: Rejected, *, erased: Collection[str], totals_only: bool) -> Row:
@@ -90,7 +98,7 @@ def store(connection: Connection, rows: Sequence[Row]) -> int:
         quota = {"topics": _topics(within), "quota": QUOTA, "quota_bytes": QUOTA_BYTES}
         connection.execute(_DELETE_ABOVE_QUOTA, quota)
         newest_to_go = select(_letter.id).order_by(_letter.id.desc()).offset(MAX_DEAD_LETTERS).limit(1)
-        connection.execute(delete(rejected_message).where(_letter.id <= newest_to_go.scalar_subquery()))
+        connection.execute(_delete(_letter.id <= newest_to_go.scalar_subquery()))
     return len(rows) - len(within)
 
 

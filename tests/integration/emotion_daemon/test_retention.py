@@ -3,12 +3,14 @@
 import logging
 import sqlite3
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
-from sqlalchemy import Engine, func, insert, select, update
+from sqlalchemy import Engine, event, func, insert, select, update
 
 from emotion_daemon.monitoring.report import Report
 from emotion_daemon.retention import (
@@ -21,12 +23,15 @@ from emotion_daemon.retention import (
 )
 from emotion_daemon.rules.outcome import Rejected
 from emotion_daemon.rules.tombstones import SALT_BYTES, STORED_AFTER_END, digest
+from emotion_daemon.storage.dialects import dialect_of
+from emotion_daemon.storage.statements import Statements
 from emotion_daemon.storage.store import Store
-from shared.batch import Batch, Cumulative
+from shared.batch import EMOTIONS, Batch, Cumulative
 from shared.database import sqlite_path, writer_engine
 from shared.schema import device_state, emotion_minute, forgotten_person, person_emotion
-from tests.databases import add_minutes, check_hours, disposing, migrated
+from tests.databases import add_minutes, check_hours, disposing, migrated, waits_for_a_lock
 from tests.postgresql import PostgreSQL
+from tests.waiting import wait_until
 
 NOON = datetime(2025, 11, 14, 12, 0, tzinfo=UTC)
 DAY = timedelta(days=1)
@@ -582,6 +587,47 @@ class TestOutage:
             commit(store, batch(clock.now() + timedelta(hours=1)))
             run(retention, clock)
             assert people(engine) == set()
+
+    def test_a_daemon_that_adds_to_a_late_hour_waits_at_the_beginning(
+        self, postgresql: PostgreSQL, clock: Clock
+    ) -> None:
+        """If it waited for the hour, it would hold the minute that retention deletes next."""
+        url = postgresql.new_database()
+        with (
+            migrated(url) as engine,
+            disposing(writer_engine(url)) as other,
+            ThreadPoolExecutor(1) as pool,
+        ):
+            store, old = Store(engine, now=clock.now), NOON - 40 * DAY
+            commit(store, batch(NOON))
+            values = {"device_id": "jetson_1", "minute": old, "most_people": 1}
+            with engine.begin() as connection:
+                add_minutes(connection, [values | {f"time_{emotion}": 1.0 for emotion in EMOTIONS}])
+            late: list[Future[None]] = []
+
+            def add_late() -> None:
+                statements = Statements(other)
+                row = ("jetson_1", statements.timestamp(old), 1.0, 1.0, 1.0, 1.0, 1)
+                with other.begin() as connection:
+                    dialect_of(connection).lock_devices(connection, {"jetson_1"}, new=())
+                    statements.add_minute.execute(connection, [row])
+                    statements.add_hour.execute(connection, [row])
+
+            def in_the_middle(*parts: Any) -> None:
+                if parts[2].startswith("DELETE FROM emotion_minute") and not late:
+                    late.append(pool.submit(add_late))
+                    wait_until(lambda: waits_for_a_lock(url), seconds=30, what="the other daemon waits")
+
+            event.listen(engine, "before_cursor_execute", in_the_middle)
+            retention = retention_of(store, clock)
+            clock.seconds = SETTLE_SECONDS
+            while retention.is_due:
+                retention.step(idle=True)
+            late[0].result(timeout=30)
+
+            with engine.connect() as connection:
+                assert connection.scalars(select(emotion_minute.c.time_happy)).all() == [1.0], "the late one"
+                check_hours(connection)
 
     def test_two_daemons_prune_one_postgresql_at_once(self, postgresql: PostgreSQL, clock: Clock) -> None:
         url = postgresql.new_database()

@@ -3,8 +3,10 @@
 import random
 import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, suppress
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import pytest
 from sqlalchemy import Engine, delete, event, select, update
@@ -12,12 +14,14 @@ from sqlalchemy import Engine, delete, event, select, update
 from emotion_admin.person import Person, forget
 from emotion_daemon.rules.fold import PersonKey
 from emotion_daemon.rules.outcome import Info, Rejected, Status
+from emotion_daemon.storage import dead_letters
 from emotion_daemon.storage.statements import raise_revision
 from emotion_daemon.storage.store import Store
+from emotion_daemon.storage.transaction import Transaction
 from shared.batch import Batch, Cumulative, Topics
 from shared.database import writer_engine
-from shared.schema import device, device_state, emotion_minute, person_emotion
-from tests.databases import check_hours, disposing, migrated, reading
+from shared.schema import device, device_state, emotion_minute, person_emotion, rejected_message
+from tests.databases import check_hours, disposing, migrated, waits_for_a_lock
 from tests.postgresql import PostgreSQL
 from tests.waiting import wait_until
 
@@ -139,11 +143,6 @@ def commit_in_thread(store: Store, *batches: Batch, statuses: tuple[Status | Inf
     return thread
 
 
-def waits_for_a_lock(url: str) -> bool:
-    with reading(url) as connection:
-        return bool(connection.exec_driver_sql("SELECT count(*) FROM pg_locks WHERE NOT granted").scalar())
-
-
 def test_a_daemon_does_not_wait_for_another_one_with_other_devices(engines: list[Engine]) -> None:
     one, other = map(Store, engines)
     with one.transaction() as transaction:
@@ -171,6 +170,56 @@ def test_daemons_with_batches_and_statuses_of_the_same_devices_wait_at_the_begin
     thread.join(timeout=30)
 
     assert seconds(engines[0]).keys() == {("jetson_1", "anna"), ("jetson_2", "bert")}
+
+
+def test_two_daemons_delete_the_oldest_dead_letters_without_waiting(
+    engines: list[Engine], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One has deleted a letter above its topic's quota. The other one would wait for that, and hold the older ones."""
+    one, other = map(Store, engines)
+
+    def reject(transaction: Transaction, topic: str, second: int = 3_600) -> None:
+        transaction.reject([Rejected(topic, "not JSON", b"{", at(second))])
+
+    def delete_the_oldest() -> None:
+        with other.transaction() as transaction:
+            reject(transaction, "c")
+
+    with one.transaction() as transaction:
+        for topic in "bbaa":
+            reject(transaction, topic, 0)
+    monkeypatch.setattr(dead_letters, "QUOTA", 2)
+    with ThreadPoolExecutor(1) as pool, one.transaction() as transaction:
+        reject(transaction, "a")
+        monkeypatch.setattr(dead_letters, "MAX_DEAD_LETTERS", 1)
+        pool.submit(delete_the_oldest).result(timeout=30)
+        reject(transaction, "d")
+
+    with engines[0].connect() as connection:
+        assert connection.scalars(select(rejected_message.c.topic)).all() == ["d"]
+
+
+def test_two_daemons_with_presences_of_unknown_devices_do_not_wait_for_each_other(engines: list[Engine]) -> None:
+    """No row of theirs can be locked at the beginning, so all are written in one order."""
+    one, other = map(Store, engines)
+    url = engines[0].url.render_as_string(hide_password=False)
+    crosswise = (Status("jetson_1", "online", NOON), Info("jetson_2", "{}"))
+    waiting: list[threading.Thread] = []
+
+    def in_the_middle(*parts: Any) -> None:
+        if parts[2].startswith("INSERT INTO device_state") and not waiting:
+            waiting.append(commit_in_thread(other, statuses=crosswise))
+            wait_until(lambda: waits_for_a_lock(url), seconds=30, what="the second daemon waits")
+
+    event.listen(engines[0], "after_cursor_execute", in_the_middle)
+    commit(one, statuses=(Status("jetson_2", "online", NOON), Info("jetson_1", "{}")))
+    waiting[0].join(timeout=30)
+
+    with engines[0].connect() as connection:
+        assert connection.scalars(select(device_state.c.device_id).order_by(device_state.c.device_id)).all() == [
+            "jetson_1",
+            "jetson_2",
+        ]
 
 
 class TestPresence:
