@@ -156,14 +156,17 @@ class Tab:
         )
         return found
 
-    def move_to_noon(self) -> timezone:
-        """Put the browser into the time zone in which it is between 12:00 and 13:00 now.
+    def site_in(self, zone: str) -> None:
+        """Have the pages that are opened from now on believe that their site has this time zone."""
+        self.run_first(_SITE_ZONE.replace("ZONE", zone))
+
+    def site_at_noon(self) -> timezone:
+        """Put the site into the time zone in which it is between 12:00 and 13:00 now.
 
         No test comes near midnight there, and no such zone changes its clocks.
         """
         behind = datetime.now(UTC).hour - 12
-        zone = {"timezoneId": f"Etc/GMT{behind:+}"}  # which has the sign the other way round
-        self.driver.execute_cdp_cmd("Emulation.setTimezoneOverride", zone)
+        self.site_in(f"Etc/GMT{behind:+}")  # which has the sign the other way round
         return timezone(timedelta(hours=-behind))
 
     def hide(self) -> None:
@@ -204,6 +207,15 @@ window.fetch = (address, options) => {
   requests.push([new URL(address, document.baseURI).pathname, performance.now()]);
   return original(address, options);
 };
+"""
+
+_SITE_ZONE = """
+document.addEventListener("readystatechange", () => {
+  const meta = document.querySelector("meta[name=time-zone]") ?? document.createElement("meta");
+  meta.name = "time-zone";
+  meta.content = "ZONE";
+  document.head.append(meta);
+}, { once: true });
 """
 
 _WATCH = """

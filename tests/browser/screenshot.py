@@ -48,7 +48,7 @@ def main(file: Path) -> None:
             tab.look(DESKTOP, motion="reduce")
             hours = max(16 - datetime.now(UTC).hour, -12)  # it is afternoon in the shop
             zone = f"Etc/GMT{-hours:+}"  # where the sign is the other way round
-            tab.driver.execute_cdp_cmd("Emulation.setTimezoneOverride", {"timezoneId": zone})
+            tab.site_in(zone)
             write(cameras)
             tab.open(f"{api.url}/dashboard?device=jetson_1")
             tab.sees("As a table", "#history")

@@ -390,7 +390,7 @@ def test_another_camera_is_picked_and_the_way_back_leads_back(api: Server, camer
 
 
 def test_the_day_is_a_chart_and_a_table(api: Server, cameras: Cameras, tab: Tab) -> None:
-    zone = tab.move_to_noon()
+    zone = tab.site_at_noon()
     cameras.hear()
     minute = cameras.remember("jetson_1", (60.0, 30.0, 0.0, 5.0), ago=timedelta(hours=3), people=4)
     cameras.remember("jetson_1", (0.0, 0.0, 7.5, 0.0), ago=timedelta(hours=30))  # before this day
@@ -404,7 +404,7 @@ def test_the_day_is_a_chart_and_a_table(api: Server, cameras: Cameras, tab: Tab)
 
 
 def test_an_hour_of_yesterday_is_told_from_the_same_of_today(api: Server, cameras: Cameras, tab: Tab) -> None:
-    zone = tab.move_to_noon()
+    zone = tab.site_at_noon()
     cameras.hear()
     minutes = [cameras.remember("jetson_1", (60.0, 0.0, 0.0, 0.0), ago=timedelta(hours=hours)) for hours in (0, 23)]
     tab.open(api.url + PAGE)

@@ -40,6 +40,14 @@ CASES = {
     ("format.js", "percent"): {0: "0 %", 0.001: "<1 %", 0.5: "50 %", 1: "100 %"},
 }
 
+ADDRESSES = {
+    "": "?",
+    "?device=jetson_1": "?device=jetson_1",
+    "?device_id=jetson_1": "?device=jetson_1",
+    "?device=a&device_id=b": "?device=a",
+    "?device=%22a+b%22&x=1": "?device=%22a+b%22",
+}
+
 
 @pytest.fixture
 def page(api: Server, tab: Tab) -> Tab:
@@ -68,22 +76,23 @@ def test_numbers_become_what_people_read(module: str, function: str, page: Tab) 
 @pytest.mark.parametrize(
     ("zone", "start", "shown"),
     [
-        ("America/New_York", "2026-11-01T05:00:00Z", ["01:00 EST", "01:00 EDT"]),
+        ("America/New_York", "2026-11-01T05:00:00Z", ["01:00 GMT-5", "01:00 GMT-4"]),
         ("Europe/Berlin", "2026-10-25T00:00:00Z", ["02:00 GMT+1", "02:00 GMT+2"]),
         ("America/New_York", "2026-03-08T06:00:00Z", ["03:00", "01:00"]),
         ("Asia/Kathmandu", "2026-11-01T05:15:00Z", ["12:00", "11:00"]),
     ],
 )
 def test_no_hour_of_the_table_is_merged_or_split_at_a_clock_change(
-    zone: str, start: str, shown: list[str], page: Tab
+    zone: str, start: str, shown: list[str], api: Server, tab: Tab
 ) -> None:
-    page.driver.execute_cdp_cmd("Emulation.setTimezoneOverride", {"timezoneId": zone})
+    tab.site_in(zone)
+    tab.open(f"{api.url}/dashboard")
     first = datetime.fromisoformat(start)
     seconds = {"happy": 900, "sad": 0, "angry": 0, "neutral": 0, "most_people": 1}
     points = [seconds | {"start": (first + timedelta(minutes=15 * n)).isoformat()} for n in range(8)]
 
-    found = call(page, "chart.js", "module.hours(given[0])", points)
-    names = call(page, "format.js", "given[0].map((each) => module.time(each))", [hour["start"] for hour in found])
+    found = call(tab, "chart.js", "module.hours(given[0])", points)
+    names = call(tab, "format.js", "given[0].map((each) => module.time(each))", [hour["start"] for hour in found])
 
     assert names == shown
     assert [hour["happy"] for hour in found] == [3600, 3600]
@@ -210,3 +219,25 @@ def test_an_empty_day_says_by_which_clock(skew: float, says: str, page: Tab) -> 
     }"""
 
     assert call(page, "chart.js", expression, skew) == says
+
+
+def test_the_address_names_the_view_and_the_view_its_address(page: Tab) -> None:
+    found = call(page, "router.js", "given[0].map((each) => module.addressOf(module.viewOf(each)))", list(ADDRESSES))
+
+    assert dict(zip(ADDRESSES, found, strict=True)) == ADDRESSES
+
+
+def test_the_store_tells_each_subscriber_of_each_change(page: Tab) -> None:
+    seen = call(
+        page,
+        "store.js",
+        """{
+          const store = module.createStore({ one: 1, two: 2 });
+          const seen = [];
+          for (const name of ["a", "b"]) store.subscribe((state) => seen.push([name, state]));
+          store.set({ two: 3 });
+          return [...seen, store.get()];
+        }""",
+    )
+
+    assert seen == [["a", {"one": 1, "two": 3}], ["b", {"one": 1, "two": 3}], {"one": 1, "two": 3}]

@@ -21,6 +21,9 @@ export class Api {
   #clock;
   #kept = new Map();
 
+  /** How many tokens the visitor has entered. */
+  tokensEntered = 0;
+
   constructor(clock) {
     this.#clock = clock;
   }
@@ -31,6 +34,7 @@ export class Api {
 
   set token(token) {
     this.#kept.clear();
+    this.tokensEntered += 1;
     if (token) sessionStorage.setItem(TOKEN, token);
     else sessionStorage.removeItem(TOKEN);
   }

@@ -2,7 +2,7 @@
 
 import { byId, element, setText, svg } from "./dom.js";
 import { EMOTIONS, NAMES, face } from "./emotions.js";
-import { duration, moment, plural, time } from "./format.js";
+import { duration, hourOf, moment, plural, time } from "./format.js";
 import { offBy } from "./freshness.js";
 
 export const STEP = 900; // seconds; 96 columns are legible on a phone, too
@@ -123,12 +123,13 @@ function drawing(points, width) {
 function labels(points, step, width) {
   const apart = [1, 2, 3, 4, 6, 12].find((hours) => (hours * 3600 * step) / STEP >= 52) ?? 12;
   return points.flatMap((each, place) => {
-    const start = new Date(each.start);
+    const name = time(Date.parse(each.start));
+    const [hour, minute] = name.split(/[: ]/).map(Number);
     const x = MARGIN.left + place * step;
-    if (start.getMinutes() || start.getHours() % apart || x > width - 18 || x < MARGIN.left + 12) return [];
+    if (minute || hour % apart || x > width - 18 || x < MARGIN.left + 12) return [];
     return [
       svg("line", { class: "grid", x1: x, x2: x, y1: HEIGHT - MARGIN.bottom, y2: HEIGHT - MARGIN.bottom + 4 }),
-      svg("text", { x, y: HEIGHT - 5, "text-anchor": "middle" }, time(start)),
+      svg("text", { x, y: HEIGHT - 5, "text-anchor": "middle" }, name.slice(0, 5)),
     ];
   });
 }
@@ -154,8 +155,7 @@ export function hours(points) {
   const found = new Map();
   for (const each of points) {
     if (!each.most_people && !sum(each)) continue;
-    const quarter = new Date(each.start);
-    const start = quarter - quarter.getMinutes() * 60_000; // setMinutes would merge the two hours of a clock change
+    const start = hourOf(Date.parse(each.start));
     const hour = found.get(start) ?? { start, happy: 0, sad: 0, angry: 0, neutral: 0, most_people: 0 };
     for (const emotion of EMOTIONS) hour[emotion] += each[emotion];
     hour.most_people = Math.max(hour.most_people, each.most_people);

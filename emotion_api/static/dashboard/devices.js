@@ -1,8 +1,8 @@
 /** All cameras: the picker, and a list that tells how each of them is doing. */
 
 import { byId, element, setChildren, setText } from "./dom.js";
-import { freshness, notKnown } from "./freshness.js";
-import { plural } from "./format.js";
+import { stateOf } from "./freshness.js";
+import { number, plural } from "./format.js";
 
 const natural = new Intl.Collator("en", { numeric: true }).compare;
 
@@ -19,27 +19,22 @@ export function deviceList(choose) {
   let scrolledTo;
   picker.addEventListener("change", () => choose(picker.value));
 
-  /**
-   * `chosen` may be a camera that the API does not know; `heard`: when this page saw something new of it. `now`, and
-   * `answered`, when the API last did, by the server's clock; `isOutdated` while it does not. Returns how many are live.
-   */
-  function show({ devices: unsorted, silent_after: silentAfter }, chosen, { heard, now, answered, isOutdated }) {
-    const devices = [...unsorted].sort(byName);
+  /** Shows what the store has of all cameras, at the time `now` by the server's clock. Returns how many are live. */
+  function show(known, now) {
+    const chosen = known.camera.device; // perhaps a camera that the API does not know
+    const devices = [...known.devices.devices].sort(byName);
     const isKnown = devices.some((each) => each.device_id === chosen);
     const unknown = chosen && !isKnown ? [{ device_id: chosen, device_name: `${chosen} (never heard)` }] : [];
     setChildren(picker, [...unknown, ...devices].map(option));
     byId("pick").hidden = picker.options.length === 0;
     if (chosen) picker.value = chosen;
 
-    const states = devices.map((each) => {
-      const state = freshness(each, { heard: each.device_id === chosen ? heard : 0, now: answered, silentAfter });
-      return isOutdated ? notKnown(state, now) : state;
-    });
+    const states = devices.map((each) => stateOf(each, known, now));
     byId("all").hidden = devices.length + unknown.length < 2;
     const isLive = states.map((state) => (state.was ?? state.kind) === "live");
     const live = isLive.filter(Boolean).length;
-    const count = `${live.toLocaleString("en")} of ${plural(devices.length, "camera", "cameras")} live`;
-    setText(byId("all-count"), isOutdated ? "Not known while the API does not answer" : count);
+    const count = `${number(live)} of ${plural(devices.length, "camera", "cameras")} live`;
+    setText(byId("all-count"), known.problem ? "Not known while the API does not answer" : count);
     const nodes = devices.map((each, place) => row(each, states[place], chosen));
     const first = nodes.filter((_, place) => !isLive[place]);
     setChildren(byId("all-list"), [...first, ...nodes.filter((_, place) => isLive[place])]);

@@ -1,8 +1,18 @@
-/** Durations, ages and times as people read them. */
+/** Durations, ages and times as people read them: in English, and in the zone of the site. */
+
+/** The site's time zone, an IANA name. */
+export const ZONE = document.querySelector("meta[name=time-zone]")?.content ?? "UTC";
 
 const MINUTE = 60;
 const HOUR = 60 * MINUTE;
 const DAY = 24 * HOUR;
+
+const LOCALE = "en-GB"; // a day before its month, and hours up to 23
+const inZone = (options) => new Intl.DateTimeFormat(LOCALE, { timeZone: ZONE, ...options });
+const CLOCK = inZone({ hour: "2-digit", minute: "2-digit", hourCycle: "h23" });
+const OFFSET = inZone({ timeZoneName: "shortOffset" });
+const DAY_NAME = inZone({ weekday: "short", day: "numeric", month: "short" });
+const DATE = inZone({ dateStyle: "short" });
 
 /** How long: "0 s", "3.2 s", "42 s", "2 min 3 s", "5 h 12 min", "1,234 h". */
 export function duration(seconds) {
@@ -12,7 +22,7 @@ export function duration(seconds) {
   if (whole < MINUTE) return `${whole} s`;
   if (whole < HOUR) return twoUnits(whole, "min", "s");
   if (whole < 100 * HOUR) return twoUnits(Math.round(whole / MINUTE), "h", "min");
-  return `${Math.round(whole / HOUR).toLocaleString("en")} h`;
+  return `${number(Math.round(whole / HOUR))} h`;
 }
 
 /** How long ago, in one unit: "2 s", "14 min", "3 h", "5 days". */
@@ -21,7 +31,7 @@ export function age(seconds) {
   if (whole < MINUTE) return `${whole} s`;
   if (whole < HOUR) return `${Math.floor(whole / MINUTE)} min`;
   if (whole < 2 * DAY) return twoUnits(Math.floor(whole / MINUTE), "h", "min");
-  return `${Math.floor(whole / DAY).toLocaleString("en")} days`;
+  return `${number(Math.floor(whole / DAY))} days`;
 }
 
 function twoUnits(count, large, small) {
@@ -29,27 +39,31 @@ function twoUnits(count, large, small) {
   return `${Math.floor(count / 60)} ${large}${rest ? ` ${rest} ${small}` : ""}`;
 }
 
-/** 14:05, in this browser's time zone; with the zone's name in an hour that comes twice: 01:05 EST. */
+/** 14:05, in the site's zone; with the offset in an hour that comes twice: 01:05 GMT-5. */
 export function time(milliseconds) {
-  const text = clock(milliseconds);
-  const comesTwice = [-HOUR, HOUR].some((seconds) => clock(milliseconds + seconds * 1000) === text);
-  return comesTwice ? `${text} ${zone(milliseconds)}` : text;
+  const text = CLOCK.format(milliseconds);
+  const comesTwice = [-HOUR, HOUR].some((seconds) => CLOCK.format(milliseconds + seconds * 1000) === text);
+  return comesTwice ? `${text} ${offset(milliseconds)}` : text;
 }
 
-function clock(milliseconds) {
-  return new Date(milliseconds).toLocaleTimeString([], { hour: "2-digit", minute: "2-digit", hourCycle: "h23" });
+function offset(milliseconds) {
+  return OFFSET.formatToParts(milliseconds).find((part) => part.type === "timeZoneName").value;
 }
 
-function zone(milliseconds) {
-  const parts = new Intl.DateTimeFormat("en-US", { timeZoneName: "short" }).formatToParts(milliseconds);
-  return parts.find((part) => part.type === "timeZoneName").value;
+/** When the hour of the clock began: the two hours of a clock change that have one name stay two. */
+export function hourOf(milliseconds) {
+  return milliseconds - Number(CLOCK.format(milliseconds).slice(3)) * MINUTE * 1000;
 }
 
 /** The time, with the day where it is not today. */
 export function moment(milliseconds, now) {
-  const then = new Date(milliseconds);
-  if (then.toDateString() === new Date(now).toDateString()) return time(milliseconds);
-  return `${then.toLocaleDateString([], { weekday: "short", day: "numeric", month: "short" })} ${time(milliseconds)}`;
+  if (DATE.format(milliseconds) === DATE.format(now)) return time(milliseconds);
+  return `${DAY_NAME.format(milliseconds).replace(",", "")} ${time(milliseconds)}`;
+}
+
+/** 1,234 */
+export function number(count) {
+  return count.toLocaleString(LOCALE);
 }
 
 export function percent(share) {
@@ -58,5 +72,5 @@ export function percent(share) {
 }
 
 export function plural(count, one, many) {
-  return `${count.toLocaleString("en")} ${count === 1 ? one : many}`;
+  return `${number(count)} ${count === 1 ? one : many}`;
 }

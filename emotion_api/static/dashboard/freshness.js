@@ -35,6 +35,13 @@ export function notKnown(state, now) {
   return { ...state, was: state.kind, kind: "unknown", word: "Not known", detail };
 }
 
+/** The state of the camera `entry` by what the store has; as it was when the API last answered, while it does not. */
+export function stateOf(entry, { camera, devices, problem, answered }, now) {
+  const heard = entry.device_id === camera.device ? camera.heard : 0;
+  const state = freshness(entry, { heard, now: problem ? answered : now, silentAfter: devices.silent_after });
+  return problem ? notKnown(state, now) : state;
+}
+
 /** Whether it went offline after what was heard last. That is no reason for a silence that began before. */
 function saidGoodbye(entry, received) {
   return entry.status === "offline" && Date.parse(entry.status_at ?? "") >= received;

@@ -1,13 +1,15 @@
 /** What is wrong, and what to do about it. */
 
 import { byId, element, setChildren } from "./dom.js";
+import { entryOf } from "./feed.js";
+import { sendsOnlyRubbish } from "./freshness.js";
 
 const DEVICE_ID = /^[A-Za-z0-9._:-]{1,64}$/;
 const TOKEN = /^[A-Za-z0-9._~+/-]+=*$/; // RFC 6750; a browser refuses to send some of the others
 const NO_TOKEN = "A token has 16 to 4,096 of A-Z a-z 0-9 - . _ ~ + / and perhaps = at its end: this is none.";
 const NO_ID = "A camera's id has 1 to 64 of A-Z a-z 0-9 . _ : - so no camera can have this one.";
 
-export const WRONG_TOKEN = "The API does not know the one that was entered.";
+const WRONG_TOKEN = "The API does not know the one that was entered.";
 const WHERE_TOKENS_ARE = "Ask the operator for one: scripts/token creates it, or EMOTION_API_TOKEN has it.";
 const HOW_TO_LOG_IN =
   "Reload the page to log in. If the API has tokens, too, have the proxy add one: a request carries one login only. " +
@@ -63,8 +65,43 @@ export function notice({ tryNow, useToken }) {
   return { show, hide };
 }
 
+/** Shows what the visitor should know before the data, if anything. Returns the sentence for a screen reader. */
+export function showNotice(notice, known) {
+  const { camera, devices, problem, tokensRefused } = known;
+  const entry = entryOf(known, camera.device);
+  if (problem) {
+    const [title, body] = forError(problem);
+    const asksForToken = problem.kind === "token";
+    const refused = asksForToken && tokensRefused !== null ? WRONG_TOKEN : "";
+    const key = `${problem.kind} ${problem.message} ${tokensRefused}`;
+    notice.show(key, title, body, { asksForToken, refused, canTry: !asksForToken });
+    return title;
+  }
+  if (!devices) return "";
+  if (!camera.device) {
+    const title = "No camera has sent anything yet";
+    notice.show("none", title, howToPublish("jetson_1"));
+    return title;
+  }
+  if (!entry) {
+    const hasOthers = devices.devices.length > 0;
+    const body = howToPublish(camera.device, { hasOthers });
+    notice.show(`unknown ${camera.device} ${hasOthers}`, `No camera “${camera.device}” has been heard yet`, body);
+    return `No camera ${camera.device} has been heard yet`;
+  }
+  if (sendsOnlyRubbish(entry) && !camera.heard) {
+    const title = "Messages of this camera arrive, and are no valid batches";
+    notice.show(`invalid ${camera.device}`, title, howToPublish(camera.device));
+  } else if (!entry.received_at && !entry.last_batch && !camera.heard) {
+    notice.show(`waiting ${camera.device}`, "This camera has not sent a batch yet", howToPublish(camera.device));
+  } else {
+    notice.hide();
+  }
+  return "";
+}
+
 /** What to show for an ApiError. */
-export function forError(error) {
+function forError(error) {
   switch (error.kind) {
     case "token":
       return ["This API asks for a token", [text(WHERE_TOKENS_ARE)]];
@@ -80,7 +117,7 @@ export function forError(error) {
 }
 
 /** How to send a first batch as the camera `id`, or that no camera can have this id. */
-export function howToPublish(id, { hasOthers = false } = {}) {
+function howToPublish(id, { hasOthers = false } = {}) {
   if (!DEVICE_ID.test(id)) {
     return [text(hasOthers ? `${NO_ID} Pick another above.` : NO_ID)];
   }

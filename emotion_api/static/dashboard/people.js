@@ -2,7 +2,7 @@
 
 import { byId, element, setChildren, setText } from "./dom.js";
 import { EMOTIONS, NAMES, face } from "./emotions.js";
-import { age, duration, plural } from "./format.js";
+import { age, duration, number, plural } from "./format.js";
 import { stackedBar } from "./totals.js";
 
 /** How many are shown. One more is asked for, to know whether there are more. */
@@ -65,7 +65,7 @@ function whyEmpty(inView, state) {
 }
 
 function more(count, all) {
-  return !all && count > 0 ? `And ${count.toLocaleString("en")} more in view.` : "";
+  return !all && count > 0 ? `And ${number(count)} more in view.` : "";
 }
 
 function newCard(id) {

@@ -1,0 +1,131 @@
+/** Asks the API what the shown view needs, once a second, and puts the answers into the store. */
+
+import { ApiError } from "./api.js";
+import { STEP } from "./chart.js";
+import { byName } from "./devices.js";
+import { SHOWN } from "./people.js";
+import { poll } from "./poll.js";
+
+const SECOND = 1000;
+const MANY_DEVICES = 100; // of more than these, the list is asked for less often
+const MANY_DEVICES_EVERY = 4 * SECOND;
+const HISTORY_EVERY = 10 * SECOND;
+const A_GAP = 3 * SECOND;
+const LONGEST_PAUSE = 30 * SECOND;
+
+/**
+ * What the page knows before any answer. `answered`: when the API last did, by the server's clock. `tokensRefused`: how
+ * many tokens the visitor has entered when `problem` came, or null if it came without a token.
+ */
+export const NOTHING = { devices: null, camera: cameraOf(""), problem: null, tokensRefused: null, answered: 0 };
+
+/**
+ * What is known of the camera `device`: its `summary`, its `history` or why that cannot be read, and `heard`: when this
+ * page saw something new of it since /api/devices last answered, by the server's clock, or 0.
+ */
+function cameraOf(device) {
+  return { device, summary: null, history: null, historyProblem: "", heard: 0 };
+}
+
+/** `suggest` is called with the id of the camera to show if the view names none. */
+export function createFeed({ store, api, clock, suggest }) {
+  let camera = cameraOf(store.get().view.device);
+  let gone = new AbortController();
+  let devices = null;
+  let failures = 0;
+  let due = { devices: 0, history: 0 };
+  let summaryRead = -Infinity;
+  const askNow = poll(round);
+
+  /** One round of questions. Returns how long to wait for the next. */
+  async function round() {
+    const { signal } = gone;
+    try {
+      if (performance.now() >= Math.min(due.devices, summaryRead + A_GAP)) await readDevices(signal);
+      if (isKnown(camera.device)) await Promise.all([readSummary(signal), readHistory(signal)]);
+      signal.throwIfAborted();
+    } catch (error) {
+      if (signal.aborted) return { pause: 0, early: true };
+      if (!(error instanceof ApiError)) throw error;
+      failures += 1;
+      due.devices = 0;
+      const tokensRefused = api.token ? api.tokensEntered : null;
+      store.set({ devices, camera: { ...camera }, problem: error, tokensRefused });
+      const backoff = error.kind === "token" ? LONGEST_PAUSE : Math.min(SECOND * 2 ** (failures - 1), LONGEST_PAUSE);
+      return { pause: Math.max(backoff, error.retryAfter * SECOND), early: !error.retryAfter };
+    }
+    failures = 0;
+    store.set({ devices, camera: { ...camera }, problem: null, answered: clock.now() });
+    return { pause: SECOND, early: true };
+  }
+
+  async function readDevices(signal) {
+    devices = await api.get("api/devices", {}, signal);
+    if (!camera.device && devices.devices.length) suggest(mostInteresting(devices.devices));
+    camera.heard = 0; // what was heard until now is in received_at
+    const isSlow = isKnown(camera.device) && devices.devices.length > MANY_DEVICES;
+    due.devices = performance.now() + (isSlow ? MANY_DEVICES_EVERY : SECOND) - SECOND / 2;
+  }
+
+  async function readSummary(signal) {
+    const asked = { device_id: camera.device, limit: SHOWN + 1 };
+    const summary = await api.get("api/dashboard/summary", asked, signal);
+    signal.throwIfAborted();
+    const isNewer = camera.summary && camera.summary.updated_at !== summary.updated_at;
+    // After a gap, e.g. in a tab that was hidden, it may have come at any time since: /api/devices tells.
+    if (isNewer && performance.now() < summaryRead + A_GAP) camera.heard = clock.now();
+    camera.summary = summary;
+    summaryRead = performance.now();
+  }
+
+  /** Every ten seconds, and when a quarter of an hour has ended. That it cannot be read holds up nothing else. */
+  async function readHistory(signal) {
+    const quarter = Math.floor((clock.now() - SECOND) / SECOND / STEP);
+    if (performance.now() < due.history && quarter === due.quarter) return;
+    try {
+      const answer = await api.get("api/dashboard/history", { device_id: camera.device, step: STEP }, signal);
+      signal.throwIfAborted();
+      Object.assign(camera, { history: answer, historyProblem: "" });
+    } catch (error) {
+      if (!(error instanceof ApiError) || error.kind !== "failed") throw error;
+      camera.historyProblem = error.message;
+    }
+    due.history = performance.now() + HISTORY_EVERY - SECOND / 2;
+    due.quarter = quarter;
+  }
+
+  const isKnown = (id) => entryOf({ devices }, id) !== undefined;
+
+  /** Asks for what another view needs. */
+  function follow({ device }) {
+    if (device === camera.device) return;
+    if (camera.device) startAgain(device);
+    else camera.device = device;
+  }
+
+  /** Forgets the camera's data and asks for everything anew. */
+  function startAgain(device = camera.device) {
+    gone.abort();
+    gone = new AbortController();
+    camera = cameraOf(device);
+    due = { devices: 0, history: 0 };
+    summaryRead = -Infinity;
+    failures = 0;
+    store.set({ camera: { ...camera } });
+    askNow();
+  }
+
+  return { askNow, follow, startAgain };
+}
+
+/** What /api/devices says of a camera; undefined if the API does not know it. */
+export function entryOf({ devices }, id) {
+  return devices?.devices.find((each) => each.device_id === id);
+}
+
+/** A camera that is heard now, else the one that was heard last. */
+function mostInteresting(list) {
+  const byReceived = (a, b) => (Date.parse(b.received_at) || 0) - (Date.parse(a.received_at) || 0);
+  const sorted = [...list].sort(byName);
+  return (sorted.find((each) => each.online) ?? sorted.sort(byReceived)[0]).device_id;
+}
