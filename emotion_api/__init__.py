@@ -2,6 +2,7 @@
 
 summary     rows of one device -> the summary as JSON. Pure
 history     sums of minutes -> the history as JSON or CSV. Pure
+local_time  the days and steps of a time zone. Pure
 devices     rows of all devices -> their list as JSON. Pure
 bad_request the error for a request that is invalid
 web/        views, parameters, authentication, errors, documents, pages. The only place that imports Flask
@@ -23,6 +24,7 @@ from emotion_api.web import auth, errors, headers, hosts, pages, views
 from shared.batch import Topics
 from shared.database import reader_engine, sqlite_path
 from shared.settings import Settings
+from shared.zones import zone
 
 __all__ = ["create_app"]
 
@@ -42,7 +44,7 @@ def create_app(settings: Settings | None = None, *, now: Callable[[], datetime] 
 
     app = headers.Application(__name__, static_folder=None)
     app.extensions["engine"] = engine
-    views.register(app, readers, metrics)
+    views.register(app, readers, metrics, site=zone(settings.time_zone))
     pages.register(app, topics, mqtt_port=settings.mqtt_port, time_zone=settings.time_zone, with_tokens=with_tokens)
     hosts.register(app, settings.allowed_hosts, with_tokens=with_tokens)
     auth.register(app, settings.api_tokens)

@@ -3,16 +3,21 @@
 The structs are also the schema in the OpenAPI document.
 """
 
-from collections.abc import Iterable, Iterator, Mapping
+import re
+from bisect import bisect_left, bisect_right
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from itertools import islice
+from itertools import chain, count, islice, pairwise
+from math import gcd
 from typing import Annotated, Any, NamedTuple, TypeAlias
+from zoneinfo import ZoneInfo
 
 import msgspec
 from msgspec.structs import astuple
 
 from emotion_api.bad_request import BadRequest
+from emotion_api.local_time import local_steps
 from emotion_api.summary import DeviceInfo, Seconds, finite
 from shared.batch import EMOTIONS
 
@@ -20,6 +25,8 @@ STEPS = (60, 120, 300, 600, 900, 1_800, 3_600, 7_200, 10_800, 21_600, 43_200, 86
 """Seconds that a point may stand for if the request names no step; a longer step is a number of whole days."""
 
 MINUTE, HOUR, DAY = 60, 3_600, STEPS[-1]
+
+LONGEST_LOCAL_STEP = 10_000 * DAY
 
 POINTS_CHOSEN = 500
 """The most points if the request names no step: as many as a chart has room for."""
@@ -33,23 +40,30 @@ DEFAULT_SPAN = timedelta(days=1)
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _LATEST = datetime(9000, 1, 1, tzinfo=UTC)  # a step that is chosen leads at most 16 years beyond
-_END_OF_TIME = datetime(9999, 1, 1, tzinfo=UTC)
-_MICROSECOND = timedelta(microseconds=1)
+_SECOND = timedelta(seconds=1)
+_END_OF_TIME = (datetime(9999, 1, 1, tzinfo=UTC) - _EPOCH) // _SECOND
 _NO_TIME = (0.0,) * len(EMOTIONS)
 
-_CSV_HEAD = ",".join(["start", *EMOTIONS, "most_people"]).encode() + b"\r\n"
+_COLUMNS = ("start", *EMOTIONS, "most_people")
+
+_UNSAFE = re.compile(r"^[.-]|[^A-Za-z0-9._-]")
+"""Characters that mean something in a file name."""
 
 _encode = msgspec.json.Encoder().encode
 
 
 @dataclass(frozen=True, slots=True)
 class HistoryRequest:
-    """A request for a history: `start` and `end` in aware UTC, `step` in seconds; None for an omitted value."""
+    """A request for a history: `start` and `end` in aware UTC, `step` in seconds; None for an omitted value.
+
+    The steps are those of `zone`'s days. If it is None, they are counted from 1970 in UTC.
+    """
 
     device_id: str
     start: datetime | None = None
     end: datetime | None = None
     step: int | None = None
+    zone: ZoneInfo | None = None
     csv: bool = False
 
     @property
@@ -59,20 +73,35 @@ class HistoryRequest:
 
 
 class Span(NamedTuple):
-    """From `start` to before `end` in steps of `step`: seconds since 1970, both multiples of `step`."""
+    """Steps without a gap: their beginnings, and the end of the last one, in seconds since 1970.
+
+    In UTC each takes `step` seconds. In another zone the clock may change, and a day may have 23 to 25 hours.
+    """
+
+    starts: Sequence[int]
+    end: int
+    step: int
+    zone: ZoneInfo | None = None
+
+    @property
+    def start(self) -> int:
+        return self.starts[0]
+
+    def start_of(self, time: int) -> int:
+        """The beginning of the step that has `time`."""
+        return self.starts[bisect_right(self.starts, time) - 1]
+
+
+class Read(NamedTuple):
+    """A part of a span to be read from rows of `row_seconds`: hours are stored, too.
+
+    The step that the database adds up, `sum_seconds`, is a part of a step of the span, or a whole one.
+    """
 
     start: int
     end: int
-    step: int
-
-    @property
-    def points(self) -> int:
-        return (self.end - self.start) // self.step
-
-    @property
-    def row_seconds(self) -> int:
-        """The seconds that each stored row of this history stands for: hours are stored, too."""
-        return MINUTE if self.step % HOUR else HOUR
+    row_seconds: int
+    sum_seconds: int
 
     @property
     def most_rows(self) -> int:
@@ -80,18 +109,15 @@ class Span(NamedTuple):
 
 
 class Bucket(NamedTuple):
-    """The sum of the minutes of one step, or of some of them: seconds of each of EMOTIONS.
+    """The sum of the minutes from `start` on, of a step or a part of one: seconds of each of EMOTIONS."""
 
-    The step begins at `number` times its length.
-    """
-
-    number: int
+    start: int
     seconds: tuple[float, ...]
     most_people: int
 
 
 Buckets: TypeAlias = Mapping[int, Bucket]
-"""Buckets by their number; a step without any minute has none."""
+"""Buckets by the beginning of their step; a step without any minute has none."""
 
 
 class Point(msgspec.Struct, frozen=True, gc=False):
@@ -110,9 +136,16 @@ class History(msgspec.Struct, frozen=True):
 
     device_id: str
     device_name: str
-    start: Annotated[datetime, msgspec.Meta(tz=True, description="UTC, a multiple of the step since 1970")]
-    end: Annotated[datetime, msgspec.Meta(tz=True, description="UTC, a multiple of the step since 1970")]
-    step: Annotated[int, msgspec.Meta(ge=60, description="seconds that each point stands for")]
+    start: Annotated[datetime, msgspec.Meta(tz=True, description="UTC, the beginning of a step")]
+    end: Annotated[datetime, msgspec.Meta(tz=True, description="UTC, the end of a step")]
+    step: Annotated[
+        int,
+        msgspec.Meta(
+            ge=60,
+            description="seconds that each point stands for; in a time zone a point lasts until the next one starts",
+        ),
+    ]
+    time_zone: Annotated[str, msgspec.Meta(description="the zone of the steps, an IANA name")]
     points: Annotated[list[Point], msgspec.Meta(max_length=MOST_POINTS, description="from start on, without gaps")]
 
 
@@ -126,28 +159,52 @@ def span_of(wanted: HistoryRequest, now: datetime) -> Span:
         raise BadRequest("start has to be 1970-01-01T00:00:00Z or later.")
     if start >= end:
         raise BadRequest("start has to be before end, which is now if it is left out.")
-    first, last = (start - _EPOCH) // _MICROSECOND, (end - _EPOCH) // _MICROSECOND
-    span = _chosen(first, last) if wanted.step is None else _rounded(first, last, wanted.step)
-    if span.points > MOST_POINTS:
+    first, last = (start - _EPOCH) // _SECOND, -((_EPOCH - end) // _SECOND)
+    zone = wanted.zone
+    if wanted.step is None:
+        return _chosen(first, last, zone)
+    if zone is not None and wanted.step > DAY and (wanted.step % DAY or wanted.step > LONGEST_LOCAL_STEP):
+        raise BadRequest("step has to be shorter than a day or whole days, at most 10,000, if it is of a time zone.")
+    span = None if (last - first) // wanted.step > MOST_POINTS else _rounded(first, last, wanted.step, zone)
+    if span is None or len(span.starts) > MOST_POINTS:
         raise BadRequest(
-            f"These are {span.points:,} points, more than {MOST_POINTS:,}: ask for a longer step or a shorter time, "
-            "or leave step out to have one chosen."
+            f"These are more than {MOST_POINTS:,} points: ask for a longer step or a shorter time, or leave step out "
+            "to have one chosen."
         )
-    if span.end > _seconds(_END_OF_TIME):
+    if span.end > _END_OF_TIME:
         raise BadRequest("step is too long: rounded up to a multiple of it, end would lie beyond the year 9998.")
     return span
 
 
-def add(found: dict[int, Bucket], buckets: Iterable[Bucket]) -> None:
-    """Put the buckets into `found`, by number. Two buckets with the same number become their sum."""
+def reads(span: Span) -> list[Read]:
+    """The rows to read: hours, but minutes of the hours in which a step begins."""
+    bounds = [*span.starts, span.end]
+    hours = range(span.start // HOUR, span.end // HOUR + 1) if span.step % HOUR else ()
+    cut = {*hours, *(time // HOUR for time in bounds if time % HOUR)}
+    edges = {time * HOUR for hour in cut for time in (hour, hour + 1)}
+    found: list[Read] = []
+    for start, end in pairwise(sorted({span.start, span.end, *(t for t in edges if span.start < t < span.end)})):
+        row_seconds = MINUTE if start // HOUR in cut else HOUR
+        if found and found[-1].row_seconds == row_seconds:
+            start = found.pop().start
+        sum_seconds = gcd(start, end, *bounds[bisect_left(bounds, start) : bisect_right(bounds, end)])
+        found.append(Read(start, end, row_seconds, sum_seconds))
+    return found
+
+
+def add(found: dict[int, Bucket], span: Span, buckets: Iterable[Bucket]) -> None:
+    """Put the buckets into `found`, by the beginning of their step. Two buckets of one step become their sum."""
     for bucket in buckets:
-        other = found.get(bucket.number)
-        found[bucket.number] = bucket if other is None else _sum(bucket, other)
+        start = span.start_of(bucket.start)
+        other = found.get(start)
+        found[start] = bucket if other is None else _sum(bucket, other)
 
 
 def encode_history(info: DeviceInfo, span: Span, buckets: Buckets) -> Iterator[bytes]:
     """A History as JSON, in pieces."""
-    yield _encode(History(info.device_id, info.device_name, _time(span.start), _time(span.end), span.step, []))[:-2]
+    zone = "UTC" if span.zone is None else span.zone.key
+    start, end = _time(span.start), _time(span.end)
+    yield _encode(History(info.device_id, info.device_name, start, end, span.step, zone, []))[:-2]
     points = _points(span, buckets)
     comma = b""
     while piece := list(islice(points, POINTS_A_PIECE)):
@@ -157,33 +214,46 @@ def encode_history(info: DeviceInfo, span: Span, buckets: Buckets) -> Iterator[b
 
 
 def encode_csv(span: Span, buckets: Buckets) -> Iterator[bytes]:
-    """The points of a History as CSV (RFC 4180) with a header line, in pieces."""
-    yield _CSV_HEAD
-    lines = map(_line, _points(span, buckets))
+    """The points of a History as CSV (RFC 4180) with a header line, in pieces.
+
+    If the steps are of a time zone, the first column is the local time as spreadsheets read it.
+    """
+    zone = span.zone
+    yield ",".join([*(["local_time"] if zone else []), *_COLUMNS]).encode() + b"\r\n"
+    lines = (_line(point, zone) for point in _points(span, buckets))
     while piece := "".join(islice(lines, POINTS_A_PIECE)):
         yield piece.encode("ascii")
 
 
-def _chosen(first: int, last: int) -> Span:
+def file_name(device_id: str, span: Span) -> str:
+    """The name of a CSV file: the device, and the first and the last day."""
+    zone = span.zone or UTC
+    first, last = (datetime.fromtimestamp(time, zone) for time in (span.start, span.end - 1))
+    return f"{_UNSAFE.sub('_', device_id)}_{first:%Y-%m-%d}_{last:%Y-%m-%d}.csv"
+
+
+def _chosen(first: int, last: int, zone: ZoneInfo | None) -> Span:
     """The span with the shortest step that makes few enough points."""
-    for step in STEPS:
-        if (span := _rounded(first, last, step)).points <= POINTS_CHOSEN:
-            return span
-    days = (last - first) // (POINTS_CHOSEN * DAY * 1_000_000) or 1
-    while (span := _rounded(first, last, days * DAY)).points > POINTS_CHOSEN:
-        days += 1
+    days = max(1, (last - first) // (POINTS_CHOSEN * DAY))
+    for step in chain(STEPS[:-1], count(days * DAY, DAY)):
+        if (last - first) // step <= POINTS_CHOSEN:
+            span = _rounded(first, last, step, zone)
+            if len(span.starts) <= POINTS_CHOSEN:
+                break
     return span
 
 
-def _rounded(first: int, last: int, step: int) -> Span:
-    """The whole steps from `first` to `last`, both in microseconds since 1970."""
-    length = step * 1_000_000
-    return Span(first // length * step, -(-last // length) * step, step)
+def _rounded(first: int, last: int, step: int, zone: ZoneInfo | None) -> Span:
+    """The whole steps from `first` to `last`, both in seconds since 1970."""
+    if zone is not None:
+        return Span(*local_steps(zone, first, last, step), step, zone)
+    end = -(-last // step) * step
+    return Span(range(first // step * step, end, step), end, step)
 
 
 def _points(span: Span, buckets: Buckets) -> Iterator[Point]:
-    for start in range(span.start, span.end, span.step):
-        bucket = buckets.get(start // span.step)
+    for start in span.starts:
+        bucket = buckets.get(start)
         if bucket is None:
             yield _point(start, _NO_TIME, 0)
         else:
@@ -195,14 +265,15 @@ def _point(start: int, seconds: Iterable[float], most_people: int) -> Point:
     return Point(*values)
 
 
-def _line(point: Point) -> str:
+def _line(point: Point, zone: ZoneInfo | None) -> str:
     start, *numbers = astuple(point)
-    return ",".join([f"{start:%Y-%m-%dT%H:%M:%SZ}", *map(str, numbers)]) + "\r\n"
+    local = [f"{start.astimezone(zone):%Y-%m-%d %H:%M}"] if zone else []
+    return ",".join([*local, f"{start:%Y-%m-%dT%H:%M:%SZ}", *map(str, numbers)]) + "\r\n"
 
 
 def _sum(one: Bucket, other: Bucket) -> Bucket:
     seconds = tuple(map(sum, zip(one.seconds, other.seconds, strict=True)))
-    return Bucket(one.number, seconds, max(one.most_people, other.most_people))
+    return Bucket(one.start, seconds, max(one.most_people, other.most_people))
 
 
 def _milliseconds(seconds: float) -> float:
@@ -211,7 +282,3 @@ def _milliseconds(seconds: float) -> float:
 
 def _time(seconds: int) -> datetime:
     return _EPOCH + timedelta(seconds=seconds)
-
-
-def _seconds(time: datetime) -> int:
-    return (time - _EPOCH) // timedelta(seconds=1)

@@ -11,7 +11,7 @@ import re
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime, timedelta, tzinfo
 from functools import lru_cache
 from typing import Annotated, Any, Literal
 
@@ -230,8 +230,8 @@ def is_topic_prefix(text: str) -> bool:
     return all(text.split("/")) and not text.startswith("$") and not any(c in "+#" or not c.isprintable() for c in text)
 
 
-def utc(text: str) -> datetime:
-    """A time in ISO 8601 or RFC 3339, without an offset UTC, as aware UTC. A leap second is the next day's first.
+def utc(text: str, zone: tzinfo = UTC) -> datetime:
+    """A time in ISO 8601 or RFC 3339, without an offset in `zone`, as aware UTC. A leap second is the next day's first.
 
     Raises ValueError for other text, OverflowError if the offset leads out of the calendar.
     """
@@ -241,7 +241,7 @@ def utc(text: str) -> datetime:
     if is_leap_second:
         text = f"{text[:17]}59{text[19:]}"
     time = datetime.fromisoformat(text.replace("z", "Z"))
-    time = time.replace(tzinfo=UTC) if time.tzinfo is None else time.astimezone(UTC)
+    time = (time.replace(tzinfo=zone) if time.tzinfo is None else time).astimezone(UTC)
     if not is_leap_second:
         return time
     if (time.hour, time.minute) != (23, 59):

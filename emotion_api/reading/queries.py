@@ -32,7 +32,7 @@ from sqlalchemy import (
 )
 
 from emotion_api.devices import DeviceRow
-from emotion_api.history import MINUTE, Bucket, Span
+from emotion_api.history import MINUTE, Bucket, Read
 from emotion_api.summary import NO_TIME, EmotionTotals, PeoplePage, PersonRow, finite
 from shared.batch import EMOTIONS
 from shared.database import code_point_collation
@@ -314,17 +314,14 @@ def rejected(connection: Connection, since: datetime) -> Mapping[str, int]:
     return {topic: count for topic, count in connection.execute(_REJECTED, {"since": since})}
 
 
-def buckets(connection: Connection, device_id: str, span: Span) -> Iterator[list[Bucket]]:
-    """Yield the sums of the device's minutes in the span, from ROWS_AT_ONCE rows at a time: a bucket may come in parts.
-
-    Steps of whole hours are added up from the stored hours.
-    """
-    query = _OF_MINUTES if span.row_seconds == MINUTE else _OF_HOURS
-    start, end = (datetime.fromtimestamp(seconds, UTC) for seconds in (span.start, span.end))
+def buckets(connection: Connection, device_id: str, read: Read) -> Iterator[list[Bucket]]:
+    """Yield the sums of the device's rows, from ROWS_AT_ONCE rows at a time: a bucket may come in parts."""
+    query, step = _OF_MINUTES if read.row_seconds == MINUTE else _OF_HOURS, read.sum_seconds
+    start, end = (datetime.fromtimestamp(seconds, UTC) for seconds in (read.start, read.end))
     while start < end:
-        parameters = {"device_id": device_id, "start": start, "end": end, "step": span.step}
+        parameters = {"device_id": device_id, "start": start, "end": end, "step": step}
         rows = connection.execute(query, {**parameters, "at_once": ROWS_AT_ONCE}).all()
-        yield [Bucket(number, tuple(seconds), most_people) for number, most_people, _, _, *seconds in rows]
+        yield [Bucket(number * step, tuple(seconds), most_people) for number, most_people, _, _, *seconds in rows]
         if sum(row[2] for row in rows) < ROWS_AT_ONCE:
             return
         start = max(row[3] for row in rows) + timedelta(microseconds=1)

@@ -7,7 +7,16 @@ from sqlalchemy import Connection
 
 from emotion_api.bad_request import unlisted_person
 from emotion_api.devices import Circumstances, DeviceRow, DevicesRequest, encode_devices
-from emotion_api.history import Bucket, HistoryRequest, add, encode_csv, encode_history, span_of
+from emotion_api.history import (
+    Bucket,
+    HistoryRequest,
+    add,
+    encode_csv,
+    encode_history,
+    file_name,
+    reads,
+    span_of,
+)
 from emotion_api.reading import queries
 from emotion_api.reading.queries import DeviceFound
 from emotion_api.reading.response import CachedResponse
@@ -102,15 +111,21 @@ class HistoryReader(_Reader):
         """The history of a device; with `gzip` compressed if it is long. Raises DatabaseUnavailable, BadRequest."""
         return self._source.respond(request, self._read, gzip=gzip)
 
+    def file_name(self, request: HistoryRequest) -> str:
+        """The name of the file in which the CSV should be stored. Raises BadRequest."""
+        return file_name(request.device_id, span_of(request, self._now()))
+
     def _read(self, request: HistoryRequest, build: Build) -> Iterable[bytes]:
         span = span_of(request, self._now())
-        if span.most_rows > MANY_ROWS:
+        parts = reads(span)
+        if sum(part.most_rows for part in parts) > MANY_ROWS:
             build.must_be_alone()
         found = queries.device_found(build.connection, request.device_id, many=MANY_PEOPLE)
         sums: dict[int, Bucket] = {}
-        for buckets in queries.buckets(build.connection, request.device_id, span):
-            add(sums, buckets)
-            build.pause()
+        for part in parts:
+            for buckets in queries.buckets(build.connection, request.device_id, part):
+                add(sums, span, buckets)
+                build.pause()
         if request.csv:
             return encode_csv(span, sums)
         return encode_history(self._info(request.device_id, found), span, sums)

@@ -191,20 +191,25 @@ OPERATIONS = (
             _DEVICE,
             _parameter(
                 "start",
-                "ISO 8601, without an offset UTC; a day before end if it is left out",
+                "ISO 8601, without an offset in tz; a day before end if it is left out",
                 type="string",
                 format="date-time",
             ),
             _parameter(
-                "end", "ISO 8601, without an offset UTC; now if it is left out", type="string", format="date-time"
+                "end", "ISO 8601, without an offset in tz; now if it is left out", type="string", format="date-time"
             ),
             _parameter(
                 "step",
                 f"seconds that each point stands for, at most {MOST_POINTS:,} points; if it is left out, as short as "
-                "500 points allow",
-                type="integer",
-                minimum=60,
-                multipleOf=60,
+                "500 points allow. Or day or week, which begin at midnight and on Monday in tz",
+                anyOf=[{"type": "integer", "minimum": 60, "multipleOf": 60}, {"enum": ["day", "week"]}],
+            ),
+            _parameter(
+                "tz",
+                "an IANA time zone, in which steps are parts of a day or whole days. If it is left out: UTC, or the "
+                "site's zone if step is day or week",
+                type="string",
+                examples=["Europe/Berlin"],
             ),
             _parameter("format", "json or csv; as Accept prefers if it is left out", enum=["json", "csv"]),
         ),
@@ -218,6 +223,7 @@ OPERATIONS = (
                     "start": "2025-11-14T12:30:00Z",
                     "end": "2025-11-14T12:35:00Z",
                     "step": 300,
+                    "time_zone": "UTC",
                     "points": [
                         {
                             "start": "2025-11-14T12:30:00Z",

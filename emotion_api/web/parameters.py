@@ -3,16 +3,18 @@
 import math
 import re
 from collections.abc import Mapping
-from datetime import datetime
+from datetime import UTC, datetime
 from functools import lru_cache
 from typing import TypeAlias
 from urllib.parse import parse_qs
+from zoneinfo import ZoneInfo
 
 from emotion_api.bad_request import BadRequest, unlisted_person
-from emotion_api.history import HistoryRequest
+from emotion_api.history import DAY, HistoryRequest
 from emotion_api.summary import SummaryRequest
 from emotion_api.web.operations import DEFAULT_DEVICE_ID, MOST_LISTED, OPERATIONS
 from shared.batch import DEVICE_ID, MAX_PERSON_ID, utc
+from shared.zones import zone
 
 _Given: TypeAlias = Mapping[str, list[str]]
 
@@ -28,6 +30,7 @@ _OTHER_WORDS = {
         "start": "from since begin",
         "end": "to until before finish",
         "step": "interval resolution window bucket",
+        "tz": "zone timezone",
         "format": "fmt csv output type",
         "after": "page offset cursor",
         "limit": "count top max pagesize perpage",
@@ -35,6 +38,9 @@ _OTHER_WORDS = {
     for word in words.split()
 }
 """Names that other APIs have for these parameters."""
+
+_DAYS = {"day": DAY, "week": 7 * DAY}
+"""The steps that have a name. They are those of a time zone."""
 
 _WORD = re.compile(r"[A-Z]?[a-z0-9]+|[A-Z]+")
 _NUMBER = re.compile(r"[0-9]*\.?[0-9]+([eE][+-]?[0-9]+)?|[0-9]+\.")
@@ -62,11 +68,17 @@ def summary(query: str) -> SummaryRequest:
 
 
 @lru_cache(maxsize=1_000)
-def history(query: str, *, csv: bool) -> HistoryRequest:
-    """Parse the query string of a history, which is CSV if `format` or else `csv` says so. Raises BadRequest."""
+def history(query: str, *, csv: bool, site: ZoneInfo) -> HistoryRequest:
+    """Parse the query string of a history, which is CSV if `format` or else `csv` says so. Raises BadRequest.
+
+    Steps of days and weeks are those of the time zone `tz`, or else of the `site`.
+    """
     given = _parsed(query, "/api/dashboard/history")
-    csv = _csv(given, csv)
-    return HistoryRequest(_device_id(given), _time(given, "start"), _time(given, "end"), _step(given), csv)
+    step, zone = _step(given), _zone(given)
+    if zone is None and given.get("step", [""])[0] in _DAYS:
+        zone = site
+    start, end = _time(given, "start", zone), _time(given, "end", zone)
+    return HistoryRequest(_device_id(given), start, end, step, zone, _csv(given, csv))
 
 
 @lru_cache(maxsize=1_000)
@@ -103,6 +115,8 @@ def _means(name: str, known: str) -> bool:
 
 def _one_slip_apart(one: str, other: str) -> bool:
     """Return True if a letter is missing, added or wrong, or two are swapped. A wrong first letter is another word."""
+    if len(other) <= 2:
+        return False  # `ts` is a cache buster
     same = next((at for at, (a, b) in enumerate(zip(one, other, strict=False)) if a != b), min(len(one), len(other)))
     a, b = one[same:], other[same:]
     is_swapped = a[:2] == b[1::-1] and a[2:] == b[2:]
@@ -168,9 +182,23 @@ def _step(given: _Given) -> int | None:
     text = _given_once(given, "step")
     if text is None:
         return None
+    if text in _DAYS:
+        return _DAYS[text]
     if not _WHOLE.fullmatch(text) or int(text) == 0 or int(text) % 60:
-        raise BadRequest("step has to be whole seconds, a multiple of 60 of at most 15 digits, like 300")
+        raise BadRequest(
+            "step has to be whole seconds, a multiple of 60 of at most 15 digits, like 300, or day or week"
+        )
     return int(text)
+
+
+def _zone(given: _Given) -> ZoneInfo | None:
+    text = _given_once(given, "tz")
+    if text is None:
+        return None
+    try:
+        return zone(text)
+    except ValueError as error:
+        raise BadRequest(f"tz {error}.") from error
 
 
 def _csv(given: _Given, preferred: bool) -> bool:
@@ -182,12 +210,12 @@ def _csv(given: _Given, preferred: bool) -> bool:
     return text == "csv"
 
 
-def _time(given: _Given, name: str) -> datetime | None:
+def _time(given: _Given, name: str, zone: ZoneInfo | None) -> datetime | None:
     text = _given_once(given, name)
     if text is None:
         return None
     try:
-        return utc(text)
+        return utc(text, zone or UTC)
     except ValueError as error:
         raise BadRequest(
             f"{name} is not ISO 8601, like 2025-11-14T12:30:00Z; in an address the + of an offset is written %2B"

@@ -3,6 +3,7 @@
 from collections.abc import Iterable
 from functools import lru_cache
 from typing import TYPE_CHECKING, NamedTuple, cast
+from zoneinfo import ZoneInfo
 
 from flask import Flask, Response, request
 from werkzeug.datastructures import Accept, Headers, MIMEAccept
@@ -32,8 +33,8 @@ class Readers(NamedTuple):
     devices: DevicesReader
 
 
-def register(app: Flask, readers: Readers, metrics: Metrics) -> None:
-    """Add the API's views to `app`."""
+def register(app: Flask, readers: Readers, metrics: Metrics, *, site: ZoneInfo) -> None:
+    """Add the API's views to `app`. `site` is the time zone of histories that ask for days and name no zone."""
 
     @app.get("/")
     def health() -> Response:
@@ -64,10 +65,12 @@ def register(app: Flask, readers: Readers, metrics: Metrics) -> None:
     def history() -> Response:
         environ = request.environ
         prefers_csv = _prefers_csv(environ.get("HTTP_ACCEPT", ""))
-        wanted = parameters.history(environ.get("QUERY_STRING", ""), csv=prefers_csv)
+        wanted = parameters.history(environ.get("QUERY_STRING", ""), csv=prefers_csv, site=site)
         cached = readers.history.read(wanted, gzip=_accepts_gzip(environ))
         response = respond(cached, "text/csv; charset=utf-8" if wanted.csv else "application/json")
         response.headers["Vary"] = "Accept"
+        if wanted.csv and response.status_code == 200:
+            response.headers["Content-Disposition"] = f'attachment; filename="{readers.history.file_name(wanted)}"'
         return response
 
     @app.get("/api/devices")

@@ -1,14 +1,17 @@
 """The history as a client gets it, from a real database."""
 
 import gzip
+from collections import Counter
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import pytest
 from flask.testing import FlaskClient
-from sqlalchemy import Engine, insert
+from sqlalchemy import Connection, Engine, insert
 
+from emotion_api.history import Bucket, Read
 from emotion_api.reading import queries
 from emotion_api.reading.source import Busy, Source
 from shared.batch import EMOTIONS
@@ -16,6 +19,7 @@ from shared.schema import device
 from shared.settings import Settings
 from tests.databases import add_minutes, make_tables, raise_revision_of
 from tests.web import HISTORY, SUMMARY, served
+from tests.zones import CHANGES, step_on_the_wall
 
 NOON = datetime(2025, 11, 14, 12, 0, tzinfo=UTC)
 HOUR = f"{HISTORY}?start=2025-11-14T12:00:00Z&end=2025-11-14T13:00:00Z"
@@ -67,7 +71,7 @@ def test_the_history_is_the_agreed_json(writer: Engine, client: FlaskClient) -> 
     assert answer.content_type == JSON
     assert answer.text == (
         '{"device_id":"jetson_1","device_name":"Hall","start":"2025-11-14T12:30:00Z","end":"2025-11-14T12:35:00Z",'
-        '"step":300,"points":[{"start":"2025-11-14T12:30:00Z","happy":12.0,"sad":0.0,"angry":0.0,"neutral":3.5,'
+        '"step":300,"time_zone":"UTC","points":[{"start":"2025-11-14T12:30:00Z","happy":12.0,"sad":0.0,"angry":0.0,"neutral":3.5,'
         '"most_people":2}]}'
     )
 
@@ -130,6 +134,72 @@ def test_steps_of_whole_hours_are_the_sums_of_their_minutes(step: int, writer: E
             assert point[emotion] == pytest.approx(sum(part[emotion] for part in parts))
 
 
+@pytest.mark.parametrize("step", ["1800", "3600", "7200", "21600", "day", "week"])
+@pytest.mark.parametrize(
+    ("zone", "change"),
+    [
+        (zone, change)
+        for zone in ("America/New_York", "Asia/Kathmandu", "Australia/Lord_Howe")
+        for change in CHANGES[zone]
+    ],
+)
+def test_the_steps_of_a_zone_equal_a_model_that_asks_the_calendar_about_each_minute(
+    zone: str, change: str, step: str, writer: Engine, client: FlaskClient
+) -> None:
+    """Around a change of the clock no hour is merged with another, split, or moved to another day."""
+    begin, days = datetime.fromisoformat(change) - timedelta(days=2), 4
+    minutes = [begin + timedelta(minutes=minute) for minute in range(0, days * 1440, 17)]
+    store_minutes(writer, *((minute - NOON) / timedelta(minutes=1) for minute in minutes), time_happy=1.0)
+
+    address = f"{HISTORY}?start={begin:%Y-%m-%dT%H:%MZ}&end={begin + timedelta(days=days):%Y-%m-%dT%H:%MZ}"
+    history = client.get(f"{address}&step={step}&tz={zone}").json
+
+    assert history is not None
+    key = step_on_the_wall(ZoneInfo(zone), history["step"])
+    model = Counter(key(int(minute.timestamp())) for minute in minutes)
+    starts = [int(datetime.fromisoformat(point["start"]).timestamp()) for point in history["points"]]
+    assert history["time_zone"] == zone
+    assert len({key(start) for start in starts}) == len(starts)
+    assert {key(start): point["happy"] for start, point in zip(starts, history["points"], strict=True)} == {
+        **dict.fromkeys(map(key, starts), 0),
+        **model,
+    }
+
+
+def test_days_and_weeks_are_those_of_the_site(sqlite_url: str) -> None:
+    make_tables(sqlite_url)
+    with served(Settings(database_url=sqlite_url, time_zone="Asia/Kathmandu"), now=lambda: NOON) as client:
+        days = client.get(f"{HISTORY}?start=2025-11-13&end=2025-11-15&step=day").json
+        weeks = client.get(f"{HISTORY}?step=week").json
+        hours = client.get(f"{HISTORY}?step=3600").json
+
+    assert days is not None
+    assert weeks is not None
+    assert hours is not None
+    assert (days["step"], days["time_zone"]) == (86_400, "Asia/Kathmandu")
+    assert [point["start"] for point in days["points"]] == ["2025-11-12T18:15:00Z", "2025-11-13T18:15:00Z"]
+    assert days["end"] == "2025-11-14T18:15:00Z"
+    assert [point["start"] for point in weeks["points"]] == ["2025-11-09T18:15:00Z"]  # Monday in Kathmandu
+    assert (hours["start"], hours["time_zone"]) == ("2025-11-13T12:00:00Z", "UTC")
+
+
+def test_few_rows_are_read_for_weeks_of_days_in_kathmandu(
+    writer: Engine, client: FlaskClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read: list[Read] = []
+    buckets = queries.buckets
+
+    def spied(connection: Connection, device_id: str, part: Read) -> Iterator[list[Bucket]]:
+        read.append(part)
+        return buckets(connection, device_id, part)
+
+    monkeypatch.setattr(queries, "buckets", spied)
+
+    points(client, f"{HISTORY}?start=2025-10-17&end=2025-11-14&tz=Asia/Kathmandu&step=day")
+
+    assert sum(each.most_rows for each in read) == 28 * (23 + 60)
+
+
 def test_the_largest_seconds_add_up_to_a_finite_sum(writer: Engine, client: FlaskClient) -> None:
     store_minutes(writer, 0, time_sad=1.7e308)
     store_minutes(writer, 1, time_sad=1e306)
@@ -174,6 +244,9 @@ def test_a_minute_that_is_committed_shows_in_the_next_answer(writer: Engine, cli
         ("start=1969-12-31", "1970-01-01T00:00:00Z or later"),
         ("step=60&step=60", "more than once"),
         ("device_id=a/b", "device_id has to be"),
+        ("tz=Berlin", "tz is 'Berlin', but it is an IANA time zone, like Europe/Berlin."),
+        ("tz=Europe/Berlin&step=90000", "shorter than a day or whole days"),
+        ("step=day&start=1980-01-01", "more than 10,080 points"),
     ],
 )
 def test_what_cannot_be_answered_is_refused_with_a_sentence(
@@ -233,11 +306,28 @@ def test_as_csv_there_is_a_line_a_point(writer: Engine, client: FlaskClient) -> 
 
     answer = client.get(f"{HOUR}&step=1800", headers={"Accept": "text/csv"})
 
+    assert answer.headers["Content-Disposition"] == 'attachment; filename="jetson_1_2025-11-14_2025-11-14.csv"'
     assert answer.text == (
         "start,happy,sad,angry,neutral,most_people\r\n"
         "2025-11-14T12:00:00Z,0.0,0.0,0.0,0.0,0\r\n"
         "2025-11-14T12:30:00Z,12.0,0.0,0.0,3.5,2\r\n"
     )
+
+
+def test_as_csv_of_a_zone_there_is_the_local_time_too(writer: Engine, client: FlaskClient) -> None:
+    store_minutes(writer, 30, time_happy=12.0, most_people=2)
+
+    answer = client.get(f"{HISTORY}?tz=Asia/Kathmandu&start=2025-11-14T18:00&end=2025-11-14T19:00&step=1800&format=csv")
+
+    assert answer.text == (
+        "local_time,start,happy,sad,angry,neutral,most_people\r\n"
+        "2025-11-14 18:00,2025-11-14T12:15:00Z,12.0,0.0,0.0,0.0,2\r\n"
+        "2025-11-14 18:30,2025-11-14T12:45:00Z,0.0,0.0,0.0,0.0,0\r\n"
+    )
+
+
+def test_json_is_no_file_to_store(sqlite_client: FlaskClient) -> None:
+    assert "Content-Disposition" not in sqlite_client.get(HOUR).headers
 
 
 @pytest.mark.parametrize("accept", [JSON, "text/csv"])

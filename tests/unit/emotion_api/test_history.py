@@ -4,9 +4,10 @@ import csv
 import io
 import json
 from datetime import UTC, datetime, timedelta
+from zoneinfo import ZoneInfo
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from emotion_api.bad_request import BadRequest
@@ -19,25 +20,36 @@ from emotion_api.history import (
     Bucket,
     HistoryRequest,
     Point,
+    Read,
     Span,
     add,
     encode_csv,
     encode_history,
+    file_name,
+    reads,
     span_of,
 )
 from emotion_api.summary import DeviceInfo
 from shared.batch import EMOTIONS
+from tests.zones import ZONES
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 NOON = datetime(2025, 11, 14, 12, tzinfo=UTC)
 HALL = DeviceInfo("jetson_1", "Hall", NOON)
+KATHMANDU = ZoneInfo("Asia/Kathmandu")
 
 times = st.datetimes(timezones=st.just(UTC))
 
 
-def times_of(start: datetime | None, end: datetime | None, *, step: int | None = None) -> tuple[datetime, datetime]:
+def span_in_utc(start: int, end: int, step: int) -> Span:
+    return Span(range(start, end, step), end, step)
+
+
+def times_of(
+    start: datetime | None, end: datetime | None, *, step: int | None = None, zone: ZoneInfo | None = None
+) -> tuple[datetime, datetime]:
     """Start and end of the span, where it is asked for at noon."""
-    span = span_of(HistoryRequest("jetson_1", start, end, step), NOON)
+    span = span_of(HistoryRequest("jetson_1", start, end, step, zone), NOON)
     return EPOCH + timedelta(seconds=span.start), EPOCH + timedelta(seconds=span.end)
 
 
@@ -76,7 +88,7 @@ class TestTheSpan:
             (None, EPOCH, None, "end has to lie"),
             (None, datetime.min.replace(tzinfo=UTC), None, "end has to lie"),
             (None, datetime.max.replace(tzinfo=UTC), None, "end has to lie"),
-            (NOON - timedelta(days=7, minutes=1), NOON, 60, "10,081 points, more than 10,080"),
+            (NOON - timedelta(days=7, minutes=1), NOON, 60, "more than 10,080 points"),
             (None, datetime(9000, 1, 1, 0, 0, 1, tzinfo=UTC), None, "end has to lie"),
             (None, NOON, 10**15 - 40, "step is too long"),
         ],
@@ -90,12 +102,13 @@ class TestTheSpan:
     def test_a_week_of_minutes_is_not_too_many(self) -> None:
         span = span_of(HistoryRequest("jetson_1", NOON - timedelta(days=7), NOON, 60), NOON)
 
-        assert span.points == MOST_POINTS
+        assert len(span.starts) == MOST_POINTS
 
-    def test_all_of_time_can_be_asked_for(self) -> None:
-        assert (
-            span_of(HistoryRequest("jetson_1", EPOCH, datetime(9000, 1, 1, tzinfo=UTC)), NOON).points <= POINTS_CHOSEN
-        )
+    @pytest.mark.parametrize("zone", [None, KATHMANDU, ZoneInfo("America/New_York")])
+    def test_all_of_time_can_be_asked_for(self, zone: ZoneInfo | None) -> None:
+        end = datetime(9000, 1, 1, tzinfo=UTC)
+
+        assert len(span_of(HistoryRequest("jetson_1", EPOCH, end, None, zone), NOON).starts) <= POINTS_CHOSEN
 
     @given(times | st.none(), times | st.none(), st.integers(1, 10**13).map(lambda minutes: minutes * 60) | st.none())
     def test_whatever_is_asked_for_it_is_one_or_refused(
@@ -108,9 +121,77 @@ class TestTheSpan:
 
         assert 0 <= span.start < span.end
         assert span.start % span.step == span.end % span.step == 0
-        assert span.points <= (POINTS_CHOSEN if step is None else MOST_POINTS)
-        ends = [Span(span.start, span.start + span.step, span.step), Span(span.end - span.step, span.end, span.step)]
+        assert len(span.starts) <= (POINTS_CHOSEN if step is None else MOST_POINTS)
+        ends = [span._replace(starts=span.starts[:1]), span._replace(starts=span.starts[-1:])]
         assert all(b"".join(encode_history(HALL, end, {})) for end in ends)  # within the calendar
+
+    @pytest.mark.parametrize("step", [90_000, 86_460, 10_001 * 86_400, 10**15 - 40])
+    def test_a_long_step_of_a_zone_is_whole_days(self, step: int) -> None:
+        with pytest.raises(BadRequest, match="shorter than a day or whole days"):
+            times_of(None, None, step=step, zone=KATHMANDU)
+
+    @pytest.mark.parametrize(("length", "step"), [(timedelta(days=7, minutes=1), 60), (timedelta(days=10_081), 86_400)])
+    def test_a_zone_has_no_more_points(self, length: timedelta, step: int) -> None:
+        with pytest.raises(BadRequest, match="more than 10,080 points"):
+            times_of(NOON - length, NOON, step=step, zone=KATHMANDU)
+
+    @given(
+        st.integers(0, 2_500_000).map(lambda days: EPOCH + timedelta(days=days)),
+        st.timedeltas(timedelta(seconds=1), timedelta(days=3_650)),
+        st.sampled_from(ZONES),
+    )
+    @settings(max_examples=30)
+    def test_the_steps_of_a_zone_that_are_chosen_are_few_enough(
+        self, start: datetime, length: timedelta, zone: str
+    ) -> None:
+        span = span_of(HistoryRequest("jetson_1", start, start + length, None, ZoneInfo(zone)), NOON)
+
+        assert 1 <= len(span.starts) <= POINTS_CHOSEN
+        assert span.start <= start.timestamp() < (start + length).timestamp() <= span.end
+
+
+class TestReads:
+    def test_whole_hours_of_utc_are_read_at_once(self) -> None:
+        assert reads(span_in_utc(0, 86_400, 7_200)) == [Read(0, 86_400, 3_600, 7_200)]
+
+    @pytest.mark.parametrize("step", [60, 1_800, 5_400])
+    def test_other_steps_are_read_from_minutes(self, step: int) -> None:
+        assert reads(span_in_utc(0, 86_400, step)) == [Read(0, 86_400, 60, step)]
+
+    def test_days_of_a_zone_of_whole_hours_are_read_from_hours(self) -> None:
+        month = HistoryRequest("jetson_1", NOON - timedelta(days=28), NOON, 86_400, ZoneInfo("Europe/Berlin"))
+
+        (read,) = reads(span_of(month, NOON))
+
+        assert (read.row_seconds, read.sum_seconds) == (3_600, 3_600)
+        assert read.most_rows == 29 * 24 + 1  # a day has 25 hours
+
+    def test_days_in_kathmandu_are_read_from_hours_and_the_minutes_around_midnight(self) -> None:
+        month = HistoryRequest("jetson_1", NOON - timedelta(days=28), NOON, 86_400, KATHMANDU)
+        span = span_of(month, NOON)
+
+        found = reads(span)
+
+        assert [read.start for read in found[1:]] == [read.end for read in found[:-1]]
+        assert (found[0].start, found[-1].end) == (span.start, span.end)
+        assert sum(read.most_rows for read in found) == 29 * (23 + 60)
+
+
+class TestTheNameOfTheFile:
+    @pytest.mark.parametrize(
+        ("device_id", "zone", "name"),
+        [
+            ("jetson_1", None, "jetson_1_2025-11-13_2025-11-14.csv"),
+            ("jetson_1", ZoneInfo("Pacific/Kiritimati"), "jetson_1_2025-11-14_2025-11-15.csv"),
+            ("a:b", None, "a_b_2025-11-13_2025-11-14.csv"),
+            ("..", None, "_._2025-11-13_2025-11-14.csv"),
+            ("-rf", None, "_rf_2025-11-13_2025-11-14.csv"),
+        ],
+    )
+    def test_it_has_the_device_and_the_days(self, device_id: str, zone: ZoneInfo | None, name: str) -> None:
+        span = span_of(HistoryRequest(device_id, None, NOON, 3_600, zone), NOON)
+
+        assert file_name(device_id, span) == name
 
 
 class TestTheStepThatIsChosen:
@@ -147,18 +228,19 @@ class TestTheStepThatIsChosen:
 
 
 class TestBuckets:
-    def test_those_of_one_number_are_added(self) -> None:
+    def test_those_of_one_step_are_added(self) -> None:
         found: dict[int, Bucket] = {}
+        span = Span([60, 240], 480, 300)
 
-        add(found, [Bucket(1, (1.0, 2.0, 3.0, 4.0), 2), Bucket(2, (1.0, 0.0, 0.0, 0.0), 1)])
-        add(found, [Bucket(1, (0.5, 0.5, 0.5, 0.5), 1)])
+        add(found, span, [Bucket(60, (1.0, 2.0, 3.0, 4.0), 2), Bucket(240, (1.0, 0.0, 0.0, 0.0), 1)])
+        add(found, span, [Bucket(180, (0.5, 0.5, 0.5, 0.5), 1)])
 
-        assert found == {1: Bucket(1, (1.5, 2.5, 3.5, 4.5), 2), 2: Bucket(2, (1.0, 0.0, 0.0, 0.0), 1)}
+        assert found == {60: Bucket(180, (1.5, 2.5, 3.5, 4.5), 2), 240: Bucket(240, (1.0, 0.0, 0.0, 0.0), 1)}
 
 
 class TestTheAnswer:
-    SPAN = Span(0, 180, 60)
-    BUCKETS = {1: Bucket(1, (0.1 + 0.2, 0.0, 1e308 * 10, 0.0004), 2)}  # noqa: RUF012
+    SPAN = span_in_utc(0, 180, 60)
+    BUCKETS = {60: Bucket(60, (0.1 + 0.2, 0.0, 1e308 * 10, 0.0004), 2)}  # noqa: RUF012
 
     def test_every_step_is_there_with_zeros_where_nothing_was(self) -> None:
         history = json.loads(b"".join(encode_history(HALL, self.SPAN, self.BUCKETS)))
@@ -170,6 +252,7 @@ class TestTheAnswer:
             "start": "1970-01-01T00:00:00Z",
             "end": "1970-01-01T00:03:00Z",
             "step": 60,
+            "time_zone": "UTC",
             "points": [
                 {"start": "1970-01-01T00:00:00Z", **nothing},
                 {
@@ -188,7 +271,7 @@ class TestTheAnswer:
         assert Point.__struct_fields__ == ("start", *EMOTIONS, "most_people")
 
     def test_as_csv_it_has_the_same_points(self) -> None:
-        many = Span(0, 60 * (2 * POINTS_A_PIECE + 1), 60)
+        many = span_in_utc(0, 60 * (2 * POINTS_A_PIECE + 1), 60)
         points = json.loads(b"".join(encode_history(HALL, many, self.BUCKETS)))["points"]
 
         text = b"".join(encode_csv(many, self.BUCKETS)).decode()
@@ -199,3 +282,26 @@ class TestTheAnswer:
         assert [list(row.values()) for row in csv.DictReader(io.StringIO(text))] == [
             [str(value) for value in point.values()] for point in points
         ]
+
+    def test_as_csv_of_a_zone_the_local_time_comes_first(self) -> None:
+        change = datetime(2025, 10, 26, 0, tzinfo=UTC)
+        hours = HistoryRequest("jetson_1", change, change + timedelta(hours=3), 3_600, ZoneInfo("Europe/Berlin"))
+
+        lines = b"".join(encode_csv(span_of(hours, NOON), {})).decode().split("\r\n")
+
+        assert lines == [
+            "local_time,start,happy,sad,angry,neutral,most_people",
+            "2025-10-26 02:00,2025-10-26T00:00:00Z,0.0,0.0,0.0,0.0,0",
+            "2025-10-26 02:00,2025-10-26T01:00:00Z,0.0,0.0,0.0,0.0,0",
+            "2025-10-26 03:00,2025-10-26T02:00:00Z,0.0,0.0,0.0,0.0,0",
+            "",
+        ]
+
+    @pytest.mark.parametrize("zone", [None, KATHMANDU])
+    def test_no_cell_of_the_csv_is_a_formula(self, zone: ZoneInfo | None) -> None:
+        """Spreadsheets run cells that begin so. The name of a device, which may, is in none."""
+        text = b"".join(encode_csv(span_of(HistoryRequest("=1+1", None, NOON, 3_600, zone), NOON), {})).decode()
+
+        cells = [cell for row in csv.reader(io.StringIO(text)) for cell in row]
+        assert len(cells) > 100
+        assert not [cell for cell in cells if cell.startswith(("=", "+", "-", "@", "\t", "\r"))]

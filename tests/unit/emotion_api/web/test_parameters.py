@@ -4,6 +4,7 @@ import re
 from collections.abc import Callable
 from contextlib import suppress
 from datetime import UTC, datetime
+from zoneinfo import ZoneInfo
 
 import pytest
 from hypothesis import given
@@ -15,6 +16,7 @@ from emotion_api.summary import SummaryRequest
 from emotion_api.web.parameters import devices, history, summary
 
 HALF_PAST = datetime(2025, 11, 14, 12, 30, tzinfo=UTC)
+SITE, KATHMANDU = ZoneInfo("Europe/Berlin"), ZoneInfo("Asia/Kathmandu")
 
 
 @pytest.mark.parametrize(
@@ -71,10 +73,17 @@ def test_what_cannot_be_asked_of_the_summary(query: str, sentence: str) -> None:
         ("end=2025-11-14T13:30:00%2B01:00", HistoryRequest("jetson_1", end=HALF_PAST)),
         ("end=2025-11-14T07:30:00-05:00", HistoryRequest("jetson_1", end=HALF_PAST)),
         ("end=2025-11-14", HistoryRequest("jetson_1", end=datetime(2025, 11, 14, tzinfo=UTC))),
+        ("step=day", HistoryRequest("jetson_1", step=86_400, zone=SITE)),
+        ("step=week&tz=UTC", HistoryRequest("jetson_1", step=7 * 86_400, zone=ZoneInfo("UTC"))),
+        ("step=300&tz=Asia/Kathmandu", HistoryRequest("jetson_1", step=300, zone=KATHMANDU)),
+        ("tz=Asia/Kathmandu", HistoryRequest("jetson_1", zone=KATHMANDU)),
+        ("tz=Asia/Kathmandu&start=2025-11-14T18:15", HistoryRequest("jetson_1", HALF_PAST, zone=KATHMANDU)),
+        ("tz=Asia/Kathmandu&start=2025-11-14T12:30Z", HistoryRequest("jetson_1", HALF_PAST, zone=KATHMANDU)),
+        ("step=day&end=2025-11-14T13:30", HistoryRequest("jetson_1", None, HALF_PAST, 86_400, SITE)),
     ],
 )
 def test_what_is_asked_of_the_history(query: str, wanted: HistoryRequest) -> None:
-    assert history(query, csv=False) == wanted
+    assert history(query, csv=False, site=SITE) == wanted
 
 
 @pytest.mark.parametrize(
@@ -90,27 +99,32 @@ def test_what_is_asked_of_the_history(query: str, wanted: HistoryRequest) -> Non
             "", "0", "59", "61", "-60", "60.0", "6e1", "1m", "9" * 5_000, "60" + "0" * 14,
         )),
         *((f"{name}={value}&{name}={value}", f"{name} is given more than once") for name, value in (
-            ("start", "2025-11-14"), ("end", "2025-11-14"), ("step", "60"),
+            ("start", "2025-11-14"), ("end", "2025-11-14"), ("step", "60"), ("step", "day"), ("tz", "UTC"),
         )),
         ("device_id=a&device_id=a", "device_id is given more than once"),
+        *((f"tz={value}", "but it is an IANA time zone, like Europe/Berlin.") for value in (
+            "", "Berlin", "europe/berlin", "%2B01:00", "../UTC", "Z" * 5_000, "%00",
+        )),
+        ("tz=Europe/Berlin&end=9999-12-31T23:59:59-01:00", "end has to lie between"),
+        ("tz=Europe/Berlin&start=0001-01-01", "start has to lie between"),
         *((f"format={value}", "format can only be json or csv") for value in ("", "CSV", "xml", "text/csv")),
         ("format=csv&format=csv", "format is given more than once"),
     ],
 )  # fmt: skip
 def test_what_cannot_be_asked_of_the_history(query: str, sentence: str) -> None:
     with pytest.raises(BadRequest, match=re.escape(sentence)):
-        history(query, csv=False)
+        history(query, csv=False, site=SITE)
 
 
 @pytest.mark.parametrize("preferred", [True, False])
 def test_the_format_overrides_the_preferred_one(preferred: bool) -> None:
-    assert history("format=csv", csv=preferred).csv
-    assert not history("format=json", csv=preferred).csv
-    assert history("", csv=preferred).csv is preferred
+    assert history("format=csv", csv=preferred, site=SITE).csv
+    assert not history("format=json", csv=preferred, site=SITE).csv
+    assert history("", csv=preferred, site=SITE).csv is preferred
 
 
 def _history(query: str) -> None:
-    history(query, csv=False)
+    history(query, csv=False, site=SITE)
 
 
 @pytest.mark.parametrize(
@@ -136,6 +150,7 @@ def _history(query: str) -> None:
         *((_history, name, "Did you mean step?") for name in (
             "steps", "setp", "step_seconds", "interval", "resolution", "window", "bucket",
         )),
+        *((_history, name, "Did you mean tz?") for name in ("TZ", "timezone", "time_zone", "timeZone", "zone")),
         *((_history, name, "Did you mean format?") for name in (
             "fromat", "formats", "Format", "fmt", "csv", "output", "type",
         )),
@@ -165,8 +180,8 @@ def test_a_cache_buster_is_ignored(ask: Callable[[str], object], name: str) -> N
     assert ask(f"{name}=1763123400") == ask("")
 
 
-@given(st.sampled_from(["start", "end", "step", "seen_within", "limit", "after"]), st.text())
+@given(st.sampled_from(["start", "end", "step", "tz", "seen_within", "limit", "after"]), st.text())
 def test_whatever_a_parameter_is_nothing_fails_but_with_a_sentence(name: str, value: str) -> None:
-    for ask in (summary, lambda query: history(query, csv=True)):
+    for ask in (summary, lambda query: history(query, csv=True, site=SITE)):
         with suppress(BadRequest):
             ask(f"{name}={value}")
