@@ -4,7 +4,7 @@ import argparse
 from collections.abc import Callable
 from pathlib import Path
 
-from benchmarks import flood, follow, histories, ingest, latency, memory, prune, read, scale, years
+from benchmarks import flood, follow, histories, ingest, latency, memory, overview, prune, read, scale, years
 from benchmarks.report import HEAD, Report, rows
 
 RATES = (100, 500, 1_000, 2_000)
@@ -84,6 +84,11 @@ COMMANDS: dict[str, tuple[Callable[..., None], str, dict[str, int | str]]] = {
         years.run,
         "how long a history of years takes, against SQLite that adds up its minutes",
         {"years": 3, "rounds": 5},
+    ),
+    "overview": (
+        overview.run,
+        "how long the overview of many devices takes",
+        {"devices": 500, "days": 28, "rounds": 20},
     ),
     "all": (
         _all,

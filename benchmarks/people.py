@@ -16,7 +16,7 @@ WITH RECURSIVE minute (number) AS (SELECT 0 UNION ALL SELECT number + 1 FROM min
 INSERT INTO emotion_minute
 SELECT 'other_' || device.number, datetime('2024-01-01', '+' || minute.number || ' minutes') || '.000000',
        30.5, 20.25, 5, 1, 3
-FROM minute, (SELECT number FROM minute LIMIT ?) AS device
+FROM (SELECT number FROM minute LIMIT ?) AS device CROSS JOIN minute
 """
 
 _HOURS = """

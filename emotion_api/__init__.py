@@ -3,6 +3,7 @@
 summary     rows of one device -> the summary as JSON. Pure
 history     sums of minutes -> the history as JSON or CSV. Pure
 local_time  the days and steps of a time zone. Pure
+overview    sums of days and hours of all devices -> the overview as JSON. Pure
 devices     rows of all devices -> their list as JSON. Pure
 bad_request the error for a request that is invalid
 web/        views, parameters, authentication, errors, documents, pages. The only place that imports Flask
@@ -18,7 +19,7 @@ from datetime import datetime
 from flask import Flask
 
 from emotion_api.monitoring.metrics import Metrics
-from emotion_api.reading.reader import DevicesReader, HistoryReader, SummaryReader, utc_now
+from emotion_api.reading.reader import DevicesReader, HistoryReader, OverviewReader, SummaryReader, utc_now
 from emotion_api.reading.source import Source
 from emotion_api.web import auth, errors, headers, hosts, pages, views
 from shared.batch import Topics
@@ -54,17 +55,12 @@ def create_app(settings: Settings | None = None, *, now: Callable[[], datetime] 
 
 
 def _readers(source: Source, settings: Settings, now: Callable[[], datetime]) -> views.Readers:
-    names = settings.device_names
+    names, silent_after, zone = settings.device_names, settings.silent_after, settings.time_zone
+    topics = Topics(settings.mqtt_topic_prefix)
     return views.Readers(
         source,
         SummaryReader(source, device_names=names, now=now),
         HistoryReader(source, device_names=names, now=now),
-        DevicesReader(
-            source,
-            device_names=names,
-            silent_after=settings.silent_after,
-            time_zone=settings.time_zone,
-            topics=Topics(settings.mqtt_topic_prefix),
-            now=now,
-        ),
+        DevicesReader(source, device_names=names, silent_after=silent_after, time_zone=zone, topics=topics, now=now),
+        OverviewReader(source, device_names=names, silent_after=silent_after, time_zone=zone, topics=topics, now=now),
     )

@@ -4,7 +4,7 @@ The structs are also the schema in the OpenAPI document.
 """
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from itertools import islice
@@ -96,13 +96,9 @@ class Circumstances:
 def encode_devices(
     rows: Iterable[DeviceRow], circumstances: Circumstances, name_of: Callable[[str, str | None], str]
 ) -> Iterator[bytes]:
-    """Devices as JSON, in pieces. `name_of` takes an id and the name in the database, and returns the name to show.
-
-    A device that sends only invalid messages is listed, too: an operator will search for its fault.
-    """
-    rows, rejected = list(rows), _rejected_of(circumstances)
-    unheard = rejected.keys() - {row.device_id for row in rows}
-    ordered = iter(sorted([*rows, *map(DeviceRow, unheard)], key=attrgetter("device_id")))
+    """Devices as JSON, in pieces. `name_of` takes an id and the name in the database, and returns the name to show."""
+    rejected = rejected_by_device(circumstances)
+    ordered = iter(in_order(rows, rejected))
     yield _encode(Devices(circumstances.silent_after, circumstances.time_zone, []))[:-2]
     comma = b""
     while piece := list(islice(ordered, DEVICES_A_PIECE)):
@@ -126,7 +122,17 @@ def is_online(row: DeviceRow, *, now: datetime, silent_after: float) -> bool:
     return row.status != "offline" or row.status_at is None or row.status_at < row.received_at
 
 
-def _rejected_of(circumstances: Circumstances) -> Mapping[str, int]:
+def in_order(rows: Iterable[DeviceRow], rejected: Collection[str]) -> list[DeviceRow]:
+    """All devices in order of their ids, also those of `rejected` without a row.
+
+    A device that sends only invalid messages is listed, too: an operator will search for its fault.
+    """
+    rows = list(rows)
+    unheard = set(rejected) - {row.device_id for row in rows}
+    return sorted([*rows, *map(DeviceRow, unheard)], key=attrgetter("device_id"))
+
+
+def rejected_by_device(circumstances: Circumstances) -> Mapping[str, int]:
     """Return the number of rejected messages of each device on its topics. Other topics belong to no device."""
     counts: Counter[str] = Counter()
     for topic, count in circumstances.rejected.items():
@@ -142,7 +148,7 @@ def _device(row: DeviceRow, name: str, circumstances: Circumstances, rejected: i
         row.device_id,
         name,
         online,
-        _status(row.status),
+        status_of(row.status),
         row.status_at,
         row.updated_at,
         row.received_at,
@@ -154,5 +160,6 @@ def _device(row: DeviceRow, name: str, circumstances: Circumstances, rejected: i
     )
 
 
-def _status(text: str | None) -> Status | None:
+def status_of(text: str | None) -> Status | None:
+    """The status if it is one of those that the contract has."""
     return "online" if text == "online" else "offline" if text == "offline" else None

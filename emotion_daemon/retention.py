@@ -70,7 +70,7 @@ _HOUR = timedelta(hours=1)
 
 _At: TypeAlias = int | str
 
-# On PostgreSQL the deleting transaction first locks people and dead letters. It skips those that another one has locked.
+# On PostgreSQL the deleting transaction first locks people and dead letters, and skips those that another one locked.
 
 _person, _rejected_row, _hour, _minute = person_emotion.c, rejected_message.c, emotion_hour.c, emotion_minute.c
 

@@ -26,6 +26,7 @@ HOST = "127.0.0.1"
 SUMMARY = "/api/dashboard/summary"
 HISTORY = "/api/dashboard/history"
 DEVICES = "/api/devices"
+OVERVIEW = "/api/dashboard/overview"
 WORKERS = 2
 APPLICATION = "emotion_api:create_app()"
 

@@ -2,6 +2,8 @@
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
+from functools import reduce
+from operator import add
 from typing import Any, NamedTuple, TypeAlias
 
 from sqlalchemy import (
@@ -33,6 +35,7 @@ from sqlalchemy import (
 
 from emotion_api.devices import DeviceRow
 from emotion_api.history import MINUTE, Bucket, Read
+from emotion_api.overview import HOURS, Part, Sums
 from emotion_api.summary import NO_TIME, EmotionTotals, PeoplePage, PersonRow, finite
 from shared.batch import EMOTIONS
 from shared.database import code_point_collation
@@ -98,10 +101,17 @@ def _seconds(table: FromClause) -> list[ColumnElement[float]]:
 
 def _sums(table: FromClause) -> list[ColumnElement[float]]:
     """The sums of each emotion's seconds. PostgreSQL ends with an error if a sum is too large, SQLite with infinity."""
-    return [func.sum(case((column > _LARGEST, _LARGEST), else_=column)) for column in _seconds(table)]
+    return [func.sum(_at_most(_LARGEST, column)) for column in _seconds(table)]
+
+
+def _at_most(largest: float, column: ColumnElement[float]) -> ColumnElement[float]:
+    return case((column > largest, largest), else_=column)
 
 
 _LARGEST = 1e300
+
+_MOST_SECONDS = 1e15
+"""The most seconds of an emotion in an hour: the sum of four is an integer for the databases and for JSON."""
 
 _REQUESTED = select(cast(_DEVICE_ID, Text).label("device_id")).subquery()
 
@@ -197,6 +207,34 @@ def _buckets(table: Table, time: Column[datetime]) -> Select[*tuple[Any, ...]]:
 
 _OF_MINUTES = _buckets(emotion_minute, emotion_minute.c.minute)
 _OF_HOURS = _buckets(emotion_hour, emotion_hour.c.hour)
+
+
+_DEVICE_IDS = bindparam("device_ids", type_=Text, expanding=True)
+
+
+def _between(table: Table, time: Column[datetime]) -> tuple[ColumnElement[bool], ...]:
+    """Several devices and a span: each device is a range of the primary key."""
+    return table.c.device_id.in_(_DEVICE_IDS), time >= bindparam("start"), time < bindparam("end")
+
+
+def _sums_by_device(table: Table, time: Column[datetime]) -> Select[*tuple[Any, ...]]:
+    return (
+        select(table.c.device_id, func.max(table.c.most_people), *_sums(table))
+        .where(*_between(table, time))
+        .group_by(table.c.device_id)
+    )
+
+
+_MINUTES_BY_DEVICE = _sums_by_device(emotion_minute, emotion_minute.c.minute)
+_HOURS_BY_DEVICE = _sums_by_device(emotion_hour, emotion_hour.c.hour)
+
+_TOTAL = reduce(add, (_at_most(_MOST_SECONDS, column) for column in _seconds(emotion_hour)))
+
+_HOURS = select(
+    emotion_hour.c.device_id,
+    type_coerce(emotion_hour.c.hour, String),
+    cast(func.round(_TOTAL), BigInteger),
+).where(*_between(emotion_hour, emotion_hour.c.hour))
 
 
 class DeviceFound(NamedTuple):
@@ -297,9 +335,7 @@ def page(connection: Connection, device_id: str, page: PeoplePage, *, at_most: i
             .scalar_subquery()
         )
         query = query.where(or_(c.last_seen < seen, and_(c.last_seen == seen, person_id > page.after)))
-    cursor = connection.execute(query, {"device_id": device_id}).cursor
-    assert cursor is not None
-    return _as_utc(cursor.fetchall())
+    return _as_utc(_drivers_rows(connection, query, {"device_id": device_id}))
 
 
 def devices(connection: Connection) -> Iterator[list[DeviceRow]]:
@@ -325,6 +361,33 @@ def buckets(connection: Connection, device_id: str, read: Read) -> Iterator[list
         if sum(row[2] for row in rows) < ROWS_AT_ONCE:
             return
         start = max(row[3] for row in rows) + timedelta(microseconds=1)
+
+
+def sums(connection: Connection, device_ids: Sequence[str], part: Part) -> Iterator[tuple[str, Sums]]:
+    """Yield the sums of a part of the history of each of the devices that have any."""
+    query = _HOURS_BY_DEVICE if part.of_hours else _MINUTES_BY_DEVICE
+    parameters = {"device_ids": device_ids, "start": part.start, "end": part.end}
+    for device_id, *values in _drivers_rows(connection, query, parameters):
+        yield device_id, Sums._make(values)
+
+
+def hours(connection: Connection, device_ids: Sequence[str], first: datetime) -> dict[str, list[int]]:
+    """Return the whole seconds of all emotions in each of HOURS hours from `first` on, of the devices that have any."""
+    parameters = {"device_ids": device_ids, "start": first, "end": first + HOURS * timedelta(hours=1)}
+    found: dict[str, list[int]] = {}
+    places: dict[object, int] = {}  # of the driver's timestamps, of which there are only HOURS
+    for device_id, hour, seconds in _drivers_rows(connection, _HOURS, parameters):
+        if hour not in places:
+            places[hour] = (_aware([hour])[0] - first) // timedelta(hours=1)
+        found.setdefault(device_id, [0] * HOURS)[places[hour]] = seconds
+    return found
+
+
+def _drivers_rows(connection: Connection, query: Select[Any], parameters: Mapping[str, object]) -> Sequence[Any]:
+    """The driver's tuples: SQLAlchemy's rows take half as long again."""
+    cursor = connection.execute(query, parameters).cursor
+    assert cursor is not None
+    return cursor.fetchall()
 
 
 def _seen(page: PeoplePage) -> list[ColumnElement[bool]]:

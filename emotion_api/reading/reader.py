@@ -1,12 +1,20 @@
-"""Build the three responses: the summary of a device, its history, and the list of all devices."""
+"""Build the four responses: summary and history of a device, the list of all devices, and their overview."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
+from zoneinfo import ZoneInfo
 
 from sqlalchemy import Connection
 
 from emotion_api.bad_request import unlisted_person
-from emotion_api.devices import Circumstances, DeviceRow, DevicesRequest, encode_devices
+from emotion_api.devices import (
+    Circumstances,
+    DeviceRow,
+    DevicesRequest,
+    encode_devices,
+    in_order,
+    rejected_by_device,
+)
 from emotion_api.history import (
     Bucket,
     HistoryRequest,
@@ -17,6 +25,8 @@ from emotion_api.history import (
     reads,
     span_of,
 )
+from emotion_api.overview import Found, OverviewRequest, Part, Sums, encode_overview, spans_of
+from emotion_api.overview import add as add_sums
 from emotion_api.reading import queries
 from emotion_api.reading.queries import DeviceFound
 from emotion_api.reading.response import CachedResponse
@@ -43,6 +53,9 @@ MANY_DEVICES = 1_000
 
 MANY_ROWS = 1_440
 """A history of more rows takes more than a few milliseconds. One is built at a time, between other requests."""
+
+DEVICES_AT_ONCE = 100
+"""Devices whose history is added up in one select for the overview, which takes 3 ms. Those of more build it alone."""
 
 REJECTED_WITHIN = timedelta(hours=1)
 
@@ -131,8 +144,8 @@ class HistoryReader(_Reader):
         return encode_history(self._info(request.device_id, found), span, sums)
 
 
-class DevicesReader(_Reader):
-    """Reads the state of all devices. A device is offline after `silent_after` seconds without a batch."""
+class _AllDevicesReader(_Reader):
+    """The base of readers of all devices. A device is offline after `silent_after` seconds without a batch."""
 
     def __init__(
         self,
@@ -149,27 +162,66 @@ class DevicesReader(_Reader):
         self._time_zone = time_zone
         self._topics = topics
 
-    def read(self, *, gzip: bool = False) -> CachedResponse:
-        """All devices; with `gzip` compressed if they are many. Raises DatabaseUnavailable."""
-        return self._source.respond(DevicesRequest(), self._read, gzip=gzip)
-
-    def _read(self, request: DevicesRequest, build: Build) -> Iterable[bytes]:
+    def _circumstances(self, build: Build) -> Circumstances:
         now = self._now()
-        rejected = queries.rejected(build.connection, now - REJECTED_WITHIN)
+        return Circumstances(
+            now=now,
+            silent_after=self._silent_after,
+            time_zone=self._time_zone,
+            topics=self._topics,
+            rejected=queries.rejected(build.connection, now - REJECTED_WITHIN),
+        )
+
+    def _rows(self, build: Build) -> list[DeviceRow]:
         rows: list[DeviceRow] = []
         for some in queries.devices(build.connection):
             rows += some
             if len(rows) > MANY_DEVICES:
                 build.must_be_alone()
             build.pause()
-        circumstances = Circumstances(
-            now=now,
-            silent_after=self._silent_after,
-            time_zone=self._time_zone,
-            topics=self._topics,
-            rejected=rejected,
-        )
-        return encode_devices(rows, circumstances, self._name)
+        return rows
+
+
+class DevicesReader(_AllDevicesReader):
+    """Reads the state of all devices."""
+
+    def read(self, *, gzip: bool = False) -> CachedResponse:
+        """All devices; with `gzip` compressed if they are many. Raises DatabaseUnavailable."""
+        return self._source.respond(DevicesRequest(), self._read, gzip=gzip)
+
+    def _read(self, request: DevicesRequest, build: Build) -> Iterable[bytes]:
+        circumstances = self._circumstances(build)
+        return encode_devices(self._rows(build), circumstances, self._name)
+
+
+class OverviewReader(_AllDevicesReader):
+    """Reads the overview of all devices."""
+
+    def read(self, *, gzip: bool = False) -> CachedResponse:
+        """The overview; with `gzip` compressed if there are many devices. Raises DatabaseUnavailable."""
+        return self._source.respond(OverviewRequest(), self._read, gzip=gzip)
+
+    def _read(self, request: OverviewRequest, build: Build) -> Iterable[bytes]:
+        circumstances = self._circumstances(build)
+        rows = in_order(self._rows(build), rejected_by_device(circumstances))
+        if len(rows) > DEVICES_AT_ONCE:
+            build.must_be_alone()
+        spans = spans_of(circumstances.now, ZoneInfo(self._time_zone))
+        found = Found({}, {}, {})
+        for at in range(0, len(rows), DEVICES_AT_ONCE):
+            device_ids = [row.device_id for row in rows[at : at + DEVICES_AT_ONCE]]
+            _add_sums(found.today, build, device_ids, spans.parts_of_today())
+            _add_sums(found.before, build, device_ids, spans.parts_before())
+            found.hours.update(queries.hours(build.connection, device_ids, spans.first_hour))
+            build.pause()
+        return encode_overview(rows, spans, found, circumstances, self._name)
+
+
+def _add_sums(found: dict[str, Sums], build: Build, device_ids: Sequence[str], parts: Iterable[Part]) -> None:
+    for part in parts:
+        for device_id, sums in queries.sums(build.connection, device_ids, part):
+            add_sums(found, device_id, sums)
+        build.pause()
 
 
 def _few_of_many(

@@ -8,6 +8,7 @@ import msgspec
 
 from emotion_api.devices import Devices
 from emotion_api.history import MOST_POINTS, History
+from emotion_api.overview import Overview
 from emotion_api.summary import Summary
 from shared.batch import DEVICE_ID, MAX_PERSON_ID
 
@@ -276,6 +277,52 @@ OPERATIONS = (
                                 "last_ack": "2025-11-14T15:29:59Z",
                                 "reconnects": 0,
                             },
+                        }
+                    ],
+                },
+            )
+        },
+        statuses=_DATA,
+    ),
+    Operation(
+        path="/api/dashboard/overview",
+        view="overview",
+        title="Overview of all devices",
+        description=(
+            "Each device's state, the people in view, its day so far, the same weekday a week before until the same "
+            "time of day, and its last 24 hours."
+        ),
+        success="The overview",
+        content={
+            JSON: (
+                Overview,
+                {
+                    "time_zone": "UTC",
+                    "silent_after": 30.0,
+                    "today": "2025-11-14T00:00:00Z",
+                    "until": "2025-11-14T15:31:00Z",
+                    "before": "2025-11-07T00:00:00Z",
+                    "cameras": [
+                        {
+                            "device_id": "jetson_1",
+                            "device_name": "Entrance Camera",
+                            "online": True,
+                            "status": "online",
+                            "status_at": "2025-11-14T08:00:00Z",
+                            "last_batch": "2025-11-14T15:30:00Z",
+                            "received_at": "2025-11-14T15:30:00.100000Z",
+                            "clock_skew": -0.1,
+                            "rejected_last_hour": 0,
+                            "now": {"people": 3},
+                            "today": {
+                                "seconds": {"happy": 5210.5, "sad": 310.0, "angry": 95.5, "neutral": 2100.0},
+                                "most_people": 4,
+                            },
+                            "before": {
+                                "seconds": {"happy": 4800.0, "sad": 290.5, "angry": 120.0, "neutral": 1985.5},
+                                "most_people": 5,
+                            },
+                            "hours": [0] * 16 + [310, 1204, 955, 1480, 1302, 1012, 905, 548],
                         }
                     ],
                 },

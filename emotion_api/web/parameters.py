@@ -87,6 +87,12 @@ def devices(query: str) -> None:
     _parsed(query, "/api/devices")
 
 
+@lru_cache(maxsize=1_000)
+def overview(query: str) -> None:
+    """Check the query string of the overview, which has no parameters. Raises BadRequest."""
+    _parsed(query, "/api/dashboard/overview")
+
+
 def _parsed(query: str, path: str) -> _Given:
     """Return the parameters. Raises BadRequest for a name that is meant for one which this API knows."""
     given = parse_qs(query, keep_blank_values=True)

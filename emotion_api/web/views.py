@@ -10,7 +10,7 @@ from werkzeug.datastructures import Accept, Headers, MIMEAccept
 from werkzeug.http import parse_accept_header
 
 from emotion_api.monitoring.metrics import CONTENT_TYPE_LATEST, Metrics
-from emotion_api.reading.reader import DevicesReader, HistoryReader, SummaryReader
+from emotion_api.reading.reader import DevicesReader, HistoryReader, OverviewReader, SummaryReader
 from emotion_api.reading.response import CachedResponse
 from emotion_api.reading.source import DatabaseUnavailable, Source
 from emotion_api.web import parameters
@@ -25,12 +25,13 @@ _OK = b'{"status":"ok"}'
 
 
 class Readers(NamedTuple):
-    """The database, and the readers of its three responses."""
+    """The database, and the readers of its four responses."""
 
     source: Source
     summary: SummaryReader
     history: HistoryReader
     devices: DevicesReader
+    overview: OverviewReader
 
 
 def register(app: Flask, readers: Readers, metrics: Metrics, *, site: ZoneInfo) -> None:
@@ -78,6 +79,12 @@ def register(app: Flask, readers: Readers, metrics: Metrics, *, site: ZoneInfo) 
         environ = request.environ
         parameters.devices(environ.get("QUERY_STRING", ""))
         return respond(readers.devices.read(gzip=_accepts_gzip(environ)), "application/json")
+
+    @app.get("/api/dashboard/overview")
+    def overview() -> Response:
+        environ = request.environ
+        parameters.overview(environ.get("QUERY_STRING", ""))
+        return respond(readers.overview.read(gzip=_accepts_gzip(environ)), "application/json")
 
     def respond(cached: CachedResponse, content_type: str) -> Response:
         response = _respond(cached, content_type)

@@ -54,6 +54,14 @@ def test_postgresql_is_measured_beside_sqlite(tmp_path: Path) -> None:
     assert all(min(values) > 0 for values in rates.values.values())
 
 
+def test_an_overview_is_measured(tmp_path: Path) -> None:
+    results, _ = run(tmp_path / "overview.json", "overview --devices 3 --days 2 --rounds 2")
+
+    (measurement,) = results.measurements
+    assert list(measurement.values) == ["time", "processor time"]
+    assert all(min(values) > 0 for values in measurement.values.values())
+
+
 def test_deleting_is_measured_beside_the_same_load_without(tmp_path: Path) -> None:
     arguments = "prune --stored 600 --minutes 2000 --devices 20 --seconds 1 --rounds 1"
     results, _ = run(tmp_path / "prune.json", arguments)

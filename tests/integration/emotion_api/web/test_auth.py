@@ -16,7 +16,7 @@ from emotion_api.web.auth import OPEN_VIEWS
 from shared.settings import Settings
 from tests.databases import make_tables
 from tests.waiting import wait_until
-from tests.web import DEVICES, HISTORY, HOST, SUMMARY, WORKERS, Api, served
+from tests.web import DEVICES, HISTORY, HOST, OVERVIEW, SUMMARY, WORKERS, Api, served
 
 TOKENS = ("dashboard-0123456789", "phone.~+/-_ABCdef==", "0123456789abcdef")
 TOKEN = TOKENS[1]
@@ -36,6 +36,7 @@ CLOSED = (
     SUMMARY,
     HISTORY,
     DEVICES,
+    OVERVIEW,
     f"{SUMMARY}?device_id=jetson_2",
     f"{SUMMARY}?device_id=not%20valid",
     f"{SUMMARY}/",
@@ -231,7 +232,7 @@ def test_with_a_token_every_address_answers_as_it_does_without_any(
 
 def test_only_what_tells_of_devices_is_a_closed_view(client: FlaskClient) -> None:
     """A view that is added, or has a new name, requires a token until auth.py and this test open it."""
-    assert set(client.application.view_functions) == OPEN_VIEWS | {"summary", "history", "devices"}
+    assert set(client.application.view_functions) == OPEN_VIEWS | {"summary", "history", "overview", "devices"}
 
 
 def test_head_is_refused_without_a_body(client: FlaskClient) -> None:
@@ -362,10 +363,11 @@ def test_the_openapi_document_asks_for_a_token_where_the_api_does(client: FlaskC
         "/readyz": None,
         SUMMARY: [{name: []}],
         HISTORY: [{name: []}],
+        OVERVIEW: [{name: []}],
         DEVICES: [{name: []}],
     }
     closed = {path for path, operation in operations.items() if "401" in operation["responses"]}
-    assert closed == {SUMMARY, HISTORY, DEVICES}
+    assert closed == {SUMMARY, HISTORY, OVERVIEW, DEVICES}
     refusal = operations[SUMMARY]["responses"]["401"]
     assert list(refusal["content"]) == ["application/problem+json"]
     assert list(refusal["headers"]) == ["WWW-Authenticate"]
