@@ -28,6 +28,9 @@ MINUTE, HOUR, DAY = 60, 3_600, STEPS[-1]
 
 LONGEST_LOCAL_STEP = 10_000 * DAY
 
+FEW_HOURS = 3
+"""To read the minutes of so many hours takes less time than two more selects."""
+
 POINTS_CHOSEN = 500
 """The most points if the request names no step: as many as a chart has room for."""
 
@@ -95,7 +98,7 @@ class Span(NamedTuple):
 class Read(NamedTuple):
     """A part of a span to be read from rows of `row_seconds`: hours are stored, too.
 
-    The step that the database adds up, `sum_seconds`, is a part of a step of the span, or a whole one.
+    The database adds up those of each `sum_seconds` from `start` on: a step of the span, or a part of one.
     """
 
     start: int
@@ -179,16 +182,20 @@ def span_of(wanted: HistoryRequest, now: datetime) -> Span:
 def reads(span: Span) -> list[Read]:
     """The rows to read: hours, but minutes of the hours in which a step begins."""
     bounds = [*span.starts, span.end]
-    hours = range(span.start // HOUR, span.end // HOUR + 1) if span.step % HOUR else ()
-    cut = {*hours, *(time // HOUR for time in bounds if time % HOUR)}
-    edges = {time * HOUR for hour in cut for time in (hour, hour + 1)}
+    cut = {time // HOUR for time in bounds if time % HOUR}
+    if span.step % HOUR:
+        cut.update(range(span.start // HOUR, span.end // HOUR + 1))
+    for hour, other in pairwise(sorted(cut)):
+        cut.update(range(hour, other if other - hour <= FEW_HOURS else hour))
+    irregular = (b for a, b, c in zip(bounds, bounds[1:], bounds[2:], strict=False) if b - a != c - b)
+    edges = {span.start, span.end, *irregular, *(time * HOUR for hour in cut for time in (hour, hour + 1))}
     found: list[Read] = []
-    for start, end in pairwise(sorted({span.start, span.end, *(t for t in edges if span.start < t < span.end)})):
+    for start, end in pairwise(sorted(time for time in edges if span.start <= time <= span.end)):
         row_seconds = MINUTE if start // HOUR in cut else HOUR
-        if found and found[-1].row_seconds == row_seconds:
+        if found and found[-1].row_seconds == row_seconds == MINUTE:
             start = found.pop().start
-        sum_seconds = gcd(start, end, *bounds[bisect_left(bounds, start) : bisect_right(bounds, end)])
-        found.append(Read(start, end, row_seconds, sum_seconds))
+        inner = bounds[bisect_left(bounds, start) : bisect_right(bounds, end)]
+        found.append(Read(start, end, row_seconds, gcd(end - start, *(time - start for time in inner))))
     return found
 
 

@@ -191,7 +191,7 @@ ROWS_AT_ONCE = 1_000
 
 
 def _buckets(table: Table, time: Column[datetime]) -> Select[*tuple[Any, ...]]:
-    """The sums of the next `at_once` rows of a device from `start` to before `end`, a `step` of seconds."""
+    """The sums of the next `at_once` rows of a device from `start` to before `end`, by `step` seconds from `origin` on."""
     rows = (
         select(table, time.label("time"))
         .where(table.c.device_id == _DEVICE_ID, time >= bindparam("start"), time < bindparam("end"))
@@ -199,7 +199,8 @@ def _buckets(table: Table, time: Column[datetime]) -> Select[*tuple[Any, ...]]:
         .limit(bindparam("at_once", type_=Integer))
         .subquery()
     )
-    bucket = cast(extract("epoch", rows.c.time), BigInteger) // bindparam("step", type_=BigInteger)
+    since = cast(extract("epoch", rows.c.time), BigInteger) - bindparam("origin", type_=BigInteger)
+    bucket = since // bindparam("step", type_=BigInteger)
     return select(
         bucket.label("bucket"), func.max(rows.c.most_people), func.count(), func.max(rows.c.time), *_sums(rows)
     ).group_by("bucket")
@@ -352,12 +353,15 @@ def rejected(connection: Connection, since: datetime) -> Mapping[str, int]:
 
 def buckets(connection: Connection, device_id: str, read: Read) -> Iterator[list[Bucket]]:
     """Yield the sums of the device's rows, from ROWS_AT_ONCE rows at a time: a bucket may come in parts."""
-    query, step = _OF_MINUTES if read.row_seconds == MINUTE else _OF_HOURS, read.sum_seconds
+    query = _OF_MINUTES if read.row_seconds == MINUTE else _OF_HOURS
+    origin, step = read.start, read.sum_seconds
     start, end = (datetime.fromtimestamp(seconds, UTC) for seconds in (read.start, read.end))
     while start < end:
-        parameters = {"device_id": device_id, "start": start, "end": end, "step": step}
+        parameters = {"device_id": device_id, "start": start, "end": end, "origin": origin, "step": step}
         rows = connection.execute(query, {**parameters, "at_once": ROWS_AT_ONCE}).all()
-        yield [Bucket(number * step, tuple(seconds), most_people) for number, most_people, _, _, *seconds in rows]
+        yield [
+            Bucket(origin + number * step, tuple(seconds), most_people) for number, most_people, _, _, *seconds in rows
+        ]
         if sum(row[2] for row in rows) < ROWS_AT_ONCE:
             return
         start = max(row[3] for row in rows) + timedelta(microseconds=1)

@@ -74,7 +74,7 @@ def sums(weights: dict[int, float], read: Read) -> list[Bucket]:
         row = minute // read.row_seconds * read.row_seconds
         rows[row] = rows.get(row, 0.0) + weight
     return [
-        Bucket(row // read.sum_seconds * read.sum_seconds, (weight, 0.0, 0.0, 0.0), 1)
+        Bucket(row - (row - read.start) % read.sum_seconds, (weight, 0.0, 0.0, 0.0), 1)
         for row, weight in rows.items()
         if read.start <= row < read.end
     ]
