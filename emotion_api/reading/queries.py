@@ -191,7 +191,7 @@ ROWS_AT_ONCE = 1_000
 
 
 def _buckets(table: Table, time: Column[datetime]) -> Select[*tuple[Any, ...]]:
-    """The sums of the next `at_once` rows of a device from `start` to before `end`, by `step` seconds from `origin` on."""
+    """The sums of a device's next `at_once` rows from `start` to before `end`, by `step` seconds from `origin` on."""
     rows = (
         select(table, time.label("time"))
         .where(table.c.device_id == _DEVICE_ID, time >= bindparam("start"), time < bindparam("end"))
