@@ -4,7 +4,21 @@ import argparse
 from collections.abc import Callable
 from pathlib import Path
 
-from benchmarks import flood, follow, histories, ingest, latency, memory, overview, prune, read, scale, years
+from benchmarks import (
+    failover,
+    flood,
+    follow,
+    histories,
+    ingest,
+    latency,
+    memory,
+    overview,
+    prune,
+    read,
+    scale,
+    shards,
+    years,
+)
 from benchmarks.report import HEAD, Report, rows
 
 RATES = (100, 500, 1_000, 2_000)
@@ -89,6 +103,16 @@ COMMANDS: dict[str, tuple[Callable[..., None], str, dict[str, int | str]]] = {
         overview.run,
         "how long the overview of many devices takes",
         {"devices": 500, "days": 28, "rounds": 20},
+    ),
+    "shards": (
+        shards.run,
+        "two and four daemons on one PostgreSQL, each with its own broker, against one",
+        {"messages": 30_000, "devices": 1_000, "people": 5, "rounds": 3},
+    ),
+    "failover": (
+        failover.run,
+        "kill -9 of the PostgreSQL primary, until the daemon commits on the promoted standby",
+        {"rate": 500, "devices": 1_000, "people": 5, "rounds": 5},
     ),
     "all": (
         _all,

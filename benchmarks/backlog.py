@@ -20,10 +20,10 @@ IN_FLIGHT = 1_000
 LAST_DEVICE = "zz_last"
 
 
-def batches(messages: int, *, devices: int, people: int) -> Iterator[tuple[str, bytes]]:
-    """(topic, payload) of `messages` batches, the devices in turn, each a second later than its last."""
+def batches(messages: int, *, devices: int, people: int, name: str = "camera") -> Iterator[tuple[str, bytes]]:
+    """(topic, payload) of `messages` batches, the devices `name`_0 … in turn, each a second later than its last."""
     for number in range(messages):
-        device_id = f"camera_{number % devices}"
+        device_id = f"{name}_{number % devices}"
         turn = number // devices
         yield (
             TOPICS.batch(device_id),
@@ -31,15 +31,15 @@ def batches(messages: int, *, devices: int, people: int) -> Iterator[tuple[str, 
         )
 
 
-def last_batch() -> Iterator[tuple[str, bytes]]:
-    """The one batch of LAST_DEVICE, which ends a backlog: when it is stored, all is."""
-    yield TOPICS.batch(LAST_DEVICE), encode(LAST_DEVICE, START, {})
+def last_batch(device_id: str = LAST_DEVICE) -> Iterator[tuple[str, bytes]]:
+    """The one batch of `device_id`, which ends a backlog: when it is stored, all is."""
+    yield TOPICS.batch(device_id), encode(device_id, START, {})
 
 
-def is_last_stored(connection: Connection) -> bool:
+def is_last_stored(connection: Connection, device_id: str = LAST_DEVICE) -> bool:
     """Return True if `last_batch` is in the database by now."""
     with connection.begin():
-        return bool(connection.scalar(select(device.c.device_id).where(device.c.device_id == LAST_DEVICE)))
+        return bool(connection.scalar(select(device.c.device_id).where(device.c.device_id == device_id)))
 
 
 SHOWN_A_TURN = 0.75

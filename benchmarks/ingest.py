@@ -139,11 +139,11 @@ class _Round:
         with Daemon(self._broker, url, log, EMOTION_MQTT_CLIENT_ID=_client_id(name)) as daemon:
             daemon.wait_for_log(" connected to ")
             processes = {name: daemon.pid, **others}
-            began, spent = time.perf_counter(), {each: _processor_seconds(pid) for each, pid in processes.items()}
+            began, spent = time.perf_counter(), {each: processor_seconds(pid) for each, pid in processes.items()}
             with reading(url) as connection:
                 wait_until(lambda: is_last_stored(connection), seconds=600, what="the last batch is stored")
             ended = time.perf_counter()
-            spent = {each: _processor_seconds(pid) - spent[each] for each, pid in processes.items()}
+            spent = {each: processor_seconds(pid) - spent[each] for each, pid in processes.items()}
             daemon.stop()
         self._check(url)
         return ended - began, spent
@@ -168,7 +168,7 @@ def _client_id(name: str) -> str:
     return name.replace(" ", "_").replace(",", "")
 
 
-def _processor_seconds(pid: int) -> float:
+def processor_seconds(pid: int) -> float:
     """The processor time of a process and of its running children."""
     process = psutil.Process(pid)
     return sum(sum(each.cpu_times()[:2]) for each in (process, *process.children(recursive=True)))

@@ -142,10 +142,10 @@ class PostgreSQL:
 
 
 @contextmanager
-def standby_of(primary: PostgreSQL) -> Iterator[PostgreSQL]:
+def standby_of(primary: PostgreSQL, *, durable: bool = False) -> Iterator[PostgreSQL]:
     """A running standby for the block."""
     with TemporaryDirectory(prefix="postgresql-") as folder:
-        standby = PostgreSQL(Path(folder))
+        standby = PostgreSQL(Path(folder), durable=durable)
         standby.copy_from(primary)
         standby.start()
         try:

@@ -62,6 +62,21 @@ def test_an_overview_is_measured(tmp_path: Path) -> None:
     assert all(min(values) > 0 for values in measurement.values.values())
 
 
+def test_several_daemons_are_measured_beside_one(tmp_path: Path) -> None:
+    results, _ = run(tmp_path / "shards.json", "shards --messages 400 --devices 20 --rounds 1")
+
+    rates, costs = results.measurements
+    assert list(rates.values) == ["1 daemon", "2 daemons", "4 daemons"]
+    assert all(min(values) > 0 for values in (*rates.values.values(), *costs.values.values()))
+
+
+def test_the_time_of_a_failover_is_measured(tmp_path: Path) -> None:
+    results, _ = run(tmp_path / "failover.json", "failover --rate 50 --devices 20 --rounds 1")
+
+    (waits,) = results.measurements
+    assert waits.values["from the kill"] > waits.values["from the promotion"] > [0.0]
+
+
 def test_deleting_is_measured_beside_the_same_load_without(tmp_path: Path) -> None:
     arguments = "prune --stored 600 --minutes 2000 --devices 20 --seconds 1 --rounds 1"
     results, _ = run(tmp_path / "prune.json", arguments)
