@@ -21,6 +21,7 @@ from emotion_daemon.storage.errors import DatabaseFileError
 from shared.batch import DEVICE_ID, MAX_PERSON_ID, is_person_id
 from shared.printing import OutputError
 from shared.settings import SettingsError, is_host
+from shared.tokens import VIEWS
 
 _MAX_HOURS = 87_600
 
@@ -143,6 +144,12 @@ def _add_token(parser: argparse.ArgumentParser) -> None:
     group = parser.add_subparsers(metavar="add|list|remove", required=True)
     command = _add(group, "add", commands.add_token, "create a token and print it, once")
     command.add_argument("name", help="the token's user, like dashboard")
+    command.add_argument(
+        "--devices", type=_device_ids, metavar="IDS", help="the only devices it may read, separated by commas"
+    )
+    command.add_argument(
+        "--views", type=_views, help=f"the only views it may read, separated by commas: {', '.join(VIEWS)}"
+    )
     _add(group, "list", commands.list_tokens, "list the names of the tokens")
     command = _add(group, "remove", commands.remove_token, "make a token invalid")
     command.add_argument("name", help="the token's user")
@@ -290,6 +297,17 @@ def _device_id(text: str) -> str:
     if not DEVICE_ID.fullmatch(text):
         raise argparse.ArgumentTypeError("a device_id has 1 to 64 of A-Z a-z 0-9 . _ : -")
     return text
+
+
+def _device_ids(text: str) -> list[str]:
+    return [_device_id(each.strip()) for each in text.split(",")]
+
+
+def _views(text: str) -> list[str]:
+    views = [each.strip() for each in text.split(",")]
+    if not set(views) <= set(VIEWS):
+        raise argparse.ArgumentTypeError(f"views are some of {', '.join(VIEWS)}")
+    return views
 
 
 def _person_id(text: str) -> str:

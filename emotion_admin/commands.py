@@ -83,12 +83,12 @@ def rename_device(options: argparse.Namespace) -> None:
 
 
 def add_token(options: argparse.Namespace) -> None:
-    echo(_tokens_in_use(options).add(options.name))
+    echo(_tokens_in_use(options).add(options.name, devices=options.devices, views=options.views))
 
 
 def list_tokens(options: argparse.Namespace) -> None:
-    for name in Tokens(_secrets(options).tokens).names():
-        echo(name)
+    for name, limits in Tokens(_secrets(options).tokens).limits().items():
+        echo(f"{name} ({limits})" if limits else name)
     _warn_if_public(options)
 
 

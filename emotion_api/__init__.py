@@ -46,11 +46,19 @@ def create_app(settings: Settings | None = None, *, now: Callable[[], datetime] 
     app = headers.Application(__name__, static_folder=None)
     app.extensions["engine"] = engine
     views.register(app, readers, metrics, site=zone(settings.time_zone))
-    pages.register(app, topics, mqtt_port=settings.mqtt_port, time_zone=settings.time_zone, with_tokens=with_tokens)
+    pages.register(
+        app,
+        topics,
+        mqtt_port=settings.mqtt_port,
+        time_zone=settings.time_zone,
+        with_tokens=with_tokens,
+        frame_ancestors=settings.frame_ancestors,
+    )
     hosts.register(app, settings.allowed_hosts, with_tokens=with_tokens)
     auth.register(app, settings.api_tokens)
     errors.register(app, topics)
-    headers.register(app, settings.cors_origins, metrics, private=with_tokens)
+    framed = ("dashboard",) if settings.frame_ancestors else ()
+    headers.register(app, settings.cors_origins, metrics, private=with_tokens, framed=framed)
     return app
 
 

@@ -27,8 +27,9 @@ _decode_info = msgspec.json.Decoder(DeviceInfo).decode
 
 @dataclass(frozen=True, slots=True)
 class DevicesRequest:
-    """The list of all devices, which takes no parameters."""
+    """The list of all devices, or of some."""
 
+    only: frozenset[str] | None = None
     device_id: ClassVar[None] = None
     time_dependent: ClassVar[bool] = True  # a device that falls silent goes offline
 
@@ -84,13 +85,17 @@ class Devices(msgspec.Struct, frozen=True):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Circumstances:
-    """The values that all devices share: the time, the settings, and the number of rejected messages of each topic."""
+    """The values that all devices share: the time, the settings, and the number of rejected messages of each topic.
+
+    `only` are the ids of the devices to list, None for all.
+    """
 
     now: datetime
     silent_after: float
     time_zone: str
     topics: Topics
     rejected: Mapping[str, int]
+    only: frozenset[str] | None = None
 
 
 def encode_devices(
@@ -98,7 +103,7 @@ def encode_devices(
 ) -> Iterator[bytes]:
     """Devices as JSON, in pieces. `name_of` takes an id and the name in the database, and returns the name to show."""
     rejected = rejected_by_device(circumstances)
-    ordered = iter(in_order(rows, rejected))
+    ordered = iter(in_order(rows, rejected, circumstances.only))
     yield _encode(Devices(circumstances.silent_after, circumstances.time_zone, []))[:-2]
     comma = b""
     while piece := list(islice(ordered, DEVICES_A_PIECE)):
@@ -122,14 +127,17 @@ def is_online(row: DeviceRow, *, now: datetime, silent_after: float) -> bool:
     return row.status != "offline" or row.status_at is None or row.status_at < row.received_at
 
 
-def in_order(rows: Iterable[DeviceRow], rejected: Collection[str]) -> list[DeviceRow]:
-    """All devices in order of their ids, also those of `rejected` without a row.
+def in_order(
+    rows: Iterable[DeviceRow], rejected: Collection[str], only: Collection[str] | None = None
+) -> list[DeviceRow]:
+    """All devices, or `only` some, in order of their ids, also those of `rejected` without a row.
 
     A device that sends only invalid messages is listed, too: an operator will search for its fault.
     """
     rows = list(rows)
     unheard = set(rejected) - {row.device_id for row in rows}
-    return sorted([*rows, *map(DeviceRow, unheard)], key=attrgetter("device_id"))
+    listed = [row for row in (*rows, *map(DeviceRow, unheard)) if only is None or row.device_id in only]
+    return sorted(listed, key=attrgetter("device_id"))
 
 
 def rejected_by_device(circumstances: Circumstances) -> Mapping[str, int]:

@@ -28,8 +28,9 @@ _encode = msgspec.json.Encoder().encode
 
 @dataclass(frozen=True, slots=True)
 class OverviewRequest:
-    """A request for the overview, which takes no parameters."""
+    """A request for the overview of all devices, or of some."""
 
+    only: frozenset[str] | None = None
     device_id: ClassVar[None] = None
     time_dependent: ClassVar[bool] = True  # a device that falls silent goes offline
 

@@ -14,6 +14,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from shared.batch import DEVICE_ID, is_topic_prefix
+from shared.tokens import Token
 from shared.zones import zone
 
 if TYPE_CHECKING:
@@ -34,12 +35,10 @@ _LOG_LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR")
 _TRUE, _FALSE = ("1", "true", "yes", "on"), ("0", "false", "no", "off")
 _MAX_DEVICE_NAME = 200
 _MAX_DAYS = 36_500
-_TOKEN = re.compile(r"[A-Za-z0-9\-._~+/]+=*")  # RFC 6750, section 2.1: b64token
 _HOST_NAME = re.compile(r"(?!-)[A-Za-z0-9_-]{1,63}(\.(?!-)[A-Za-z0-9_-]{1,63})*")
 _NUMBER_LAST = re.compile(r"(^|\.)([0-9]+|0x[0-9a-f]*)\.?$")  # a browser takes such a host for an IPv4 address
 _ORIGIN = re.compile(r"(https?)://(\[[0-9a-f:.]+\]|[^][:]+)(?::([0-9]{0,5}))?", re.IGNORECASE)
 _WEB_PORTS = {"http": 80, "https": 443}
-_MIN_TOKEN, _MAX_TOKEN = 16, 4_096  # characters; gunicorn takes no header beyond 8,190 bytes
 
 
 class SettingsError(ValueError):
@@ -81,11 +80,16 @@ class Settings:
     """
     api_tokens: tuple[str, ...] = field(default=(), repr=False)
     """Bearer tokens that may read the API: 16 to 4,096 characters each, separated by commas or white space. If
-    there is none, the API asks for no token. With docker compose and systemd use `scripts/token`.
+    there is none, the API asks for no token. With docker compose and systemd use `scripts/token`. A token may be
+    [limited](../web-dashboard.md#limited-tokens) to devices and views.
     """
     cors_origins: tuple[str, ...] = ("http://localhost:3000", "http://127.0.0.1:3000")
     """Origins of web pages that may read the API from a browser, like `https://dash.example.com`, separated by
     commas.
+    """
+    frame_ancestors: tuple[str, ...] = ()
+    """Origins of web pages that may show the live page in a frame, like `https://intranet.example.com`, separated by
+    commas. By default no page may.
     """
     allowed_hosts: tuple[str, ...] = ()
     """Names under which browsers reach the API, in addition to `localhost` and IP addresses, separated by commas. The
@@ -143,6 +147,7 @@ class Settings:
             rabbitmq_url=read.url("RABBITMQ_URL"),
             api_tokens=read.tokens("API_TOKEN"),
             cors_origins=read.origins("CORS_ORIGINS", default.cors_origins),
+            frame_ancestors=read.origins("FRAME_ANCESTORS", default.frame_ancestors),
             allowed_hosts=read.hosts("ALLOWED_HOSTS"),
             device_names=read.names("DEVICE_NAMES", default.device_names),
             silent_after=read.seconds("SILENT_AFTER_SECONDS", default.silent_after),
@@ -286,12 +291,11 @@ class _Reader:
         if text and not tokens:
             raise SettingsError(variable, "has commas and no token: put one in, or leave it empty to ask for none")
         for number, token in enumerate(tokens, 1):
-            if not _TOKEN.fullmatch(token) or not _MIN_TOKEN <= len(token) <= _MAX_TOKEN:
-                raise SettingsError(
-                    variable,
-                    f"has a token (number {number} of {len(tokens)}) that is not {_MIN_TOKEN} to {_MAX_TOKEN:,} of "
-                    "A-Z a-z 0-9 - . _ ~ + / with = at the end only: `openssl rand -hex 32` makes a good one",
-                )
+            try:
+                Token.parse(token)
+            except ValueError as error:
+                problem = f"has a token (number {number} of {len(tokens)}) that {error}"
+                raise SettingsError(variable, problem) from error
         return tokens
 
     def zone(self, name: str, default: str) -> str:

@@ -162,7 +162,7 @@ class _AllDevicesReader(_Reader):
         self._time_zone = time_zone
         self._topics = topics
 
-    def _circumstances(self, build: Build) -> Circumstances:
+    def _circumstances(self, build: Build, only: frozenset[str] | None) -> Circumstances:
         now = self._now()
         return Circumstances(
             now=now,
@@ -170,6 +170,7 @@ class _AllDevicesReader(_Reader):
             time_zone=self._time_zone,
             topics=self._topics,
             rejected=queries.rejected(build.connection, now - REJECTED_WITHIN),
+            only=only,
         )
 
     def _rows(self, build: Build) -> list[DeviceRow]:
@@ -185,25 +186,28 @@ class _AllDevicesReader(_Reader):
 class DevicesReader(_AllDevicesReader):
     """Reads the state of all devices."""
 
-    def read(self, *, gzip: bool = False) -> CachedResponse:
-        """All devices; with `gzip` compressed if they are many. Raises DatabaseUnavailable."""
-        return self._source.respond(DevicesRequest(), self._read, gzip=gzip)
+    def read(self, only: frozenset[str] | None = None, *, gzip: bool = False) -> CachedResponse:
+        """All devices, or `only` some; with `gzip` compressed if they are many. Raises DatabaseUnavailable."""
+        return self._source.respond(DevicesRequest(only), self._read, gzip=gzip)
 
     def _read(self, request: DevicesRequest, build: Build) -> Iterable[bytes]:
-        circumstances = self._circumstances(build)
+        circumstances = self._circumstances(build, request.only)
         return encode_devices(self._rows(build), circumstances, self._name)
 
 
 class OverviewReader(_AllDevicesReader):
     """Reads the overview of all devices."""
 
-    def read(self, *, gzip: bool = False) -> CachedResponse:
-        """The overview; with `gzip` compressed if there are many devices. Raises DatabaseUnavailable."""
-        return self._source.respond(OverviewRequest(), self._read, gzip=gzip)
+    def read(self, only: frozenset[str] | None = None, *, gzip: bool = False) -> CachedResponse:
+        """The overview of all devices, or of `only` some; with `gzip` compressed if it is long.
+
+        Raises DatabaseUnavailable.
+        """
+        return self._source.respond(OverviewRequest(only), self._read, gzip=gzip)
 
     def _read(self, request: OverviewRequest, build: Build) -> Iterable[bytes]:
-        circumstances = self._circumstances(build)
-        rows = in_order(self._rows(build), rejected_by_device(circumstances))
+        circumstances = self._circumstances(build, request.only)
+        rows = in_order(self._rows(build), rejected_by_device(circumstances), request.only)
         if len(rows) > DEVICES_AT_ONCE:
             build.must_be_alone()
         spans = spans_of(circumstances.now, ZoneInfo(self._time_zone))

@@ -25,6 +25,10 @@ class Problem(msgspec.Struct, frozen=True):
     detail: Annotated[str, msgspec.Meta(description="the fault of this request, or the next step")]
 
 
+class Forbidden(Exception):
+    """Raised for a request that its token may not make: the text says what the token is limited to."""
+
+
 def problem(status: int, detail: str) -> Response:
     """A response with `status` whose body says `detail`."""
     body = _encoder.encode(Problem("about:blank", HTTPStatus(status).phrase, status, detail))
@@ -41,6 +45,9 @@ def register(app: Flask, topics: Topics) -> None:
 
     def bad_request(error: BadRequest) -> Response:
         return problem(400, str(error))
+
+    def forbidden(error: Forbidden) -> Response:
+        return problem(403, str(error))
 
     def internal_error(error: InternalServerError) -> Response:
         return problem(500, "The server failed unexpectedly. Its log has the reason.")
@@ -60,6 +67,7 @@ def register(app: Flask, topics: Topics) -> None:
     app.register_error_handler(Busy, busy)
     app.register_error_handler(HTTPException, http_error)
     app.register_error_handler(BadRequest, bad_request)
+    app.register_error_handler(Forbidden, forbidden)
     app.register_error_handler(InternalServerError, internal_error)
     app.register_error_handler(DatabaseUnavailable, database_unavailable)
 

@@ -1,7 +1,7 @@
 """CORS, security and caching headers, and the duration of each request."""
 
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
@@ -17,8 +17,8 @@ _ALWAYS = [
     ("Cross-Origin-Resource-Policy", "same-origin"),  # CORS allows its origins all the same
     ("Referrer-Policy", "no-referrer"),
     ("X-Content-Type-Options", "nosniff"),
-    ("X-Frame-Options", "DENY"),
 ]
+_NO_FRAME = ("X-Frame-Options", "DENY")
 _PUBLIC = [
     ("Cache-Control", "no-cache"),  # a cache may store it, but asks each time if it has changed
     ("Vary", "Origin, Accept-Encoding"),
@@ -43,11 +43,13 @@ class Application(Flask):
         return super().process_response(response) if "HTTP_ORIGIN" in request.environ else response
 
 
-def register(app: Application, cors_origins: Sequence[str], metrics: Metrics, *, private: bool) -> None:
+def register(
+    app: Application, cors_origins: Sequence[str], metrics: Metrics, *, private: bool, framed: Collection[str] = ()
+) -> None:
     """Put the headers on every response of `app`, errors too, and tell `metrics` of each request.
 
     A view's own Content-Security-Policy and Vary stay. `private` responses are for their client alone: no shared
-    cache may store them.
+    cache may store them. `framed` are Flask's names of the views whose own policy says which pages may frame them.
     """
     CORS(
         app,
@@ -60,11 +62,12 @@ def register(app: Application, cors_origins: Sequence[str], metrics: Metrics, *,
         always_send=False,
         vary_header=False,  # flask-cors leaves it out for a refused origin, and a cache would mix the two up
     )
-    app.wsgi_app = _middleware(app.wsgi_app, _ALWAYS + (_PRIVATE if private else _PUBLIC), metrics)  # type: ignore[assignment, method-assign]
+    always = _ALWAYS + (_PRIVATE if private else _PUBLIC)
+    app.wsgi_app = _middleware(app.wsgi_app, always, metrics, framed)  # type: ignore[assignment, method-assign]
 
 
 def _middleware(
-    application: "WSGIApplication", always: Sequence[tuple[str, str]], metrics: Metrics
+    application: "WSGIApplication", always: Sequence[tuple[str, str]], metrics: Metrics, framed: Collection[str]
 ) -> "WSGIApplication":
     """Add the headers `always` to each response, and observe each request's view, status and duration.
 
@@ -79,11 +82,14 @@ def _middleware(
 
         def start(status: str, headers: list[tuple[str, str]], *exc_info: Any) -> Callable[[bytes], object]:
             # werkzeug documents this key. For an after_request function every request would pay: see Application.
-            metrics.observe(environ["werkzeug.request"].endpoint, status[:3], perf_counter() - began)
+            view = environ["werkzeug.request"].endpoint
+            metrics.observe(view, status[:3], perf_counter() - began)
             names = [name for name, _ in headers]
             if "Content-Security-Policy" not in names:
                 headers.append(("Content-Security-Policy", "default-src 'none'; frame-ancestors 'none'"))
             headers += always
+            if view not in framed:
+                headers.append(_NO_FRAME)
             if "Vary" in names:
                 headers = _with_one_vary(headers)
             return start_response(status, headers, *exc_info)

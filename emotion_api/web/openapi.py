@@ -24,6 +24,7 @@ _RESPONSES: dict[int, dict[str, Any]] = {
         "headers": {"WWW-Authenticate": {"schema": {"type": "string", "examples": [CHALLENGE]}}},
         "content": _PROBLEM,
     },
+    403: {"description": "The token is limited to other devices or views", "content": _PROBLEM},
     405: {"description": "The method is not GET, HEAD or OPTIONS", "content": _PROBLEM},
     414: {
         "description": "The request line is longer than 2,048 bytes; gunicorn answers in HTML",
@@ -72,7 +73,7 @@ def _get(operation: Operation, schema_of: dict[type, Any], *, with_token: bool) 
         media_type: {"schema": schema_of[type_], "example": example}
         for media_type, (type_, example) in operation.content.items()
     }
-    statuses = sorted([400, *([401] if with_token else []), 405, 414, *operation.statuses])
+    statuses = sorted([400, *([401, 403] if with_token else []), 405, 414, *operation.statuses])
     responses = {str(status): _RESPONSES[status] for status in statuses}
     if operation.bad_request:
         responses["400"] = _RESPONSES[400] | {"description": operation.bad_request}

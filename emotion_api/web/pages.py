@@ -4,6 +4,7 @@ The pages hold no script of their own: all scripts are files, so the browser may
 of the live page come from the API's operations, which require a token if one is set.
 """
 
+from collections.abc import Sequence
 from functools import cache
 from html import escape
 from importlib import resources
@@ -39,26 +40,35 @@ _DOCS_POLICY = (
 )
 _DASHBOARD_POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src 'self'; "
-    "frame-ancestors 'none'; base-uri 'none'; form-action 'none'"
+    "frame-ancestors {ancestors}; base-uri 'none'; form-action 'none'"
 )
 
 _MEDIA_TYPES = {".js": "text/javascript", ".css": "text/css", ".svg": "image/svg+xml", ".html": "text/html"}
 
 
-def register(app: Flask, topics: Topics, *, mqtt_port: int, time_zone: str, with_tokens: bool) -> None:
+def register(
+    app: Flask,
+    topics: Topics,
+    *,
+    mqtt_port: int,
+    time_zone: str,
+    with_tokens: bool,
+    frame_ancestors: Sequence[str] = (),
+) -> None:
     """Serve the pages and documents. The live page tells people to publish to `topics` at the broker's `mqtt_port`.
-    Its times are those of `time_zone`.
+    Its times are those of `time_zone`, and pages of the origins `frame_ancestors` may frame it.
 
     `with_tokens` the OpenAPI document says what requires a bearer token, and Swagger UI has a button to enter one.
     """
     live_page = _live_page(topics, mqtt_port, time_zone)
+    policy = _DASHBOARD_POLICY.format(ancestors=" ".join(frame_ancestors) or "'none'")
     openapi_document = msgspec.json.encode(openapi.document(with_tokens=with_tokens))
     asyncapi_document = msgspec.json.encode(asyncapi(topics))
     batch_document = msgspec.json.encode(batch_schema())
 
     @app.get("/dashboard")
     def dashboard() -> Response:
-        return _with_policy(_document(live_page, "text/html"), _DASHBOARD_POLICY)
+        return _with_policy(_document(live_page, "text/html"), policy)
 
     @app.get("/<any(dashboard,docs,redoc):page>/")
     def page_with_slash(page: str) -> WerkzeugResponse:

@@ -13,7 +13,7 @@ from emotion_api.monitoring.metrics import CONTENT_TYPE_LATEST, Metrics
 from emotion_api.reading.reader import DevicesReader, HistoryReader, OverviewReader, SummaryReader
 from emotion_api.reading.response import CachedResponse
 from emotion_api.reading.source import DatabaseUnavailable, Source
-from emotion_api.web import parameters
+from emotion_api.web import auth, parameters
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIEnvironment
@@ -60,6 +60,8 @@ def register(app: Flask, readers: Readers, metrics: Metrics, *, site: ZoneInfo) 
     def summary() -> Response:
         environ = request.environ
         wanted = parameters.summary(environ.get("QUERY_STRING", ""))
+        auth.check_view(environ, "summary", *(["totals"] if wanted.totals_only else []))
+        auth.check_device(environ, wanted.device_id)
         return respond(readers.summary.read(wanted, gzip=_accepts_gzip(environ)), "application/json")
 
     @app.get("/api/dashboard/history")
@@ -67,6 +69,8 @@ def register(app: Flask, readers: Readers, metrics: Metrics, *, site: ZoneInfo) 
         environ = request.environ
         prefers_csv = _prefers_csv(environ.get("HTTP_ACCEPT", ""))
         wanted = parameters.history(environ.get("QUERY_STRING", ""), csv=prefers_csv, site=site)
+        auth.check_view(environ, "history")
+        auth.check_device(environ, wanted.device_id)
         cached = readers.history.read(wanted, gzip=_accepts_gzip(environ))
         response = respond(cached, "text/csv; charset=utf-8" if wanted.csv else "application/json")
         response.headers["Vary"] = "Accept"
@@ -78,13 +82,19 @@ def register(app: Flask, readers: Readers, metrics: Metrics, *, site: ZoneInfo) 
     def devices() -> Response:
         environ = request.environ
         parameters.devices(environ.get("QUERY_STRING", ""))
-        return respond(readers.devices.read(gzip=_accepts_gzip(environ)), "application/json")
+        auth.check_view(environ, "devices")
+        return respond(
+            readers.devices.read(auth.only_devices(environ), gzip=_accepts_gzip(environ)), "application/json"
+        )
 
     @app.get("/api/dashboard/overview")
     def overview() -> Response:
         environ = request.environ
         parameters.overview(environ.get("QUERY_STRING", ""))
-        return respond(readers.overview.read(gzip=_accepts_gzip(environ)), "application/json")
+        auth.check_view(environ, "overview")
+        return respond(
+            readers.overview.read(auth.only_devices(environ), gzip=_accepts_gzip(environ)), "application/json"
+        )
 
     def respond(cached: CachedResponse, content_type: str) -> Response:
         response = _respond(cached, content_type)

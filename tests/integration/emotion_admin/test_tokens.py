@@ -6,6 +6,7 @@ import pytest
 from emotion_admin.errors import OperatorError
 from emotion_admin.tokens import Tokens
 from shared.settings import Settings
+from shared.tokens import Token
 
 
 def test_the_api_reads_what_was_added(tmp_path: Path) -> None:
@@ -70,3 +71,15 @@ def test_a_name_is_given_once(tmp_path: Path) -> None:
         tokens.remove("other")
     with pytest.raises(OperatorError, match="cannot name"):
         tokens.add("two\nlines")
+
+
+def test_a_token_may_be_limited(tmp_path: Path) -> None:
+    tokens = Tokens(tmp_path / "tokens")
+    tokens.add("dashboard")
+    wall = tokens.add("wall", devices=["jetson_2", "jetson_1"], views=["overview"])
+
+    _, read = Settings.from_environ({"EMOTION_API_TOKEN_FILE": str(tmp_path / "tokens")}).api_tokens
+    assert Token.parse(read) == Token(wall, frozenset({"jetson_1", "jetson_2"}), frozenset({"overview"}))
+    assert tokens.limits() == {"dashboard": "", "wall": "devices=jetson_1|jetson_2;views=overview"}
+    tokens.remove("dashboard")
+    assert tokens.names() == ["wall"]

@@ -24,7 +24,7 @@ from shared.database import sqlite_path, writer_engine
 from shared.schema import device, metadata, person_emotion
 from shared.settings import Settings, SettingsError
 from tests.databases import make_tables, raise_revision_of
-from tests.web import DEVICES, HISTORY, SUMMARY, served
+from tests.web import DEVICES, HISTORY, OVERVIEW, SUMMARY, served
 
 STAMP = datetime(2025, 11, 14, 15, 30, tzinfo=UTC)
 DASHBOARD = "http://localhost:3000"
@@ -756,7 +756,8 @@ def test_the_openapi_document_describes_every_address(sqlite_client: FlaskClient
     assert document is not None
     assert document["openapi"].startswith("3.1")
     described = {path: list(methods) for path, methods in document["paths"].items()}
-    assert described == {path: ["get"] for path in ("/", "/healthz", "/readyz", "/metrics", SUMMARY, HISTORY, DEVICES)}
+    data = (SUMMARY, HISTORY, OVERVIEW, DEVICES)
+    assert described == {path: ["get"] for path in ("/", "/healthz", "/readyz", "/metrics", *data)}
 
 
 def test_the_openapi_document_has_the_rule_of_the_device_id(sqlite_client: FlaskClient) -> None:

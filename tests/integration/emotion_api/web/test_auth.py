@@ -4,17 +4,20 @@ import hmac
 import signal
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager
+from datetime import UTC, datetime
 from http.client import HTTPConnection
 from pathlib import Path
 
 import pytest
 from flask.testing import FlaskClient
-from sqlalchemy import event
+from sqlalchemy import event, insert
 from werkzeug.test import TestResponse
 
 from emotion_api.web.auth import OPEN_VIEWS
+from shared.database import writer_engine
+from shared.schema import device, rejected_message
 from shared.settings import Settings
-from tests.databases import make_tables
+from tests.databases import disposing, make_tables
 from tests.waiting import wait_until
 from tests.web import DEVICES, HISTORY, HOST, OVERVIEW, SUMMARY, WORKERS, Api, served
 
@@ -344,6 +347,92 @@ def test_a_page_may_read_why_it_was_refused(client: FlaskClient) -> None:
     exposed = answer.headers["Access-Control-Expose-Headers"].split(", ")
     assert {"ETag", "Retry-After", "WWW-Authenticate", "X-Standby-Lag-Seconds"} == set(exposed)
     assert answer.headers["X-Content-Type-Options"] == "nosniff"
+
+
+# Limited tokens
+
+
+WALL, HALL, COUNTER = "wall-0123456789abcdef", "hall-0123456789abcdef", "counter-0123456789abcdef"
+LIMITED = (
+    TOKEN,
+    f"{WALL};views=overview",
+    f"{HALL};devices=jetson_1|jetson_2",
+    f"{COUNTER};views=totals|history;devices=jetson_1",
+)
+STATUSES = {
+    SUMMARY: {TOKEN: 200, WALL: 403, HALL: 200, COUNTER: 403},
+    f"{SUMMARY}?fields=totals": {TOKEN: 200, WALL: 403, HALL: 200, COUNTER: 200},
+    f"{SUMMARY}?fields=totals&device_id=jetson_2": {TOKEN: 200, WALL: 403, HALL: 200, COUNTER: 403},
+    f"{SUMMARY}?device_id=jetson_3": {TOKEN: 200, WALL: 403, HALL: 403, COUNTER: 403},
+    HISTORY: {TOKEN: 200, WALL: 403, HALL: 200, COUNTER: 200},
+    f"{HISTORY}?device_id=jetson_3": {TOKEN: 200, WALL: 403, HALL: 403, COUNTER: 403},
+    DEVICES: {TOKEN: 200, WALL: 403, HALL: 200, COUNTER: 403},
+    OVERVIEW: {TOKEN: 200, WALL: 200, HALL: 200, COUNTER: 403},
+    "/nothing": {TOKEN: 404, WALL: 404, HALL: 404, COUNTER: 404},
+    "/openapi.json": {TOKEN: 200, WALL: 200, HALL: 200, COUNTER: 200},
+}
+
+
+@pytest.fixture
+def limited_client(sqlite_url: str) -> Iterator[FlaskClient]:
+    """The API with limited tokens, and three devices, of which one sends only invalid messages."""
+    make_tables(sqlite_url)
+    with disposing(writer_engine(sqlite_url)) as engine, engine.begin() as connection:
+        for device_id in ("jetson_1", "jetson_3"):
+            connection.execute(insert(device).values(device_id=device_id))
+        connection.execute(
+            insert(rejected_message).values(
+                received_at=datetime.now(UTC), topic="emotions/jetson_4/batch", reason="?", payload=b"", payload_size=0
+            )
+        )
+    with protected(sqlite_url, LIMITED) as client:
+        yield client
+
+
+@pytest.mark.parametrize("token", [TOKEN, WALL, HALL, COUNTER])
+@pytest.mark.parametrize("path", STATUSES)
+def test_a_limited_token_reads_its_devices_and_views_only(path: str, token: str, limited_client: FlaskClient) -> None:
+    assert ask(limited_client, f"Bearer {token}", path).status_code == STATUSES[path][token]
+
+
+@pytest.mark.parametrize(
+    ("token", "path", "sentence"),
+    [
+        (WALL, HISTORY, "This token is limited to other views: overview. Use another token."),
+        (
+            HALL,
+            f"{HISTORY}?device_id=a",
+            "This token is limited to other devices: jetson_1, jetson_2. Use another token.",
+        ),
+    ],
+)
+def test_a_refused_token_is_told_its_limits(token: str, path: str, sentence: str, limited_client: FlaskClient) -> None:
+    answer = ask(limited_client, f"Bearer {token}", path)
+
+    assert answer.content_type == "application/problem+json"
+    assert answer.json is not None
+    assert (answer.json["status"], answer.json["title"], answer.json["detail"]) == (403, "Forbidden", sentence)
+
+
+@pytest.mark.parametrize(("path", "name"), [(DEVICES, "devices"), (OVERVIEW, "cameras")])
+@pytest.mark.parametrize("order", [(TOKEN, HALL), (HALL, TOKEN)])
+def test_lists_are_those_of_the_token_also_from_the_cache(
+    order: Sequence[str], path: str, name: str, limited_client: FlaskClient
+) -> None:
+    seen = {TOKEN: ["jetson_1", "jetson_3", "jetson_4"], HALL: ["jetson_1"]}
+
+    tags = {}
+    for token in (*order, *order):
+        answer = ask(limited_client, f"Bearer {token}", path)
+        assert answer.json is not None
+        assert [each["device_id"] for each in answer.json[name]] == seen[token]
+        tags[token] = answer.headers["ETag"]
+    environ = {"HTTP_AUTHORIZATION": f"Bearer {HALL}", "HTTP_IF_NONE_MATCH": tags[TOKEN]}
+    assert limited_client.get(path, environ_overrides=environ).status_code == 200
+
+
+def test_the_limits_are_no_part_of_the_token(limited_client: FlaskClient) -> None:
+    assert_unauthorized(ask(limited_client, f"Bearer {WALL};views=overview", OVERVIEW), REFUSED)
 
 
 # The documentation

@@ -104,3 +104,18 @@ def test_the_page_knows_where_batches_go(prefix: str, sqlite_url: str) -> None:
     (topic,) = re.findall(r'<meta name="batch-topic" content="([^"]*)">', html)
     assert unescape(topic) == f"{prefix}/{{device_id}}/batch"
     assert "<b>" not in html
+
+
+def test_pages_of_named_origins_may_frame_the_live_page_alone(sqlite_url: str) -> None:
+    origins = ("https://intranet.example.com", "http://screen:8080")
+    with served(Settings(database_url=sqlite_url, frame_ancestors=origins)) as client:
+        page = client.get(PAGE)
+        assert (
+            "frame-ancestors https://intranet.example.com http://screen:8080;"
+            in page.headers["Content-Security-Policy"]
+        )
+        assert "X-Frame-Options" not in page.headers
+        for path in ("/docs", "/", "/api/devices", "/dashboard/assets/icon.svg"):
+            other = client.get(path)
+            assert "frame-ancestors 'none'" in other.headers["Content-Security-Policy"]
+            assert other.headers["X-Frame-Options"] == "DENY"
