@@ -34,7 +34,7 @@ def local_steps(zone: ZoneInfo, first: int, last: int, step: int) -> tuple[list[
 
 def _days(zone: ZoneInfo, first: int, length: int) -> Iterator[int]:
     """The beginnings of `length` days at a time, from at or before `first` on."""
-    number = (_day_number(zone, first) - _MONDAY) // length
+    number = ((first + _offset(zone, first)) // DAY - _MONDAY) // length
     before = None
     for day in count(_MONDAY + number * length, length):
         start = _start_of_day(zone, day)
@@ -55,15 +55,11 @@ def _parts_of_days(zone: ZoneInfo, first: int, step: int) -> Iterator[int]:
                 yield from range(begin - on_the_wall % step + step, finish, step)
 
 
-def _day_number(zone: ZoneInfo, time: int) -> int:
-    """The number since 1970 of the day that has `time`."""
-    day = (time + _offset(zone, time)) // DAY
-    # The clock may be set back from 00:01 to 23:01: a day begins when its date begins first.
-    return day + 1 if _start_of_day(zone, day + 1) <= time else day
-
-
 def _start_of_day(zone: ZoneInfo, day: int) -> int:
-    """The first moment of a day. It is later than midnight if the clock skips midnight."""
+    """The first moment of a day. It is later than midnight if the clock skips midnight.
+
+    The clock may be set back from 00:01 to 23:01: a day begins when its date begins first.
+    """
     midnight = day * DAY
     earliest, latest = midnight - _FARTHEST, midnight + _FARTHEST
     before, after = _offset(zone, earliest), _offset(zone, latest)

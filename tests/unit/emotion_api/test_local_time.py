@@ -138,7 +138,9 @@ def test_a_day_begins_once_although_the_clock_is_set_back_to_the_day_before() ->
 
     days, end = local_steps(zone, noon, noon + DAY, DAY)
     hours, _ = local_steps(zone, end - 30 * 60, end, 7 * HOUR)
+    again, _ = local_steps(zone, days[1] + 1_800, days[1] + 1_801, DAY)
 
     assert [on_the_wall(zone, time) for time in (*days, end)] == ["11-06 00:00", "11-07 00:00", "11-08 00:00"]
     assert on_the_wall(zone, hours[0]) == "11-07 21:00"
+    assert (on_the_wall(zone, days[1] + 1_800), again) == ("11-06 23:30", [days[1]])
     assert [(later - earlier) / HOUR for earlier, later in zip(days, [*days[1:], end], strict=True)] == [24, 25]
