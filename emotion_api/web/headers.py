@@ -57,7 +57,7 @@ def register(
         origins=[re.compile(re.escape(origin) + r"\Z") for origin in cors_origins],
         methods=["GET", "HEAD", "OPTIONS"],
         allow_headers="*",  # answered with the requested names: browsers do not take * for Authorization
-        expose_headers=["ETag", "Retry-After", "WWW-Authenticate", "X-Standby-Lag-Seconds"],
+        expose_headers=["Content-Disposition", "ETag", "Retry-After", "WWW-Authenticate", "X-Standby-Lag-Seconds"],
         max_age=600,
         always_send=False,
         vary_header=False,  # flask-cors leaves it out for a refused origin, and a cache would mix the two up

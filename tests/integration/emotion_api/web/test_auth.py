@@ -345,7 +345,7 @@ def test_a_page_may_read_why_it_was_refused(client: FlaskClient) -> None:
     assert_unauthorized(answer)
     assert answer.headers["Access-Control-Allow-Origin"] == DASHBOARD
     exposed = answer.headers["Access-Control-Expose-Headers"].split(", ")
-    assert {"ETag", "Retry-After", "WWW-Authenticate", "X-Standby-Lag-Seconds"} == set(exposed)
+    assert {"Content-Disposition", "ETag", "Retry-After", "WWW-Authenticate", "X-Standby-Lag-Seconds"} == set(exposed)
     assert answer.headers["X-Content-Type-Options"] == "nosniff"
 
 
