@@ -4,6 +4,7 @@ The pages hold no script of their own: all scripts are files, so the browser may
 of the live page come from the API's operations, which require a token if one is set.
 """
 
+import gzip
 from collections.abc import Sequence
 from functools import cache
 from html import escape
@@ -15,7 +16,9 @@ from flask import Flask, Response, redirect, request
 from werkzeug.http import generate_etag
 from werkzeug.wrappers import Response as WerkzeugResponse
 
+from emotion_api.reading.response import SHORTEST_COMPRESSED
 from emotion_api.web import openapi
+from emotion_api.web.script import joined
 from shared.batch import Topics
 from shared.contract import asyncapi, batch_schema
 
@@ -31,7 +34,10 @@ DASHBOARD_ASSETS = {
     **dict.fromkeys(("dashboard.css", "icon.svg"), _STATIC),
     **dict.fromkeys(sorted(file.name for file in _DASHBOARD.iterdir()), _DASHBOARD),
 }
-"""The folder of each file below /docs/assets and /dashboard/assets, by name. No other file is served."""
+"""The folder of each file below /docs/assets and /dashboard/assets, by name."""
+
+DASHBOARD_SCRIPT = "page.js"
+"""The name of the script that the page loads: all its modules in one."""
 
 # ReDoc would also fetch its maker's logo and report to its maker; this keeps both from happening.
 _DOCS_POLICY = (
@@ -75,8 +81,10 @@ def register(
         query = request.query_string.decode("latin-1")
         return redirect(f"../{page}?{query}" if query else f"../{page}", 308)
 
-    @app.get(f"/dashboard/assets/<any({','.join(DASHBOARD_ASSETS)}):name>")
+    @app.get(f"/dashboard/assets/<any({','.join((DASHBOARD_SCRIPT, *DASHBOARD_ASSETS))}):name>")
     def dashboard_asset(name: str) -> Response:
+        if name == DASHBOARD_SCRIPT:
+            return _document(_script(), _MEDIA_TYPES[".js"])
         return _file(DASHBOARD_ASSETS[name], name)
 
     @app.get("/docs")
@@ -125,9 +133,21 @@ def _content(file: Path) -> bytes:
     return file.read_bytes()
 
 
+@cache
+def _script() -> bytes:
+    modules = {file.name: file.read_text(encoding="utf-8") for file in _DASHBOARD.iterdir()}
+    return joined(modules, "main.js").encode()
+
+
 def _document(content: bytes, media_type: str) -> Response:
+    """The content, compressed if it is worth the time and the client can read that."""
     response = Response(content, mimetype=media_type)
-    response.set_etag(_etag(content))
+    etag = _etag(content)
+    if len(content) >= SHORTEST_COMPRESSED and request.accept_encodings.quality("gzip") > 0:
+        response.data = _compressed(content)
+        response.content_encoding = "gzip"
+        etag += ".gz"
+    response.set_etag(etag)
     response.make_conditional(request)
     return response
 
@@ -135,6 +155,11 @@ def _document(content: bytes, media_type: str) -> Response:
 @cache
 def _etag(content: bytes) -> str:
     return generate_etag(content)
+
+
+@cache
+def _compressed(content: bytes) -> bytes:
+    return gzip.compress(content, mtime=0)
 
 
 def _with_policy(page: Response, policy: str) -> Response:

@@ -40,11 +40,11 @@ return found;
 """
 
 FACES = """
-return [...document.querySelectorAll(".face circle:not(.ink), .bar span, #plot rect:not(.mark), .state-mark")]
+return [...document.querySelectorAll(".face circle:not(.ink), .bar span, #plot g rect:not(.unmeasured), .state-mark")]
   .filter((node) => node.checkVisibility())
   .map((node) => {
     const style = getComputedStyle(node);
-    const behind = getComputedStyle(node.closest("section, nav")).backgroundColor;
+    const behind = getComputedStyle(node.closest("section, nav, #before")).backgroundColor;
     const drawn = node.matches(".state-mark") ? style.color : node.matches("span") ? style.backgroundColor : style.fill;
     return [node.getAttribute("class") ?? node.parentElement.getAttribute("class"), drawn, [behind]];
   });
@@ -68,7 +68,8 @@ return [node.id || node.innerText || node.className, seen && outlined];
 
 FOCUSABLE = """
 return [...document.querySelectorAll("a[href], button, input, select, summary, [tabindex='0']")]
-  .filter((node) => node.checkVisibility()).map((node) => node.id || node.innerText || node.className);
+  .filter((node) => node.checkVisibility() && !node.disabled)
+  .map((node) => node.id || node.innerText || node.className);
 """
 
 
@@ -100,6 +101,7 @@ def opened(tab: Tab, api: Server, state: str) -> None:
     tab.sees({"busy": "As a table", "empty": "mosquitto_pub"}[state])
     if state == "busy":
         tab.click("#history summary")
+        tab.click("#before summary")
 
 
 @pytest.mark.parametrize("state", STATES)
@@ -112,14 +114,14 @@ def test_nothing_is_wider_than_a_phone(state: str, api: Server, cameras: Cameras
     assert tab.ask(WIDE) == []
 
 
-def test_on_a_desktop_the_totals_stand_beside_the_people(api: Server, cameras: Cameras, tab: Tab) -> None:
+def test_on_a_desktop_the_totals_stand_beside_the_chart(api: Server, cameras: Cameras, tab: Tab) -> None:
     busy(cameras)
     tab.look(DESKTOP)
     opened(tab, api, "busy")
 
-    people, totals = (tab.driver.find_element("id", name).rect for name in ("now", "totals"))
-    assert people["y"] == totals["y"]
-    assert people["x"] + people["width"] < totals["x"]
+    chart, totals = (tab.driver.find_element("id", name).rect for name in ("history", "totals"))
+    assert chart["y"] == totals["y"]
+    assert chart["x"] + chart["width"] < totals["x"]
 
 
 @pytest.mark.parametrize("theme", ["light", "dark"])
@@ -177,7 +179,8 @@ def test_a_keyboard_reaches_everything_and_shows_where_it_is(
     tab.ask("document.activeElement.blur()")
     tab.ask("const top = document.querySelector('.skip'); top.focus(); top.blur()")
 
-    reached = [where for where in walk(tab, len(expected) + 3) if where is not None]
+    # Tab stops at day, month, year and button of each date.
+    reached = [where for where in walk(tab, len(expected) + 9) if where is not None]
 
     assert sorted({name for name, _ in reached}) == sorted(set(expected))
     assert [name for name, seen in reached if not seen] == []
@@ -235,7 +238,8 @@ def walk(tab: Tab, steps: int) -> list[tuple[str, bool] | None]:
 
 def test_arrow_keys_read_the_chart(api: Server, cameras: Cameras, tab: Tab) -> None:
     cameras.hear()
-    minute = cameras.remember("jetson_1", (60.0, 0.0, 0.0, 5.0), ago=timedelta(minutes=31), people=2)
+    zone = tab.site_at_noon()
+    minute = cameras.remember("jetson_1", (60.0, 0.0, 0.0, 5.0), ago=timedelta(minutes=31), people=2).astimezone(zone)
     tab.open(api.url + PAGE)
     tab.sees("As a table", "#history")
 

@@ -46,6 +46,8 @@ ADDRESSES = {
     "?device_id=jetson_1": "?device=jetson_1",
     "?device=a&device_id=b": "?device=a",
     "?device=%22a+b%22&x=1": "?device=%22a+b%22",
+    "?compare=week&range=7d&device=a": "?device=a&range=7d&compare=week",
+    "?range=today&view=share": "?view=share",
 }
 
 
@@ -91,7 +93,9 @@ def test_no_hour_of_the_table_is_merged_or_split_at_a_clock_change(
     seconds = {"happy": 900, "sad": 0, "angry": 0, "neutral": 0, "most_people": 1}
     points = [seconds | {"start": (first + timedelta(minutes=15 * n)).isoformat()} for n in range(8)]
 
-    found = call(tab, "chart.js", "module.hours(given[0])", points)
+    history = {"points": points, "end": (first + timedelta(hours=2)).isoformat()}
+    rows = "module.rowsOf(module.stepsOf(given[0], Infinity))"
+    found = call(tab, "series.js", f"{rows}.map(({{ start, seconds }}) => ({{ start, ...seconds }}))", history)
     names = call(tab, "format.js", "given[0].map((each) => module.time(each))", [hour["start"] for hour in found])
 
     assert names == shown
@@ -204,21 +208,85 @@ def test_a_clock_that_was_set_back_by_an_hour_is_not_taken_for_local_time(offset
 
 
 @pytest.mark.parametrize(
-    ("skew", "says"),
+    ("zone", "day", "begin", "hours"),
     [
-        (0, "Nothing was shown in the last 24 hours."),
-        (-60, "Nothing was shown in the last 24 hours."),
-        (-3 * DAY, "Nothing was shown in the last 24 hours by this camera's clock, which is 3 days behind."),
-        (2 * HOUR, "Nothing was shown in the last 24 hours by this camera's clock, which is 2 h ahead."),
+        ("UTC", "2026-11-30", "2026-11-30T00:00:00.000Z", 24),
+        ("America/New_York", "2026-03-08", "2026-03-08T05:00:00.000Z", 23),
+        ("America/New_York", "2026-11-01", "2026-11-01T04:00:00.000Z", 25),
+        ("Asia/Kathmandu", "2026-11-01", "2026-10-31T18:15:00.000Z", 24),
+        ("Africa/Cairo", "2026-04-24", "2026-04-23T22:00:00.000Z", 23),  # at midnight the clock goes to 01:00
+        ("America/Havana", "2026-11-01", "2026-11-01T04:00:00.000Z", 25),  # midnight comes twice
     ],
 )
-def test_an_empty_day_says_by_which_clock(skew: float, says: str, page: Tab) -> None:
+def test_a_day_of_the_site_begins_at_its_midnight(
+    zone: str, day: str, begin: str, hours: int, api: Server, tab: Tab
+) -> None:
+    tab.site_in(zone)
+    tab.open(f"{api.url}/dashboard")
+
+    asked = call(tab, "range.js", "module.parametersOf('jetson_1', { from: given[0], to: given[0] })", day)
+
+    start, end = (datetime.fromisoformat(asked[name]) for name in ("start", "end"))
+    assert asked["start"] == begin
+    assert end - start == timedelta(hours=hours)
+    assert asked["tz"] == zone
+
+
+@pytest.mark.parametrize(
+    ("range_", "first", "last", "written"),
+    [
+        ("today", "2026-11-30", "2026-11-30", "today"),
+        ("yesterday", "2026-11-29", "2026-11-29", "yesterday"),
+        ("7d", "2026-11-24", "2026-11-30", "7d"),
+        ("28d", "2026-11-03", "2026-11-30", "28d"),
+        ("2026-11-24..2026-11-30", "2026-11-24", "2026-11-30", "7d"),
+        ("2026-11-01..2026-11-14", "2026-11-01", "2026-11-14", "2026-11-01..2026-11-14"),
+        ("2026-02-30..2026-03-01", "2026-11-30", "2026-11-30", "today"),
+        ("2026-11-14..2026-11-01", "2026-11-30", "2026-11-30", "today"),
+        ("surprise", "2026-11-30", "2026-11-30", "today"),
+    ],
+)
+def test_a_range_in_the_address_names_days(range_: str, first: str, last: str, written: str, page: Tab) -> None:
     expression = """{
-      module.chart().show({ points: [] }, Date.now(), given[0]);
-      return document.querySelector("#history-note").textContent;
+      const days = module.daysOf(given[0], "2026-11-30");
+      return [days.from, days.to, module.rangeOf(days, "2026-11-30")];
     }"""
 
-    assert call(page, "chart.js", expression, skew) == says
+    assert call(page, "range.js", expression, range_) == [first, last, written]
+
+
+@pytest.mark.parametrize(
+    ("most", "seconds", "count"),
+    [(0, [1, 1], [1, 1]), (4, [4, 1], [4, 1]), (9, [10, 5], [10, 5]), (700, [900, 300], [800, 200])],
+)
+def test_a_scale_has_three_to_five_lines(most: int, seconds: list[int], count: list[int], page: Tab) -> None:
+    expression = "[module.secondsScale(given[0]), module.countScale(given[0])].map(({ top, tick }) => [top, tick])"
+
+    assert call(page, "scale.js", expression, most) == [seconds, count]
+
+
+def test_the_kind_of_a_step_tells_no_people_from_not_measured(page: Tab) -> None:
+    """At 12:45; steps of a quarter of an hour from 11:30 on."""
+    no_time = dict.fromkeys(("happy", "sad", "angry", "neutral", "most_people"), 0)
+    steps: list[dict[str, Any]] = [
+        {"covered": 900, "happy": 5, "most_people": 1},
+        {"covered": 900},
+        {"covered": 0},
+        {"covered": 100, "happy": 5, "most_people": 1},
+        {"covered": None},
+        {"covered": 0},
+        {"covered": 0, "happy": 5, "most_people": 1},  # the camera's clock is ahead
+    ]
+    first = datetime.fromisoformat("2026-11-25T11:30:00Z")
+    points = [
+        no_time | step | {"start": (first + timedelta(minutes=15 * n)).isoformat()} for n, step in enumerate(steps)
+    ]
+    history = {"points": points, "end": "2026-11-25T13:15:00Z"}
+    expression = "module.stepsOf(given[0], Date.parse('2026-11-25T12:45:00Z')).map(({ kind }) => kind)"
+
+    found = call(page, "series.js", expression, history)
+
+    assert found == ["", "", "unmeasured", "small", "", "future", ""]
 
 
 def test_the_address_names_the_view_and_the_view_its_address(page: Tab) -> None:

@@ -39,18 +39,29 @@ export class Api {
     else sessionStorage.removeItem(TOKEN);
   }
 
-  /** The JSON at a path below the page's own; the very same object as before while it has not changed. */
-  async get(path, parameters, signal) {
+  /**
+   * The JSON at a path below the page's own; the very same object as before while it has not changed. `purpose`: of each,
+   * the newest answer is cached.
+   */
+  async get(path, parameters, signal, purpose = path) {
     const address = `${path}?${new URLSearchParams(parameters)}`;
-    const kept = this.#kept.get(path);
+    const kept = this.#kept.get(purpose);
     const known = kept?.address === address ? kept : undefined;
     const [response, text] = await this.#fetch(address, known?.etag, signal);
     if (response.status === 304 && known) return known.body;
     const body = parsed(text);
     if (!response.ok) throw problem(response, body);
     if (!body) throw new ApiError("failed", "What answered is not the API: it sent no JSON.");
-    this.#kept.set(path, { address, etag: response.headers.get("ETag"), body });
+    this.#kept.set(purpose, { address, etag: response.headers.get("ETag"), body });
     return body;
+  }
+
+  /** A file at a path below the page's own: its name, if the API gives one, and its text. */
+  async file(path, parameters, signal) {
+    const [response, text] = await this.#fetch(`${path}?${new URLSearchParams(parameters)}`, undefined, signal);
+    if (!response.ok) throw problem(response, parsed(text));
+    const name = /filename="([^"]+)"/.exec(response.headers.get("Content-Disposition") ?? "")?.[1];
+    return { name: name ?? "history.csv", text };
   }
 
   async #fetch(address, etag, signal) {

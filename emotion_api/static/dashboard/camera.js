@@ -1,15 +1,18 @@
-/** The view of one camera: its state, its people, its totals and its history. */
+/** The view of one camera: its state, its people and its history. */
 
-import { chart } from "./chart.js";
 import { byId, element, setText } from "./dom.js";
 import { entryOf } from "./feed.js";
 import { hints, program, stateOf } from "./freshness.js";
+import { historyView } from "./history.js";
 import { people } from "./people.js";
-import { totals } from "./totals.js";
+import { period } from "./period.js";
+import { dayOf, daysOf } from "./range.js";
+import { shownName } from "./devices.js";
 
-export function cameraView() {
-  const parts = { chart: chart(), people: people(), totals: totals() };
-  let drawn = {};
+/** `download` is called for the history as a file, `showAll` with whether all people in view are to be shown. */
+export function cameraView({ router, download, showAll }) {
+  const parts = { history: historyView(), people: people(showAll), period: period({ router, download }) };
+  let device;
 
   /**
    * Shows what the store has of the camera, at the time `now` by the server's clock. `live`: how many of all cameras are.
@@ -17,11 +20,14 @@ export function cameraView() {
    */
   function show(known, now, live) {
     const { camera } = known;
-    byId("content").dataset.camera = placeOf(known);
     const entry = entryOf(known, camera.device);
+    const place = placeOf(known, entry);
+    byId("content").dataset.camera = place;
+    byId("content").setAttribute("aria-busy", place === "loading");
+    if (device !== camera.device) clear(camera.device);
     if (!entry || !camera.summary) return null;
     const state = stateOf(entry, known, now);
-    setText(byId("camera-name"), entry.device_name);
+    setText(byId("camera-name").firstChild, entry.device_name);
     setText(byId("camera-id"), entry.device_name === camera.device ? "" : camera.device);
     setText(byId("program"), program(entry.info));
     byId("state").dataset.state = state.kind;
@@ -29,24 +35,35 @@ export function cameraView() {
     setText(byId("state-detail"), state.detail);
     showHints(state.kind === "unknown" ? [] : hints(entry, state, live));
     parts.people.show(camera.summary, state, entry.people_now, now);
-    parts.totals.show(camera.summary.history_totals);
-    showHistory(camera, entry, now);
+    showHistory(known, entry, now);
     return { entry, state };
   }
 
-  function showHistory({ device, history, historyProblem }, entry, now) {
-    if (drawn.device !== device) parts.chart.clear();
-    if (historyProblem) parts.chart.fail(historyProblem);
-    else if (history && history !== drawn.history) parts.chart.show(history, now, entry.clock_skew ?? 0);
-    drawn = { device, history: historyProblem ? null : history };
+  function showHistory({ camera, devices, view }, entry, now) {
+    const { history, historyProblem } = camera;
+    const others = devices.devices.filter((each) => each.device_id !== camera.device);
+    const names = others.map((each) => [each.device_id, shownName(each, devices)]);
+    parts.period(view, dayOf(now), names);
+    const { from, to } = daysOf(view.range, dayOf(now));
+    const isShown = history?.days.from === from && history.days.to === to && history.compare === view.compare;
+    byId("history").setAttribute("aria-busy", !isShown && !historyProblem);
+    const other = new Map(names).get(history?.compare);
+    if (historyProblem) parts.history.fail(historyProblem);
+    else if (history) parts.history.show(history, { view: view.view, now, skew: entry.clock_skew ?? 0, other });
+  }
+
+  function clear(id) {
+    device = id;
+    parts.people.clear();
+    parts.history.clear();
   }
 
   return { show };
 }
 
-function placeOf(known) {
-  if (known.camera.summary) return "shown";
-  return entryOf(known, known.camera.device) && !known.problem ? "loading" : "none";
+function placeOf({ camera, problem }, entry) {
+  if (camera.summary) return "shown";
+  return entry && !problem ? "loading" : "none";
 }
 
 function showHints(sentences) {

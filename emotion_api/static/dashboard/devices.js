@@ -2,13 +2,19 @@
 
 import { byId, element, setChildren, setText } from "./dom.js";
 import { stateOf } from "./freshness.js";
-import { number, plural } from "./format.js";
+import { isolated, number, plural } from "./format.js";
 
 const natural = new Intl.Collator("en", { numeric: true }).compare;
 
 /** For sorting: by name, then by id, and what ends in 2 before what ends in 10. */
 export function byName(a, b) {
   return natural(a.device_name, b.device_name) || natural(a.device_id, b.device_id);
+}
+
+/** A camera's name for a line of text, with its id if another one has the same name. */
+export function shownName({ device_id: id, device_name: name }, { devices }) {
+  const isShared = devices.some((each) => each.device_name === name && each.device_id !== id);
+  return isolated(isShared ? `${name} (${id})` : name);
 }
 
 /** `choose` is called with the id of the camera that the visitor picks. */

@@ -1,15 +1,17 @@
 /** Asks the API what the shown view needs, once a second, and puts the answers into the store. */
 
 import { ApiError } from "./api.js";
-import { STEP } from "./chart.js";
 import { byName } from "./devices.js";
-import { SHOWN } from "./people.js";
+import { ALL, SHOWN } from "./people.js";
 import { poll } from "./poll.js";
+import { dayOf, daysOf, parametersOf, shifted } from "./range.js";
 
 const SECOND = 1000;
 const MANY_DEVICES = 100; // of more than these, the list is asked for less often
 const MANY_DEVICES_EVERY = 4 * SECOND;
 const HISTORY_EVERY = 10 * SECOND;
+const COMPARED_EVERY = 60 * SECOND;
+const WEEK = 7; // days
 const A_GAP = 3 * SECOND;
 const LONGEST_PAUSE = 30 * SECOND;
 
@@ -21,10 +23,17 @@ export const NOTHING = { devices: null, camera: cameraOf(""), problem: null, tok
 
 /**
  * What is known of the camera `device`: its `summary`, its `history` or why that cannot be read, and `heard`: when this
- * page saw something new of it since /api/devices last answered, by the server's clock, or 0.
+ * page saw something new of it since /api/devices last answered, by the server's clock, or 0. A history has its `days`,
+ * the `answer` of the API, and the history that it is `compared` with, if any.
  */
 function cameraOf(device) {
   return { device, summary: null, history: null, historyProblem: "", heard: 0 };
+}
+
+/** What tells one history from another: the answer to one is not that to the other. */
+function historyKey({ range, compare }, now) {
+  const days = daysOf(range, dayOf(now));
+  return { days, compare, key: `${days.from} ${days.to} ${compare}` };
 }
 
 /** `suggest` is called with the id of the camera to show if the view names none. */
@@ -33,7 +42,7 @@ export function createFeed({ store, api, clock, suggest }) {
   let gone = new AbortController();
   let devices = null;
   let failures = 0;
-  let due = { devices: 0, history: 0 };
+  let due = { devices: 0, history: 0, compared: 0 };
   let summaryRead = -Infinity;
   const askNow = poll(round);
 
@@ -68,7 +77,7 @@ export function createFeed({ store, api, clock, suggest }) {
   }
 
   async function readSummary(signal) {
-    const asked = { device_id: camera.device, limit: SHOWN + 1 };
+    const asked = { device_id: camera.device, limit: (store.get().showsAll ? ALL : SHOWN) + 1 };
     const summary = await api.get("api/dashboard/summary", asked, signal);
     signal.throwIfAborted();
     const isNewer = camera.summary && camera.summary.updated_at !== summary.updated_at;
@@ -78,29 +87,54 @@ export function createFeed({ store, api, clock, suggest }) {
     summaryRead = performance.now();
   }
 
-  /** Every ten seconds, and when a quarter of an hour has ended. That it cannot be read holds up nothing else. */
+  /** Every ten seconds, and at once for another range. That it cannot be read holds up nothing else. */
   async function readHistory(signal) {
-    const quarter = Math.floor((clock.now() - SECOND) / SECOND / STEP);
-    if (performance.now() < due.history && quarter === due.quarter) return;
+    const { key, days, compare } = historyKey(store.get().view, clock.now());
+    if (performance.now() < due.history && key === due.key) return;
+    const isOther = key !== camera.history?.key;
     try {
-      const answer = await api.get("api/dashboard/history", { device_id: camera.device, step: STEP }, signal);
+      const [answer, compared] = await Promise.all([
+        api.get("api/dashboard/history", parametersOf(camera.device, days), signal),
+        compare && (isOther || performance.now() >= due.compared) ? readCompared(compare, days, signal) : null,
+      ]);
       signal.throwIfAborted();
-      Object.assign(camera, { history: answer, historyProblem: "" });
+      const before = isOther ? { compared: null, comparedProblem: "" } : camera.history;
+      camera.history = { ...before, key, days, compare, answer, ...compared };
+      camera.historyProblem = "";
     } catch (error) {
       if (!(error instanceof ApiError) || error.kind !== "failed") throw error;
       camera.historyProblem = error.message;
     }
     due.history = performance.now() + HISTORY_EVERY - SECOND / 2;
-    due.quarter = quarter;
+    due.key = key;
+  }
+
+  /** The history of the same days a week before, or of another camera. */
+  async function readCompared(compare, days, signal) {
+    const isWeek = compare === "week";
+    const asked = parametersOf(isWeek ? camera.device : compare, isWeek ? shifted(days, -WEEK) : days);
+    due.compared = performance.now() + COMPARED_EVERY;
+    try {
+      return { compared: await api.get("api/dashboard/history", asked, signal, "compared"), comparedProblem: "" };
+    } catch (error) {
+      if (!(error instanceof ApiError) || error.kind !== "failed") throw error;
+      return { compared: null, comparedProblem: `It cannot be compared. ${error.message}` };
+    }
   }
 
   const isKnown = (id) => entryOf({ devices }, id) !== undefined;
 
   /** Asks for what another view needs. */
   function follow({ device }) {
-    if (device === camera.device) return;
-    if (camera.device) startAgain(device);
-    else camera.device = device;
+    if (device === camera.device) askNow();
+    else if (camera.device) startAgain(device);
+    else camera.device = device; // the round goes on with it
+  }
+
+  /** The history that is shown, as CSV: a name of a file and its content. */
+  function csv() {
+    const { days } = historyKey(store.get().view, clock.now());
+    return api.file("api/dashboard/history", { ...parametersOf(camera.device, days), format: "csv" }, gone.signal);
   }
 
   /** Forgets the camera's data and asks for everything anew. */
@@ -108,14 +142,14 @@ export function createFeed({ store, api, clock, suggest }) {
     gone.abort();
     gone = new AbortController();
     camera = cameraOf(device);
-    due = { devices: 0, history: 0 };
+    due = { devices: 0, history: 0, compared: 0 };
     summaryRead = -Infinity;
     failures = 0;
     store.set({ camera: { ...camera } });
     askNow();
   }
 
-  return { askNow, follow, startAgain };
+  return { askNow, csv, follow, startAgain };
 }
 
 /** What /api/devices says of a camera; undefined if the API does not know it. */

@@ -9,10 +9,14 @@ const DAY = 24 * HOUR;
 
 const LOCALE = "en-GB"; // a day before its month, and hours up to 23
 const inZone = (options) => new Intl.DateTimeFormat(LOCALE, { timeZone: ZONE, ...options });
-const CLOCK = inZone({ hour: "2-digit", minute: "2-digit", hourCycle: "h23" });
+const DIGITS = { year: "numeric", month: "2-digit", day: "2-digit", hour: "2-digit", minute: "2-digit", second: "2-digit" };
+const PARTS = inZone({ ...DIGITS, hourCycle: "h23" });
 const OFFSET = inZone({ timeZoneName: "shortOffset" });
 const DAY_NAME = inZone({ weekday: "short", day: "numeric", month: "short" });
+const LONG_DATE = inZone({ dateStyle: "full" });
+const WEEKDAY = inZone({ weekday: "long" });
 const DATE = inZone({ dateStyle: "short" });
+const RIGHT_TO_LEFT = /[\u0590-\u08ff\ufb1d-\ufefc]/;
 
 /** How long: "0 s", "3.2 s", "42 s", "2 min 3 s", "5 h 12 min", "1,234 h". */
 export function duration(seconds) {
@@ -39,26 +43,46 @@ function twoUnits(count, large, small) {
   return `${Math.floor(count / 60)} ${large}${rest ? ` ${rest} ${small}` : ""}`;
 }
 
+/** The time of the site's clocks, written as a number of milliseconds as if they showed UTC. */
+export function local(milliseconds) {
+  const part = Object.fromEntries(PARTS.formatToParts(milliseconds).map(({ type, value }) => [type, value]));
+  return Date.UTC(part.year, part.month - 1, part.day, part.hour, part.minute, part.second);
+}
+
 /** 14:05, in the site's zone; with the offset in an hour that comes twice: 01:05 GMT-5. */
 export function time(milliseconds) {
-  const text = CLOCK.format(milliseconds);
-  const comesTwice = [-HOUR, HOUR].some((seconds) => CLOCK.format(milliseconds + seconds * 1000) === text);
+  const text = clock(milliseconds);
+  const comesTwice = [-HOUR, HOUR].some((seconds) => clock(milliseconds + seconds * 1000) === text);
   return comesTwice ? `${text} ${offset(milliseconds)}` : text;
+}
+
+function clock(milliseconds) {
+  return new Date(local(milliseconds)).toISOString().slice(11, 16);
 }
 
 function offset(milliseconds) {
   return OFFSET.formatToParts(milliseconds).find((part) => part.type === "timeZoneName").value;
 }
 
-/** When the hour of the clock began: the two hours of a clock change that have one name stay two. */
-export function hourOf(milliseconds) {
-  return milliseconds - Number(CLOCK.format(milliseconds).slice(3)) * MINUTE * 1000;
+/** Sat 29 Nov */
+export function dayName(milliseconds) {
+  return DAY_NAME.format(milliseconds).replace(",", "");
+}
+
+/** Saturday 29 November 2025 */
+export function longDate(milliseconds) {
+  return LONG_DATE.format(milliseconds).replace(",", "");
+}
+
+/** Saturday */
+export function weekday(milliseconds) {
+  return WEEKDAY.format(milliseconds);
 }
 
 /** The time, with the day where it is not today. */
 export function moment(milliseconds, now) {
-  if (DATE.format(milliseconds) === DATE.format(now)) return time(milliseconds);
-  return `${DAY_NAME.format(milliseconds).replace(",", "")} ${time(milliseconds)}`;
+  const isToday = DATE.format(milliseconds) === DATE.format(now);
+  return isToday ? time(milliseconds) : `${dayName(milliseconds)} ${time(milliseconds)}`;
 }
 
 /** 1,234 */
@@ -73,4 +97,9 @@ export function percent(share) {
 
 export function plural(count, one, many) {
   return `${number(count)} ${count === 1 ? one : many}`;
+}
+
+/** A text that is put into a line of text where no element can isolate it: a name may run from right to left. */
+export function isolated(text) {
+  return RIGHT_TO_LEFT.test(text) ? `\u2068${text}\u2069` : text;
 }

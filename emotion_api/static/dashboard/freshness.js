@@ -65,6 +65,11 @@ export function sendsOnlyRubbish(entry) {
   return !entry.received_at && !entry.last_batch && entry.rejected_last_hour > 0;
 }
 
+/** Whether a camera needs attention: it is not heard any more, or all its messages are rejected. */
+export function needsAttention(entry, state) {
+  return ["silent", "offline"].includes(state.kind) || sendsOnlyRubbish(entry);
+}
+
 /** What its installer should do something about, a sentence each. `live`: how many of all cameras are. */
 export function hints(entry, state, live) {
   const sentences = [];

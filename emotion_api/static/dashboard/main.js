@@ -3,9 +3,11 @@
 import { Api } from "./api.js";
 import { cameraView } from "./camera.js";
 import { Clock } from "./clock.js";
-import { deviceList } from "./devices.js";
-import { byId } from "./dom.js";
-import { NOTHING, createFeed, entryOf } from "./feed.js";
+import { deviceList, shownName } from "./devices.js";
+import { byId, element, setText } from "./dom.js";
+import { NOTHING, createFeed } from "./feed.js";
+import { number } from "./format.js";
+import { needsAttention, stateOf } from "./freshness.js";
 import { notice, showNotice } from "./notice.js";
 import { createRouter } from "./router.js";
 import { createStore } from "./store.js";
@@ -16,10 +18,14 @@ const TITLE = "Emotion analytics, live";
 const clock = new Clock();
 const api = new Api(clock);
 const router = createRouter(follow);
-const store = createStore({ view: router.get(), ...NOTHING });
+const store = createStore({ view: router.get(), ...NOTHING, showsAll: false });
 const choose = (device) => router.go({ device });
 const suggest = (device) => router.go({ device }, { replaces: true });
-const parts = { camera: cameraView(), devices: deviceList(choose), notice: notice({ tryNow: () => feed.askNow(), useToken }) };
+const parts = {
+  camera: cameraView({ router, download, showAll }),
+  devices: deviceList(choose),
+  notice: notice({ tryNow: () => feed.askNow(), useToken }),
+};
 const feed = createFeed({ store, api, clock, suggest });
 
 let movesFocus = false;
@@ -42,6 +48,24 @@ function useToken(token) {
   api.token = token;
   movesFocus = true;
   feed.startAgain();
+}
+
+function showAll(showsAll) {
+  store.set({ showsAll });
+  feed.askNow();
+}
+
+/** Saves the shown history as a file. The token cannot stand in a link. */
+async function download() {
+  try {
+    const { name, text } = await feed.csv();
+    const link = element("a", { href: URL.createObjectURL(new Blob([text], { type: "text/csv" })), download: name });
+    link.click();
+    URL.revokeObjectURL(link.href);
+    setText(byId("csv-problem"), "");
+  } catch (error) {
+    setText(byId("csv-problem"), `The file cannot be read. ${error.message}`);
+  }
 }
 
 /** Shows a state of the store. */
@@ -80,9 +104,11 @@ function showTime(known) {
   const shown = parts.camera.show(known, now, live);
   if (!shown) return;
   const { entry, state } = shown;
-  document.title = `${entry.device_name}: ${state.word.toLowerCase()}`;
+  const name = shownName(entry, known.devices);
+  const failing = known.devices.devices.filter((each) => needsAttention(each, stateOf(each, known, now))).length;
+  document.title = `${failing ? `(${number(failing)}) ` : ""}${name}: ${state.word.toLowerCase()}`;
   const more = state.kind === "live" ? "" : `, ${state.detail}`;
-  if (!known.problem) say(`${entry.device_name}: ${state.word}${more}`, `${entry.device_id} ${state.kind}`);
+  if (!known.problem) say(`${name}: ${state.word}${more}`, `${entry.device_id} ${state.kind}`);
 }
 
 /** Has a screen reader speak, once for each `what`. */

@@ -44,11 +44,14 @@ export function notice({ tryNow, useToken }) {
     if (reason && form.contains(document.activeElement)) input.focus();
   }
 
-  /** Does nothing if the same notice is shown already, so that input and selection stay. */
-  function show(key, title, body, { asksForToken = false, refused = "", canTry = false } = {}) {
-    if (shown === key) return;
-    shown = key;
-    byId("notice-title").textContent = title;
+  /**
+   * Does nothing if the same notice is shown already, so that input and selection stay. `level` is that of its heading:
+   * 1 if the page shows no camera.
+   */
+  function show(key, level, title, body, { asksForToken = false, refused = "", canTry = false } = {}) {
+    if (shown === key + level) return;
+    shown = key + level;
+    byId("notice-title").replaceWith(element(`h${level}`, { id: "notice-title", tabindex: "-1" }, ...[title].flat()));
     setChildren(byId("notice-body"), body);
     form.hidden = !asksForToken;
     byId("try-now").hidden = !canTry;
@@ -69,31 +72,34 @@ export function notice({ tryNow, useToken }) {
 export function showNotice(notice, known) {
   const { camera, devices, problem, tokensRefused } = known;
   const entry = entryOf(known, camera.device);
+  const level = camera.summary ? 2 : 1;
   if (problem) {
     const [title, body] = forError(problem);
     const asksForToken = problem.kind === "token";
     const refused = asksForToken && tokensRefused !== null ? WRONG_TOKEN : "";
     const key = `${problem.kind} ${problem.message} ${tokensRefused}`;
-    notice.show(key, title, body, { asksForToken, refused, canTry: !asksForToken });
+    notice.show(key, level, title, body, { asksForToken, refused, canTry: !asksForToken });
     return title;
   }
   if (!devices) return "";
   if (!camera.device) {
     const title = "No camera has sent anything yet";
-    notice.show("none", title, howToPublish("jetson_1"));
+    notice.show("none", level, title, howToPublish("jetson_1"));
     return title;
   }
   if (!entry) {
     const hasOthers = devices.devices.length > 0;
     const body = howToPublish(camera.device, { hasOthers });
-    notice.show(`unknown ${camera.device} ${hasOthers}`, `No camera “${camera.device}” has been heard yet`, body);
+    const title = ["No camera “", element("bdi", {}, camera.device), "” has been heard yet"];
+    notice.show(`unknown ${camera.device} ${hasOthers}`, level, title, body);
     return `No camera ${camera.device} has been heard yet`;
   }
   if (sendsOnlyRubbish(entry) && !camera.heard) {
     const title = "Messages of this camera arrive, and are no valid batches";
-    notice.show(`invalid ${camera.device}`, title, howToPublish(camera.device));
+    notice.show(`invalid ${camera.device}`, level, title, howToPublish(camera.device));
   } else if (!entry.received_at && !entry.last_batch && !camera.heard) {
-    notice.show(`waiting ${camera.device}`, "This camera has not sent a batch yet", howToPublish(camera.device));
+    const title = "This camera has not sent a batch yet";
+    notice.show(`waiting ${camera.device}`, level, title, howToPublish(camera.device));
   } else {
     notice.hide();
   }

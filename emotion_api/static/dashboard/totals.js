@@ -23,14 +23,25 @@ export function totals() {
   const rows = Object.fromEntries(EMOTIONS.map((emotion) => [emotion, row(emotion)]));
   byId("totals-list").append(...EMOTIONS.map((emotion) => rows[emotion].node));
   return {
-    show(seconds) {
+    /** Shows what the steps of the range add up to. */
+    show({ seconds, sum, covered, elapsed }, range) {
+      setText(byId("totals-range"), range);
       bar.set(seconds);
       for (const [emotion, share] of Object.entries(shares(seconds))) {
         setText(rows[emotion].time, duration(seconds[emotion]));
         setText(rows[emotion].share, percent(share));
       }
+      setText(byId("totals-measured"), measured(sum, covered, elapsed));
     },
   };
+}
+
+/** How many people there were on average while the camera was heard. */
+function measured(sum, covered, elapsed) {
+  if (!covered) return "";
+  const average = `On average ${(sum / covered).toFixed(1)} people in view`;
+  const part = covered / elapsed;
+  return part < 0.95 ? `${average}, measured ${percent(part)} of the time` : average;
 }
 
 function row(emotion) {

@@ -1,5 +1,6 @@
 """The live page is served with the right headers; tests/browser run it in a browser."""
 
+import gzip
 import re
 from collections.abc import Iterator
 from html import unescape
@@ -8,7 +9,7 @@ from importlib import resources
 import pytest
 from flask.testing import FlaskClient
 
-from emotion_api.web.pages import DASHBOARD_ASSETS
+from emotion_api.web.pages import DASHBOARD_ASSETS, DASHBOARD_SCRIPT
 from shared.settings import Settings
 from tests.web import served
 
@@ -27,7 +28,7 @@ def test_the_page_loads_everything_from_this_server_by_relative_addresses(client
     html = client.get(PAGE).text
     loaded = re.findall(r'(?:src|href)="([^"#]+)"', html)
 
-    assert {"dashboard/assets/main.js", "dashboard/assets/dashboard.css", "docs"} <= set(loaded)
+    assert {"dashboard/assets/page.js", "dashboard/assets/dashboard.css", "docs"} <= set(loaded)
     assert all(client.get(f"/{path}").status_code == 200 for path in loaded)
 
 
@@ -51,7 +52,7 @@ def test_every_module_is_served_and_nothing_else(client: FlaskClient) -> None:
     modules = {file.name for file in FOLDER.iterdir()}
 
     assert modules == {name for name in DASHBOARD_ASSETS if name.endswith(".js")}
-    for name in DASHBOARD_ASSETS:
+    for name in (DASHBOARD_SCRIPT, *DASHBOARD_ASSETS):
         assert client.get(f"{PAGE}/assets/{name}").status_code == 200
     for name in ("docs.js", "nothing.js", "dashboard.html", "..%2f..%2fdocs.py", ""):
         assert client.get(f"{PAGE}/assets/{name}").status_code == 404
@@ -64,14 +65,35 @@ def test_every_import_leads_to_a_module_that_is_served(name: str) -> None:
     assert set(imported) <= set(DASHBOARD_ASSETS)
 
 
-@pytest.mark.parametrize("path", [PAGE, f"{PAGE}/assets/main.js", f"{PAGE}/assets/dashboard.css"])
+@pytest.mark.parametrize("path", [PAGE, f"{PAGE}/assets/page.js", f"{PAGE}/assets/dashboard.css"])
 def test_what_the_browser_has_is_not_sent_again(path: str, client: FlaskClient) -> None:
-    first = client.get(path)
+    for accepted in ("gzip", "identity"):
+        first = client.get(path, headers={"Accept-Encoding": accepted})
 
-    second = client.get(path, headers={"If-None-Match": first.headers["ETag"]})
+        second = client.get(path, headers={"Accept-Encoding": accepted, "If-None-Match": first.headers["ETag"]})
 
-    assert second.status_code == 304
-    assert second.data == b""
+        assert second.status_code == 304
+        assert second.data == b""
+
+
+@pytest.mark.parametrize("path", [PAGE, f"{PAGE}/assets/page.js", f"{PAGE}/assets/dashboard.css", "/openapi.json"])
+def test_pages_and_scripts_are_sent_compressed_to_a_client_that_reads_that(path: str, client: FlaskClient) -> None:
+    plain = client.get(path)
+    compressed = client.get(path, headers={"Accept-Encoding": "br, gzip"})
+
+    assert "Content-Encoding" not in plain.headers
+    assert compressed.headers["Content-Encoding"] == "gzip"
+    assert gzip.decompress(compressed.data) == plain.data
+    assert compressed.headers["ETag"] != plain.headers["ETag"]
+    assert all("Accept-Encoding" in answer.headers["Vary"] for answer in (plain, compressed))
+    assert len(compressed.data) < len(plain.data) / 2
+
+
+def test_the_script_of_the_page_is_small(client: FlaskClient) -> None:
+    """On a slow line of 400 kbit/s, 25 kB take half a second."""
+    answer = client.get(f"{PAGE}/assets/{DASHBOARD_SCRIPT}", headers={"Accept-Encoding": "gzip"})
+
+    assert len(answer.data) < 25_000
 
 
 @pytest.mark.parametrize("page", ["dashboard", "docs", "redoc"])
