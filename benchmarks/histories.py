@@ -31,8 +31,8 @@ MORE_MINUTES = 10_000
 BUILT, REFUSED, FAILED = range(3)
 
 _INSERT = """
-INSERT INTO emotion_minute (device_id, minute, time_happy, time_sad, time_angry, time_neutral, most_people)
-VALUES (?, ?, ?, ?, ?, ?, ?)
+INSERT INTO emotion_minute (device_id, minute, time_happy, time_sad, time_angry, time_neutral, most_people, covered)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?)
 """
 
 
@@ -71,7 +71,9 @@ def _database(folder: Path, minutes: int) -> str:
     with migrated(f"sqlite:///{file}"):
         pass
     fill(file, PEOPLE, device=SMALL.removesuffix("0"))
-    rows = ((BUSY, f"{START + timedelta(minutes=n):%Y-%m-%d %H:%M:%S}.000000", n, 1, 2, 3, 4) for n in range(minutes))
+    rows = (
+        (BUSY, f"{START + timedelta(minutes=n):%Y-%m-%d %H:%M:%S}.000000", n, 1, 2, 3, 4, 60) for n in range(minutes)
+    )
     connection = sqlite3.connect(file)
     with connection:
         connection.executemany(_INSERT, rows)

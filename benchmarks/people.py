@@ -15,14 +15,14 @@ _MINUTES = """
 WITH RECURSIVE minute (number) AS (SELECT 0 UNION ALL SELECT number + 1 FROM minute WHERE number < ?)
 INSERT INTO emotion_minute
 SELECT 'other_' || device.number, datetime('2024-01-01', '+' || minute.number || ' minutes') || '.000000',
-       30.5, 20.25, 5, 1, 3
+       30.5, 20.25, 5, 1, 3, 60
 FROM (SELECT number FROM minute LIMIT ?) AS device CROSS JOIN minute
 """
 
 _HOURS = """
 INSERT INTO emotion_hour
 SELECT device_id, substr(minute, 1, 13) || ':00:00.000000',
-       sum(time_happy), sum(time_sad), sum(time_angry), sum(time_neutral), max(most_people)
+       sum(time_happy), sum(time_sad), sum(time_angry), sum(time_neutral), max(most_people), sum(covered)
 FROM emotion_minute GROUP BY 1, 2
 """
 

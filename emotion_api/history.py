@@ -47,7 +47,7 @@ _SECOND = timedelta(seconds=1)
 _END_OF_TIME = (datetime(9999, 1, 1, tzinfo=UTC) - _EPOCH) // _SECOND
 _NO_TIME = (0.0,) * len(EMOTIONS)
 
-_COLUMNS = ("start", *EMOTIONS, "most_people")
+_COLUMNS = ("start", *EMOTIONS, "most_people", "covered")
 
 _UNSAFE = re.compile(r"^[.-]|[^A-Za-z0-9._-]")
 """Characters that mean something in a file name."""
@@ -112,11 +112,15 @@ class Read(NamedTuple):
 
 
 class Bucket(NamedTuple):
-    """The sum of the minutes from `start` on, of a step or a part of one: seconds of each of EMOTIONS."""
+    """The sum of the minutes from `start` on, of a step or a part of one: seconds of each of EMOTIONS.
+
+    `covered` are the seconds for which the device was heard, None if no row tells it.
+    """
 
     start: int
     seconds: tuple[float, ...]
     most_people: int
+    covered: float | None = None
 
 
 Buckets: TypeAlias = Mapping[int, Bucket]
@@ -132,6 +136,13 @@ class Point(msgspec.Struct, frozen=True, gc=False):
     angry: Seconds
     neutral: Seconds
     most_people: Annotated[int, msgspec.Meta(ge=0, description="the most people in one batch")]
+    covered: Annotated[
+        Seconds | None,
+        msgspec.Meta(
+            description="seconds of the step for which the device was heard, from batch to batch if they are at most "
+            "60 s apart; null if it is not known"
+        ),
+    ]
 
 
 class History(msgspec.Struct, frozen=True):
@@ -212,7 +223,7 @@ def encode_history(info: DeviceInfo, span: Span, buckets: Buckets) -> Iterator[b
     zone = "UTC" if span.zone is None else span.zone.key
     start, end = _time(span.start), _time(span.end)
     yield _encode(History(info.device_id, info.device_name, start, end, span.step, zone, []))[:-2]
-    points = _points(span, buckets)
+    points = _points(info, span, buckets)
     comma = b""
     while piece := list(islice(points, POINTS_A_PIECE)):
         yield comma + _encode(piece)[1:-1]
@@ -220,14 +231,14 @@ def encode_history(info: DeviceInfo, span: Span, buckets: Buckets) -> Iterator[b
     yield b"]}"
 
 
-def encode_csv(span: Span, buckets: Buckets) -> Iterator[bytes]:
+def encode_csv(info: DeviceInfo, span: Span, buckets: Buckets) -> Iterator[bytes]:
     """The points of a History as CSV (RFC 4180) with a header line, in pieces.
 
     If the steps are of a time zone, the first column is the local time as spreadsheets read it.
     """
     zone = span.zone
     yield ",".join([*(["local_time"] if zone else []), *_COLUMNS]).encode() + b"\r\n"
-    lines = (_line(point, zone) for point in _points(span, buckets))
+    lines = (_line(point, zone) for point in _points(info, span, buckets))
     while piece := "".join(islice(lines, POINTS_A_PIECE)):
         yield piece.encode("ascii")
 
@@ -258,29 +269,38 @@ def _rounded(first: int, last: int, step: int, zone: ZoneInfo | None) -> Span:
     return Span(range(first // step * step, end, step), end, step)
 
 
-def _points(span: Span, buckets: Buckets) -> Iterator[Point]:
+def _points(info: DeviceInfo, span: Span, buckets: Buckets) -> Iterator[Point]:
+    known_from = info.covered_since
     for start in span.starts:
+        time = _time(start)
         bucket = buckets.get(start)
+        covered = None if bucket is None else bucket.covered
+        if covered is not None:
+            covered = _milliseconds(covered)
+        elif known_from is not None and time >= known_from:
+            covered = 0.0
         if bucket is None:
-            yield _point(start, _NO_TIME, 0)
+            yield _point(time, _NO_TIME, 0, covered)
         else:
-            yield _point(start, map(_milliseconds, bucket.seconds), bucket.most_people)
+            yield _point(time, map(_milliseconds, bucket.seconds), bucket.most_people, covered)
 
 
-def _point(start: int, seconds: Iterable[float], most_people: int) -> Point:
-    values: Any = (_time(start), *seconds, most_people)
+def _point(start: datetime, seconds: Iterable[float], most_people: int, covered: float | None) -> Point:
+    values: Any = (start, *seconds, most_people, covered)
     return Point(*values)
 
 
 def _line(point: Point, zone: ZoneInfo | None) -> str:
     start, *numbers = astuple(point)
     local = [f"{start.astimezone(zone):%Y-%m-%d %H:%M}"] if zone else []
-    return ",".join([*local, f"{start:%Y-%m-%dT%H:%M:%SZ}", *map(str, numbers)]) + "\r\n"
+    cells = ("" if number is None else str(number) for number in numbers)
+    return ",".join([*local, f"{start:%Y-%m-%dT%H:%M:%SZ}", *cells]) + "\r\n"
 
 
 def _sum(one: Bucket, other: Bucket) -> Bucket:
     seconds = tuple(map(sum, zip(one.seconds, other.seconds, strict=True)))
-    return Bucket(one.start, seconds, max(one.most_people, other.most_people))
+    known = [each.covered for each in (one, other) if each.covered is not None]
+    return Bucket(one.start, seconds, max(one.most_people, other.most_people), sum(known) if known else None)
 
 
 def _milliseconds(seconds: float) -> float:

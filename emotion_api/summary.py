@@ -20,8 +20,8 @@ from emotion_api.bad_request import unlisted_person
 Seconds = Annotated[float, msgspec.Meta(ge=0, description="seconds")]
 Emotion = Literal["happy", "sad", "angry", "neutral"]
 
-PersonRow: TypeAlias = tuple[str, float, float, float, float, datetime | None, datetime]
-"""`person_id`, the seconds of each of EMOTIONS, and `active_at` and `last_seen` in aware UTC."""
+PersonRow: TypeAlias = tuple[str, float, float, float, float, Emotion | None, datetime | None, datetime]
+"""`person_id`, the seconds of each of EMOTIONS, `emotion_now`, and `active_at` and `last_seen` in aware UTC."""
 
 Pause: TypeAlias = Callable[[], None]
 """Called during long work, so that the caller can serve other requests."""
@@ -59,6 +59,17 @@ class Person(msgspec.Struct, frozen=True, gc=False):
         Annotated[datetime, msgspec.Meta(tz=True)] | None,
         msgspec.Meta(description="UTC, timestamp of the last batch in which the person's seconds grew; null if never"),
     ]
+    emotion_now: Annotated[
+        Emotion | None,
+        msgspec.Meta(description="the emotion that grew most in that batch; null if none ever grew or it is not known"),
+    ]
+
+
+class Now(msgspec.Struct, frozen=True):
+    """The people in view in the device's newest batch, and what all people showed in the 10 s up to it."""
+
+    people: Annotated[int, msgspec.Meta(ge=0, description="people in view")]
+    seconds: EmotionTotals
 
 
 class SummaryTotals(msgspec.Struct, frozen=True):
@@ -75,6 +86,7 @@ class SummaryTotals(msgspec.Struct, frozen=True):
         EmotionTotals,
         msgspec.Meta(description="seconds of each emotion that the history ever counted; they never fall"),
     ]
+    now: Annotated[Now, msgspec.Meta(description="as of updated_at")]
 
 
 class Summary(SummaryTotals, frozen=True):
@@ -100,13 +112,14 @@ class SummaryRequest(NamedTuple):
 
 
 NO_TIME = EmotionTotals(0.0, 0.0, 0.0, 0.0)
+NOBODY_NOW = Now(0, NO_TIME)
 
 
 class DeviceInfo(msgspec.Struct, frozen=True):
     """The stored state of a device apart from its people; `updated_at` in aware UTC, None without any batch.
 
     `others` are the seconds of people who are not stored. The totals include them. `history` are the seconds that the
-    history ever counted.
+    history ever counted. `covered_since` is when the daemon began to store for which time it heard the device.
     """
 
     device_id: str
@@ -114,6 +127,8 @@ class DeviceInfo(msgspec.Struct, frozen=True):
     updated_at: datetime | None
     others: EmotionTotals = NO_TIME
     history: EmotionTotals = NO_TIME
+    now: Now = NOBODY_NOW
+    covered_since: datetime | None = None
 
 
 class PeoplePage(NamedTuple):
@@ -206,7 +221,7 @@ def listed(pieces: Iterable[list[PersonRow]], page: PeoplePage, *, pause: Pause)
 
 def encode_totals(info: DeviceInfo, totals: EmotionTotals) -> bytes:
     """A Summary without its people, as JSON."""
-    return _encode(SummaryTotals(info.device_id, info.device_name, info.updated_at, totals, info.history))
+    return _encode(SummaryTotals(info.device_id, info.device_name, info.updated_at, totals, info.history, info.now))
 
 
 def current_emotion(happy: float, sad: float, angry: float, neutral: float) -> Emotion:
@@ -237,11 +252,12 @@ def _person(
     sad: float,
     angry: float,
     neutral: float,
+    emotion_now: Emotion | None,
     active_at: datetime | None,
     last_seen: datetime,
 ) -> Person:
     emotion = current_emotion(happy, sad, angry, neutral)
-    return Person(person_id, emotion, happy, sad, angry, neutral, last_seen, active_at)
+    return Person(person_id, emotion, happy, sad, angry, neutral, last_seen, active_at, emotion_now)
 
 
 def _behind(rows: list[PersonRow], after: str) -> tuple[list[PersonRow], str | None]:

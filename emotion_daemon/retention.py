@@ -12,7 +12,7 @@ from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import Any, NamedTuple, TypeAlias
 
-from sqlalchemy import Connection, Integer, Select, bindparam, delete, func, select
+from sqlalchemy import Connection, Integer, Select, bindparam, delete, func, select, update
 from sqlalchemy.exc import DBAPIError
 
 from emotion_daemon.monitoring.outage import Outage
@@ -100,6 +100,11 @@ _OLD_HOURS = (
     .limit(bindparam("left", type_=Integer))
 )
 _DELETE_HOUR = delete(emotion_hour).where(_hour.device_id == bindparam("its_device"), _hour.hour == bindparam("start"))
+_FORGET_COVERED = (
+    update(device_state)
+    .where(device_state.c.device_id == bindparam("its_device"), device_state.c.covered_since < bindparam("end"))
+    .values(covered_since=bindparam("end"))
+)
 _DELETE_ITS_MINUTES = delete(emotion_minute).where(
     _minute.device_id == bindparam("its_device"),
     _minute.minute >= bindparam("start"),
@@ -420,10 +425,11 @@ def _find_hours(cutoff: Cutoff, connection: Connection, at: _At, *, locking: boo
 
 
 def _delete_hours(transaction: Transaction, hours: Sequence[Any]) -> int:
-    """Delete the hours with their minutes; return the number of minutes."""
-    devices = {each["its_device"] for each in hours}
-    dialect_of(transaction.connection).lock_devices(transaction.connection, (), new=(), others=devices)
+    """Delete the hours with their minutes; return the number of minutes. It is no longer known what they covered."""
+    ends = {each["its_device"]: each["end"] for each in hours}
+    dialect_of(transaction.connection).lock_devices(transaction.connection, (), new=(), others=ends)
     minutes = transaction.connection.execute(_DELETE_ITS_MINUTES, hours).rowcount
     transaction.connection.execute(_DELETE_HOUR, hours)
-    transaction.changes.devices |= devices
+    transaction.connection.execute(_FORGET_COVERED, [{"its_device": each, "end": ends[each]} for each in sorted(ends)])
+    transaction.changes.devices |= ends.keys()
     return minutes

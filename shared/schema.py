@@ -39,10 +39,10 @@ class UtcDateTime(TypeDecorator[datetime]):
 _Id = BigInteger().with_variant(Integer, "sqlite")
 
 
-def _seconds(*, default: str | None = None) -> list[Column[float]]:
-    """The columns of cumulative seconds, one for each emotion."""
+def _seconds(prefix: str = "time", *, default: str | None = None) -> list[Column[float]]:
+    """The columns of seconds, one for each emotion."""
     return [
-        Column(f"time_{emotion}", Float, nullable=False, server_default=default, comment="seconds")
+        Column(f"{prefix}_{emotion}", Float, nullable=False, server_default=default, comment="seconds")
         for emotion in EMOTIONS
     ]
 
@@ -64,6 +64,7 @@ person_emotion = Table(
     *_seconds(),
     Column("last_seen", UtcDateTime, nullable=False, comment="the batch's timestamp"),
     Column("active_at", UtcDateTime, comment="timestamp of the last batch in which the seconds had grown"),
+    Column("emotion_now", Text, comment="the emotion that grew most in that batch; null: not known"),
     UniqueConstraint("device_id", "person_id"),
     sqlite_autoincrement=True,
 )
@@ -100,10 +101,17 @@ device_state = Table(
         comment="raised by every transaction that changes an answer about the device",
     ),
     *_seconds(default="0"),
+    *_seconds("now", default="0"),
+    Column(
+        "covered_since",
+        UtcDateTime,
+        comment="the history's covered is known from here on; null: the daemon has not stored any yet",
+    ),
 )
 """The state of each device: its newest batch, its presence, and the revision of all responses about it.
 
-The seconds are all that the history ever counted. They stay if the history is deleted for its age.
+`time_happy` and so on are all that the history ever counted. They stay if the history is deleted for its age.
+`now_happy` and so on are what all people have shown in the 10 s up to the newest batch.
 """
 
 
@@ -116,12 +124,16 @@ def _history(step: str) -> Table:
         Column(step, UtcDateTime, primary_key=True, comment="its beginning"),
         *_seconds(),
         Column("most_people", Integer, nullable=False, comment=f"the most people in view in one batch of this {step}"),
+        Column("covered", Float, comment="seconds for which the device was heard; null: stored by an earlier version"),
         sqlite_with_rowid=False,
     )
 
 
 emotion_minute = _history("minute")
-"""The history: what all people before a camera have shown in each minute; no row if they have shown nothing."""
+"""The history: what all people before a camera have shown in each minute, also if they have shown nothing.
+
+A minute without any batch has a row only if a later batch added seconds to it.
+"""
 
 emotion_hour = _history("hour")
 """The sums of `emotion_minute` a UTC hour. Every transaction that changes minutes changes their hours, too."""

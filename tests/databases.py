@@ -64,14 +64,19 @@ def add_minutes(connection: Connection, minutes: Sequence[Mapping[str, Any]]) ->
     hours = (row | {"hour": statements.timestamp(row["minute"].replace(minute=0))} for row in map(dict, minutes))
     names = emotion_hour.columns.keys()
     for row in hours:
-        statements.add_hour.execute(connection, [tuple(row[name] for name in names)])
+        statements.add_hour.execute(connection, [tuple(row.get(name) for name in names)])
 
 
 def check_hours(connection: Connection) -> None:
     """Check that the stored hours are the sums of the stored minutes, to a microsecond."""
     minutes: dict[tuple[str, datetime], list[float]] = {}
-    for device_id, minute, *values, people in connection.execute(select(emotion_minute)):
-        sums = minutes.setdefault((device_id, minute.replace(minute=0)), [0.0] * (len(EMOTIONS) + 1))
-        sums[:] = *map(sum, zip(sums, values, strict=False)), max(sums[-1], people)
-    hours = {(row[0], row[1]): list(row[2:]) for row in connection.execute(select(emotion_hour))}
+    for device_id, minute, *seconds, people, covered in connection.execute(select(emotion_minute)):
+        sums = minutes.setdefault((device_id, minute.replace(minute=0)), [0.0] * (len(EMOTIONS) + 2))
+        *before, most_people, covered_before = sums
+        added = (a + b for a, b in zip(before, seconds, strict=True))
+        sums[:] = [*added, max(most_people, people), covered_before + (covered or 0.0)]
+    hours = {
+        (device_id, hour): [*values, covered or 0.0]
+        for device_id, hour, *values, covered in connection.execute(select(emotion_hour))
+    }
     assert hours == {key: pytest.approx(sums, abs=1e-6) for key, sums in minutes.items()}

@@ -12,6 +12,7 @@ README_SUMMARY: dict[str, Any] = {
     "updated_at": "2025-11-14T12:34:56Z",
     "emotion_totals": {"happy": 123.5, "sad": 20.0, "angry": 10.0, "neutral": 0.0},
     "history_totals": {"happy": 0.0, "sad": 0.0, "angry": 0.0, "neutral": 0.0},
+    "now": {"people": 1, "seconds": {"happy": 0.0, "sad": 0.0, "angry": 0.0, "neutral": 0.0}},
     "current_people": [
         {
             "person_id": "1",
@@ -22,6 +23,7 @@ README_SUMMARY: dict[str, Any] = {
             "time_neutral": 0.0,
             "last_seen": "2025-11-14T12:34:56Z",
             "active_at": "2025-11-14T12:34:56Z",
+            "emotion_now": "happy",
         }
     ],
 }

@@ -7,6 +7,7 @@ from emotion_daemon.monitoring.group import Group
 from emotion_daemon.rules.clock_fallback import ClockFallback, Clocks
 from emotion_daemon.rules.fold import Folded, Heard, PersonKey, Report, fold
 from emotion_daemon.rules.history import Minutes
+from emotion_daemon.rules.listening import Listened
 from emotion_daemon.rules.outcome import Rejected
 from shared.batch import Batch
 
@@ -23,6 +24,7 @@ def group(people: dict[PersonKey, Report], devices: Mapping[str, datetime] | Non
         changed_devices={device_id for device_id, _ in people},
         capped={},
         clocks=ClockFallback(Clocks(), datetime.now(UTC)),
+        listened={device_id: Listened(batch.timestamp) for device_id, batch in batches.items()},
     )
 
 

@@ -6,6 +6,7 @@ from functools import reduce
 from operator import add
 from typing import Any, NamedTuple, TypeAlias
 
+from msgspec.structs import astuple
 from sqlalchemy import (
     ARRAY,
     BigInteger,
@@ -36,7 +37,7 @@ from sqlalchemy import (
 from emotion_api.devices import DeviceRow
 from emotion_api.history import MINUTE, Bucket, Read
 from emotion_api.overview import HOURS, Part, Sums
-from emotion_api.summary import NO_TIME, EmotionTotals, PeoplePage, PersonRow, finite
+from emotion_api.summary import NO_TIME, EmotionTotals, Now, PeoplePage, PersonRow, finite
 from shared.batch import EMOTIONS
 from shared.database import code_point_collation
 from shared.schema import (
@@ -95,8 +96,8 @@ _REVISIONS = select(_ASKED.c.device_id, device_state.c.revision, _VERSION, _LAG)
 )
 
 
-def _seconds(table: FromClause) -> list[ColumnElement[float]]:
-    return [table.c[f"time_{emotion}"] for emotion in EMOTIONS]
+def _seconds(table: FromClause, prefix: str = "time") -> list[ColumnElement[float]]:
+    return [table.c[f"{prefix}_{emotion}"] for emotion in EMOTIONS]
 
 
 def _sums(table: FromClause) -> list[ColumnElement[float]]:
@@ -129,8 +130,11 @@ _DEVICE = (
             .correlate(_REQUESTED)
         ),
         device_state.c.received_at,
+        device_state.c.people,
+        device_state.c.covered_since,
         *_seconds(device_total),
         *_seconds(device_state),
+        *_seconds(device_state, "now"),
     )
     .select_from(_REQUESTED)
     .outerjoin(device, device.c.device_id == _REQUESTED.c.device_id)
@@ -143,6 +147,7 @@ _DEVICE = (
 _PEOPLE = select(
     person_emotion.c.person_id,
     *_seconds(person_emotion),
+    person_emotion.c.emotion_now,
     type_coerce(person_emotion.c.active_at, String),
     type_coerce(person_emotion.c.last_seen, String),
 ).where(_OF_DEVICE)
@@ -202,7 +207,12 @@ def _buckets(table: Table, time: Column[datetime]) -> Select[*tuple[Any, ...]]:
     since = cast(extract("epoch", rows.c.time), BigInteger) - bindparam("origin", type_=BigInteger)
     bucket = since // bindparam("step", type_=BigInteger)
     return select(
-        bucket.label("bucket"), func.max(rows.c.most_people), func.count(), func.max(rows.c.time), *_sums(rows)
+        bucket.label("bucket"),
+        func.max(rows.c.most_people),
+        func.sum(rows.c.covered),
+        func.count(),
+        func.max(rows.c.time),
+        *_sums(rows),
     ).group_by("bucket")
 
 
@@ -241,7 +251,8 @@ _HOURS = select(
 class DeviceFound(NamedTuple):
     """The stored state of a device apart from its people. `name` and the times are None if there are none.
 
-    `others` are the seconds of people who are not stored, `history` those that the history ever counted.
+    `others` are the seconds of people who are not stored, `history` those that the history ever counted. `now` is what
+    the device showed last, `covered_since` when the daemon began to store for which time it heard the device.
     """
 
     name: str | None
@@ -250,6 +261,8 @@ class DeviceFound(NamedTuple):
     received_at: datetime | None
     others: EmotionTotals
     history: EmotionTotals
+    now: Now
+    covered_since: datetime | None
 
 
 def state(connection: Connection, devices: Collection[str | None]) -> State:
@@ -292,9 +305,12 @@ def is_about_the_schema(error: Exception) -> bool:
 def device_found(connection: Connection, device_id: str, *, many: int) -> DeviceFound:
     """Return the stored state of the device. It has many people if an index has more than `many`."""
     row = connection.execute(_DEVICE, {"device_id": device_id, "many": many}).one()
-    name, updated_at, has_many_people, received_at, *seconds = row
-    others, history = seconds[: len(EMOTIONS)], seconds[len(EMOTIONS) :]
-    return DeviceFound(name, updated_at, has_many_people, received_at, _totals_of(others), _totals_of(history))
+    name, updated_at, has_many_people, received_at, people, covered_since, *seconds = row
+    others, history, now = (
+        _totals_of(seconds[at : at + len(EMOTIONS)]) for at in range(0, len(seconds), len(EMOTIONS))
+    )
+    shown = Now(people or 0, EmotionTotals(*(round(each, 3) for each in astuple(now))))
+    return DeviceFound(name, updated_at, has_many_people, received_at, others, history, shown, covered_since)
 
 
 def people(connection: Connection, device_id: str, *, at_once: int) -> Iterator[list[PersonRow]]:
@@ -360,11 +376,12 @@ def buckets(connection: Connection, device_id: str, read: Read) -> Iterator[list
         parameters = {"device_id": device_id, "start": start, "end": end, "origin": origin, "step": step}
         rows = connection.execute(query, {**parameters, "at_once": ROWS_AT_ONCE}).all()
         yield [
-            Bucket(origin + number * step, tuple(seconds), most_people) for number, most_people, _, _, *seconds in rows
+            Bucket(origin + number * step, tuple(seconds), most_people, covered)
+            for number, most_people, covered, _, _, *seconds in rows
         ]
-        if sum(row[2] for row in rows) < ROWS_AT_ONCE:
+        if sum(row[3] for row in rows) < ROWS_AT_ONCE:
             return
-        start = max(row[3] for row in rows) + timedelta(microseconds=1)
+        start = max(row[4] for row in rows) + timedelta(microseconds=1)
 
 
 def sums(connection: Connection, device_ids: Sequence[str], part: Part) -> Iterator[tuple[str, Sums]]:

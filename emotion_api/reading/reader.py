@@ -76,7 +76,15 @@ class _Reader:
         self._now = now
 
     def _info(self, device_id: str, found: DeviceFound) -> DeviceInfo:
-        return DeviceInfo(device_id, self._name(device_id, found.name), found.updated_at, found.others, found.history)
+        return DeviceInfo(
+            device_id,
+            self._name(device_id, found.name),
+            found.updated_at,
+            found.others,
+            found.history,
+            found.now,
+            found.covered_since,
+        )
 
     def _name(self, device_id: str, name: str | None) -> str:
         """The name in the database, else in the settings, else the id."""
@@ -139,9 +147,8 @@ class HistoryReader(_Reader):
             for buckets in queries.buckets(build.connection, request.device_id, part):
                 add(sums, span, buckets)
                 build.pause()
-        if request.csv:
-            return encode_csv(span, sums)
-        return encode_history(self._info(request.device_id, found), span, sums)
+        encode = encode_csv if request.csv else encode_history
+        return encode(self._info(request.device_id, found), span, sums)
 
 
 class _AllDevicesReader(_Reader):

@@ -158,6 +158,7 @@ OPERATIONS = (
                     "updated_at": "2025-11-14T15:30:00Z",
                     "emotion_totals": {"happy": 14523.0, "sad": 3421.0, "angry": 1205.0, "neutral": 0.0},
                     "history_totals": {"happy": 14498.0, "sad": 3409.0, "angry": 1199.0, "neutral": 0.0},
+                    "now": {"people": 3, "seconds": {"happy": 21.2, "sad": 0.0, "angry": 3.1, "neutral": 5.0}},
                     "current_people": [
                         {
                             "person_id": "1",
@@ -168,6 +169,7 @@ OPERATIONS = (
                             "time_neutral": 0.0,
                             "last_seen": "2025-11-14T15:29:55Z",
                             "active_at": "2025-11-14T15:29:54Z",
+                            "emotion_now": "happy",
                         }
                     ],
                 },
@@ -233,13 +235,15 @@ OPERATIONS = (
                             "angry": 0.0,
                             "neutral": 3.5,
                             "most_people": 2,
+                            "covered": 298.5,
                         }
                     ],
                 },
             ),
             "text/csv": (
                 str,
-                "start,happy,sad,angry,neutral,most_people\r\n2025-11-14T12:30:00Z,12.0,0.0,0.0,3.5,2\r\n",
+                "start,happy,sad,angry,neutral,most_people,covered\r\n"
+                "2025-11-14T12:30:00Z,12.0,0.0,0.0,3.5,2,298.5\r\n",
             ),
         },
         bad_request="A parameter is invalid, misspelt or given more than once, or the history has too many points",

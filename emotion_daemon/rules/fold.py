@@ -9,6 +9,7 @@ import msgspec
 
 from emotion_daemon.rules.clock_fallback import ClockFallback, Clocks, Placed, grows
 from emotion_daemon.rules.history import LONGEST_GAP, ROUNDING, SLACK, Minutes, increment
+from emotion_daemon.rules.listening import LONGEST_COVERED, Listened, Listening, Seconds
 from emotion_daemon.rules.tombstones import Tombstones, suppressed
 from shared.batch import Batch, Cumulative
 
@@ -24,12 +25,14 @@ class Report(msgspec.Struct, frozen=True, gc=False):
     """A device's last report about one person; `last_seen` is the timestamp of that batch.
 
     `active_at` is the timestamp of the last batch in which the person's counters had grown, None if they never have.
+    `emotion_now` is the emotion that grew most then, None if they never have or an earlier version stored the person.
     `spare` are the seconds that the person may still catch up on: see `history.SLACK`. They are not stored.
     """
 
     cumulative: Cumulative
     last_seen: datetime
     active_at: datetime | None = None
+    emotion_now: str | None = None
     spare: float = 0.0
 
 
@@ -37,7 +40,8 @@ class StoredState(NamedTuple):
     """The stored state of a group: its people, its devices' newest timestamps and clocks, and tombstones.
 
     `now` is the time of the transaction, by the daemon's clock. The devices in `unknown_people` sent their
-    previous batch to another process, and no person is stored: their people may be anyone.
+    previous batch to another process, and no person is stored: their people may be anyone. `listened` is what this
+    process remembers of devices.
     """
 
     people: Mapping[PersonKey, Report] = MappingProxyType({})
@@ -46,6 +50,7 @@ class StoredState(NamedTuple):
     clocks: Clocks = Clocks()
     now: datetime = datetime.max.replace(tzinfo=UTC) - timedelta(days=1)
     unknown_people: Collection[str] = frozenset()
+    listened: Mapping[str, Listened] = MappingProxyType({})
 
 
 class Heard(NamedTuple):
@@ -62,7 +67,7 @@ class Folded(NamedTuple):
     `updated_counts` has, for each batch, the number of people it changed. `changed_devices` are those about which
     anything is written. `capped` has, for each device, the seconds beyond the elapsed time, which the history drops; a
     device's first batch does not count. `clocks` has the clocks that were set back. `suppressed` is the number of
-    entries about erased people.
+    entries about erased people. `listened` is what to remember of the group's devices.
     """
 
     people: dict[PersonKey, Report]
@@ -74,10 +79,12 @@ class Folded(NamedTuple):
     capped: dict[str, float]
     clocks: ClockFallback
     suppressed: int = 0
+    listened: Mapping[str, Listened] = MappingProxyType({})
 
 
 NO_STATE = StoredState()
 _NO_TIME = Cumulative()
+_NO_SECONDS = (0.0, 0.0, 0.0, 0.0)
 _ACTIVE = timedelta(seconds=ACTIVE_SECONDS)
 
 
@@ -103,6 +110,9 @@ class Fold:
         self._stored_devices = state.devices
         self._tombstones = state.tombstones
         self._unknown_people = set(state.unknown_people)
+        self._listened = state.listened
+        self._elsewhere = state.clocks.elsewhere
+        self._listening: dict[str, Listening] = {}
         self._clocks = ClockFallback(state.clocks, state.now)
         self._devices: dict[str, Batch] = {}
         self._heard: dict[str, Heard] = {}
@@ -135,14 +145,18 @@ class Fold:
         batch, elapsed, late_since = placed
         device_id, timestamp = batch.device_id, batch.timestamp
         previous = self.newest(device_id)
-        since, gap = timestamp, 0.0
+        listening = self._listening.get(device_id) or self._listen(device_id)
+        since, gap, passed, covered = timestamp, 0.0, 0.0, 0.0
         newer = previous is None or previous <= timestamp
         if newer:
             self._devices[device_id] = batch
             self._changed_devices.add(device_id)
             if previous is not None:
                 since = previous
-                gap = min((timestamp - previous if elapsed is None else elapsed).total_seconds(), LONGEST_GAP)
+                passed = (timestamp - previous).total_seconds()
+                gap = min(passed if elapsed is None else elapsed.total_seconds(), LONGEST_GAP)
+                if passed <= LONGEST_COVERED:
+                    covered = passed
         people = batch.people if counts else {}
         if not newer:
             since = self._known_before(batch, late_since)
@@ -151,8 +165,16 @@ class Fold:
             self._unknown_people.discard(device_id)
             if previous is not None:
                 self._set_baseline(batch)
-        updated, in_view = self._add_people(batch, people, since, gap, is_first=previous is None)
+        updated, in_view, seconds = self._add_people(batch, people, since, gap, is_first=previous is None)
         self._updated_counts.append(updated)
+        if newer or updated:
+            self._changed_devices.add(device_id)
+            self._minutes.add(device_id, since, timestamp, seconds, in_view, covered)
+        if newer:
+            listening.heard(previous, timestamp, passed, seconds)
+        else:
+            for begin, end in listening.late(timestamp):
+                self._minutes.add(device_id, begin, end, _NO_SECONDS, covered=(end - begin).total_seconds())
         if newer and batch.received_at is not None and self._stored_devices.get(device_id) != timestamp:
             self._heard[device_id] = Heard(batch, in_view)
             self._clocks.arrived(batch)
@@ -169,7 +191,18 @@ class Fold:
             self._capped,
             self._clocks,
             self._suppressed,
+            {
+                device_id: listening.result(newest)
+                for device_id, listening in self._listening.items()
+                if (newest := self.newest(device_id)) is not None
+            },
         )
+
+    def _listen(self, device_id: str) -> Listening:
+        before, newest = self._listened.get(device_id), self._stored_devices.get(device_id)
+        listening = Listening(before, newest, elsewhere=device_id in self._elsewhere)
+        self._listening[device_id] = listening
+        return listening
 
     def _cumulative_of(self, device_id: str) -> Callable[[str], Cumulative | None]:
         def find(person_id: str) -> Cumulative | None:
@@ -200,8 +233,8 @@ class Fold:
 
     def _add_people(
         self, batch: Batch, people: Mapping[str, Cumulative], since: datetime, gap: float, *, is_first: bool
-    ) -> tuple[int, int]:
-        """The numbers of people that the batch changed, and of those in view.
+    ) -> tuple[int, int, Seconds]:
+        """The numbers of people that the batch changed, and of those in view, and the seconds that they showed.
 
         `since` and `gap` tell of the device's batch before.
         """
@@ -216,9 +249,9 @@ class Fold:
             report = reports.get(key) or stored(key)
             if report is None:
                 # Nothing tells since when: at most since the batch before, which did not name this person.
-                before, allowed, active_at = _NO_TIME, gap, None
+                before, allowed, active_at, now = _NO_TIME, gap, None, None
             else:
-                before, allowed, active_at = report.cumulative, report.spare, report.active_at
+                before, allowed, active_at, now = report.cumulative, report.spare, report.active_at, report.emotion_now
                 if report.last_seen is since:  # in the batch before: this spares most people a subtraction
                     allowed += gap
                 elif report.last_seen <= timestamp:
@@ -227,22 +260,19 @@ class Fold:
                     continue
                 if allowed > longest:
                     allowed = longest
-            more_happy, more_sad, more_angry, more_neutral, spare, excess = increment(cumulative, before, allowed)
+            more_happy, more_sad, more_angry, more_neutral, spare, excess, most = increment(cumulative, before, allowed)
             if more_happy + more_sad + more_angry + more_neutral + excess > ROUNDING:
-                active_at = timestamp
+                active_at, now = timestamp, most
                 in_view += 1
             elif active_at is not None and active_at >= active_since:
                 in_view += 1
-            reports[key] = Report(cumulative, timestamp, active_at, spare)
+            reports[key] = Report(cumulative, timestamp, active_at, now, spare)
             happy += more_happy
             sad += more_sad
             angry += more_angry
             neutral += more_neutral
             beyond += excess
             updated += 1
-        if updated:
-            self._changed_devices.add(device_id)
-            self._minutes.add(device_id, since, timestamp, (happy, sad, angry, neutral), in_view)
         if beyond and not is_first:
             self._capped[device_id] = self._capped.get(device_id, 0.0) + beyond
-        return updated, in_view
+        return updated, in_view, (happy, sad, angry, neutral)

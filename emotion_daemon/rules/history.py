@@ -19,16 +19,21 @@ LONGEST_GAP = 24 * 3600.0
 ROUNDING = 0.001
 """Seconds. A counter that is lower by no more was rounded; one that is lower by more has begun anew."""
 
-Row: TypeAlias = tuple[str, datetime, float, float, float, float, int]
-"""Device id, beginning of the minute or hour in aware UTC, seconds of happy, sad, angry and neutral, most people."""
+Row: TypeAlias = tuple[str, datetime, float, float, float, float, int, float]
+"""Device id, beginning of the minute or hour in aware UTC, seconds of happy, sad, angry and neutral, most people, and
+the seconds for which the device was heard."""
 
-Increment: TypeAlias = tuple[float, float, float, float, float, float]
+Increment: TypeAlias = tuple[float, float, float, float, float, float, str]
 """Seconds that one person has shown happy, sad, angry and neutral since the previous report, as far as time allows;
-the unused time, up to SLACK; and the capped seconds."""
+the unused time, up to SLACK; the capped seconds; and the emotion that grew most, on a tie the first of EMOTIONS."""
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
-_MINUTE, _HOUR = timedelta(minutes=1), timedelta(hours=1)
+MINUTE, HOUR = 60.0, 3_600.0
+"""Seconds: the most that a minute and an hour can be covered."""
+
+_MINUTE, _HOUR = timedelta(seconds=MINUTE), timedelta(seconds=HOUR)
+_EMPTY = (0.0, 0.0, 0.0, 0.0, 0, 0.0)
 
 
 def increment(new: Cumulative, old: Cumulative, allowed: float) -> Increment:
@@ -44,11 +49,17 @@ def increment(new: Cumulative, old: Cumulative, allowed: float) -> Increment:
         else:
             happy, sad, angry, neutral = max(happy, 0.0), max(sad, 0.0), max(angry, 0.0), max(neutral, 0.0)
     shown = happy + sad + angry + neutral
+    if happy >= sad and happy >= angry and happy >= neutral:
+        most = "happy"
+    elif sad >= angry and sad >= neutral:
+        most = "sad"
+    else:
+        most = "angry" if angry >= neutral else "neutral"
     if shown <= allowed:
         spare = allowed - shown
-        return happy, sad, angry, neutral, spare if spare < SLACK else SLACK, 0.0
+        return happy, sad, angry, neutral, spare if spare < SLACK else SLACK, 0.0, most
     share = allowed / shown
-    return happy * share, sad * share, angry * share, neutral * share, 0.0, shown - allowed
+    return happy * share, sad * share, angry * share, neutral * share, 0.0, shown - allowed, most
 
 
 class Minutes:
@@ -64,22 +75,27 @@ class Minutes:
         since: datetime,
         until: datetime,
         seconds: tuple[float, float, float, float],
-        people: int,
+        people: int = 0,
+        covered: float = 0.0,
     ) -> None:
         """Add `seconds` of each emotion, spread evenly from `since` to `until`. `people` were in view at `until`.
 
-        If the time is longer than LONGEST_GAP, only its end counts.
+        For `covered` of these seconds, all or none, the device was heard. If the time is longer than LONGEST_GAP, only
+        its end counts.
         """
         minute = until.replace(second=0, microsecond=0)
         row = self._row(device_id, minute)
         if row[4] < people:
             row[4] = people
-        if since >= minute or not any(seconds):
+        if since >= minute:
             _add(row, seconds, 1.0)
+            row[5] += covered
         elif until - since <= _MINUTE:
             for each, share in _spread(since, until, _MINUTE):
-                _add(self._row(device_id, each), seconds, share)
-        else:
+                row = self._row(device_id, each)
+                _add(row, seconds, share)
+                row[5] += covered * share
+        elif any(seconds):
             self._long.append((device_id, max(since, until - timedelta(seconds=LONGEST_GAP)), until, seconds))
 
     def rows(self) -> Iterator[Row]:
@@ -87,12 +103,12 @@ class Minutes:
 
         One by one: 500 devices that all come back after a day have 720,000.
         """
-        for (device_id, minute), (happy, sad, angry, neutral, people) in self._gathered.items():
-            yield device_id, minute, happy, sad, angry, neutral, int(people)
+        for (device_id, minute), (happy, sad, angry, neutral, people, covered) in self._gathered.items():
+            yield device_id, minute, happy, sad, angry, neutral, int(people), min(covered, MINUTE)
         for device_id, since, until, seconds in self._long:
             for minute, share in _spread(since, until, _MINUTE):
                 happy, sad, angry, neutral = (each * share for each in seconds)
-                yield device_id, minute, happy, sad, angry, neutral, 0
+                yield device_id, minute, happy, sad, angry, neutral, 0, 0.0
 
     def hours(self) -> list[Row]:
         """The sums of `rows` a UTC hour, by device and hour."""
@@ -108,18 +124,19 @@ class Minutes:
             else:
                 _add(sums, row[:4], 1.0)
                 sums[4] = max(sums[4], row[4])
+                sums[5] += row[5]
         for device_id, since, until, each in self._long:
             for start, share in _spread(since, until, _HOUR):
-                _add(hours.setdefault((device_id, start), [0.0, 0.0, 0.0, 0.0, 0]), each, share)
+                _add(hours.setdefault((device_id, start), [*_EMPTY]), each, share)
         return [
-            (device_id, hour, happy, sad, angry, neutral, int(people))
-            for (device_id, hour), (happy, sad, angry, neutral, people) in hours.items()
+            (device_id, hour, happy, sad, angry, neutral, int(people), min(covered, HOUR))
+            for (device_id, hour), (happy, sad, angry, neutral, people, covered) in hours.items()
         ]
 
     def _row(self, device_id: str, minute: datetime) -> list[float]:
         row = self._gathered.get((device_id, minute))
         if row is None:
-            row = self._gathered[device_id, minute] = [0.0, 0.0, 0.0, 0.0, 0]
+            row = self._gathered[device_id, minute] = [*_EMPTY]
         return row
 
 

@@ -16,6 +16,7 @@ from sqlalchemy import Connection, select
 
 from emotion_daemon.rules.clock_fallback import ClockFallback, Clocks, Row
 from emotion_daemon.rules.fold import Folded, PersonKey, Report, StoredState
+from emotion_daemon.rules.listening import Listened
 from emotion_daemon.rules.outcome import Presence
 from emotion_daemon.rules.tombstones import Tombstone, Tombstones, by_device
 from emotion_daemon.storage.changes import Changes
@@ -37,6 +38,7 @@ _REPORT = (
     *(person_emotion.c[f"time_{emotion}"] for emotion in EMOTIONS),
     person_emotion.c.last_seen,
     person_emotion.c.active_at,
+    person_emotion.c.emotion_now,
 )
 _DEVICE = (
     device.c.device_id,
@@ -77,6 +79,7 @@ class StateCache:
         self._elsewhere: set[str] = set()
         self._offsets: dict[str, timedelta] = {}
         self._rows: dict[str, Row] = {}
+        self._listened: dict[str, Listened] = {}
         self._tombstones: Tombstones | None = None
         self._version = -1
         self._latest: datetime | None = None
@@ -115,6 +118,7 @@ class StateCache:
             ),
             latest - MAX_CLOCK_SKEW,
             () if self._people_are_stored else {batch.device_id for batch in batches} - self._followed,
+            MappingProxyType(self._listened),
         )
 
     def read_presence(
@@ -189,6 +193,7 @@ class StateCache:
                 self._arrivals[device_id] = batch.received_at
                 self._elsewhere.discard(device_id)
         self._remember_clocks(folded.clocks)
+        self._listened.update(folded.listened)
         if len(self._people) > MAX_REMEMBERED:
             self._forget_people_who_left()
         if len(self._devices) > MAX_REMEMBERED:
@@ -203,7 +208,7 @@ class StateCache:
         self._rows.update(clocks.rows)
 
     def _forget_devices(self) -> None:
-        """Forget what is stored about devices. Rows of older batches are stored nowhere, and stay."""
+        """Forget what is stored about devices. Rows of older batches, and silences, are stored nowhere, and stay."""
         self._revisions.clear()
         self._devices.clear()
         self._arrivals.clear()
@@ -211,6 +216,8 @@ class StateCache:
         self._offsets.clear()
         if len(self._rows) > MAX_REMEMBERED:
             self._rows.clear()
+        if len(self._listened) > MAX_REMEMBERED:
+            self._listened.clear()
 
     def _forget(self) -> None:
         self._people.clear()
@@ -307,11 +314,11 @@ class StateCache:
             keys, values = self._dialect.keys_table(part)
             same = (keys.c.device_id == row.device_id) & (keys.c.person_id == row.person_id)
             query = select(*_REPORT).select_from(keys).join(person_emotion, same).where(row.last_seen <= latest)
-            for device_id, person_id, *seconds, last_seen, active_at in connection.execute(query, values):
+            for device_id, person_id, *seconds, last_seen, active_at, now in connection.execute(query, values):
                 key = (device_id, person_id)
                 remembered = self._outdated.pop(key, None)
                 spare = remembered.spare if remembered is not None and remembered.last_seen == last_seen else 0.0
-                self._people[key] = Report(Cumulative(*seconds), last_seen, active_at, spare)
+                self._people[key] = Report(Cumulative(*seconds), last_seen, active_at, now, spare)
 
 
 def _with_people(connection: Connection, devices: Sequence[str]) -> set[str]:

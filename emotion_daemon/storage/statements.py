@@ -8,15 +8,31 @@ from collections.abc import Callable, Sequence
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Engine, Integer, Table, bindparam, case, literal_column, update
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    Engine,
+    Float,
+    Integer,
+    Table,
+    bindparam,
+    case,
+    func,
+    literal_column,
+    update,
+)
 
+from emotion_daemon.rules.history import HOUR, MINUTE
 from emotion_daemon.storage.dialects import Rows, dialect_of
 from shared.batch import EMOTIONS
 from shared.schema import UtcDateTime, device, device_state, device_total, emotion_hour, emotion_minute, person_emotion
 
 _TIMES = [f"time_{emotion}" for emotion in EMOTIONS]
+_NOW = [f"now_{emotion}" for emotion in EMOTIONS]
+_HEARD = ["device_id", "received_at", "received_by", "people", "clock_skew", "clock_offset"]
 
 _ONE: ColumnElement[int] = literal_column("1", type_=Integer)
+_ZERO: ColumnElement[float] = literal_column("0.0", type_=Float)
 
 
 class Statement:
@@ -45,13 +61,16 @@ class Statements:
         self.update_person = _update_person(engine)
         self.upsert_device = _upsert_newer(engine, device, key=["device_id"], timestamp="updated_at")
         self.upsert_state = _upsert_state(
-            engine, ["device_id", "received_at", "received_by", "people", "clock_skew", "clock_offset"], _TIMES
+            engine,
+            [*_HEARD, *_TIMES, *_NOW, "covered_since"],
+            added=_TIMES,
+            once=["covered_since"],
         )
-        self.add_history_total = _upsert_state(engine, ["device_id"], _TIMES)
+        self.add_history_total = _upsert_state(engine, ["device_id", *_TIMES], added=_TIMES)
         self.upsert_presence = _upsert_state(engine, ["device_id", "status", "status_at", "info"])
         self.raise_revision = _upsert_state(engine, ["device_id"])
-        self.add_minute = _add(engine, emotion_minute, ["device_id", "minute"])
-        self.add_hour = _add(engine, emotion_hour, ["device_id", "hour"])
+        self.add_minute = _add(engine, emotion_minute, ["device_id", "minute"], most_covered=MINUTE)
+        self.add_hour = _add(engine, emotion_hour, ["device_id", "hour"], most_covered=HOUR)
         self.add_total = _add(engine, device_total, ["device_id"])
         process = UtcDateTime().dialect_impl(engine.dialect).bind_processor(engine.dialect)
         assert process is not None
@@ -87,7 +106,7 @@ def _update_person(engine: Engine) -> Statement:
 
     The placeholders are those of the seconds and times, the key, `last_seen` again, and `latest` as in _upsert_newer.
     """
-    columns = [*_TIMES, "last_seen", "active_at"]
+    columns = [*_TIMES, "last_seen", "active_at", "emotion_now"]
     new: dict[str, Any] = {name: bindparam(name) for name in columns}
     row = person_emotion.c
     replaceable = (row.last_seen <= bindparam("new_last_seen")) | (row.last_seen > bindparam("latest"))
@@ -96,25 +115,33 @@ def _update_person(engine: Engine) -> Statement:
     return Statement(engine, statement, [*columns, "its_device", "its_id", "new_last_seen"], ["latest"])
 
 
-def _upsert_state(engine: Engine, columns: list[str], added: Sequence[str] = ()) -> Statement:
-    """An upsert of these columns of `device_state` that raises `revision`: the key first. It adds to those `added`."""
+def _upsert_state(
+    engine: Engine, columns: list[str], *, added: Sequence[str] = (), once: Sequence[str] = ()
+) -> Statement:
+    """An upsert of these columns of `device_state` that raises `revision`: the key first.
+
+    It adds to those `added`, and sets those `once` only if they are null.
+    """
     key, *others = columns
-    columns = [*columns, *added]
     statement = dialect_of(engine).insert_rows(device_state, columns, {"revision": _ONE})
     new = statement.excluded
     changes: dict[str, Any] = {name: new[name] for name in others}
     changes |= {name: device_state.c[name] + new[name] for name in added}
+    changes |= {name: func.coalesce(device_state.c[name], new[name]) for name in once}
     changes["revision"] = device_state.c.revision + _ONE
     return Statement(engine, statement.on_conflict_do_update(index_elements=[key], set_=changes), columns)
 
 
-def _add(engine: Engine, table: Table, key: list[str]) -> Statement:
-    """Add seconds to a row, or insert it."""
+def _add(engine: Engine, table: Table, key: list[str], *, most_covered: float | None = None) -> Statement:
+    """Add seconds to a row, or insert it. `covered` becomes no more than `most_covered`, as two daemons may overlap."""
     columns = table.c
     statement = dialect_of(engine).insert_rows(table, columns.keys(), {})
     new = statement.excluded
     changes: dict[str, Any] = {f"time_{name}": columns[f"time_{name}"] + new[f"time_{name}"] for name in EMOTIONS}
-    if "most_people" in columns:
+    if most_covered is not None:
         more = new.most_people > columns.most_people
         changes["most_people"] = case((more, new.most_people), else_=columns.most_people)
+        most: ColumnElement[float] = literal_column(str(most_covered), type_=Float)
+        covered = func.coalesce(columns.covered, _ZERO) + new.covered
+        changes["covered"] = case((covered > most, most), else_=covered)
     return Statement(engine, statement.on_conflict_do_update(index_elements=key, set_=changes), columns.keys())

@@ -69,7 +69,7 @@ class Transaction:
             report = folded.people[key]
             seen = timestamp(report.last_seen)
             active = seen if report.active_at is report.last_seen else report.active_at and timestamp(report.active_at)
-            values = (*astuple(report.cumulative), seen, active)
+            values = (*astuple(report.cumulative), seen, active, report.emotion_now)
             if self._state.is_stored(key):
                 updates.append((*values, *key, seen, latest))
             else:
@@ -85,9 +85,11 @@ class Transaction:
                 _skew(batch, received_at),
                 folded.clocks.offset(device_id).total_seconds(),
                 *sums.get(device_id, _NO_SECONDS),
+                *listened.now,
+                None if listened.since is None else timestamp(listened.since),
             )
             for device_id, (batch, in_view) in sorted(folded.heard.items())
-            if (received_at := batch.received_at) is not None
+            if (received_at := batch.received_at) is not None and (listened := folded.listened[device_id])
         )
         minutes = ((device_id, timestamp(minute), *seconds) for device_id, minute, *seconds in folded.minutes.rows())
         hour_rows = ((device_id, timestamp(hour), *seconds) for device_id, hour, *seconds in hours)
@@ -197,7 +199,7 @@ def _parts_without_repetition(rows: Iterable[tuple[Any, ...]], *, key: int) -> I
 def _sums_of(hours: Iterable[Row]) -> dict[str, Sequence[float]]:
     """The seconds of each emotion, a device."""
     sums: dict[str, Sequence[float]] = {}
-    for device_id, _, *seconds, _ in hours:
+    for device_id, _, *seconds, _, _ in hours:
         before = sums.get(device_id)
         sums[device_id] = seconds if before is None else [a + b for a, b in zip(before, seconds, strict=True)]
     return sums

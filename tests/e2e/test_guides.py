@@ -146,7 +146,7 @@ def test_the_requests_of_the_http_reference_are_answered(system: System) -> None
     summaries, csv = code(HTTP, "sh", "active_within"), code(HTTP, "sh", "csv")
 
     assert '"current_people":[]' in run_shell(summaries, system)
-    assert run_shell(csv, system).startswith("start,happy,sad,angry,neutral,most_people\n")
+    assert run_shell(csv, system).startswith("start,happy,sad,angry,neutral,most_people,covered\n")
 
 
 def test_the_error_of_the_http_reference_is_what_the_api_answers(system: System) -> None:

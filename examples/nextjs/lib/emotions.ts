@@ -12,6 +12,7 @@ export interface Person {
   time_neutral: number;
   last_seen: string;
   active_at: string | null;
+  emotion_now: Emotion | null;
 }
 
 /** What the API returns for `fields=totals`. */
@@ -21,6 +22,7 @@ export interface Totals {
   updated_at: string | null;
   emotion_totals: Record<Emotion, number>;
   history_totals: Record<Emotion, number>;
+  now: { people: number; seconds: Record<Emotion, number> };
 }
 
 export interface Summary extends Totals {

@@ -588,6 +588,7 @@ class TestExport:
             "time_neutral": 0.0,
             "last_seen": "2025-11-14T12:34:56Z",
             "active_at": "2025-11-14T12:34:56Z",
+            "emotion_now": "happy",
         }
         assert document["dead_letters_that_may_name_the_person"] == 2
         assert document["forgotten"] is None

@@ -114,8 +114,9 @@ def test_the_summary_is_the_agreed_json(writer: Engine, client: FlaskClient) -> 
         '{"device_id":"jetson_1","device_name":"Entrance Camera","updated_at":"2025-11-14T15:30:00Z",'
         '"emotion_totals":{"happy":145.2,"sad":23.1,"angry":5.3,"neutral":0.0},'
         '"history_totals":{"happy":0.0,"sad":0.0,"angry":0.0,"neutral":0.0},'
+        '"now":{"people":0,"seconds":{"happy":0.0,"sad":0.0,"angry":0.0,"neutral":0.0}},'
         '"current_people":[{"person_id":"1","current_emotion":"happy","time_happy":145.2,"time_sad":23.1,'
-        '"time_angry":5.3,"time_neutral":0.0,"last_seen":"2025-11-14T15:29:55Z","active_at":null}]}'
+        '"time_angry":5.3,"time_neutral":0.0,"last_seen":"2025-11-14T15:29:55Z","active_at":null,"emotion_now":null}]}'
     )
 
 
@@ -135,7 +136,8 @@ def test_a_device_nobody_has_heard_of_has_zero_totals_and_no_people(writer: Engi
     assert answer.text == (
         '{"device_id":"unknown","device_name":"unknown","updated_at":null,'
         '"emotion_totals":{"happy":0.0,"sad":0.0,"angry":0.0,"neutral":0.0},'
-        '"history_totals":{"happy":0.0,"sad":0.0,"angry":0.0,"neutral":0.0},"current_people":[]}'
+        '"history_totals":{"happy":0.0,"sad":0.0,"angry":0.0,"neutral":0.0},'
+        '"now":{"people":0,"seconds":{"happy":0.0,"sad":0.0,"angry":0.0,"neutral":0.0}},"current_people":[]}'
     )
 
 

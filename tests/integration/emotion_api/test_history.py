@@ -15,7 +15,7 @@ from emotion_api.history import Bucket, Read
 from emotion_api.reading import queries
 from emotion_api.reading.source import Busy, Source
 from shared.batch import EMOTIONS
-from shared.schema import device
+from shared.schema import device, device_state
 from shared.settings import Settings
 from tests.databases import add_minutes, make_tables, raise_revision_of
 from tests.web import HISTORY, SUMMARY, served
@@ -72,7 +72,7 @@ def test_the_history_is_the_agreed_json(writer: Engine, client: FlaskClient) -> 
     assert answer.text == (
         '{"device_id":"jetson_1","device_name":"Hall","start":"2025-11-14T12:30:00Z","end":"2025-11-14T12:35:00Z",'
         '"step":300,"time_zone":"UTC","points":[{"start":"2025-11-14T12:30:00Z","happy":12.0,"sad":0.0,"angry":0.0,"neutral":3.5,'
-        '"most_people":2}]}'
+        '"most_people":2,"covered":null}]}'
     )
 
 
@@ -90,8 +90,33 @@ def test_minutes_of_a_step_are_added_and_no_others(writer: Engine, client: Flask
         "angry": 0.0,
         "neutral": 0.0,
         "most_people": 7,
+        "covered": None,
     }
     assert (second["happy"], second["most_people"]) == (2.0, 1)
+
+
+@pytest.mark.parametrize("step", [600, 3600])
+def test_the_covered_time_is_null_if_it_is_not_known(step: int, writer: Engine, client: FlaskClient) -> None:
+    """The rows at noon are of an earlier version. The device was heard from 14:10 on, and was silent after 14:30."""
+    store_minutes(writer, 0, 1)
+    store_minutes(writer, 130, 131, 132, 149, covered=20.25)
+    with writer.begin() as connection:
+        connection.execute(insert(device_state).values(device_id="jetson_1", covered_since=NOON + timedelta(hours=2.2)))
+
+    found = points(client, f"{HISTORY}?start=2025-11-14T12:00:00Z&end=2025-11-14T16:00:00Z&step={step}")
+
+    covered = {point["start"][11:16]: point["covered"] for point in found}
+    assert [covered["12:00"], covered["13:00"]] == [None, None]
+    if step == 600:
+        assert [covered[time] for time in ("14:00", "14:10", "14:20", "14:30", "15:50")] == [
+            None,
+            60.75,
+            20.25,
+            0.0,
+            0.0,
+        ]
+    else:
+        assert [covered["14:00"], covered["15:00"]] == [81.0, 0.0]
 
 
 def test_without_a_start_and_an_end_it_is_the_day_before_now(writer: Engine, client: FlaskClient) -> None:
@@ -293,7 +318,7 @@ def test_a_client_that_sets_no_header_asks_for_csv_in_the_address(accept: str, s
     as_json = sqlite_client.get(f"{HOUR}&format=json", headers={"Accept": accept})
 
     assert (as_csv.content_type, as_json.content_type) == (CSV, JSON)
-    assert as_csv.text.startswith("start,happy,sad,angry,neutral,most_people\r\n")
+    assert as_csv.text.startswith("start,happy,sad,angry,neutral,most_people,covered\r\n")
 
 
 @pytest.mark.parametrize("path", [f"{HISTORY}?Start=2025-11-14", f"{SUMMARY}?format=csv", "/api/devices?format=csv"])
@@ -302,15 +327,15 @@ def test_a_parameter_that_does_nothing_here_gets_400(path: str, sqlite_client: F
 
 
 def test_as_csv_there_is_a_line_a_point(writer: Engine, client: FlaskClient) -> None:
-    store_minutes(writer, 30, time_happy=12.0, time_neutral=3.5, most_people=2)
+    store_minutes(writer, 30, time_happy=12.0, time_neutral=3.5, most_people=2, covered=29.5)
 
     answer = client.get(f"{HOUR}&step=1800", headers={"Accept": "text/csv"})
 
     assert answer.headers["Content-Disposition"] == 'attachment; filename="jetson_1_2025-11-14_2025-11-14.csv"'
     assert answer.text == (
-        "start,happy,sad,angry,neutral,most_people\r\n"
-        "2025-11-14T12:00:00Z,0.0,0.0,0.0,0.0,0\r\n"
-        "2025-11-14T12:30:00Z,12.0,0.0,0.0,3.5,2\r\n"
+        "start,happy,sad,angry,neutral,most_people,covered\r\n"
+        "2025-11-14T12:00:00Z,0.0,0.0,0.0,0.0,0,\r\n"
+        "2025-11-14T12:30:00Z,12.0,0.0,0.0,3.5,2,29.5\r\n"
     )
 
 
@@ -320,9 +345,9 @@ def test_as_csv_of_a_zone_there_is_the_local_time_too(writer: Engine, client: Fl
     answer = client.get(f"{HISTORY}?tz=Asia/Kathmandu&start=2025-11-14T18:00&end=2025-11-14T19:00&step=1800&format=csv")
 
     assert answer.text == (
-        "local_time,start,happy,sad,angry,neutral,most_people\r\n"
-        "2025-11-14 18:00,2025-11-14T12:15:00Z,12.0,0.0,0.0,0.0,2\r\n"
-        "2025-11-14 18:30,2025-11-14T12:45:00Z,0.0,0.0,0.0,0.0,0\r\n"
+        "local_time,start,happy,sad,angry,neutral,most_people,covered\r\n"
+        "2025-11-14 18:00,2025-11-14T12:15:00Z,12.0,0.0,0.0,0.0,2,\r\n"
+        "2025-11-14 18:30,2025-11-14T12:45:00Z,0.0,0.0,0.0,0.0,0,\r\n"
     )
 
 

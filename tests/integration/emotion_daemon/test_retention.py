@@ -160,7 +160,7 @@ class TestWhatGoes:
         with engine.connect() as connection:
             left = connection.execute(select(func.count(), func.min(emotion_minute.c.minute))).one()
             check_hours(connection)
-        assert tuple(left) == (10, NOON - 29 * DAY)
+        assert tuple(left) == (10 + 1, NOON - 29 * DAY), "and the minute of the batch at noon"
 
     def test_the_history_goes_by_whole_hours(self, make: Make, store: Store, engine: Engine, clock: Clock) -> None:
         """The limit is 12:05, the time of the pass: the hour of 12:00 is deleted in the pass after 13:00."""
@@ -181,7 +181,31 @@ class TestWhatGoes:
             limit + timedelta(minutes=1),
             limit + timedelta(minutes=59),
             limit + timedelta(minutes=60),
+            NOON,
         ]
+
+    def test_the_covered_time_of_deleted_hours_is_no_longer_known(
+        self, make: Make, store: Store, engine: Engine, clock: Clock
+    ) -> None:
+        """Device a loses the hour of 10:00. Device b is known since later than all of its deleted hours."""
+        limit = NOON - 30 * DAY
+        commit(store, batch(NOON))
+        values = dict.fromkeys(("time_happy", "time_sad", "time_angry", "time_neutral"), 1.0)
+        row = values | {"minute": limit - timedelta(hours=1, minutes=30), "most_people": 1, "covered": 60.0}
+        known = {"a": limit - 9 * DAY, "b": limit - timedelta(minutes=5)}
+        with engine.begin() as connection:
+            add_minutes(connection, [row | {"device_id": device_id} for device_id in known])
+            states = [{"device_id": device_id, "covered_since": since} for device_id, since in known.items()]
+            connection.execute(insert(device_state), states)
+
+        run(make(people_days=None, history_days=30), clock)
+
+        with engine.connect() as connection:
+            query = select(device_state.c.device_id, device_state.c.covered_since).where(
+                device_state.c.device_id.in_(known)
+            )
+            found = {device_id: since for device_id, since in connection.execute(query)}
+        assert found == {"a": limit - timedelta(hours=1), "b": known["b"]}
 
     def test_rejected_messages_go_with_the_people_who_are_in_them(
         self, make: Make, store: Store, engine: Engine, clock: Clock
@@ -607,7 +631,7 @@ class TestOutage:
 
             def add_late() -> None:
                 statements = Statements(other)
-                row = ("jetson_1", statements.timestamp(old), 1.0, 1.0, 1.0, 1.0, 1)
+                row = ("jetson_1", statements.timestamp(old), 1.0, 1.0, 1.0, 1.0, 1, 60.0)
                 with other.begin() as connection:
                     dialect_of(connection).lock_devices(connection, {"jetson_1"}, new=())
                     statements.add_minute.execute(connection, [row])
@@ -626,7 +650,8 @@ class TestOutage:
             late[0].result(timeout=30)
 
             with engine.connect() as connection:
-                assert connection.scalars(select(emotion_minute.c.time_happy)).all() == [1.0], "the late one"
+                found = connection.scalars(select(emotion_minute.c.time_happy).where(emotion_minute.c.minute == old))
+                assert found.all() == [1.0], "the late one"
                 check_hours(connection)
 
     def test_two_daemons_prune_one_postgresql_at_once(self, postgresql: PostgreSQL, clock: Clock) -> None:

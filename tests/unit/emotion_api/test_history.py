@@ -240,6 +240,16 @@ class TestBuckets:
 
         assert found == {60: Bucket(180, (1.5, 2.5, 3.5, 4.5), 2), 240: Bucket(240, (1.0, 0.0, 0.0, 0.0), 1)}
 
+    @pytest.mark.parametrize(("one", "other", "both"), [(None, None, None), (None, 2.0, 2.0), (1.5, 2.0, 3.5)])
+    def test_what_no_row_tells_adds_nothing_to_the_covered_time(
+        self, one: float | None, other: float | None, both: float | None
+    ) -> None:
+        found: dict[int, Bucket] = {}
+        for covered in (one, other):
+            add(found, span_in_utc(0, 60, 60), [Bucket(0, (0.0,) * 4, 0, covered)])
+
+        assert found[0].covered == both
+
 
 class TestTheAnswer:
     SPAN = span_in_utc(0, 180, 60)
@@ -248,7 +258,7 @@ class TestTheAnswer:
     def test_every_step_is_there_with_zeros_where_nothing_was(self) -> None:
         history = json.loads(b"".join(encode_history(HALL, self.SPAN, self.BUCKETS)))
 
-        nothing = {"happy": 0.0, "sad": 0.0, "angry": 0.0, "neutral": 0.0, "most_people": 0}
+        nothing = {"happy": 0.0, "sad": 0.0, "angry": 0.0, "neutral": 0.0, "most_people": 0, "covered": None}
         assert history == {
             "device_id": "jetson_1",
             "device_name": "Hall",
@@ -265,46 +275,56 @@ class TestTheAnswer:
                     "angry": 1.7976931348623157e308,
                     "neutral": 0.0,
                     "most_people": 2,
+                    "covered": None,
                 },
                 {"start": "1970-01-01T00:02:00Z", **nothing},
             ],
         }
 
     def test_a_point_has_every_emotion(self) -> None:
-        assert Point.__struct_fields__ == ("start", *EMOTIONS, "most_people")
+        assert Point.__struct_fields__ == ("start", *EMOTIONS, "most_people", "covered")
 
     def test_as_csv_it_has_the_same_points(self) -> None:
         many = span_in_utc(0, 60 * (2 * POINTS_A_PIECE + 1), 60)
         points = json.loads(b"".join(encode_history(HALL, many, self.BUCKETS)))["points"]
 
-        text = b"".join(encode_csv(many, self.BUCKETS)).decode()
+        text = b"".join(encode_csv(HALL, many, self.BUCKETS)).decode()
 
         assert text.startswith(
-            "start,happy,sad,angry,neutral,most_people\r\n1970-01-01T00:00:00Z,0.0,0.0,0.0,0.0,0\r\n"
+            "start,happy,sad,angry,neutral,most_people,covered\r\n1970-01-01T00:00:00Z,0.0,0.0,0.0,0.0,0,\r\n"
         )
         assert [list(row.values()) for row in csv.DictReader(io.StringIO(text))] == [
-            [str(value) for value in point.values()] for point in points
+            ["" if value is None else str(value) for value in point.values()] for point in points
         ]
 
     def test_as_csv_of_a_zone_the_local_time_comes_first(self) -> None:
         change = datetime(2025, 10, 26, 0, tzinfo=UTC)
         hours = HistoryRequest("jetson_1", change, change + timedelta(hours=3), 3_600, ZoneInfo("Europe/Berlin"))
 
-        lines = b"".join(encode_csv(span_of(hours, NOON), {})).decode().split("\r\n")
+        lines = b"".join(encode_csv(HALL, span_of(hours, NOON), {})).decode().split("\r\n")
 
         assert lines == [
-            "local_time,start,happy,sad,angry,neutral,most_people",
-            "2025-10-26 02:00,2025-10-26T00:00:00Z,0.0,0.0,0.0,0.0,0",
-            "2025-10-26 02:00,2025-10-26T01:00:00Z,0.0,0.0,0.0,0.0,0",
-            "2025-10-26 03:00,2025-10-26T02:00:00Z,0.0,0.0,0.0,0.0,0",
+            "local_time,start,happy,sad,angry,neutral,most_people,covered",
+            "2025-10-26 02:00,2025-10-26T00:00:00Z,0.0,0.0,0.0,0.0,0,",
+            "2025-10-26 02:00,2025-10-26T01:00:00Z,0.0,0.0,0.0,0.0,0,",
+            "2025-10-26 03:00,2025-10-26T02:00:00Z,0.0,0.0,0.0,0.0,0,",
             "",
         ]
 
     @pytest.mark.parametrize("zone", [None, KATHMANDU])
     def test_no_cell_of_the_csv_is_a_formula(self, zone: ZoneInfo | None) -> None:
         """Spreadsheets run cells that begin so. The name of a device, which may, is in none."""
-        text = b"".join(encode_csv(span_of(HistoryRequest("=1+1", None, NOON, 3_600, zone), NOON), {})).decode()
+        request = HistoryRequest("=1+1", None, NOON, 3_600, zone)
+        text = b"".join(encode_csv(DeviceInfo("=1+1", "=1+1", None), span_of(request, NOON), {})).decode()
 
         cells = [cell for row in csv.reader(io.StringIO(text)) for cell in row]
         assert len(cells) > 100
         assert not [cell for cell in cells if cell.startswith(("=", "+", "-", "@", "\t", "\r"))]
+
+    def test_a_step_without_rows_was_covered_for_no_time_if_that_is_known(self) -> None:
+        info = DeviceInfo("jetson_1", "Hall", None, covered_since=datetime(1970, 1, 1, 0, 1, 30, tzinfo=UTC))
+        buckets = {0: Bucket(0, (0.0,) * 4, 1, 12.5), 60: Bucket(60, (0.0,) * 4, 1, None)}
+
+        points = json.loads(b"".join(encode_history(info, span_in_utc(0, 240, 60), buckets)))["points"]
+
+        assert [point["covered"] for point in points] == [12.5, None, 0.0, 0.0]

@@ -32,9 +32,10 @@ NOON = datetime(2025, 11, 14, 12, tzinfo=UTC)
 
 seconds = st.floats(min_value=0, allow_infinity=False, allow_nan=False)
 person_ids = st.text(st.characters(exclude_categories=("Cs", "Cc")), min_size=1, max_size=MAX_PERSON_ID)
+emotions = st.sampled_from([None, *get_args(Emotion)])
 stamps = st.datetimes(datetime(2020, 1, 1), datetime(2100, 1, 1), timezones=st.just(UTC))  # noqa: DTZ001
 rows = st.lists(
-    st.tuples(person_ids, seconds, seconds, seconds, seconds, st.none() | stamps, stamps),
+    st.tuples(person_ids, seconds, seconds, seconds, seconds, emotions, st.none() | stamps, stamps),
     unique_by=lambda row: row[0],
     max_size=20,
 )
@@ -52,7 +53,7 @@ def row(
     active_at: datetime | None = None,
     last_seen: datetime = NOON,
 ) -> PersonRow:
-    return person_id, happy, sad, 0.0, 0.0, active_at, last_seen
+    return person_id, happy, sad, 0.0, 0.0, None, active_at, last_seen
 
 
 HALL = DeviceInfo("jetson_1", "Hall", NOON)
@@ -88,16 +89,17 @@ def test_a_device_without_people_has_zero_totals() -> None:
     assert json_of(info=DeviceInfo("nobody", "nobody", None)) == (
         b'{"device_id":"nobody","device_name":"nobody","updated_at":null,'
         b'"emotion_totals":{"happy":0.0,"sad":0.0,"angry":0.0,"neutral":0.0},'
-        b'"history_totals":{"happy":0.0,"sad":0.0,"angry":0.0,"neutral":0.0},"current_people":[]}'
+        b'"history_totals":{"happy":0.0,"sad":0.0,"angry":0.0,"neutral":0.0},'
+        b'"now":{"people":0,"seconds":{"happy":0.0,"sad":0.0,"angry":0.0,"neutral":0.0}},"current_people":[]}'
     )
 
 
 def test_a_person_is_written_with_utc_times_and_fields_in_the_agreed_order() -> None:
-    person = summary_of(("1", 145.2, 23.1, 5.3, 0.0, None, NOON)).current_people[0]
+    person = summary_of(("1", 145.2, 23.1, 5.3, 0.0, "sad", None, NOON)).current_people[0]
 
     assert msgspec.json.encode(person) == (
         b'{"person_id":"1","current_emotion":"happy","time_happy":145.2,"time_sad":23.1,"time_angry":5.3,'
-        b'"time_neutral":0.0,"last_seen":"2025-11-14T12:00:00Z","active_at":null}'
+        b'"time_neutral":0.0,"last_seen":"2025-11-14T12:00:00Z","active_at":null,"emotion_now":"sad"}'
     )
 
 
@@ -259,6 +261,7 @@ class TestEmotions:
             *(f"time_{emotion}" for emotion in EMOTIONS),
             "last_seen",
             "active_at",
+            "emotion_now",
         )
         assert tuple(inspect.signature(current_emotion).parameters) == EMOTIONS
-        assert len(get_args(PersonRow)) == len(EMOTIONS) + 3
+        assert len(get_args(PersonRow)) == len(EMOTIONS) + 4

@@ -134,6 +134,7 @@ def test_person_emotion_has_the_columns_of_the_contract(engine: Engine) -> None:
         "time_neutral": number,
         "last_seen": stamp,
         "active_at": stamp,
+        "emotion_now": "TEXT",
     }
 
 
@@ -161,7 +162,7 @@ def test_a_person_may_never_have_been_active_and_all_else_is_required(engine: En
     upgrade(engine)
 
     nullable = [column["name"] for column in inspect(engine).get_columns("person_emotion") if column["nullable"]]
-    assert nullable == ["active_at"]
+    assert nullable == ["active_at", "emotion_now"]
 
 
 def test_sqlite_never_gives_an_id_twice(sqlite_url: str) -> None:

@@ -27,7 +27,7 @@ from emotion_daemon.storage.migrations import upgrade
 from emotion_daemon.storage.statements import raise_revision
 from emotion_daemon.storage.store import Store
 from shared import database
-from shared.batch import Batch, Cumulative, DecodeError, decode
+from shared.batch import EMOTIONS, Batch, Cumulative, DecodeError, decode
 from shared.database import sqlite_path, writer_engine
 from shared.schema import device, device_state, emotion_minute, person_emotion, rejected_message
 from tests.databases import check_hours, disposing, migrated
@@ -256,12 +256,13 @@ def minutes(engine: Engine) -> dict[tuple[str, datetime], tuple[float, ...]]:
     return {(row.device_id, row.minute): tuple(row)[2:] for row in rows}
 
 
-_OTHERS = ("revision", "received_by", "info")
+_OTHERS = ("revision", "received_by", "info", "covered_since")
 
 
 def states(engine: Engine) -> list[tuple[Any, ...]]:
     with engine.connect() as connection:
-        columns = [column for column in device_state.c if column.name not in _OTHERS and "time_" not in column.name]
+        others = (*_OTHERS, *(f"{prefix}_{emotion}" for prefix in ("time", "now") for emotion in EMOTIONS))
+        columns = [column for column in device_state.c if column.name not in others]
         return [tuple(row) for row in connection.execute(select(*columns).order_by(device_state.c.device_id))]
 
 
@@ -270,20 +271,20 @@ class TestHistory:
         for second in (0, 1, 2):
             commit(store, [showing(second, happy=second), showing(second + 0.5, happy=second + 0.5)])
 
-        assert minutes(engine) == {("jetson_1", at(0)): (2.5, 0, 0, 0, 1)}
+        assert minutes(engine) == {("jetson_1", at(0)): (2.5, 0, 0, 0, 1, 2.5)}
 
     def test_the_most_people_stay(self, store: Store, engine: Engine) -> None:
         both = {"anna": Cumulative(1.0), "bert": Cumulative(1.0)}
         commit(store, [Batch("jetson_1", at(0), both, at(0))])
         commit(store, [showing(1, happy=1)])
 
-        assert minutes(engine) == {("jetson_1", at(0)): (0, 0, 0, 0, 2)}
+        assert minutes(engine) == {("jetson_1", at(0)): (0, 0, 0, 0, 2, 1)}
 
     def test_a_daemon_that_starts_again_goes_on_from_what_is_stored(self, store: Store, engine: Engine) -> None:
         commit(store, [showing(0), showing(1, happy=1)])
         commit(Store(engine), [showing(1, happy=1), showing(2, happy=2)])
 
-        assert minutes(engine) == {("jetson_1", at(0)): (2, 0, 0, 0, 1)}
+        assert minutes(engine) == {("jetson_1", at(0)): (2, 0, 0, 0, 1, 2)}
 
     def test_its_totals_never_fall(self, store: Store, engine: Engine) -> None:
         """The device restarts its counters, one batch comes with DUP, and retention deletes the history."""
@@ -309,7 +310,7 @@ class TestHistory:
             fail()
         commit(store, group)
 
-        assert minutes(engine) == {("jetson_1", at(0)): (1, 0, 0, 0, 1)}
+        assert minutes(engine) == {("jetson_1", at(0)): (1, 0, 0, 0, 1, 1)}
 
     def test_a_day_of_silence_fills_a_day(self, store: Store, engine: Engine) -> None:
         commit(store, [showing(0)])
@@ -331,7 +332,7 @@ class TestHistory:
                 for thread in threads:
                     thread.join()
 
-            assert minutes(engine) == {("jetson_1", at(0)): (3, 0, 0, 0, 1)}
+            assert minutes(engine) == {("jetson_1", at(0)): (3, 0, 0, 0, 1, 3)}
 
     def test_a_backlog_of_a_device_that_has_moved_is_late_and_counts(self, postgresql: PostgreSQL) -> None:
         """The backlog grows and comes in order, as after a clock that was set back; but another daemon was faster."""
@@ -344,7 +345,7 @@ class TestHistory:
             for second in range(1, 10):
                 commit(stores[0], [Batch("jetson_1", at(second), {"anna": Cumulative(float(second))}, now)])
 
-            assert minutes(engine) == {("jetson_1", at(0)): (9, 0, 0, 0, 1)}
+            assert minutes(engine) == {("jetson_1", at(0)): (9, 0, 0, 0, 1, 50)}
             assert people(engine) == {ANNA: report(9, 9)}
             assert states(engine) == [("jetson_1", now, 0, -10, 0, None, None)]
 
@@ -531,7 +532,7 @@ class TestKnown:
             commit(other, [showing(10), showing(12, happy=2)])
             commit(store, [showing(12, happy=2), showing(13, happy=9)])
 
-            assert minutes(engine) == {("jetson_1", at(0)): (3, 0, 0, 0, 1)}
+            assert minutes(engine) == {("jetson_1", at(0)): (3, 0, 0, 0, 1, 13)}
 
     def test_a_file_that_a_copy_was_put_into_is_read_anew(self, sqlite_url: str, tmp_path: Path) -> None:
         file = sqlite_path(sqlite_url)

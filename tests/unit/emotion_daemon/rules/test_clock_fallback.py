@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from emotion_daemon.rules.clock_fallback import Clocks, Row
 from emotion_daemon.rules.fold import Folded, PersonKey, Report, StoredState, fold
+from emotion_daemon.rules.listening import Listened
 from emotion_daemon.rules.totals_fold import fold_totals
 from shared.batch import EARLIEST_TIMESTAMP, EMOTIONS, MAX_CLOCK_SKEW, Batch, Cumulative
 
@@ -38,6 +39,8 @@ class Daemon:
         self.fallen: list[float] = []
         self.shown = [0.0] * 4
         self.minutes: dict[datetime, float] = {}
+        self.covered: dict[datetime, float] = {}
+        self._listened: dict[str, Listened] = {}
         self._arrivals: dict[str, datetime] = {}
         self._rows: dict[str, Row] = {}
 
@@ -56,7 +59,8 @@ class Daemon:
     def commit(self, *batches: Batch, now: datetime) -> Folded:
         clocks = Clocks(self.offsets, self._arrivals, self._rows)
         newest = {} if self.newest is None else {DEVICE: self.newest}
-        folded = self._fold(batches, StoredState(self.people, newest, {}, clocks, now))
+        folded = self._fold(batches, StoredState(self.people, newest, {}, clocks, now, listened=self._listened))
+        self._listened.update(folded.listened)
         self.people.update(folded.people)
         self.newest = next((each.timestamp for each in folded.devices.values()), self.newest)
         self.offsets.update(folded.clocks.offsets)
@@ -65,7 +69,8 @@ class Daemon:
             assert batch.received_at is not None
             self._arrivals[DEVICE] = batch.received_at
         self.fallen += [step.total_seconds() for step in folded.clocks.fallen.values()]
-        for _, minute, *seconds, _ in folded.minutes.rows():
+        for _, minute, *seconds, _, covered in folded.minutes.rows():
+            self.covered[minute] = self.covered.get(minute, 0.0) + covered
             self.shown = [before + more for before, more in zip(self.shown, seconds, strict=True)]
             self.minutes[minute] = self.minutes.get(minute, 0.0) + fsum(seconds)
         return folded
@@ -74,6 +79,7 @@ class Daemon:
         """A new process knows what is stored."""
         self.people = {key: msgspec.structs.replace(report, spare=0.0) for key, report in self.people.items()}
         self._rows.clear()
+        self._listened.clear()
 
     def happy(self, person: PersonKey) -> float:
         return self.people[person].cumulative.happy

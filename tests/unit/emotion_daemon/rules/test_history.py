@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from emotion_daemon.rules.clock_fallback import Clocks, Row
 from emotion_daemon.rules.fold import Folded, PersonKey, Report, StoredState, fold
 from emotion_daemon.rules.history import LONGEST_GAP, SLACK, Minutes
+from emotion_daemon.rules.listening import Listened
 from emotion_device.workbench.simulator import SimulatedDevice, Troubles
 from shared.batch import EMOTIONS, Batch, Cumulative
 
@@ -49,6 +50,7 @@ class Database:
         self.received_by: dict[str, Daemon] = {}
         self.minutes: dict[datetime, list[float]] = {}
         self.most_people: dict[datetime, int] = {}
+        self.covered: dict[datetime, float] = {}
 
     @property
     def shown(self) -> float:
@@ -64,6 +66,7 @@ class Daemon:
         self.cut = 0.0
         self._rows: dict[str, Row] = {}
         self._spare: dict[PersonKey, Report] = {}
+        self._listened: dict[str, Listened] = {}
 
     def commit(self, *batches: Batch) -> Folded:
         stored = self.database
@@ -71,7 +74,8 @@ class Daemon:
         elsewhere = {device_id for device_id, daemon in stored.received_by.items() if daemon is not self}
         clocks = Clocks(stored.offsets, stored.arrivals, self._rows, elsewhere)
         now = max((each.received_at or each.timestamp for each in batches), default=NOON)
-        folded = fold(batches, StoredState(people, stored.devices, {}, clocks, now))
+        folded = fold(batches, StoredState(people, stored.devices, {}, clocks, now, listened=self._listened))
+        self._listened.update(folded.listened)
         stored.people.update(folded.people)
         self._spare.update(folded.people)
         stored.offsets.update(folded.clocks.offsets)
@@ -81,7 +85,8 @@ class Daemon:
                 stored.arrivals[device_id] = heard.received_at
                 stored.received_by[device_id] = self
         stored.devices.update((device_id, newest.timestamp) for device_id, newest in folded.devices.items())
-        for _, minute, *seconds, most_people in folded.minutes.rows():
+        for _, minute, *seconds, most_people, covered in folded.minutes.rows():
+            stored.covered[minute] = min(stored.covered.get(minute, 0.0) + covered, 60.0)
             sums = self.minutes.setdefault(minute, [0.0] * 4)
             self.minutes[minute] = [before + added for before, added in zip(sums, seconds, strict=True)]
             self.most_people[minute] = max(self.most_people.get(minute, 0), most_people)
@@ -92,6 +97,7 @@ class Daemon:
     def restart(self) -> None:
         """A new process: what is stored is known, the time that people may make up for is not."""
         self._spare.clear()
+        self._listened.clear()
         self._rows.clear()
 
     @property
@@ -125,9 +131,13 @@ class Daemon:
 def check_hours(minutes: Minutes) -> None:
     """Check that the hours are the sums of the minutes."""
     expected: dict[tuple[str, datetime], list[float]] = {}
-    for device_id, minute, *values, people in minutes.rows():
-        sums = expected.setdefault((device_id, minute.replace(minute=0)), [0.0] * 5)
-        sums[:] = [*(a + b for a, b in zip(sums, values, strict=False)), max(sums[-1], people)]
+    for device_id, minute, *seconds, people, covered in minutes.rows():
+        *sums, most_people, heard = expected.get(key := (device_id, minute.replace(minute=0)), [0.0] * 6)
+        expected[key] = [
+            *(a + b for a, b in zip(sums, seconds, strict=True)),
+            max(most_people, people),
+            heard + covered,
+        ]
     hours = {(device_id, hour): values for device_id, hour, *values in minutes.hours()}
     assert hours == {key: pytest.approx(sums) for key, sums in expected.items()}
 
@@ -249,8 +259,9 @@ class TestWhichMinute:
 
         assert daemon.most_people == {at(0): 1, at(60): 0}
 
-    def test_a_batch_without_people_adds_no_minute(self) -> None:
-        assert history(batch(0), batch(1), batch(61)).minutes == {}
+    def test_a_batch_without_people_adds_its_minute_and_no_seconds(self) -> None:
+        nothing = [0.0] * 4
+        assert history(batch(0), batch(1), batch(61)).minutes == {at(0): nothing, at(60): nothing}
 
 
 class TestWhatComesTwiceOrLate:

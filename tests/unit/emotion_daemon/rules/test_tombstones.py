@@ -76,7 +76,7 @@ class TestFold:
         folded = fold([batch("anna", "bert", seconds=30)], known)
 
         assert list(folded.people) == [("jetson_1", "bert")]
-        assert [row[2:] for row in folded.minutes.rows()] == [(5.0, 0.0, 0.0, 0.0, 1)]
+        assert [row[2:] for row in folded.minutes.rows()] == [(5.0, 0.0, 0.0, 0.0, 1, 10.0)]
         assert folded.updated_counts == [1]
         assert [len(each.batch.people) for each in folded.heard.values()] == [1]
         assert folded.suppressed == 1
