@@ -1,8 +1,10 @@
 """Follow each device in memory: its silences, and the seconds that its people showed lately. Pure."""
 
-from datetime import UTC, datetime
+from datetime import datetime
 from math import inf
 from typing import NamedTuple, TypeAlias
+
+from emotion_daemon.rules.clock_fallback import LONGEST_WAIT
 
 LONGEST_COVERED = 60.0
 """Seconds. The device was heard all the time between two batches that are no further apart."""
@@ -25,7 +27,6 @@ Part: TypeAlias = tuple[float, float, float, float, float]
 Interval: TypeAlias = tuple[datetime, datetime]
 
 _NO_SECONDS: Seconds = (0.0, 0.0, 0.0, 0.0)
-_BEGINNING = datetime.min.replace(tzinfo=UTC)
 
 
 class Listened(NamedTuple):
@@ -62,7 +63,7 @@ class Listening:
             return
         if before is None:
             if elsewhere:
-                self._silences.append((_BEGINNING, newest))
+                self._silences.append((newest - LONGEST_WAIT, newest))
         elif _between(before.until, newest) > LONGEST_COVERED:
             self._silences.append((before.until, newest))
 

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
-from sqlalchemy import Engine, event, select, text
+from sqlalchemy import Engine, Table, event, select, text
 from sqlalchemy.exc import DBAPIError, IntegrityError, OperationalError, ProgrammingError
 
 from emotion_daemon.rules.fold import PersonKey, Report, StoredState, fold
@@ -29,7 +29,7 @@ from emotion_daemon.storage.store import Store
 from shared import database
 from shared.batch import EMOTIONS, Batch, Cumulative, DecodeError, decode
 from shared.database import sqlite_path, writer_engine
-from shared.schema import device, device_state, emotion_minute, person_emotion, rejected_message
+from shared.schema import device, device_state, emotion_hour, emotion_minute, person_emotion, rejected_message
 from tests.databases import check_hours, disposing, migrated
 from tests.groups import group
 from tests.postgresql import PostgreSQL
@@ -264,6 +264,63 @@ def states(engine: Engine) -> list[tuple[Any, ...]]:
         others = (*_OTHERS, *(f"{prefix}_{emotion}" for prefix in ("time", "now") for emotion in EMOTIONS))
         columns = [column for column in device_state.c if column.name not in others]
         return [tuple(row) for row in connection.execute(select(*columns).order_by(device_state.c.device_id))]
+
+
+class TestCovered:
+    @staticmethod
+    def covered(engine: Engine, table: Table) -> list[float | None]:
+        with engine.connect() as connection:
+            return list(connection.scalars(select(table.c.covered)))
+
+    def test_is_no_more_than_the_minute_or_hour_if_daemons_overlap(self, store: Store, engine: Engine) -> None:
+        """The second daemon covers the time of the first one's backlog, too: its batches are 50 s apart."""
+        first, second = Store(engine, daemon_id="first"), Store(engine, daemon_id="second")
+        commit(first, [batch(0)])
+        for begin in range(0, 3_600, 50):
+            commit(second, [batch(begin + 50)])
+        for begin in range(0, 3_600, 50):
+            commit(Store(engine, daemon_id="first"), [batch(begin + second) for second in range(1, 49)])
+
+        minutes, hours = self.covered(engine, emotion_minute), self.covered(engine, emotion_hour)
+        assert max(seconds or 0 for seconds in minutes) == 60
+        assert max(seconds or 0 for seconds in hours) == 3_600
+
+    def test_adds_to_rows_of_an_earlier_version(self, store: Store, engine: Engine) -> None:
+        commit(store, [batch(0, "anna")])
+        for table in (emotion_minute, emotion_hour):
+            with engine.begin() as connection:
+                connection.execute(table.update().values(covered=None))
+        commit(store, [batch(2, "anna")])
+
+        assert self.covered(engine, emotion_minute) == self.covered(engine, emotion_hour) == [2.0]
+
+    def test_is_known_since_the_first_batch(self, store: Store, engine: Engine) -> None:
+        commit(store, [batch(0), batch(5)])
+        commit(Store(engine), [batch(10)])
+
+        with engine.connect() as connection:
+            assert connection.scalars(select(device_state.c.covered_since)).all() == [at(0)]
+
+
+class TestNow:
+    @pytest.mark.parametrize("totals_only", [False, True])
+    def test_it_is_stored_with_the_newest_batch(self, engine: Engine, totals_only: bool) -> None:
+        store = Store(engine, totals_only=totals_only)
+        for second in range(15):
+            with store.transaction() as transaction:
+                batches = [showing(second, happy=second)]
+                transaction.write(store.fold(batches, transaction.read_state(batches)))
+
+        with engine.connect() as connection:
+            columns = [device_state.c[f"now_{emotion}"] for emotion in EMOTIONS]
+            assert connection.execute(select(*columns)).all() == [(10, 0, 0, 0)]
+
+    def test_the_emotion_of_a_person_is_read_back(self, store: Store, engine: Engine) -> None:
+        commit(store, [showing(0), showing(1, happy=1)])
+        commit(Store(engine), [showing(2, happy=1)])
+
+        with engine.connect() as connection:
+            assert connection.scalars(select(person_emotion.c.emotion_now)).all() == ["happy"]
 
 
 class TestHistory:

@@ -347,4 +347,5 @@ def test_a_week_with_a_faulty_clock_has_its_truth_within_one_percent(seed: int, 
             daemon.people = dict(list(daemon.people.items())[-20:])
 
     assert len(daemon.fallen) > 5
+    assert max(daemon.covered.values()) <= 60 + 1e-6
     assert dict(zip(EMOTIONS, daemon.shown, strict=True)) == pytest.approx(truth, rel=0.01)
