@@ -86,6 +86,7 @@ def command_parser() -> argparse.ArgumentParser:
     )
     _add_person(group.add_parser("person", help="erase a person, or export the stored data of one"))
     _add_doctor(_add(group, "doctor", commands.run_doctor, "find faults and give advice; changes nothing"))
+    _add(group, "test-webhook", commands.test_webhook, "post a test alert").set_defaults(needs_secrets=False)
     _add(group, "docs", commands.list_documents, "print where the documents are").set_defaults(needs_secrets=False)
     return parser
 

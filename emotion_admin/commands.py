@@ -25,14 +25,17 @@ from emotion_admin.roles import ADMIN
 from emotion_admin.secrets import Secrets
 from emotion_admin.snippet import Address, snippet
 from emotion_admin.tokens import Tokens
+from emotion_daemon.monitoring.alerting import read_rules
 from emotion_daemon.monitoring.log_handler import configure_logging
+from emotion_daemon.monitoring.webhook import Webhook, WebhookError
+from emotion_daemon.rules.alerts import Alert
 from emotion_daemon.storage.dialects import dialect_of
 from emotion_daemon.storage.errors import outage_kind, reason
 from emotion_daemon.storage.purge import NotPurgedError
 from shared.batch import Topics, is_topic_prefix
 from shared.database import check_location, reader_engine, sqlite_path, writer_engine
 from shared.printing import echo, echo_bytes
-from shared.settings import PREFIX, Settings, check_database_url
+from shared.settings import PREFIX, Settings, SettingsError, check_database_url
 
 
 def make_secrets(options: argparse.Namespace) -> None:
@@ -263,6 +266,21 @@ def list_documents(options: argparse.Namespace) -> None:
     echo(str(documents.FOLDER))
     for path, title in documents.pages():
         echo(f"  {path:<44} {title}")
+
+
+def test_webhook(options: argparse.Namespace) -> None:
+    """Post a test alert, so that an operator sees whether the receiver accepts it."""
+    settings = _settings()
+    if settings.webhook_url is None:
+        raise SettingsError("EMOTION_WEBHOOK_URL", "is not set: set it to the address of the receiver")
+    read_rules(settings)
+    now = datetime.now(UTC)
+    alert = Alert(event="test", text="A test of the webhook", at=now, since=now)
+    try:
+        Webhook(settings.webhook_url, settings.webhook_secret).post(alert)
+    except WebhookError as error:
+        raise OperatorError(f"the webhook did not accept the alert: {error}") from error
+    echo("the webhook accepted the alert")
 
 
 def run_doctor(options: argparse.Namespace) -> int:

@@ -17,6 +17,7 @@ from sqlalchemy import Engine
 from sqlalchemy.exc import DBAPIError
 
 from emotion_daemon.ingest import Ingest, LeftWithBrokerError
+from emotion_daemon.monitoring.alerting import alerting
 from emotion_daemon.monitoring.device_rates import Rate
 from emotion_daemon.monitoring.heartbeat import Heartbeat
 from emotion_daemon.monitoring.http import serving
@@ -66,7 +67,10 @@ def main(arguments: list[str] | None = None) -> int:
         with _alone(settings), Heartbeat(os.environ) as heartbeat:
             limit = Rate(settings.device_messages_per_second, settings.device_bytes_per_second)
             report = Report(heartbeat, Metrics(heartbeat, database=path), device_limit=limit)
-            with serving(settings.daemon_http_address, heartbeat, report.metrics.registry):
+            with (
+                serving(settings.daemon_http_address, heartbeat, report.metrics.registry),
+                alerting(settings, heartbeat, report.metrics),
+            ):
                 _run(settings, report, stop)
     except SettingsError as error:
         print(f"emotion_daemon: {error}", file=sys.stderr)

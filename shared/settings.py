@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 PREFIX = "EMOTION_"
 
-SECRETS = ("DATABASE_URL", "MQTT_USERNAME", "MQTT_PASSWORD", "API_TOKEN")
+SECRETS = ("DATABASE_URL", "MQTT_USERNAME", "MQTT_PASSWORD", "API_TOKEN", "WEBHOOK_URL", "WEBHOOK_SECRET")
 """The settings that may stand in a file, whose path is in the variable with _FILE behind its name."""
 _BACKENDS = ("sqlite", "postgresql+psycopg")
 _SESSIONS = ("any", "read-write", "read-only", "primary", "standby", "prefer-standby")
@@ -127,6 +127,14 @@ class Settings:
     """
     history_retention_days: float | None = None
     """Days until the daemon deletes an hour of the history. Empty: never."""
+    webhook_url: str | None = field(default=None, repr=False)
+    """The address to which the daemon posts [alerts](../operate/alerts.md), like `https://example.com/hook`. Empty: no
+    alerts.
+    """
+    webhook_secret: str | None = field(default=None, repr=False)
+    """Signs the alerts: `whsec_` and base64, or another text of at least 16 bytes. Empty: they are not signed."""
+    alert_rules: Path | None = None
+    """The path of a TOML file with [rules](../operate/alerts.md#rules) for alerts about people and emotions."""
     unknown: tuple[str, ...] = ()
     """Sentences for the log about variables that start with EMOTION_ and are not settings."""
 
@@ -160,6 +168,9 @@ class Settings:
             device_bytes_per_second=read.limit("DEVICE_BYTES_PER_SECOND", default.device_bytes_per_second),
             people_retention_days=read.days("PEOPLE_RETENTION_DAYS"),
             history_retention_days=read.days("HISTORY_RETENTION_DAYS"),
+            webhook_url=read.web_address("WEBHOOK_URL"),
+            webhook_secret=read.text("WEBHOOK_SECRET", "") or None,
+            alert_rules=read.file("ALERT_RULES"),
             unknown=read.unknown(),
         )
         _check(settings)
@@ -249,6 +260,16 @@ class _Reader:
         if not found or not is_host(found[2].strip("[]")) or not 1 <= int(found[3] or 80) <= 65535:
             raise SettingsError(PREFIX + name, f"is {value!r}, but it is an address like http://rabbitmq-1:15672")
         return value.removesuffix("/")
+
+    def web_address(self, name: str) -> str | None:
+        """Return an http:// or https:// address with any path. An error does not show it: it may be secret."""
+        value = self.text(name, "")
+        if not value:
+            return None
+        found = re.fullmatch(r"(https?://(?:\[[0-9a-fA-F:.]+\]|[^][:/?#@\s]+)(?::[0-9]{1,5})?)([/?][!-~]*)?", value)
+        if not found:
+            raise SettingsError(PREFIX + name, "is not an address like https://example.com/hook in ASCII, without user")
+        return value
 
     def listed(self, name: str, default: tuple[str, ...]) -> tuple[str, ...]:
         value = self.text(name, "")

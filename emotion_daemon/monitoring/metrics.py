@@ -33,6 +33,9 @@ INVALID_PARTS: tuple[InvalidPart, ...] = get_args(InvalidPart)
 PRUNED = ("person_emotion", "emotion_minute", "rejected_message", "forgotten_person")
 """The tables from which Retention deletes."""
 
+POSTS = ("accepted", "failed", "dropped")
+"""The results of a post: the receiver accepts the alert, does not accept it yet, or the alert waited too long."""
+
 BROKER_LIMITS = {
     "receive_maximum_messages": "How many messages the broker accepts before it acknowledges one",
     "maximum_packet_bytes": "The largest packet that the broker accepts",
@@ -88,13 +91,21 @@ class Metrics(Collector):
         )
         self._suppressed = self._counter("suppressed_people", "Erased people that the daemon left out of batches")
         self._pruned = self._counter("pruned_rows", "Rows that retention deleted for their age", "table")
+        self._posts = self._counter(
+            "webhook_posts", "Alerts that the daemon posted to the webhook, or dropped", "result"
+        )
         self._commit_seconds = Histogram(
             "emotion_commit_duration_seconds",
             "Seconds from the start of a group's transaction to the end of its commit",
             buckets=_COMMIT_SECONDS,
             registry=self.registry,
         )
-        for counter, labels in (self._rejected, INVALID_PARTS), (self._failures, OUTAGE_KINDS), (self._pruned, PRUNED):
+        for counter, labels in (
+            (self._rejected, INVALID_PARTS),
+            (self._failures, OUTAGE_KINDS),
+            (self._pruned, PRUNED),
+            (self._posts, POSTS),
+        ):
             for label in labels:
                 counter.labels(label)  # a series that exists from the start has a rate
         ProcessCollector(registry=self.registry)
@@ -154,6 +165,10 @@ class Metrics(Collector):
     def pruned(self, table: str, rows: int) -> None:
         """Count rows that retention deleted."""
         self._pruned.labels(table).inc(rows)
+
+    def posted(self, result: str) -> None:
+        """Count an alert for the webhook, by its result: one of POSTS."""
+        self._posts.labels(result).inc()
 
     def _counter(self, name: str, what: str, *labels: str) -> Counter:
         return Counter(f"emotion_{name}", what, labels, registry=self.registry)

@@ -5,5 +5,6 @@ totals_fold     the same in totals-only mode
 history         computes the seconds that a batch adds to each minute
 clock_fallback  follows a device whose clock was set back
 tombstones      removes erased people from batches
+alerts          decides which alerts begin and end
 outcome         the results of a message that is not a batch: a status or a dead letter
 """

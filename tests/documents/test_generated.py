@@ -20,6 +20,9 @@ NOT_IN_COMPOSE = {
     "EMOTION_MQTT_TLS_CA": "the daemon reaches the broker in a network of this machine",
     "EMOTION_MQTT_CLIENT_ID": "the roles and the queued messages belong to the default",
     "EMOTION_MQTT_TOPIC_PREFIX": "the roles in the broker belong to the default",
+    **dict.fromkeys(
+        ("EMOTION_WEBHOOK_URL", "EMOTION_WEBHOOK_SECRET", "EMOTION_ALERT_RULES"), "deploy/webhook.yml sets them"
+    ),
     "EMOTION_RABBITMQ_URL": "deploy/rabbitmq/docker-compose.yml sets it",
 }
 """The settings that docker-compose.yml leaves out, with the reason."""
@@ -67,7 +70,7 @@ def test_docker_compose_reads_exactly_the_variables_of_env_example() -> None:
 
     listed = {line.name for line in example_lines()}
     # Docker sets the project's name itself; a token in .env ends the API with a sentence.
-    assert read - {"COMPOSE_PROJECT_NAME", "EMOTION_API_TOKEN"} == listed - {"COMPOSE_PROFILES"}
+    assert read - {"COMPOSE_PROJECT_NAME", "EMOTION_API_TOKEN"} == listed - {"COMPOSE_PROFILES", "COMPOSE_FILE"}
 
 
 def test_docker_compose_sets_every_setting_and_nothing_else() -> None:
