@@ -49,8 +49,13 @@ class Cameras:
         ago: float = 0,
         name: str | None = None,
         skew: float = 0,
+        now: Seconds = (0.0, 0.0, 0.0, 0.0),
+        emotion_now: str | None = None,
     ) -> None:
-        """A batch that arrived `ago` seconds ago, from a clock `skew` seconds ahead. The people of before stay."""
+        """A batch that arrived `ago` seconds ago, from a clock `skew` seconds ahead. The people of before stay.
+
+        `now` are the seconds that all people showed last, `emotion_now` is what each of them did.
+        """
         received = datetime.now(UTC) - timedelta(seconds=ago)
         stamp = received + timedelta(seconds=skew)
         state: dict[str, Any] = {
@@ -58,10 +63,11 @@ class Cameras:
             "received_at": received,
             "people": len(people),
             "clock_skew": skew,
+            **dict(zip(_NOW, now, strict=True)),
         }
         state["revision"] = next(self._revisions)
         rows = [
-            dict(zip(_PERSON, (device_id, person_id, *seconds, stamp, stamp), strict=True))
+            dict(zip(_PERSON, (device_id, person_id, *seconds, stamp, stamp, emotion_now), strict=True))
             for person_id, seconds in people.items()
         ]
         with self._engine.begin() as connection:
@@ -113,16 +119,25 @@ class Cameras:
             connection.execute(rejected_message.insert(), [row] * times)
             raise_revision(connection, device_id)
 
-    def remember(self, device_id: str, seconds: Seconds, *, ago: timedelta, people: int = 1) -> datetime:
+    def remember(
+        self, device_id: str, seconds: Seconds, *, ago: timedelta, people: int = 1, covered: float | None = None
+    ) -> datetime:
         """Store the seconds of a minute `ago`. Return the beginning of that minute."""
         minute = (datetime.now(UTC) - ago).replace(second=0, microsecond=0)
-        row = dict(zip(_MINUTE, (device_id, minute, *seconds, people), strict=True))
+        row = dict(zip(_MINUTE, (device_id, minute, *seconds, people, covered), strict=True))
         with self._engine.begin() as connection:
             add_minutes(connection, [row])
             raise_revision(connection, device_id)
         return minute
 
+    def know_covered(self, device_id: str, *, ago: timedelta) -> None:
+        """Since so long ago it is known for how long the device was heard."""
+        since = {"covered_since": datetime.now(UTC) - ago, "revision": next(self._revisions)}
+        with self._engine.begin() as connection:
+            connection.execute(device_state.update().where(device_state.c.device_id == device_id).values(since))
+
 
 _TIMES = ("time_happy", "time_sad", "time_angry", "time_neutral")
-_PERSON = ("device_id", "person_id", *_TIMES, "last_seen", "active_at")
-_MINUTE = ("device_id", "minute", *_TIMES, "most_people")
+_NOW = ("now_happy", "now_sad", "now_angry", "now_neutral")
+_PERSON = ("device_id", "person_id", *_TIMES, "last_seen", "active_at", "emotion_now")
+_MINUTE = ("device_id", "minute", *_TIMES, "most_people", "covered")

@@ -32,11 +32,12 @@ def write(cameras: Cameras) -> None:
         if busy:
             people = 1 + round(busy * 5) if quarter else len(IN_VIEW)
             then = timedelta(minutes=15 * quarter)
-            cameras.remember("jetson_1", (happy, sad, angry, neutral), ago=then, people=people)
+            cameras.remember("jetson_1", (happy, sad, angry, neutral), ago=then, people=people, covered=850.0)
     cameras.hear("jetson_2", people={"3": (5.0, 0.0, 0.0, 2.0)}, name="Lobby")
     cameras.hear("jetson_3", people={}, name="Staircase")
     cameras.hear("jetson_7", ago=14 * 60 + 20, name="Back Door")
-    cameras.hear("jetson_1", people=IN_VIEW, name="Entrance Camera")
+    cameras.hear("jetson_1", people=IN_VIEW, name="Entrance Camera", now=(14.0, 6.0, 3.0, 7.0))
+    cameras.know_covered("jetson_1", ago=timedelta(days=3))
 
 
 def main(file: Path) -> None:

@@ -41,6 +41,23 @@ def test_a_live_camera_is_shown_with_its_people_and_totals(api: Server, cameras:
     assert tab.ask("return document.title") == "Front Door: live"
 
 
+def test_the_first_line_is_the_mood_of_the_last_seconds(api: Server, cameras: Cameras, tab: Tab) -> None:
+    """Each person has been happy or sad for most of the time, and is angry now."""
+    cameras.hear(now=(41.0, 0.0, 3.0, 56.0), emotion_now="angry")
+    tab.open(api.url + PAGE)
+
+    tab.sees("2 in view: 56 % neutral, 41 % happy, 3 % angry", "#mood")
+    assert tab.texts("#now-list li") == [
+        "Person 1 Angry happy 13 s · sad 3 s · angry 0.5 s",
+        "Person 2 Angry happy 1 s · sad 42 s · neutral 2 s",
+    ]
+    cameras.hear(now=(10.0, 0.0, 0.0, 0.0), ago=100)
+    tab.sees("Who is in view is not known while the camera is not heard.", "#mood")
+    tab.click("#before summary")
+    tab.sees("Person 1", "#before-list")
+    assert tab.texts("#before-list .mood") == ["Happy", "Sad"]
+
+
 def test_a_change_is_seen_with_the_next_poll(api: Server, cameras: Cameras, tab: Tab) -> None:
     cameras.hear(ago=15)
     tab.open(api.url + PAGE)
@@ -484,12 +501,12 @@ def test_a_screen_reader_hears_changes_of_state_only(api: Server, cameras: Camer
 
 
 def test_where_people_are_not_stored_the_page_says_so(api: Server, cameras: Cameras, tab: Tab) -> None:
-    cameras.hear()
+    cameras.hear(now=(15.0, 5.0, 0.0, 0.0))
     cameras.store_only_totals()
     tab.open(api.url + PAGE)
 
     tab.sees("People are not stored here", "#now-more")
-    assert tab.text("#mood").startswith("2 in view")
+    assert tab.text("#mood") == "2 in view: 75 % happy, 25 % sad"
 
     cameras.hear(people={})
     tab.sees("No one in view. The camera works and sees no person.", "#mood")

@@ -177,6 +177,47 @@ def test_the_shown_history_is_saved_as_csv(api: Server, tab: Tab, tmp_path: Path
     assert {row["local_time"][:10] for row in rows} == {day}
 
 
+def test_no_people_and_not_measured_are_told_apart(api: Server, cameras: Cameras, tab: Tab) -> None:
+    """Of the day before today four minutes were measured, two of them without people."""
+    tab.site_at_noon()
+    cameras.hear()
+    cameras.know_covered("jetson_1", ago=2 * DAY)
+    for minutes, seconds in ((0, 60.0), (1, 30.0), (2, 0.0), (3, 0.0)):
+        ago = DAY + timedelta(hours=1, minutes=minutes)
+        cameras.remember("jetson_1", (seconds, 0.0, 0.0, 0.0), ago=ago, people=int(seconds > 0), covered=60.0)
+    tab.open(f"{api.url}{PAGE}&range=yesterday")
+
+    tab.sees("Not measured", "#legend")
+    tab.sees("On average 0.4 people in view, measured <1 % of the time", "#totals-measured")
+    bars = tab.ask(BARS)
+    assert bars.count("unmeasured") in (94, 95)  # the four minutes may be in two quarters of an hour
+    assert set(bars) == {"unmeasured", "happy pale"}
+    tab.click("#history summary")
+    measured = tab.texts("#table-body td:last-child")
+    assert measured[0] in ("4 min", "3 min", "2 min", "1 min")  # the four may be in two hours
+
+
+def test_a_camera_that_was_not_heard_is_not_said_to_have_seen_no_one(api: Server, cameras: Cameras, tab: Tab) -> None:
+    cameras.hear()
+    cameras.know_covered("jetson_1", ago=3 * DAY)
+    tab.open(f"{api.url}{PAGE}&range=yesterday")
+
+    tab.sees("The camera was not heard: whether people were there is not known.", "#history-note")
+
+
+def test_a_comparison_relates_to_the_measured_time(api: Server, cameras: Cameras, tab: Tab) -> None:
+    """Last week's same day has half of the time, and was measured for a quarter of it."""
+    tab.site_at_noon()
+    cameras.hear()
+    cameras.know_covered("jetson_1", ago=10 * DAY)
+    cameras.remember("jetson_1", (60.0, 0.0, 0.0, 0.0), ago=DAY + timedelta(hours=1), covered=60.0)
+    cameras.remember("jetson_1", (30.0, 0.0, 0.0, 0.0), ago=8 * DAY + timedelta(hours=1), covered=15.0)
+    tab.open(f"{api.url}{PAGE}&range=yesterday&compare=week")
+
+    tab.sees("50 % less than the ", "#compared")
+    assert "on average 1.0 instead of 2.0 people" in tab.text("#compared")
+
+
 def test_a_wrong_clock_is_named_also_if_the_chart_has_data(api: Server, cameras: Cameras, tab: Tab) -> None:
     tab.site_at_noon()
     cameras.hear(skew=7_300)

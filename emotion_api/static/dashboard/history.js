@@ -5,7 +5,7 @@ import { byId, element, setText, svg } from "./dom.js";
 import { EMOTIONS, NAMES, face, shares } from "./emotions.js";
 import { ZONE, dayName, duration, longDate, moment, number, percent, plural, time, weekday } from "./format.js";
 import { offBy } from "./freshness.js";
-import { beginOf, daysIn } from "./range.js";
+import { beginOf, dayOf, daysIn } from "./range.js";
 import { readout } from "./readout.js";
 import { countScale, secondsScale } from "./scale.js";
 import { placeOf, rowsOf, stepsOf, totalOf } from "./series.js";
@@ -78,6 +78,7 @@ export function historyView() {
     setText(byId("compared"), history.comparedProblem || comparison(steps, names));
     byId("chart").hidden = !total.sum && !total.people && !others.size && total.covered !== 0;
     setText(byId("legend-other").lastChild, view === "share" ? `${NAMES.happy} ${names.then}` : names.then);
+    byId("legend").dataset.view = view;
     byId("legend-other").hidden = !others.size;
     byId("legend-unmeasured").hidden = !steps.some(({ kind }) => kind === "unmeasured");
     draw();
@@ -175,8 +176,9 @@ function naming({ days, compare }, other, now) {
   const single = daysIn(days) === 1;
   const range = single ? longDate(begin) : `${longDate(begin)} to ${longDate(last)}`;
   if (compare !== "week") return { range, then: other ?? "" };
-  const isLast = now - begin < 7 * DAY * 1000;
-  return { range, then: single ? `${isLast ? "last" : "the"} ${weekday(begin)}${isLast ? "" : " before"}` : "the week before" };
+  if (!single) return { range, then: "the week before" };
+  const isToday = days.to === dayOf(now);
+  return { range, then: isToday ? `last ${weekday(begin)}` : `the ${weekday(begin)} before` };
 }
 
 /** How much more or less was shown than in the compared time, as far as that has passed. "" without one. */

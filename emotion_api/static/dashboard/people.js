@@ -16,7 +16,6 @@ const CARDS = 12;
 /** A person whose seconds have not grown for longer is no longer in view. */
 const ACTIVE_MILLISECONDS = 10_000;
 
-const NO_TIME = Object.fromEntries(EMOTIONS.map((emotion) => [emotion, 0]));
 const NOT_STORED = "People are not stored here: there is nothing to show of each of them.";
 
 const natural = new Intl.Collator("en", { numeric: true }).compare;
@@ -63,7 +62,7 @@ export function people(showAll) {
     const all = summary.current_people.length <= (showsAll ? ALL : SHOWN);
     const notStored = live && !listed.size && peopleNow > 0; // where the daemon stores totals only
     const count = Math.max(inView.length, live && (!all || notStored) ? peopleNow : 0);
-    showMood(summary.now?.seconds ?? NO_TIME, state, live, count);
+    showMood(summary.now.seconds, state, live, count);
     setText(byId("now-title"), state.kind === "unknown" ? "In view when the API last answered" : "In view now");
     setText(byId("now-more"), notStored ? NOT_STORED : showsAll ? more(count - shown) : "");
     byId("now").hidden = !inView.length && !notStored;
