@@ -51,13 +51,13 @@ def shop(cameras: Cameras) -> None:
 
 STATES = {
     "no camera": State(no_camera, "", "mosquitto_pub"),
-    "live": State(shop, "?device=jetson_1&range=7d", "As a table", ("#history summary", "#before summary")),
+    "live": State(shop, "?device=jetson_1&range=7d", "Most people", ("#history summary", "#before summary")),
     "silent": State(shop, "?device=silent", "Silent"),
     "waiting": State(shop, "?device=waiting", "This camera has not sent a batch yet"),
     "rubbish": State(shop, "?device=rubbish", "are no valid batches"),
     "unknown": State(shop, "?device=unknown", "has been heard yet"),
     "crowd": State(shop, "?device=crowd&view=people&range=28d&compare=jetson_1", "As a table", ("#show-all",)),
-    "shares": State(shop, "?device=crowd&view=share&range=7d&compare=week", "As a table"),
+    "shares": State(shop, "?device=crowd&view=share&range=7d&compare=week&week=sad", "Saddest"),
 }
 
 

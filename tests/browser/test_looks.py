@@ -100,6 +100,7 @@ def opened(tab: Tab, api: Server, state: str) -> None:
     tab.open(api.url + PAGE)
     tab.sees({"busy": "As a table", "empty": "mosquitto_pub"}[state])
     if state == "busy":
+        tab.sees("Most people", "#week")
         tab.click("#history summary")
         tab.click("#before summary")
 
@@ -324,9 +325,10 @@ def contrast(colour: str, behind: list[str]) -> float:
 
 
 def parsed(colour: str) -> Colour:
-    """rgb(…) or rgba(…), as computed styles have it."""
+    """rgb(…), rgba(…) or color(srgb …), as computed styles have it."""
     red, green, blue, *alpha = (float(number) for number in re.findall(r"[\d.]+", colour))
-    return red, green, blue, alpha[0] if alpha else 1.0
+    most = 255 if colour.startswith("color(srgb ") else 1
+    return red * most, green * most, blue * most, alpha[0] if alpha else 1.0
 
 
 def over(colour: Colour, ground: Colour) -> Colour:

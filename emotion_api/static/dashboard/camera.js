@@ -3,6 +3,7 @@
 import { byId, element, setText } from "./dom.js";
 import { entryOf } from "./feed.js";
 import { hints, program, stateOf } from "./freshness.js";
+import { heatmap } from "./heatmap.js";
 import { historyView } from "./history.js";
 import { people } from "./people.js";
 import { period } from "./period.js";
@@ -11,7 +12,12 @@ import { shownName } from "./devices.js";
 
 /** `download` is called for the history as a file, `showAll` with whether all people in view are to be shown. */
 export function cameraView({ router, download, showAll }) {
-  const parts = { history: historyView(), people: people(showAll), period: period({ router, download }) };
+  const parts = {
+    history: historyView(),
+    people: people(showAll),
+    period: period({ router, download }),
+    week: heatmap((week) => router.go({ week })),
+  };
   let device;
 
   /**
@@ -36,6 +42,7 @@ export function cameraView({ router, download, showAll }) {
     showHints(state.kind === "unknown" ? [] : hints(entry, state, live));
     parts.people.show(camera.summary, state, entry.people_now, now);
     showHistory(known, entry, now);
+    if (camera.hours) parts.week.show(camera.hours, known.view.week, now);
     return { entry, state };
   }
 
@@ -56,6 +63,7 @@ export function cameraView({ router, download, showAll }) {
     device = id;
     parts.people.clear();
     parts.history.clear();
+    parts.week.clear();
   }
 
   return { show };

@@ -2,15 +2,18 @@
 
 import { ApiError } from "./api.js";
 import { byName } from "./devices.js";
+import { ZONE } from "./format.js";
 import { ALL, SHOWN } from "./people.js";
 import { poll } from "./poll.js";
-import { dayOf, daysOf, parametersOf, shifted } from "./range.js";
+import { addDays, dayOf, daysOf, parametersOf, shifted } from "./range.js";
 
 const SECOND = 1000;
 const MANY_DEVICES = 100; // of more than these, the list is asked for less often
 const MANY_DEVICES_EVERY = 4 * SECOND;
 const HISTORY_EVERY = 10 * SECOND;
 const COMPARED_EVERY = 60 * SECOND;
+const HOUR = 3600 * SECOND;
+const MONTH = 28; // days
 const WEEK = 7; // days
 const A_GAP = 3 * SECOND;
 const LONGEST_PAUSE = 30 * SECOND;
@@ -24,10 +27,10 @@ export const NOTHING = { devices: null, camera: cameraOf(""), problem: null, tok
 /**
  * What is known of the camera `device`: its `summary`, its `history` or why that cannot be read, and `heard`: when this
  * page saw something new of it since /api/devices last answered, by the server's clock, or 0. A history has its `days`,
- * the `answer` of the API, and the history that it is `compared` with, if any.
+ * the `answer` of the API, and the history that it is `compared` with, if any. `hours`: those of the last 28 days.
  */
 function cameraOf(device) {
-  return { device, summary: null, history: null, historyProblem: "", heard: 0 };
+  return { device, summary: null, history: null, historyProblem: "", hours: null, heard: 0 };
 }
 
 /** What tells one history from another: the answer to one is not that to the other. */
@@ -51,7 +54,7 @@ export function createFeed({ store, api, clock, suggest }) {
     const { signal } = gone;
     try {
       if (performance.now() >= Math.min(due.devices, summaryRead + A_GAP)) await readDevices(signal);
-      if (isKnown(camera.device)) await Promise.all([readSummary(signal), readHistory(signal)]);
+      if (isKnown(camera.device)) await Promise.all([readSummary(signal), readHistory(signal), readHours(signal)]);
       signal.throwIfAborted();
     } catch (error) {
       if (signal.aborted) return { pause: 0, early: true };
@@ -120,6 +123,22 @@ export function createFeed({ store, api, clock, suggest }) {
       if (!(error instanceof ApiError) || error.kind !== "failed") throw error;
       return { compared: null, comparedProblem: `It cannot be compared. ${error.message}` };
     }
+  }
+
+  /** Once an hour, and not before the rest is there. If that cannot be read, the other history says why. */
+  async function readHours(signal) {
+    const hour = Math.floor(clock.now() / HOUR);
+    if (!camera.summary || hour === due.hours) return;
+    const start = addDays(dayOf(clock.now()), 1 - MONTH);
+    const asked = { device_id: camera.device, start, step: HOUR / SECOND, tz: ZONE };
+    try {
+      const answer = await api.get("api/dashboard/history", asked, signal, "hours");
+      signal.throwIfAborted();
+      camera.hours = answer;
+    } catch (error) {
+      if (!(error instanceof ApiError) || error.kind !== "failed") throw error;
+    }
+    due.hours = hour;
   }
 
   const isKnown = (id) => entryOf({ devices }, id) !== undefined;
