@@ -54,17 +54,15 @@ class Listening:
         self._since: datetime | None = None
         self._parts: list[Part] = []
         self._silences: list[Interval] = []
-        if before is not None:
-            self._since = before.since
-            self._silences.extend(before.silences)
-            if before.until == newest:
-                self._parts.extend(before.parts)
-        if newest is None:
-            return
         if before is None:
-            if elsewhere:
+            if newest is not None and elsewhere:
                 self._silences.append((newest - LONGEST_WAIT, newest))
-        elif _between(before.until, newest) > LONGEST_COVERED:
+            return
+        self._since = before.since
+        self._silences.extend(before.silences)
+        if before.until == newest:
+            self._parts.extend(before.parts)
+        elif newest is not None and _between(before.until, newest) > LONGEST_COVERED:
             self._silences.append((before.until, newest))
 
     def heard(self, previous: datetime | None, timestamp: datetime, passed: float, seconds: Seconds) -> None:
@@ -76,7 +74,7 @@ class Listening:
             if previous is not None:
                 self._silences.append((previous, timestamp))
             parts.append((inf, *_NO_SECONDS))
-        elif parts and parts[-1][0] + passed <= _SHORTEST_PART:
+        elif passed <= _SHORTEST_PART and parts and parts[-1][0] + passed <= _SHORTEST_PART:
             length, *before = parts[-1]
             happy, sad, angry, neutral = map(sum, zip(before, seconds, strict=True))
             parts[-1] = (length + passed, happy, sad, angry, neutral)
@@ -103,20 +101,18 @@ class Listening:
 
 def _last(parts: list[Part]) -> tuple[Seconds, tuple[Part, ...]]:
     """The seconds in the last NOW_SECONDS of `parts`, and the parts that reach into them."""
-    left = NOW_SECONDS
-    happy = sad = angry = neutral = 0.0
-    first = len(parts)
-    for length, more_happy, more_sad, more_angry, more_neutral in reversed(parts):
+    left, first = NOW_SECONDS, len(parts)
+    while first and left > 0:
         first -= 1
-        share = 1.0 if length <= left else left / length
-        happy += more_happy * share
-        sad += more_sad * share
-        angry += more_angry * share
-        neutral += more_neutral * share
-        left -= length
-        if left <= 0:
-            break
-    return (happy, sad, angry, neutral), tuple(parts[first:])
+        left -= parts[first][0]
+    reaching = recent = parts[first:]
+    if left < 0:  # the first of them began earlier
+        length, *seconds = recent[0]
+        share = 0.0 if length == inf else 1 + left / length
+        happy, sad, angry, neutral = seconds
+        recent = [(length, happy * share, sad * share, angry * share, neutral * share), *recent[1:]]
+    _, happy, sad, angry, neutral = map(sum, zip(*recent, strict=True)) if recent else (0.0, *_NO_SECONDS)
+    return (happy, sad, angry, neutral), tuple(reaching)
 
 
 def _between(begin: datetime, end: datetime) -> float:
