@@ -2,6 +2,7 @@
 
 import re
 from datetime import timedelta
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
@@ -54,6 +55,11 @@ MOUTHS = """
 return [...document.querySelectorAll(".face")].filter((face) => face.checkVisibility()).map((face) => {
   return [face.classList[1], face.querySelector("path").getAttribute("d"), face.parentElement.innerText.toLowerCase()];
 });
+"""
+
+LABELS = """
+const box = (node) => node.getBoundingClientRect().toJSON();
+return [box(document.querySelector("#plot svg")), [...document.querySelectorAll("#plot text")].map(box)];
 """
 
 FOCUS = """
@@ -298,6 +304,54 @@ def test_nothing_moves(api: Server, cameras: Cameras, tab: Tab) -> None:
         cameras.hear(people={"new": (5.0, 0.0, 0.0, 0.0)})
 
     assert tab.ask("return document.getAnimations().length") == 0
+
+
+def test_in_forced_colours_a_live_camera_looks_other_than_a_silent_one(api: Server, cameras: Cameras, tab: Tab) -> None:
+    cameras.hear("live")
+    cameras.hear("silent", ago=100)
+    forced = {"features": [{"name": "forced-colors", "value": "active"}]}
+    tab.driver.execute_cdp_cmd("Emulation.setEmulatedMedia", forced)
+    grounds = []
+    for device in ("live", "silent"):
+        tab.open(f"{api.url}{PAGE}?device={device}")
+        tab.sees(device.title(), "#state")
+        grounds.append(tab.ask("return getComputedStyle(document.querySelector('#state-mark')).backgroundColor"))
+
+    live, silent = (parsed(ground) for ground in grounds)
+    assert live[3] == 1
+    assert silent[3] == 0 or silent != live
+
+
+@pytest.mark.parametrize("width", [PHONE, 390, 1024, DESKTOP, 1440, 1920])
+def test_no_label_of_the_chart_is_cut_off_or_lies_over_another(
+    width: int, api: Server, cameras: Cameras, tab: Tab
+) -> None:
+    cameras.hear()
+    cameras.remember("jetson_1", (60.0, 0.0, 0.0, 5.0), ago=timedelta(), people=2)
+    tab.look(width)
+    for range_ in ("today", "7d", "28d"):
+        tab.open(f"{api.url}{PAGE}?range={range_}")
+        tab.sees("As a table", "#history")
+        plot, labels = tab.ask(LABELS)
+        below = [label for label in labels if label["top"] > plot["bottom"] - 22]
+
+        assert len(below) >= 2
+        assert [label for label in labels if label["left"] < plot["left"] or label["right"] > plot["right"]] == []
+        assert all(one["right"] < other["left"] for one, other in pairwise(below))
+
+
+def test_a_browser_of_another_language_and_zone_shows_the_same(api: Server, cameras: Cameras, tab: Tab) -> None:
+    cameras.hear()
+    tab.site_in("Asia/Kathmandu")
+    tab.driver.execute_cdp_cmd("Emulation.setLocaleOverride", {"locale": "de-DE"})
+    tab.driver.execute_cdp_cmd("Emulation.setTimezoneOverride", {"timezoneId": "America/New_York"})
+    tab.open(f"{api.url}{PAGE}?range=2026-03-02..2026-03-02")
+
+    tab.sees("Monday 2 March 2026", "#history-title")
+    asked = tab.ask(
+        "return performance.getEntriesByType('resource').map(({ name }) => name).find((name) => /history/.test(name))"
+    )
+    assert "start=2026-03-01T18%3A15%3A00.000Z" in asked
 
 
 @pytest.mark.requests_fail
