@@ -27,7 +27,7 @@ export function cameraView({ router, download, showAll }) {
   function show(known, now, live) {
     const { camera } = known;
     const entry = entryOf(known, camera.device);
-    const place = placeOf(known, entry);
+    const place = stageOf(known, entry);
     byId("content").dataset.camera = place;
     byId("content").setAttribute("aria-busy", place === "loading");
     if (device !== camera.device) clear(camera.device);
@@ -69,7 +69,7 @@ export function cameraView({ router, download, showAll }) {
   return { show };
 }
 
-function placeOf({ camera, problem }, entry) {
+function stageOf({ camera, problem }, entry) {
   if (camera.summary) return "shown";
   return entry && !problem ? "loading" : "none";
 }

@@ -9,8 +9,8 @@ const DAY = 24 * HOUR;
 
 const LOCALE = "en-GB"; // a day before its month, and hours up to 23
 const inZone = (options) => new Intl.DateTimeFormat(LOCALE, { timeZone: ZONE, ...options });
-const DIGITS = { year: "numeric", month: "2-digit", day: "2-digit", hour: "2-digit", minute: "2-digit", second: "2-digit" };
-const PARTS = inZone({ ...DIGITS, hourCycle: "h23" });
+const DATE_PARTS = { year: "numeric", month: "numeric", day: "numeric" };
+const PARTS = inZone({ ...DATE_PARTS, hour: "numeric", minute: "numeric", second: "numeric", hourCycle: "h23" });
 const OFFSET = inZone({ timeZoneName: "shortOffset" });
 const DAY_NAME = inZone({ weekday: "short", day: "numeric", month: "short" });
 const LONG_DATE = inZone({ dateStyle: "full" });
@@ -51,12 +51,12 @@ export function local(milliseconds) {
 
 /** 14:05, in the site's zone; with the offset in an hour that comes twice: 01:05 GMT-5. */
 export function time(milliseconds) {
-  const text = clock(milliseconds);
-  const comesTwice = [-HOUR, HOUR].some((seconds) => clock(milliseconds + seconds * 1000) === text);
+  const text = hourAndMinute(milliseconds);
+  const comesTwice = [-HOUR, HOUR].some((seconds) => hourAndMinute(milliseconds + seconds * 1000) === text);
   return comesTwice ? `${text} ${offset(milliseconds)}` : text;
 }
 
-function clock(milliseconds) {
+function hourAndMinute(milliseconds) {
   return new Date(local(milliseconds)).toISOString().slice(11, 16);
 }
 

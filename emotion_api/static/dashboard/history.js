@@ -13,11 +13,11 @@ import { table } from "./table.js";
 import { totals } from "./totals.js";
 
 const FAR_OFF = 3600; // seconds
-const DAY = 86_400;
+const LONG_STEP = 86_400;
 const QUARTER = 900_000; // milliseconds
 const NEW_SINCE = "How long the camera was heard is not known for data of an earlier version.";
 
-const VIEWS = {
+const CHARTS = {
   "": {
     says: "Time of each emotion, all people together.",
     parts: ({ seconds }) => EMOTIONS.map((name) => [name, seconds[name]]),
@@ -83,7 +83,7 @@ export function historyView() {
     byId("legend-unmeasured").hidden = !steps.some(({ kind }) => kind === "unmeasured");
     draw();
     cursor(steps);
-    const titles = [isLong() ? "Day" : "Hour", ...EMOTIONS.map((emotion) => NAMES[emotion]), "Most at once", "Measured"];
+    const titles = [isLong() ? "Day" : "Hour", ...EMOTIONS.map((name) => NAMES[name]), "Most at once", "Measured"];
     parts.table(titles, rowsOf(steps).map(row));
   }
 
@@ -103,7 +103,7 @@ export function historyView() {
   function draw() {
     const width = byId("plot").clientWidth;
     if (!width || !steps.length) return;
-    const { parts: stack, scale, label, compared } = VIEWS[shown.view] ?? VIEWS[""];
+    const { parts: stack, scale, label, compared } = CHARTS[shown.view] ?? CHARTS[""];
     const all = [...steps, ...others.values()];
     const isFew = ({ sum, start, end }) => shown.view === "share" && sum < (end - start) / 100_000;
     byId("plot").querySelector("svg")?.remove();
@@ -148,7 +148,7 @@ export function historyView() {
     return said;
   }
 
-  const isLong = () => shown.answer.step >= DAY;
+  const isLong = () => shown.answer.step >= LONG_STEP;
 
   function row(hour) {
     const head = isLong() ? dayName(hour.start) : moment(hour.start, names.now);
@@ -164,7 +164,8 @@ export function historyView() {
       return `Nothing was shown${whose}.`;
     }
     const whole = whose ? ` Times are those${whose}.` : "";
-    return `${(VIEWS[shown.view] ?? VIEWS[""]).says}${whole} Time zone: ${ZONE}.${covered === null ? ` ${NEW_SINCE}` : ""}`;
+    const since = covered === null ? ` ${NEW_SINCE}` : "";
+    return `${(CHARTS[shown.view] ?? CHARTS[""]).says}${whole} Time zone: ${ZONE}.${since}`;
   }
 
   return { show, fail, clear };

@@ -130,7 +130,8 @@ function newCard(id) {
       shown = { person, ago };
       const seconds = Object.fromEntries(EMOTIONS.map((name) => [name, person[`time_${name}`]]));
       const some = EMOTIONS.filter((name) => seconds[name] > 0);
-      const mood = (ago ? null : person.emotion_now) ?? person.current_emotion; // of those who left, the whole time counts
+      // Of those who have left, the whole time counts.
+      const mood = (ago ? null : person.emotion_now) ?? person.current_emotion;
       if (emotion.dataset.emotion !== mood) emotion.replaceChildren(face(mood), NAMES[mood]);
       emotion.dataset.emotion = mood;
       stacked.set(seconds);

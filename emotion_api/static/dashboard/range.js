@@ -2,14 +2,14 @@
 
 import { ZONE, local } from "./format.js";
 
-const DAY = 86_400_000;
-const HOUR = 3600;
+const DAY_LENGTH = 86_400_000;
+const HOUR_STEP = 3600;
 const NAMED = { "7d": 7, "28d": 28 };
 const DATES = /^(\d{4}-\d\d-\d\d)\.\.(\d{4}-\d\d-\d\d)$/;
 
 export const dayOf = (milliseconds) => written(local(milliseconds));
-export const addDays = (day, count) => written(Date.parse(day) + count * DAY);
-export const daysIn = ({ from, to }) => Math.round((Date.parse(to) - Date.parse(from)) / DAY) + 1;
+export const addDays = (day, count) => written(Date.parse(day) + count * DAY_LENGTH);
+export const daysIn = ({ from, to }) => Math.round((Date.parse(to) - Date.parse(from)) / DAY_LENGTH) + 1;
 
 function written(milliseconds) {
   return new Date(milliseconds).toISOString().slice(0, 10);
@@ -18,7 +18,7 @@ function written(milliseconds) {
 /** When a day begins. At a clock change midnight may be missing, or come twice. */
 export function beginOf(day) {
   const midnight = Date.parse(day);
-  const begins = [-DAY, DAY].map((aside) => midnight + midnight + aside - local(midnight + aside));
+  const begins = [-DAY_LENGTH, DAY_LENGTH].map((aside) => midnight + midnight + aside - local(midnight + aside));
   return begins.find((begin) => dayOf(begin) === day && dayOf(begin - 1) !== day) ?? begins[1];
 }
 
@@ -45,7 +45,7 @@ export const shifted = ({ from, to }, count) => ({ from: addDays(from, count), t
 export function parametersOf(device, days) {
   const count = daysIn(days);
   const [start, end] = [days.from, addDays(days.to, 1)].map((day) => new Date(beginOf(day)).toISOString());
-  const step = count <= 2 ? HOUR / 4 : count <= 10 ? HOUR : count <= 400 ? "day" : "week";
+  const step = count <= 2 ? HOUR_STEP / 4 : count <= 10 ? HOUR_STEP : count <= 400 ? "day" : "week";
   return { device_id: device, start, end, step, tz: ZONE };
 }
 

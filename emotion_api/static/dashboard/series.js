@@ -6,8 +6,9 @@ import { local } from "./format.js";
 const LATE = 10; // seconds by which a camera's newest batch may be behind
 
 /**
- * The steps of a history. `covered`: for how many seconds the camera was heard, null if that is not known; `elapsed`: how
- * many seconds of the step have passed. `kind`: future, unmeasured, small (measured for less than half the time), or "".
+ * The steps of a history. `covered`: for how many seconds the camera was heard, null if that is not known; `elapsed`:
+ * how many seconds of the step have passed. `kind`: future, unmeasured, small (measured for less than half of the
+ * time), or "".
  */
 export function stepsOf({ points, end }, now) {
   return points.map((point, place) => {

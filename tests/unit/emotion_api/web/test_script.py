@@ -7,18 +7,23 @@ from emotion_api.web.script import joined
 MAIN = """/** What it
  * is for. */
 
-import { one, two as second } from "./other.js";
-import { one as first } from "./third.js";
+import { one, two } from "./other.js";
+import { three } from "./third.js";
 
-first(); // stays
+one(); // goes
+const text = { a: "1 = 2, {", b: '" : "' }; // as it is
+const other = `${a ? ` ${b} : c` : ""}` + 1 / 2;
 """
-OTHER = """import { one as third } from "./third.js";
+OTHER = """import { three } from "./third.js";
 
   // why
+const SAME = 1;
 export function one() {}
-export const two = third;
+export const two = three;
 """
-THIRD = """export async function one() {}
+THIRD = """export async function three() {}
+
+let SAME;
 """
 
 
@@ -26,12 +31,17 @@ def test_each_module_comes_once_after_those_that_it_imports() -> None:
     script = joined({"main.js": MAIN, "other.js": OTHER, "third.js": THIRD, "unused.js": "surprise();\n"}, "main.js")
 
     assert script.splitlines() == [
-        *("const $third = (() => {", "async function one() {}", "return { one };", "})();"),
-        *("const $other = (() => {", "const { one: third } = $third;", ""),
-        *("function one() {}", "const two = third;", "return { one, two };", "})();"),
-        *("const $main = (() => {", "", "const { one, two: second } = $other;", "const { one: first } = $third;", ""),
-        *("first(); // stays", "return {  };", "})();"),
+        *("const {three}=(()=>{", "async function three(){}", "let SAME;", "return {three};", "})();"),
+        *("const {one,two}=(()=>{", "const SAME=1;", "function one(){}", "const two=three;", "return {one,two};"),
+        *("})();", "one();"),
+        """const text={a:"1 = 2, {",b:'" : "'};""",
+        'const other = `${a ? ` ${b} : c` : ""}` + 1 / 2;',
     ]
+
+
+def test_two_modules_that_export_the_same_name_are_refused() -> None:
+    with pytest.raises(ValueError, match="two modules export three"):
+        joined({"main.js": "export const three = 3;\n", "third.js": THIRD}, "main.js")
 
 
 @pytest.mark.parametrize(
