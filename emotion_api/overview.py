@@ -3,7 +3,7 @@
 The structs are also the schema in the OpenAPI document.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, time, timedelta, tzinfo
 from typing import Annotated, ClassVar, NamedTuple
@@ -11,7 +11,7 @@ from typing import Annotated, ClassVar, NamedTuple
 import msgspec
 
 from emotion_api.devices import Circumstances, DeviceRow, Status, Time, is_online, rejected_by_device, status_of
-from emotion_api.summary import EmotionTotals, finite
+from emotion_api.summary import NO_TIME, EmotionTotals, Now, Seconds, finite
 
 HOURS = 24
 """The hours of the sparkline."""
@@ -19,6 +19,7 @@ HOURS = 24
 DEVICES_A_PIECE = 100
 
 _NO_HOURS = [0] * HOURS
+_NOT_ONLINE = Now(0, NO_TIME)
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _HOUR, _MINUTE, _WEEK = timedelta(hours=1), timedelta(minutes=1), timedelta(days=7)
@@ -36,16 +37,20 @@ class OverviewRequest:
 
 
 class Sums(NamedTuple):
-    """Sums of the history of one device: the most people in one batch, and seconds of each of EMOTIONS."""
+    """Sums of the history of one device: the most people in one batch, and seconds of each of EMOTIONS.
+
+    `covered` are the seconds for which the device was heard, None if no row tells it.
+    """
 
     most_people: int
+    covered: float | None
     happy: float
     sad: float
     angry: float
     neutral: float
 
 
-NOTHING = Sums(0, 0.0, 0.0, 0.0, 0.0)
+NOTHING = Sums(0, None, 0.0, 0.0, 0.0, 0.0)
 
 
 class Part(NamedTuple):
@@ -83,17 +88,14 @@ class Spans(NamedTuple):
         return _parts(self.before, self.before_until)
 
 
-class InView(msgspec.Struct, frozen=True, gc=False):
-    """The people in view now."""
-
-    people: Annotated[int, msgspec.Meta(ge=0, description="people in the newest batch; 0 if the device is not online")]
-
-
 class Day(msgspec.Struct, frozen=True):
     """Sums of a day until the present time of day."""
 
     seconds: EmotionTotals
     most_people: Annotated[int, msgspec.Meta(ge=0, description="the most people in one batch")]
+    covered: Annotated[
+        Seconds | None, msgspec.Meta(description="seconds for which the device was heard; null if it is not known")
+    ]
 
 
 class OverviewDevice(msgspec.Struct, frozen=True):
@@ -108,7 +110,7 @@ class OverviewDevice(msgspec.Struct, frozen=True):
     received_at: Annotated[Time | None, msgspec.Meta(description="UTC, when that batch was received")]
     clock_skew: Annotated[float | None, msgspec.Meta(description="seconds that its clock was ahead")]
     rejected_last_hour: Annotated[int, msgspec.Meta(ge=0, description="its messages that were invalid")]
-    now: InView
+    now: Annotated[Now, msgspec.Meta(description="zeros if the device is not online")]
     today: Annotated[Day, msgspec.Meta(description="from today to until")]
     before: Annotated[Day, msgspec.Meta(description="the same weekday a week before, until the same local time")]
     hours: Annotated[
@@ -134,12 +136,23 @@ class Overview(msgspec.Struct, frozen=True):
     cameras: list[OverviewDevice]
 
 
-class Found(NamedTuple):
-    """The stored values by device id: sums of today, sums of the week before, and the seconds of each hour."""
+class Shown(NamedTuple):
+    """The seconds of each emotion in the 10 s up to the newest batch, and when `covered` began to be stored."""
 
+    seconds: EmotionTotals
+    covered_since: datetime | None
+
+
+class Found(NamedTuple):
+    """The stored values by device id: sums of today and of the week before, and the seconds of each hour."""
+
+    shown: Mapping[str, Shown]
     today: dict[str, Sums]
     before: dict[str, Sums]
     hours: dict[str, list[int]]
+
+
+_NEVER = Shown(NO_TIME, None)
 
 
 def spans_of(now: datetime, zone: tzinfo) -> Spans:
@@ -160,7 +173,9 @@ def add(found: dict[str, Sums], device_id: str, sums: Sums) -> None:
     """Add the sums of another part of the span to those of the device."""
     other = found.get(device_id)
     if other is not None:
-        sums = Sums(max(sums[0], other[0]), *(one + more for one, more in zip(sums[1:], other[1:], strict=True)))
+        known = [each.covered for each in (sums, other) if each.covered is not None]
+        seconds = (one + more for one, more in zip(sums[2:], other[2:], strict=True))
+        sums = Sums(max(sums.most_people, other.most_people), sum(known) if known else None, *seconds)
     found[device_id] = sums
 
 
@@ -181,7 +196,7 @@ def encode_overview(
     comma = b""
     for at in range(0, len(rows), DEVICES_A_PIECE):
         piece = [
-            _device(row, name_of(row.device_id, row.device_name), found, circumstances, rejected.get(row.device_id, 0))
+            _device(row, name_of(row.device_id, row.device_name), spans, found, circumstances, rejected)
             for row in rows[at : at + DEVICES_A_PIECE]
         ]
         yield comma + _encode(piece)[1:-1]
@@ -207,8 +222,16 @@ def _parts(start: datetime, end: datetime) -> list[Part]:
     return [part for part in parts if part.start < part.end]
 
 
-def _device(row: DeviceRow, name: str, found: Found, circumstances: Circumstances, rejected: int) -> OverviewDevice:
+def _device(
+    row: DeviceRow,
+    name: str,
+    spans: Spans,
+    found: Found,
+    circumstances: Circumstances,
+    rejected: Mapping[str, int],
+) -> OverviewDevice:
     device_id = row.device_id
+    shown = found.shown.get(device_id, _NEVER)
     online = is_online(row, now=circumstances.now, silent_after=circumstances.silent_after)
     return OverviewDevice(
         device_id,
@@ -219,14 +242,22 @@ def _device(row: DeviceRow, name: str, found: Found, circumstances: Circumstance
         row.updated_at,
         row.received_at,
         row.clock_skew,
-        rejected,
-        InView((row.people or 0) if online else 0),
-        _day(found.today.get(device_id, NOTHING)),
-        _day(found.before.get(device_id, NOTHING)),
+        rejected.get(device_id, 0),
+        Now(row.people or 0, shown.seconds) if online else _NOT_ONLINE,
+        _day(found.today.get(device_id, NOTHING), spans.today, shown.covered_since),
+        _day(found.before.get(device_id, NOTHING), spans.before, shown.covered_since),
         found.hours.get(device_id, _NO_HOURS),
     )
 
 
-def _day(sums: Sums) -> Day:
-    most_people, *seconds = sums
-    return Day(EmotionTotals(*(round(finite(each), 3) for each in seconds)), most_people)
+def _day(sums: Sums, start: datetime, covered_since: datetime | None) -> Day:
+    most_people, covered, *seconds = sums
+    if covered is None and covered_since is not None and start >= covered_since:
+        covered = 0.0
+    return Day(
+        EmotionTotals(*map(_milliseconds, seconds)), most_people, None if covered is None else _milliseconds(covered)
+    )
+
+
+def _milliseconds(seconds: float) -> float:
+    return round(finite(seconds), 3)

@@ -36,7 +36,7 @@ from sqlalchemy import (
 
 from emotion_api.devices import DeviceRow
 from emotion_api.history import MINUTE, Bucket, Read
-from emotion_api.overview import HOURS, Part, Sums
+from emotion_api.overview import HOURS, Part, Shown, Sums
 from emotion_api.summary import NO_TIME, EmotionTotals, Now, PeoplePage, PersonRow, finite
 from shared.batch import EMOTIONS
 from shared.database import code_point_collation
@@ -230,7 +230,7 @@ def _between(table: Table, time: Column[datetime]) -> tuple[ColumnElement[bool],
 
 def _sums_by_device(table: Table, time: Column[datetime]) -> Select[*tuple[Any, ...]]:
     return (
-        select(table.c.device_id, func.max(table.c.most_people), *_sums(table))
+        select(table.c.device_id, func.max(table.c.most_people), func.sum(table.c.covered), *_sums(table))
         .where(*_between(table, time))
         .group_by(table.c.device_id)
     )
@@ -238,6 +238,8 @@ def _sums_by_device(table: Table, time: Column[datetime]) -> Select[*tuple[Any, 
 
 _MINUTES_BY_DEVICE = _sums_by_device(emotion_minute, emotion_minute.c.minute)
 _HOURS_BY_DEVICE = _sums_by_device(emotion_hour, emotion_hour.c.hour)
+
+_SHOWN = select(device_state.c.device_id, device_state.c.covered_since, *_seconds(device_state, "now"))
 
 _TOTAL = reduce(add, (_at_most(_MOST_SECONDS, column) for column in _seconds(emotion_hour)))
 
@@ -382,6 +384,14 @@ def buckets(connection: Connection, device_id: str, read: Read) -> Iterator[list
         if sum(row[3] for row in rows) < ROWS_AT_ONCE:
             return
         start = max(row[4] for row in rows) + timedelta(microseconds=1)
+
+
+def shown(connection: Connection) -> dict[str, Shown]:
+    """Return the emotions of each device's last seconds, and since when its `covered` is known."""
+    return {
+        device_id: Shown(_totals_of(seconds), covered_since)
+        for device_id, covered_since, *seconds in connection.execute(_SHOWN)
+    }
 
 
 def sums(connection: Connection, device_ids: Sequence[str], part: Part) -> Iterator[tuple[str, Sums]]:

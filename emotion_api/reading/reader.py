@@ -218,7 +218,7 @@ class OverviewReader(_AllDevicesReader):
         if len(rows) > DEVICES_AT_ONCE:
             build.must_be_alone()
         spans = spans_of(circumstances.now, ZoneInfo(self._time_zone))
-        found = Found({}, {}, {})
+        found = Found(queries.shown(build.connection), {}, {}, {})
         for at in range(0, len(rows), DEVICES_AT_ONCE):
             device_ids = [row.device_id for row in rows[at : at + DEVICES_AT_ONCE]]
             _add_sums(found.today, build, device_ids, spans.parts_of_today())

@@ -317,14 +317,19 @@ OPERATIONS = (
                             "received_at": "2025-11-14T15:30:00.100000Z",
                             "clock_skew": -0.1,
                             "rejected_last_hour": 0,
-                            "now": {"people": 3},
+                            "now": {
+                                "people": 3,
+                                "seconds": {"happy": 21.5, "sad": 0.0, "angry": 1.5, "neutral": 7.0},
+                            },
                             "today": {
                                 "seconds": {"happy": 5210.5, "sad": 310.0, "angry": 95.5, "neutral": 2100.0},
                                 "most_people": 4,
+                                "covered": 55_800.0,
                             },
                             "before": {
                                 "seconds": {"happy": 4800.0, "sad": 290.5, "angry": 120.0, "neutral": 1985.5},
                                 "most_people": 5,
+                                "covered": None,
                             },
                             "hours": [0] * 16 + [310, 1204, 955, 1480, 1302, 1012, 905, 548],
                         }

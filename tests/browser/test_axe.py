@@ -51,6 +51,8 @@ def shop(cameras: Cameras) -> None:
 
 STATES = {
     "no camera": State(no_camera, "", "mosquitto_pub"),
+    "all cameras": State(shop, "", "cameras live"),
+    "wall": State(shop, "?wall=overview", "in view"),
     "live": State(shop, "?device=jetson_1&range=7d", "Most people", ("#history summary", "#before summary")),
     "silent": State(shop, "?device=silent", "Silent"),
     "waiting": State(shop, "?device=waiting", "This camera has not sent a batch yet"),

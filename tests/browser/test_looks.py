@@ -103,7 +103,7 @@ STATES = {"busy": busy, "empty": empty}
 
 
 def opened(tab: Tab, api: Server, state: str) -> None:
-    tab.open(api.url + PAGE)
+    tab.open(api.url + PAGE + ("?device=jetson_1" if state == "busy" else ""))
     tab.sees({"busy": "As a table", "empty": "mosquitto_pub"}[state])
     if state == "busy":
         tab.sees("Most people", "#week")

@@ -8,7 +8,7 @@ const BASE = new URL(location.href);
 BASE.username = "";
 BASE.password = "";
 
-/** Why there is no answer. `kind`: unreachable, token, login, unavailable or failed; `retryAfter`: seconds, or 0. */
+/** Why there is no answer. `kind`: unreachable, token, login, forbidden, unavailable or failed; `retryAfter`: seconds, or 0. */
 export class ApiError extends Error {
   constructor(kind, message, retryAfter = 0) {
     super(message);
@@ -20,6 +20,7 @@ export class ApiError extends Error {
 export class Api {
   #clock;
   #kept = new Map();
+  #fromAddress = "";
 
   /** How many tokens the visitor has entered. */
   tokensEntered = 0;
@@ -28,12 +29,25 @@ export class Api {
     this.#clock = clock;
   }
 
+  /** Takes a token from the address. Unless `stays`, it moves from there into this tab's storage. */
+  takeToken({ stays }) {
+    const token = tokenInAddress();
+    if (!token) return;
+    if (stays) {
+      this.#fromAddress = token;
+      return;
+    }
+    this.token = token;
+    history.replaceState(null, "", location.pathname + location.search);
+  }
+
   get token() {
-    return sessionStorage.getItem(TOKEN) ?? "";
+    return this.#fromAddress || (sessionStorage.getItem(TOKEN) ?? "");
   }
 
   set token(token) {
     this.#kept.clear();
+    this.#fromAddress = "";
     this.tokensEntered += 1;
     if (token) sessionStorage.setItem(TOKEN, token);
     else sessionStorage.removeItem(TOKEN);
@@ -88,6 +102,11 @@ export class Api {
   }
 }
 
+/** The token behind #token= in the address, or nothing. A browser sends no part of it. */
+export function tokenInAddress() {
+  return decodeURIComponent(/^#token=([^&]*)/.exec(location.hash)?.[1] ?? "");
+}
+
 /** What JSON says, or null. */
 function parsed(text) {
   try {
@@ -105,6 +124,7 @@ function problem(response, body) {
 }
 
 function kind(status, challenge) {
+  if (status === 403) return "forbidden";
   if (status === 401) return /^bearer\b/i.test(challenge) ? "token" : "login";
   return [429, 502, 503, 504].includes(status) ? "unavailable" : "failed";
 }

@@ -1,6 +1,7 @@
 /** All cameras: the picker, and a list that tells how each of them is doing. */
 
-import { byId, element, setChildren, setText } from "./dom.js";
+import { roving } from "./cameras.js";
+import { byId, element, followed, setChildren, setText } from "./dom.js";
 import { stateOf } from "./freshness.js";
 import { isolated, number, plural } from "./format.js";
 
@@ -22,6 +23,7 @@ export function deviceList(choose) {
   const picker = byId("picker");
   const options = new Map();
   const rows = new Map();
+  const tidy = roving(byId("all-list"));
   let scrolledTo;
   picker.addEventListener("change", () => choose(picker.value));
 
@@ -31,9 +33,10 @@ export function deviceList(choose) {
     const devices = [...known.devices.devices].sort(byName);
     const isKnown = devices.some((each) => each.device_id === chosen);
     const unknown = chosen && !isKnown ? [{ device_id: chosen, device_name: `${chosen} (never heard)` }] : [];
-    setChildren(picker, [...unknown, ...devices].map(option));
+    const all = devices.length > 1 ? [{ device_id: "", device_name: "All cameras" }] : [];
+    setChildren(picker, [...all, ...unknown, ...devices].map((each) => option(each, known, now)));
     byId("pick").hidden = picker.options.length === 0;
-    if (chosen) picker.value = chosen;
+    picker.value = chosen;
 
     const states = devices.map((each) => stateOf(each, known, now));
     byId("all").hidden = devices.length + unknown.length < 2;
@@ -41,24 +44,28 @@ export function deviceList(choose) {
     const live = isLive.filter(Boolean).length;
     const count = `${number(live)} of ${plural(devices.length, "camera", "cameras")} live`;
     setText(byId("all-count"), known.problem ? "Not known while the API does not answer" : count);
-    const nodes = devices.map((each, place) => row(each, states[place], chosen));
+    const shared = namesOfSeveral(devices);
+    const nodes = devices.map((each, place) => row(each, states[place], chosen, shared.has(each.device_name)));
     const first = nodes.filter((_, place) => !isLive[place]);
     setChildren(byId("all-list"), [...first, ...nodes.filter((_, place) => isLive[place])]);
+    tidy();
     if (isKnown && chosen !== scrolledTo && scrollTo(rows.get(chosen).node)) scrolledTo = chosen;
     return live;
   }
 
-  function option(each) {
+  function option(each, known, now) {
     const { device_id: id, device_name: name } = each;
     if (!options.has(id)) options.set(id, element("option", { value: id }));
-    setText(options.get(id), name === id || name.startsWith(`${id} `) ? name : `${name} (${id})`);
+    const isPlain = !id || name === id || name.startsWith(`${id} `);
+    const state = "received_at" in each ? `: ${stateOf(each, known, now).word.toLowerCase()}` : "";
+    setText(options.get(id), `${isolated(isPlain ? name : `${name} (${id})`)}${state}`);
     return options.get(id);
   }
 
-  function row(each, state, chosen) {
+  function row(each, state, chosen, isShared) {
     const id = each.device_id;
     if (!rows.has(id)) rows.set(id, newRow(id, choose));
-    rows.get(id).show(each, state, id === chosen);
+    rows.get(id).show(each, state, id === chosen, isShared);
     return rows.get(id).node;
   }
 
@@ -75,25 +82,32 @@ function scrollTo(row) {
 }
 
 function newRow(id, choose) {
-  const name = element("span", { class: "name" });
+  const name = element("bdi", { class: "name" });
+  const note = element("bdi", { class: "id" });
   const detail = element("span", { class: "detail" });
   const mark = element("span", { class: "state-mark", "aria-hidden": "true" });
-  const link = element("a", { href: `?${new URLSearchParams({ device: id })}` }, mark, name, detail);
-  link.addEventListener("click", (event) => {
-    if (event.ctrlKey || event.metaKey || event.shiftKey) return;
-    event.preventDefault();
-    choose(id);
-  });
+  const href = `?${new URLSearchParams({ device: id })}`;
+  const link = element("a", { href, tabindex: "-1" }, mark, element("span", {}, name, " ", note), detail);
+  followed(link, () => choose(id));
   return {
     node: element("li", {}, link),
-    show(each, state, isChosen) {
+    show(each, state, isChosen, isShared) {
       setText(name, each.device_name);
+      setText(note, isShared ? id : "");
       setText(detail, brief(each, state));
       link.dataset.state = state.kind;
       if (isChosen) link.setAttribute("aria-current", "true");
       else link.removeAttribute("aria-current");
     },
   };
+}
+
+/** The names that more than one camera has. */
+function namesOfSeveral(devices) {
+  const seen = new Set();
+  const several = new Set();
+  for (const { device_name: name } of devices) (seen.has(name) ? several : seen).add(name);
+  return several;
 }
 
 /** A camera's state in a few words; how long it is silent, but not each second that a live one counts. */

@@ -35,3 +35,12 @@ export function setChildren(parent, children) {
   });
   if (focused !== document.activeElement && parent.contains(focused)) focused.focus({ preventScroll: true });
 }
+
+/** Calls `go` when a visitor follows a link within the page; not if the link is to open elsewhere. */
+export function followed(link, go) {
+  link.addEventListener("click", (event) => {
+    if (event.ctrlKey || event.metaKey || event.shiftKey) return;
+    event.preventDefault();
+    go();
+  });
+}

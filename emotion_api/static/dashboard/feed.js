@@ -16,13 +16,15 @@ const HOUR = 3600 * SECOND;
 const MONTH = 28; // days
 const WEEK = 7; // days
 const A_GAP = 3 * SECOND;
+const OVERVIEW_EVERY = 2 * SECOND;
+const LARGE_OVERVIEW_EVERY = 5 * SECOND;
 const LONGEST_PAUSE = 30 * SECOND;
 
 /**
  * What the page knows before any answer. `answered`: when the API last did, by the server's clock. `tokensRefused`: how
  * many tokens the visitor has entered when `problem` came, or null if it came without a token.
  */
-export const NOTHING = { devices: null, camera: cameraOf(""), problem: null, tokensRefused: null, answered: 0 };
+export const NOTHING = { devices: null, overview: null, camera: cameraOf(""), problem: null, tokensRefused: null, answered: 0 };
 
 /**
  * What is known of the camera `device`: its `summary`, its `history` or why that cannot be read, and `heard`: when this
@@ -44,6 +46,8 @@ export function createFeed({ store, api, clock, suggest }) {
   let camera = cameraOf(store.get().view.device);
   let gone = new AbortController();
   let devices = null;
+  let overview = null;
+  let readsOverview = true; // unless the token may not
   let failures = 0;
   let due = { devices: 0, history: 0, compared: 0 };
   let summaryRead = -Infinity;
@@ -53,7 +57,9 @@ export function createFeed({ store, api, clock, suggest }) {
   async function round() {
     const { signal } = gone;
     try {
-      if (performance.now() >= Math.min(due.devices, summaryRead + A_GAP)) await readDevices(signal);
+      if (!camera.device && readsOverview) await readOverview(signal);
+      const isDue = performance.now() >= Math.min(due.devices, summaryRead + A_GAP);
+      if (isDue && (camera.device || !readsOverview)) await readDevices(signal);
       if (isKnown(camera.device)) await Promise.all([readSummary(signal), readHistory(signal), readHours(signal)]);
       signal.throwIfAborted();
     } catch (error) {
@@ -62,18 +68,43 @@ export function createFeed({ store, api, clock, suggest }) {
       failures += 1;
       due.devices = 0;
       const tokensRefused = api.token ? api.tokensEntered : null;
-      store.set({ devices, camera: { ...camera }, problem: error, tokensRefused });
+      store.set({ devices, overview, camera: { ...camera }, problem: error, tokensRefused });
       const backoff = error.kind === "token" ? LONGEST_PAUSE : Math.min(SECOND * 2 ** (failures - 1), LONGEST_PAUSE);
       return { pause: Math.max(backoff, error.retryAfter * SECOND), early: !error.retryAfter };
     }
     failures = 0;
-    store.set({ devices, camera: { ...camera }, problem: null, answered: clock.now() });
-    return { pause: SECOND, early: true };
+    store.set({ devices, overview, camera: { ...camera }, problem: null, answered: clock.now() });
+    return { pause: pause(), early: true };
+  }
+
+  function pause() {
+    if (camera.device) return SECOND;
+    return devices.devices.length > MANY_DEVICES ? LARGE_OVERVIEW_EVERY : OVERVIEW_EVERY;
+  }
+
+  /** All cameras at once. If there is one only, the page shows that one. */
+  async function readOverview(signal) {
+    try {
+      overview = await api.get("api/dashboard/overview", {}, signal);
+    } catch (error) {
+      if (error.kind !== "forbidden" || store.get().view.wall) throw error;
+      readsOverview = false;
+      return;
+    }
+    signal.throwIfAborted();
+    const { cameras, ...site } = overview;
+    devices = { ...site, devices: cameras.map((each) => ({ ...each, people_now: each.now.people })) };
+    if (cameras.length === 1 && !store.get().view.wall) show(cameras[0].device_id);
+  }
+
+  function show(device) {
+    camera.device = device;
+    suggest(device);
   }
 
   async function readDevices(signal) {
     devices = await api.get("api/devices", {}, signal);
-    if (!camera.device && devices.devices.length) suggest(mostInteresting(devices.devices));
+    if (!camera.device && devices.devices.length) show(mostInteresting(devices.devices));
     camera.heard = 0; // what was heard until now is in received_at
     const isSlow = isKnown(camera.device) && devices.devices.length > MANY_DEVICES;
     due.devices = performance.now() + (isSlow ? MANY_DEVICES_EVERY : SECOND) - SECOND / 2;
@@ -145,9 +176,8 @@ export function createFeed({ store, api, clock, suggest }) {
 
   /** Asks for what another view needs. */
   function follow({ device }) {
-    if (device === camera.device) askNow();
-    else if (camera.device) startAgain(device);
-    else camera.device = device; // the round goes on with it
+    if (device !== camera.device) startAgain(device);
+    else if (camera.summary) askNow(); // perhaps of another range
   }
 
   /** The history that is shown, as CSV: a name of a file and its content. */
@@ -158,6 +188,7 @@ export function createFeed({ store, api, clock, suggest }) {
 
   /** Forgets the camera's data and asks for everything anew. */
   function startAgain(device = camera.device) {
+    readsOverview = true;
     gone.abort();
     gone = new AbortController();
     camera = cameraOf(device);

@@ -80,8 +80,7 @@ export function hints(entry, state, live) {
   }
   if (live === 0 && !sendsOnlyRubbish(entry)) sentences.push(NONE_IS_LIVE);
   const skew = entry.clock_skew ?? 0;
-  // A message that has waited looks like a clock that is behind; with the first batch of now one can tell.
-  if (skew > NOTABLE_SKEW || (skew < -NOTABLE_SKEW && state.kind === "live")) {
+  if (clockIsWrong(entry, state)) {
     const cure = isHalfHours(skew) && !entry.clock_offset
       ? "Most likely it sends local time without an offset: let it send UTC with a Z."
       : "On the camera: sudo timedatectl set-ntp true";
@@ -104,6 +103,11 @@ export function program(info) {
   if (info.reconnects > 0) parts.push(plural(info.reconnects, "reconnect", "reconnects"));
   if (info.version !== null) parts.push(`version ${info.version}`);
   return parts.length ? `Its program: ${parts.join(", ")}` : "";
+}
+
+/** Whether a camera's clock is off. A message that has waited looks like a clock that is behind, unless it is new. */
+export function clockIsWrong({ clock_skew: skew }, state) {
+  return skew > NOTABLE_SKEW || (skew < -NOTABLE_SKEW && state.kind === "live");
 }
 
 function isHalfHours(skew) {

@@ -82,6 +82,10 @@ export function showNotice(notice, known) {
     return title;
   }
   if (!devices) return "";
+  if (!camera.device && devices.devices.length) {
+    notice.hide();
+    return "";
+  }
   if (!camera.device) {
     const title = "No camera has sent anything yet";
     notice.show("none", level, title, howToPublish("jetson_1"));
@@ -113,6 +117,8 @@ function forError(error) {
       return ["This API asks for a token", [text(WHERE_TOKENS_ARE)]];
     case "login":
       return ["A proxy in front of the API asks for its own login", [text(HOW_TO_LOG_IN)]];
+    case "forbidden":
+      return ["The token does not allow this view", [text(error.message)]];
     case "unavailable":
       return ["The API cannot answer now", [text(error.message), text(AGAIN)]];
     case "unreachable":

@@ -1,6 +1,6 @@
 /** The controls of the history: range, view, comparison and download. All but the download are in the address. */
 
-import { byId, element, setChildren } from "./dom.js";
+import { byId, element, followed, setChildren } from "./dom.js";
 import { isolated } from "./format.js";
 import { daysIn, daysOf, rangeOf, shifted } from "./range.js";
 
@@ -9,8 +9,8 @@ const VIEWS = { "": "Time", share: "100 %", people: "People" };
 
 /** `download` is called with the parameters of the shown history; it throws an ApiError if it fails. */
 export function period({ router, download }) {
-  const ranges = links(byId("ranges"), RANGES, "range");
-  const views = links(byId("views"), VIEWS, "view");
+  const ranges = links(router, byId("ranges"), RANGES, "range");
+  const views = links(router, byId("views"), VIEWS, "view");
   const ways = { earlier: -1, later: 1 };
   const compare = byId("compare");
   const options = new Map();
@@ -36,25 +36,6 @@ export function period({ router, download }) {
     router.go({ range: rangeOf({ from, to }, today) });
   }
 
-  function links(place, names, part) {
-    const nodes = Object.entries(names).map(([value, name]) => [value, element("a", {}, name)]);
-    for (const [value, node] of nodes) {
-      node.addEventListener("click", (event) => {
-        if (event.ctrlKey || event.metaKey || event.shiftKey) return;
-        event.preventDefault();
-        router.go({ [part]: value });
-      });
-    }
-    place.append(...nodes.map(([, node]) => node));
-    return function show(chosen) {
-      for (const [value, node] of nodes) {
-        node.setAttribute("href", router.address({ [part]: value }));
-        if (value === chosen) node.setAttribute("aria-current", "true");
-        else node.removeAttribute("aria-current");
-      }
-    };
-  }
-
   function option([id, name]) {
     if (!options.has(id)) options.set(id, element("option", { value: id }));
     options.get(id).textContent = isolated(name);
@@ -76,5 +57,21 @@ export function period({ router, download }) {
     const unknown = known.has(view.compare) ? [] : [[view.compare, view.compare]];
     setChildren(compare, [["", "nothing"], ["week", "the week before"], ...cameras, ...unknown].map(option));
     compare.value = view.compare;
+  };
+}
+
+/** Links in `place` to the values of a `part` of the view. Returns a function that marks the chosen one. */
+export function links(router, place, names, part) {
+  const nodes = Object.entries(names).map(([value, name]) => [value, element("a", {}, name)]);
+  for (const [value, node] of nodes) {
+    followed(node, () => router.go({ [part]: value }));
+  }
+  place.append(...nodes.map(([, node]) => node));
+  return function show(chosen) {
+    for (const [value, node] of nodes) {
+      node.setAttribute("href", router.address({ [part]: value }));
+      if (value === chosen) node.setAttribute("aria-current", "true");
+      else node.removeAttribute("aria-current");
+    }
   };
 }

@@ -1,7 +1,7 @@
 /** The address of the page says which view is shown: this module reads it, writes it, and follows the way back. */
 
 /** The parts of a view in the address, with their defaults. A part that has its default stays out of the address. */
-const DEFAULTS = { device: "", range: "today", view: "", compare: "", week: "" };
+const DEFAULTS = { device: "", wall: "", sort: "busiest", range: "today", view: "", compare: "", week: "" };
 
 /** The view that the query string of an address names. */
 export function viewOf(search) {

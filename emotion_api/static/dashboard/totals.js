@@ -8,9 +8,12 @@ import { duration, percent } from "./format.js";
 export function stackedBar(bar) {
   const parts = Object.fromEntries(EMOTIONS.map((emotion) => [emotion, element("span", { class: emotion })]));
   bar.append(...EMOTIONS.map((emotion) => parts[emotion]));
+  const shown = {};
   return {
     set(seconds) {
       for (const [emotion, share] of Object.entries(shares(seconds))) {
+        if (share === shown[emotion]) continue; // a style that is set again is laid out again
+        shown[emotion] = share;
         parts[emotion].style.flexGrow = share;
         parts[emotion].hidden = share === 0;
       }

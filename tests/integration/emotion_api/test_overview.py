@@ -58,7 +58,7 @@ def overview(client: FlaskClient) -> dict[str, Any]:
 
 def minute(at: datetime, device_id: str = "jetson_1", **values: Any) -> dict[str, Any]:
     times = {f"time_{emotion}": 0.0 for emotion in EMOTIONS}
-    return {"device_id": device_id, "minute": at, "most_people": 1, **times, **values}
+    return {"device_id": device_id, "minute": at, "most_people": 1, "covered": None, **times, **values}
 
 
 def store_minutes(writer: Engine, *minutes: Mapping[str, Any]) -> None:
@@ -74,13 +74,15 @@ def test_the_overview_is_the_agreed_json(writer: Engine, client: FlaskClient) ->
         device_id="jetson_1",
         received_at=NOON - timedelta(seconds=4.9),
         people=3,
+        now_happy=4.5,
+        covered_since=NOON - timedelta(days=5),
         clock_skew=-0.1,
         status="online",
         status_at=NOON - timedelta(seconds=100),
     )
     store_minutes(
         writer,
-        minute(NOON - HOUR, time_happy=12.0, time_angry=1.2344, most_people=2),
+        minute(NOON - HOUR, time_happy=12.0, time_angry=1.2344, most_people=2, covered=59.5),
         minute(NOON - 2 * WEEK),
         minute(NOON - WEEK - HOUR, time_sad=7.5, most_people=4),
     )
@@ -92,9 +94,10 @@ def test_the_overview_is_the_agreed_json(writer: Engine, client: FlaskClient) ->
         '{"time_zone":"UTC","silent_after":10.0,"today":"2025-11-14T00:00:00Z","until":"2025-11-14T12:00:00Z",'
         '"before":"2025-11-07T00:00:00Z","cameras":[{"device_id":"jetson_1","device_name":"Entrance Camera",'
         '"online":true,"status":"online","status_at":"2025-11-14T11:58:20Z","last_batch":"2025-11-14T11:59:55Z",'
-        '"received_at":"2025-11-14T11:59:55.100000Z","clock_skew":-0.1,"rejected_last_hour":0,"now":{"people":3},'
-        '"today":{"seconds":{"happy":12.0,"sad":0.0,"angry":1.234,"neutral":0.0},"most_people":2},'
-        '"before":{"seconds":{"happy":0.0,"sad":7.5,"angry":0.0,"neutral":0.0},"most_people":4},'
+        '"received_at":"2025-11-14T11:59:55.100000Z","clock_skew":-0.1,"rejected_last_hour":0,'
+        '"now":{"people":3,"seconds":{"happy":4.5,"sad":0.0,"angry":0.0,"neutral":0.0}},'
+        '"today":{"seconds":{"happy":12.0,"sad":0.0,"angry":1.234,"neutral":0.0},"most_people":2,"covered":59.5},'
+        '"before":{"seconds":{"happy":0.0,"sad":7.5,"angry":0.0,"neutral":0.0},"most_people":4,"covered":null},'
         '"hours":[0,0,0,0,0,0,0,0,0,0,0,0,0,0,0,0,0,0,0,0,0,0,13,0]}]}'
     )
 
@@ -105,13 +108,22 @@ def test_without_any_device_the_list_is_empty(writer: Engine, client: FlaskClien
 
 def test_a_silent_device_has_its_day_and_no_people(writer: Engine, client: FlaskClient, clock: Clock) -> None:
     store(writer, device, device_id="jetson_1", updated_at=NOON)
-    store(writer, device_state, device_id="jetson_1", received_at=NOON, people=3)
+    store(
+        writer,
+        device_state,
+        device_id="jetson_1",
+        received_at=NOON,
+        people=3,
+        now_sad=2.0,
+        covered_since=NOON - timedelta(days=1),
+    )
     store_minutes(writer, minute(NOON, time_happy=1.0))
     clock.now += timedelta(seconds=11)
 
     (camera,) = overview(client)["cameras"]
 
-    assert (camera["online"], camera["now"]["people"], camera["today"]["seconds"]["happy"]) == (False, 0, 1.0)
+    assert (camera["online"], camera["now"]["people"], camera["now"]["seconds"]["sad"]) == (False, 0, 0.0)
+    assert (camera["today"]["seconds"]["happy"], camera["today"]["covered"]) == (1.0, 0.0)
 
 
 def test_listed_are_the_devices_of_the_list_of_all_devices(writer: Engine, client: FlaskClient) -> None:
@@ -167,9 +179,10 @@ class Minute(NamedTuple):
     at: datetime
     seconds: tuple[float, ...]
     most_people: int
+    covered: float | None
 
 
-def simulated(chance: random.Random, start: datetime, end: datetime) -> list[Minute]:
+def simulated(chance: random.Random, start: datetime, end: datetime, known_since: datetime) -> list[Minute]:
     """Minutes of one device: hours in which it sees people now and then, and hours of which there are no minutes."""
     minutes = []
     is_busy = True
@@ -178,17 +191,20 @@ def simulated(chance: random.Random, start: datetime, end: datetime) -> list[Min
             is_busy = chance.random() < 0.7
         if is_busy and chance.random() < 0.05:
             seconds = tuple(round(chance.uniform(0, 90), 3) for _ in EMOTIONS)
-            minutes.append(Minute(start + number * MINUTE, seconds, chance.randrange(1, 6)))
+            covered = None if start + number * MINUTE < known_since else round(chance.uniform(0, 60), 3)
+            minutes.append(Minute(start + number * MINUTE, seconds, chance.randrange(1, 6), covered))
     return minutes
 
 
-def day_of(minutes: Sequence[Minute]) -> dict[str, Any]:
+def day_of(minutes: Sequence[Minute], *, is_known: bool) -> dict[str, Any]:
     """The part of the overview about a day with these minutes."""
+    known = [each.covered for each in minutes if each.covered is not None]
     columns = zip(*(each.seconds for each in minutes), strict=True) if minutes else [(0.0,)] * len(EMOTIONS)
     seconds = [pytest.approx(sum(column), abs=0.001) for column in columns]
     return {
         "seconds": dict(zip(EMOTIONS, seconds, strict=True)),
         "most_people": max((each.most_people for each in minutes), default=0),
+        "covered": pytest.approx(sum(known), abs=0.001) if known or is_known else None,
     }
 
 
@@ -218,14 +234,22 @@ def test_days_equal_a_plain_model_over_weeks_with_a_clock_change(
     monkeypatch.setattr(reader, "DEVICES_AT_ONCE", 1)
     chance, local = random.Random(f"{around} {zone}"), ZoneInfo(zone)
     start, end = around - WEEK - timedelta(days=2), around + WEEK + timedelta(days=2)
-    model = {device_id: simulated(chance, start, end) for device_id in DEVICES}
+    known_since = around - timedelta(days=1, minutes=1_000)
+    model = {device_id: simulated(chance, start, end, known_since) for device_id in DEVICES}
     for device_id, minutes in model.items():
         store(writer, device, device_id=device_id, updated_at=NOON)
+        store(writer, device_state, device_id=device_id, covered_since=known_since)
         times = [f"time_{emotion}" for emotion in EMOTIONS]
         store_minutes(
             writer,
             *(
-                minute(each.at, device_id, most_people=each.most_people, **dict(zip(times, each.seconds, strict=True)))
+                minute(
+                    each.at,
+                    device_id,
+                    most_people=each.most_people,
+                    covered=each.covered,
+                    **dict(zip(times, each.seconds, strict=True)),
+                )
                 for each in minutes
             ),
         )
@@ -240,11 +264,14 @@ def test_days_equal_a_plain_model_over_weeks_with_a_clock_change(
             hour = now.replace(minute=0)
             midnight, until = same_time_before(now, local)
             today = now.astimezone(local).date()
+            back = (now - number * MINUTE for number in range(1_600))
+            start_of_today = next(at for at in back if at.astimezone(local).date() != today) + MINUTE
             for camera in answer["cameras"]:
                 minutes = [each for each in model[camera["device_id"]] if each.at < hour + HOUR]
                 is_today = [each for each in minutes if each.at.astimezone(local).date() == today]
-                assert camera["today"] == day_of(is_today), now
-                assert camera["before"] == day_of([each for each in minutes if midnight <= each.at < until]), now
+                assert camera["today"] == day_of(is_today, is_known=start_of_today >= known_since), now
+                was_before = [each for each in minutes if midnight <= each.at < until]
+                assert camera["before"] == day_of(was_before, is_known=midnight >= known_since), now
                 hours = [hour + number * HOUR for number in range(1 - HOURS, 1)]
                 sums = [sum(sum(each.seconds) for each in minutes if at <= each.at < at + HOUR) for at in hours]
                 assert camera["hours"] == pytest.approx(sums, abs=0.501), now
