@@ -9,7 +9,10 @@ _DECLARATION = re.compile(r"^export (?=(?:async )?(?:function|class|const) \w)",
 _EXPORT = re.compile(r"^export (?:async )?(?:function|class|const) (\w+)", re.MULTILINE)
 _DECLARED = re.compile(r"^(?:export )?(?:async )?(?:function|class|const|let) (\w+)", re.MULTILINE)
 _COMMENT = re.compile(r"^ *(?:/\*\*.*?\*/|//[^\n]*)\n|(?<=[;,{]) //[^\n]*$", re.MULTILINE | re.DOTALL)
-_SPACE = re.compile(r"""("(?:[^"\\]|\\.)*"|'(?:[^'\\]|\\.)*')| ?(=>|[=!]==|&&|\|\||\?\?|[=?:,;{}()<>*]) ?""")
+_TEXT = r"""("(?:[^"\\]|\\.)*"|'(?:[^'\\]|\\.)*'|`(?:[^`\\$]|\\.|\$(?!\{)|\$\{[^`{}]*\})*`)"""
+"""A string, or a template that holds no other one."""
+_TEXTS = re.compile(_TEXT)
+_SPACE = re.compile(_TEXT + r"| ?(=>|[=!]==|&&|\|\||\?\?|[=?:,;{}()<>*]) ?")
 _MODULE = re.compile(r"^(?:import|export)\b", re.MULTILINE)
 
 
@@ -55,4 +58,4 @@ def _body(name: str, text: str) -> str:
 def _dense(line: str) -> str:
     """A line without spare spaces. A template may hold another one, and a slash begin a pattern: those lines stay."""
     line = line.lstrip()
-    return line if "`" in line or "/" in line else _SPACE.sub(lambda found: found[1] or found[2], line)
+    return line if re.search("[`/]", _TEXTS.sub("", line)) else _SPACE.sub(lambda found: found[1] or found[2], line)

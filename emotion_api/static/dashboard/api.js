@@ -1,7 +1,7 @@
 /** Asks the API: with the token, with If-None-Match, and with the reason where there is no answer. */
 
 const TIMEOUT = 10_000;
-const TOKEN = "emotion-api-token";
+const STORED_AS = "emotion-api-token";
 
 /** The page's address without user:password@, with which fetch refuses to ask. */
 const BASE = new URL(location.href);
@@ -42,15 +42,15 @@ export class Api {
   }
 
   get token() {
-    return this.#fromAddress || (sessionStorage.getItem(TOKEN) ?? "");
+    return this.#fromAddress || (sessionStorage.getItem(STORED_AS) ?? "");
   }
 
   set token(token) {
     this.#kept.clear();
     this.#fromAddress = "";
     this.tokensEntered += 1;
-    if (token) sessionStorage.setItem(TOKEN, token);
-    else sessionStorage.removeItem(TOKEN);
+    if (token) sessionStorage.setItem(STORED_AS, token);
+    else sessionStorage.removeItem(STORED_AS);
   }
 
   /**

@@ -3,13 +3,11 @@
 import { roving } from "./cameras.js";
 import { byId, element, followed, setChildren, setText } from "./dom.js";
 import { stateOf } from "./freshness.js";
-import { isolated, number, plural } from "./format.js";
-
-const natural = new Intl.Collator("en", { numeric: true }).compare;
+import { inOrder, isolated, number, plural } from "./format.js";
 
 /** For sorting: by name, then by id, and what ends in 2 before what ends in 10. */
 export function byName(a, b) {
-  return natural(a.device_name, b.device_name) || natural(a.device_id, b.device_id);
+  return inOrder(a.device_name, b.device_name) || inOrder(a.device_id, b.device_id);
 }
 
 /** A camera's name for a line of text, with its id if another one has the same name. */
@@ -64,7 +62,7 @@ export function deviceList(choose) {
 
   function row(each, state, chosen, isShared) {
     const id = each.device_id;
-    if (!rows.has(id)) rows.set(id, newRow(id, choose));
+    if (!rows.has(id)) rows.set(id, newLink(id, choose));
     rows.get(id).show(each, state, id === chosen, isShared);
     return rows.get(id).node;
   }
@@ -81,7 +79,7 @@ function scrollTo(row) {
   return true;
 }
 
-function newRow(id, choose) {
+function newLink(id, choose) {
   const name = element("bdi", { class: "name" });
   const note = element("bdi", { class: "id" });
   const detail = element("span", { class: "detail" });
@@ -94,7 +92,7 @@ function newRow(id, choose) {
     show(each, state, isChosen, isShared) {
       setText(name, each.device_name);
       setText(note, isShared ? id : "");
-      setText(detail, brief(each, state));
+      setText(detail, shortDetail(each, state));
       link.dataset.state = state.kind;
       if (isChosen) link.setAttribute("aria-current", "true");
       else link.removeAttribute("aria-current");
@@ -111,7 +109,7 @@ function namesOfSeveral(devices) {
 }
 
 /** A camera's state in a few words; how long it is silent, but not each second that a live one counts. */
-function brief(each, state) {
+function shortDetail(each, state) {
   const people = each.people_now ? plural(each.people_now, "person", "people") : "no one in view";
   if (state.kind === "live") return `live, ${people}`;
   if (state.kind === "waiting") return state.detail;

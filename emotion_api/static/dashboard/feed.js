@@ -7,12 +7,12 @@ import { ALL, SHOWN } from "./people.js";
 import { poll } from "./poll.js";
 import { addDays, dayOf, daysOf, parametersOf, shifted } from "./range.js";
 
-const SECOND = 1000;
+export const SECOND = 1000;
 const MANY_DEVICES = 100; // of more than these, the list is asked for less often
 const MANY_DEVICES_EVERY = 4 * SECOND;
 const HISTORY_EVERY = 10 * SECOND;
 const COMPARED_EVERY = 60 * SECOND;
-const HOUR = 3600 * SECOND;
+const EACH_HOUR = 3600 * SECOND;
 const MONTH = 28; // days
 const WEEK = 7; // days
 const A_GAP = 3 * SECOND;
@@ -158,10 +158,10 @@ export function createFeed({ store, api, clock, suggest }) {
 
   /** Once an hour, and not before the rest is there. If that cannot be read, the other history says why. */
   async function readHours(signal) {
-    const hour = Math.floor(clock.now() / HOUR);
+    const hour = Math.floor(clock.now() / EACH_HOUR);
     if (!camera.summary || hour === due.hours) return;
     const start = addDays(dayOf(clock.now()), 1 - MONTH);
-    const asked = { device_id: camera.device, start, step: HOUR / SECOND, tz: ZONE };
+    const asked = { device_id: camera.device, start, step: EACH_HOUR / SECOND, tz: ZONE };
     try {
       const answer = await api.get("api/dashboard/history", asked, signal, "hours");
       signal.throwIfAborted();

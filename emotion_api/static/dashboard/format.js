@@ -7,6 +7,9 @@ const MINUTE = 60;
 const HOUR = 60 * MINUTE;
 const DAY = 24 * HOUR;
 
+/** Compares two texts; numbers in them count as numbers. */
+export const inOrder = new Intl.Collator("en", { numeric: true }).compare;
+
 const LOCALE = "en-GB"; // a day before its month, and hours up to 23
 const inZone = (options) => new Intl.DateTimeFormat(LOCALE, { timeZone: ZONE, ...options });
 const DATE_PARTS = { year: "numeric", month: "numeric", day: "numeric" };

@@ -5,7 +5,7 @@ import { EMOTIONS, NAMES, shares } from "./emotions.js";
 import { ZONE, local, number, percent } from "./format.js";
 import { stepsOf, totalOf } from "./series.js";
 
-const HOUR = 3_600_000;
+const HOUR_LENGTH = 3_600_000;
 const HOURS = Array.from({ length: 24 }, (_, hour) => `${hour}`.padStart(2, "0"));
 const WEEKDAYS = ["Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun"];
 const THURSDAY = 3; // 1 January 1970
@@ -21,7 +21,7 @@ export function weekOf(steps) {
   const cells = Array.from({ length: WEEKDAYS.length * HOURS.length }, () => []);
   for (const step of steps) {
     if (step.kind === "future" || step.kind === "unmeasured") continue;
-    cells[(Math.floor(local(step.start) / HOUR) + THURSDAY * HOURS.length) % cells.length].push(step);
+    cells[(Math.floor(local(step.start) / HOUR_LENGTH) + THURSDAY * HOURS.length) % cells.length].push(step);
   }
   return cells.map((each) => {
     const total = totalOf(each);

@@ -5,7 +5,7 @@ import { cameraView } from "./camera.js";
 import { Clock } from "./clock.js";
 import { deviceList, shownName } from "./devices.js";
 import { byId, element, setText } from "./dom.js";
-import { NOTHING, createFeed } from "./feed.js";
+import { NOTHING, SECOND, createFeed } from "./feed.js";
 import { number } from "./format.js";
 import { needsAttention, stateOf } from "./freshness.js";
 import { notice, showNotice } from "./notice.js";
@@ -14,7 +14,6 @@ import { createRouter } from "./router.js";
 import { createStore } from "./store.js";
 import { wallView } from "./wall.js";
 
-const SECOND = 1000;
 const TITLE = "Emotion analytics, live";
 
 const clock = new Clock();

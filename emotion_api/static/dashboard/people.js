@@ -2,7 +2,7 @@
 
 import { byId, element, setText } from "./dom.js";
 import { EMOTIONS, NAMES, face, shares } from "./emotions.js";
-import { age, duration, number, percent, plural } from "./format.js";
+import { age, duration, inOrder, number, percent, plural } from "./format.js";
 import { places } from "./places.js";
 import { stackedBar } from "./totals.js";
 
@@ -17,8 +17,6 @@ const CARDS = 12;
 const ACTIVE_MILLISECONDS = 10_000;
 
 const NOT_STORED = "People are not stored here: there is nothing to show of each of them.";
-
-const natural = new Intl.Collator("en", { numeric: true }).compare;
 
 /** `showAll` is called with whether the visitor wants to see all people in view. */
 export function people(showAll) {
@@ -55,7 +53,7 @@ export function people(showAll) {
     const before = ids.filter((id) => !isInView(listed.get(id)));
 
     const most = showsAll ? ALL : CARDS;
-    const shown = inPlaces.now([...inView].sort(natural), most, (id) => card(listed.get(id), ""));
+    const shown = inPlaces.now([...inView].sort(inOrder), most, (id) => card(listed.get(id), ""));
     const seenBefore = byId("before").open ? before : [];
     inPlaces.before(seenBefore, SHOWN, (id) => card(listed.get(id), seen(listed.get(id), newest, state, now)));
 

@@ -2,7 +2,7 @@
 
 import { svg } from "./dom.js";
 
-const HEIGHT = 20;
+const LINE_HEIGHT = 20;
 
 /** A picture of as many bars as `set` gets values. It is redrawn only for other values. */
 export function sparkline() {
@@ -17,10 +17,10 @@ export function sparkline() {
       shown = key;
       const most = Math.max(...values, 1);
       const bars = values.map((value, place) => {
-        const height = value > 0 ? Math.max((value / most) * HEIGHT, 1) : 0;
-        return height && `M${place} ${HEIGHT}v${-height.toFixed(1)}h.8v${height.toFixed(1)}z`;
+        const height = value > 0 ? Math.max((value / most) * LINE_HEIGHT, 1) : 0;
+        return height && `M${place} ${LINE_HEIGHT}v${-height.toFixed(1)}h.8v${height.toFixed(1)}z`;
       });
-      node.setAttribute("viewBox", `0 0 ${values.length} ${HEIGHT}`);
+      node.setAttribute("viewBox", `0 0 ${values.length} ${LINE_HEIGHT}`);
       path.setAttribute("d", bars.filter(Boolean).join(""));
     },
   };

@@ -12,6 +12,7 @@ import { three } from "./third.js";
 
 one(); // goes
 const text = { a: "1 = 2, {", b: '" : "' }; // as it is
+const simple = `a = ${b} ; "c` , '"';
 const other = `${a ? ` ${b} : c` : ""}` + 1 / 2;
 """
 OTHER = """import { three } from "./third.js";
@@ -35,6 +36,7 @@ def test_each_module_comes_once_after_those_that_it_imports() -> None:
         *("const {one,two}=(()=>{", "const SAME=1;", "function one(){}", "const two=three;", "return {one,two};"),
         *("})();", "one();"),
         """const text={a:"1 = 2, {",b:'" : "'};""",
+        """const simple=`a = ${b} ; "c`,'"';""",
         'const other = `${a ? ` ${b} : c` : ""}` + 1 / 2;',
     ]
 
