@@ -20,7 +20,7 @@ OPEN_VIEWS = frozenset(
     (
         *HEALTH_VIEWS,
         *("docs", "redoc", "docs_asset", "openapi_json", "asyncapi_json", "batch_json"),
-        *("dashboard", "dashboard_asset", "dashboard_script", "page_with_slash"),
+        *("dashboard", "dashboard_asset", "page_with_slash"),
     ),
 )
 """Flask's names of the views that require no token: they hold nothing of the data."""
