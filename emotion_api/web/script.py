@@ -13,6 +13,7 @@ _TEXT = r"""("(?:[^"\\]|\\.)*"|'(?:[^'\\]|\\.)*'|`(?:[^`\\$]|\\.|\$(?!\{)|\$\{[^
 """A string, or a template that holds no other one."""
 _TEXTS = re.compile(_TEXT)
 _SPACE = re.compile(_TEXT + r"| ?(=>|[=!]==|&&|\|\||\?\?|[=?:,;{}()<>*]) ?")
+_LINE_END = re.compile(r"(?<=[;{,([])\n")
 _MODULE = re.compile(r"^(?:import|export)\b", re.MULTILINE)
 
 
@@ -52,7 +53,7 @@ def _body(name: str, text: str) -> str:
     body = _DECLARATION.sub("", _IMPORT.sub("", _COMMENT.sub("", text)))
     if _MODULE.search(body):
         raise ValueError(f"{name} imports or exports in another way than the others")
-    return "".join(map(_dense, body.splitlines(keepends=True)))
+    return _LINE_END.sub("", "".join(map(_dense, body.splitlines(keepends=True))))
 
 
 def _dense(line: str) -> str:

@@ -81,8 +81,9 @@ class Queue:
         self._waiting.append(alert)
 
     def post(self) -> None:
-        """Post what waits, until the receiver refuses one; then pause, each time for twice as long."""
-        while self._waiting and self._monotonic() >= self._not_before:
+        """Post what waits, for LOOK_SECONDS or until the receiver refuses one; then pause, each time twice as long."""
+        until = self._monotonic() + LOOK_SECONDS
+        while self._waiting and self._not_before <= self._monotonic() <= until:
             try:
                 self._webhook.post(self._waiting[0])
             except WebhookError as error:
@@ -104,7 +105,8 @@ class Queue:
 def _watch(settings: Settings, heartbeat: Heartbeat, alerts: Alerts, queue: Queue, stop: threading.Event) -> None:
     engine = reader_engine(settings.database_url, echo=settings.sql_echo)
     names = settings.device_names
-    while not stop.wait(LOOK_SECONDS):
+
+    def look() -> None:
         outage = heartbeat.ready_line
         seen: list[Seen] = []
         if outage == OK:
@@ -117,6 +119,12 @@ def _watch(settings: Settings, heartbeat: Heartbeat, alerts: Alerts, queue: Queu
             log.info("alert: %s", alert.text)
             queue.add(alert)
         queue.post()
+
+    while not stop.wait(LOOK_SECONDS):
+        try:
+            look()
+        except Exception:
+            log.exception("the look for alerts failed; the daemon looks again in %g s", LOOK_SECONDS)
     engine.dispose()
 
 

@@ -3,6 +3,7 @@
 import base64
 import hashlib
 import hmac
+import time
 from http.client import HTTPException, HTTPMessage
 from typing import IO
 from urllib.error import HTTPError
@@ -40,7 +41,7 @@ class Webhook:
             "Content-Type": "application/json",
             "User-Agent": "emotion-daemon",
             "Webhook-Id": message_id(alert),
-            "Webhook-Timestamp": str(int(alert.at.timestamp())),
+            "Webhook-Timestamp": str(int(time.time())),  # of this attempt: receivers refuse an old one
         }
         if self._key is not None:
             headers["Webhook-Signature"] = signature(
@@ -57,7 +58,7 @@ class Webhook:
 
 
 def message_id(alert: Alert) -> str:
-    """The id of an alert. It is the same if a restarted daemon posts the alert again."""
+    """The id of an alert: the same at each attempt, and for a silence also after a restart of the daemon."""
     parts = (alert.event, alert.device_id or "", alert.rule or "", alert.since.isoformat())
     return f"msg_{hashlib.blake2b('|'.join(parts).encode(), digest_size=16).hexdigest()}"
 

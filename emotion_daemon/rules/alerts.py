@@ -1,18 +1,20 @@
 """Decide which alerts begin and end: silent devices, thresholds of people and emotions, an outage. Pure."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Annotated, Literal, NamedTuple
 
 import msgspec
 
-from shared.batch import EMOTIONS
+from shared.batch import DEVICE_ID, EMOTIONS
 
 Measure = Literal["people", "happy", "sad", "angry", "neutral"]
 Event = Literal["device_silent", "device_returned", "rule_began", "rule_ended", "outage_began", "outage_ended", "test"]
 
 FORGOTTEN_AFTER = timedelta(days=1)
 """A device that was silent for longer when the daemon started begins no alert: it is not expected back."""
+
+_MOST_PEOPLE = 1e9
 
 _Seconds = Annotated[float, msgspec.Meta(gt=0, le=86_400)]
 
@@ -34,6 +36,13 @@ class Rule(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
     def __post_init__(self) -> None:
         if (self.above is None) == (self.below is None):
             raise ValueError("a rule has either above or below")
+        threshold = self.below if self.above is None else self.above
+        if threshold is None or not 0 <= threshold <= (_MOST_PEOPLE if self.measure == "people" else 1):
+            raise ValueError(
+                "a threshold of people is a number from 0 on, and one of an emotion's share is from 0 to 1"
+            )
+        if wrong := [each for each in self.devices if not DEVICE_ID.fullmatch(each)]:
+            raise ValueError(f"no device can have the id {wrong[0]!r}")
 
     def crossed_by(self, seen: "Seen") -> bool:
         """Return True if the device is beyond the threshold. A share needs some time of any emotion."""
@@ -101,13 +110,14 @@ class Alerts:
 
     def __init__(self, rules: Rules, *, silent_after: float, started: datetime) -> None:
         self._rules = rules.rule
+        self._stale_after = timedelta(seconds=silent_after)
         self._silent_after = timedelta(seconds=rules.silent_seconds or silent_after)
         self._started = started
         self._receiving_since = started
         self._outage_since: datetime | None = None
         self._outage_told = False
-        self._silent: dict[str, datetime] = {}
-        self._crossed: set[tuple[str, str]] = set()
+        self._silent: dict[str, Seen] = {}
+        self._crossed: dict[tuple[str, str], tuple[Rule, Seen]] = {}
         self._changing: dict[tuple[str, str], datetime] = {}
 
     def look(self, seen: Iterable[Seen], *, now: datetime, outage: str | None = None) -> list[Alert]:
@@ -116,11 +126,26 @@ class Alerts:
             return self._in_outage(outage, now)
         alerts = self._outage_over(now)
         devices = {each.device_id: each for each in seen}
-        self._silent = {device_id: at for device_id, at in self._silent.items() if device_id in devices}
+        alerts += self._gone(devices, now)
         for each in devices.values():
             alerts += self._silence(each, now)
             alerts += self._thresholds(each, now)
         return alerts
+
+    def _gone(self, devices: Mapping[str, "Seen"], now: datetime) -> list[Alert]:
+        """End what is on for devices that were removed, or whose batches another daemon receives now."""
+        silent = [each for device_id, each in self._silent.items() if device_id not in devices]
+        crossed = [each for (_, device_id), each in self._crossed.items() if device_id not in devices]
+        for each in silent:
+            del self._silent[each.device_id]
+        for rule, each in crossed:
+            del self._crossed[rule.name, each.device_id]
+        self._changing = {key: since for key, since in self._changing.items() if key[1] in devices}
+        why = "this daemon receives its batches no longer"
+        return [
+            *(_of_device("device_returned", each, f"{_named(each)}: {why}", now=now) for each in silent),
+            *(_of_rule(rule, each, why, now=now, since=now, ended=True) for rule, each in crossed),
+        ]
 
     def _in_outage(self, outage: str, now: datetime) -> list[Alert]:
         if self._outage_since is None:
@@ -142,40 +167,24 @@ class Alerts:
 
     def _silence(self, seen: Seen, now: datetime) -> list[Alert]:
         device_id, received_at = seen.device_id, seen.received_at
-        silent_since = self._silent.get(device_id)
-        if silent_since is not None:
-            if received_at == silent_since:
+        silent = self._silent.get(device_id)
+        if silent is not None:
+            if received_at == silent.received_at:
                 return []
             del self._silent[device_id]
-            return [
-                Alert(
-                    event="device_returned",
-                    text=f"{_named(seen)} is back, after {_duration(received_at - silent_since)}",
-                    at=now,
-                    since=silent_since,
-                    device_id=device_id,
-                    device_name=seen.device_name,
-                )
-            ]
+            text = f"{_named(seen)} is back, after {_duration(received_at - silent.received_at)}"
+            return [_of_device("device_returned", silent, text, now=now)]
         if now - max(received_at, self._receiving_since) <= self._silent_after:
             return []
-        self._silent[device_id] = received_at
+        self._silent[device_id] = seen
         if received_at < self._started - FORGOTTEN_AFTER:
             return []
-        return [
-            Alert(
-                event="device_silent",
-                text=f"{_named(seen)} has sent no batch for {_duration(now - received_at)}",
-                at=now,
-                since=received_at,
-                device_id=device_id,
-                device_name=seen.device_name,
-            )
-        ]
+        text = f"{_named(seen)} has sent no batch for {_duration(now - received_at)}"
+        return [_of_device("device_silent", seen, text, now=now)]
 
     def _thresholds(self, seen: Seen, now: datetime) -> list[Alert]:
         alerts = []
-        live = seen.device_id not in self._silent and now - seen.received_at <= self._silent_after
+        live = now - seen.received_at <= self._stale_after
         for rule in self._rules:
             if rule.devices and seen.device_id not in rule.devices:
                 continue
@@ -188,18 +197,36 @@ class Alerts:
             if (now - since).total_seconds() < rule.seconds:
                 continue
             del self._changing[key]
-            self._crossed ^= {key}
-            alerts.append(_of_rule(rule, seen, now=now, since=since, ended=was))
+            if was:
+                del self._crossed[key]
+            else:
+                self._crossed[key] = rule, seen
+            why = "" if live else "it sends no batch"
+            alerts.append(_of_rule(rule, seen, why, now=now, since=since, ended=was))
         return alerts
 
 
-def _of_rule(rule: Rule, seen: Seen, *, now: datetime, since: datetime, ended: bool) -> Alert:
-    value = rule.value(seen)
-    number = "no emotion" if value is None else f"{value:.0f} people" if rule.measure == "people" else ""
-    measured = number or f"{value:.0%} {rule.measure}"
+def _of_device(event: Event, seen: Seen, text: str, *, now: datetime) -> Alert:
+    return Alert(
+        event=event,
+        text=text,
+        at=now,
+        since=seen.received_at,
+        device_id=seen.device_id,
+        device_name=seen.device_name,
+    )
+
+
+def _of_rule(rule: Rule, seen: Seen, why: str, *, now: datetime, since: datetime, ended: bool) -> Alert:
+    """`why` is the reason for the end if the measure is not: the measure is not known then."""
+    value = None if why else rule.value(seen)
+    if value is None:
+        measured = why or "no emotion"
+    else:
+        measured = f"{value:.0f} people" if rule.measure == "people" else f"{value:.0%} {rule.measure}"
     return Alert(
         event="rule_ended" if ended else "rule_began",
-        text=f"{rule.name}{' is over' if ended else ''}: {measured} at {_named(seen)}",
+        text=f"{rule.name}{' is over' if ended else ''} at {_named(seen)}: {measured}",
         at=now,
         since=since,
         device_id=seen.device_id,

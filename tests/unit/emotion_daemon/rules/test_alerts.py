@@ -76,12 +76,14 @@ class TestSilence:
 
         assert silent.text == "jetson_1 has sent no batch for 31 s"
 
-    def test_a_removed_device_is_forgotten(self) -> None:
+    def test_a_silence_ends_if_another_daemon_receives_the_batches(self) -> None:
         alerts = alerts_of()
         alerts.look([seen(0)], now=at(31))
-        alerts.look([], now=at(32))
+        (ended,) = alerts.look([], now=at(32))
 
-        assert events(alerts.look([seen(0)], now=at(33))) == ["device_silent"]
+        assert (ended.event, ended.device_id) == ("device_returned", "jetson_1")
+        assert ended.text == "Entrance (jetson_1): this daemon receives its batches no longer"
+        assert alerts.look([], now=at(33)) == []
 
 
 class TestOutage:
@@ -116,8 +118,8 @@ class TestThresholds:
         }
 
         assert told == {
-            60: ["Queue: 12 people at Entrance (jetson_1)"],
-            190: ["Queue is over: 4 people at Entrance (jetson_1)"],
+            60: ["Queue at Entrance (jetson_1): 12 people"],
+            190: ["Queue is over at Entrance (jetson_1): 4 people"],
         }
 
     def test_a_share_is_that_of_the_last_seconds(self) -> None:
@@ -125,7 +127,7 @@ class TestThresholds:
         alerts.look([seen(0, angry=5, happy=5)], now=at(0))
         (anger,) = alerts.look([seen(1, angry=5, happy=5)], now=at(1))
 
-        assert (anger.rule, anger.value, anger.text) == ("Anger", 0.5, "Anger: 50% angry at Entrance (jetson_1)")
+        assert (anger.rule, anger.value, anger.text) == ("Anger", 0.5, "Anger at Entrance (jetson_1): 50% angry")
 
     def test_a_share_of_nothing_crosses_no_threshold(self) -> None:
         alerts = alerts_of(Rules(rule=(Rule(name="Joyless", measure="happy", below=0.1, seconds=1),)))
@@ -146,7 +148,22 @@ class TestThresholds:
             alerts.look([seen(second, people=20)], now=at(second))
 
         assert events(alerts.look([seen(60, people=20)], now=at(91))) == ["device_silent"]
-        assert events(alerts.look([seen(60, people=20)], now=at(151))) == ["rule_ended"]
+        (ended,) = alerts.look([seen(60, people=20)], now=at(151))
+        assert (ended.event, ended.value) == ("rule_ended", None)
+        assert ended.text == "Queue is over at Entrance (jetson_1): it sends no batch"
+
+    def test_an_old_batch_begins_no_rule_although_silence_is_told_later(self) -> None:
+        alerts = alerts_of(Rules(silent_seconds=600, rule=(QUEUE,)))
+
+        assert [alerts.look([seen(0, people=20)], now=at(second)) for second in (0, 31, 60, 120)] == [[]] * 4
+
+    def test_a_rule_ends_if_its_device_is_gone(self) -> None:
+        alerts = alerts_of(Rules(rule=(QUEUE,)))
+        for second in (0, 60):
+            alerts.look([seen(second, people=20)], now=at(second))
+
+        assert events(alerts.look([], now=at(61))) == ["rule_ended"]
+        assert alerts.look([seen(62, people=20)], now=at(62)) == []
 
 
 class TestFile:
@@ -170,6 +187,9 @@ class TestFile:
             ('[[rule]]\nname = "Q"\nmeasure = "people"', "either above or below - at `$.rule[0]`"),
             ('[[rule]]\nname = "Q"\nmeasure = "people"\nabove = 1\nbelow = 1', "either above or below"),
             ('[[rule]]\nname = "Q"\nmeasure = "people"\nabove = 1\n' * 2, "the same name"),
+            ('[[rule]]\nname = "Q"\nmeasure = "sad"\nabove = 40', "from 0 to 1"),
+            ('[[rule]]\nname = "Q"\nmeasure = "people"\nabove = nan', "from 0 on"),
+            ('[[rule]]\nname = "Q"\nmeasure = "people"\nabove = 1\ndevices = ["a b"]', "the id 'a b'"),
             ("silent_seconds = [", "Invalid value"),
         ],
     )
