@@ -32,9 +32,9 @@ def test_each_module_comes_once_after_those_that_it_imports() -> None:
     script = joined({"main.js": MAIN, "other.js": OTHER, "third.js": THIRD, "unused.js": "surprise();\n"}, "main.js")
 
     assert script.splitlines() == [
-        *("const {three}=(()=>{async function three(){}", "let SAME;return {three};"),
-        *("})();const {one,two}=(()=>{const SAME=1;function one(){}", "const two=three;return {one,two};"),
-        """})();one();const text={a:"1 = 2, {",b:'" : "'};const simple=`a = ${b} ; "c`,'"';"""
+        *("const {three}=(()=>{", "async function three(){}", "let SAME;return {three};", "})();"),
+        *("const {one,two}=(()=>{", "const SAME=1;function one(){}", "const two=three;return {one,two};", "})();"),
+        """one();const text={a:"1 = 2, {",b:'" : "'};const simple=`a = ${b} ; "c`,'"';"""
         'const other = `${a ? ` ${b} : c` : ""}` + 1 / 2;',
     ]
 
