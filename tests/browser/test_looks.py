@@ -13,6 +13,7 @@ from tests.browser.cameras import Cameras
 from tests.browser.chromium import DESKTOP, PHONE, Tab
 from tests.browser.serving import Server
 from tests.waiting import wait_until
+from tests.web import DEVICES, OVERVIEW
 
 PAGE = "/dashboard"
 LONG = "A very long name of a camera that was typed without ever thinking of a phone " * 2
@@ -77,6 +78,8 @@ return [...document.querySelectorAll("a[href], button, input, select, summary, [
   .filter((node) => node.checkVisibility() && !node.disabled)
   .map((node) => node.id || node.innerText || node.className);
 """
+
+IN_A_LIST = "return document.activeElement.closest('#all-list') !== null;"
 
 
 def busy(cameras: Cameras) -> None:
@@ -212,10 +215,11 @@ def test_the_skip_link_leads_to_what_is_shown_and_nothing_starts_again(
     STATES[state](cameras)
     opened(tab, api, state)
     tab.ask(SKIP)
-    asked = len(tab.asked("/api/devices"))
+    path = DEVICES if state == "busy" else OVERVIEW
+    asked = len(tab.asked(path))
 
     tab.press(Keys.ENTER)
-    wait_until(lambda: len(tab.asked("/api/devices")) >= asked + 2, pause=0.1, what="it goes on")
+    wait_until(lambda: len(tab.asked(path)) >= asked + 2, pause=0.1, what="it goes on")
 
     assert tab.driver.current_url.endswith(tab.ask("return document.querySelector('.skip').hash"))
     assert tab.ask(SKIPPED) == [True, True, []]
@@ -235,12 +239,26 @@ def test_the_skip_link_leads_to_the_token_form(cameras: Cameras, shown_url: str,
 
 
 def walk(tab: Tab, steps: int) -> list[tuple[str, bool] | None]:
-    """Return the element with the focus after each press of Tab."""
+    """Return the element with the focus after each press of Tab, and of the arrow down in a list of one tab stop."""
     found = []
     for _ in range(steps):
         tab.press(Keys.TAB)
         found.append(tab.ask(FOCUS))
+        if tab.ask(IN_A_LIST):
+            tab.press(Keys.HOME)
+            found += arrows(tab)
     return found
+
+
+def arrows(tab: Tab) -> list[tuple[str, bool] | None]:
+    """Return the elements of a list from the one with the focus to the last."""
+    found = [tab.ask(FOCUS)]
+    while True:
+        tab.press(Keys.ARROW_DOWN)
+        where = tab.ask(FOCUS)
+        if where == found[-1]:
+            return found
+        found.append(where)
 
 
 def test_arrow_keys_read_the_chart(api: Server, cameras: Cameras, tab: Tab) -> None:

@@ -1,7 +1,7 @@
 """The live page shows the history of any days, in other views, and compared with others."""
 
 import csv
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -175,6 +175,7 @@ def test_the_shown_history_is_saved_as_csv(api: Server, tab: Tab, tmp_path: Path
     rows = list(csv.DictReader(file.read_text().splitlines()))
     assert sum(float(row["happy"]) for row in rows) == 60
     assert {row["local_time"][:10] for row in rows} == {day}
+    assert max(datetime.fromisoformat(row["start"]) for row in rows) <= datetime.now(UTC)
 
 
 def test_no_people_and_not_measured_are_told_apart(api: Server, cameras: Cameras, tab: Tab) -> None:

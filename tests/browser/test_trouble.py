@@ -1,5 +1,6 @@
 """The live page during outages and without data: its sentences, and its recovery."""
 
+from datetime import timedelta
 from itertools import pairwise
 from pathlib import Path
 
@@ -11,7 +12,7 @@ from tests.browser.prefixed import PREFIX
 from tests.browser.serving import Server
 from tests.databases import make_tables
 from tests.waiting import wait_until
-from tests.web import DEVICES, SUMMARY
+from tests.web import DEVICES, OVERVIEW, SUMMARY
 
 PAGE = "/dashboard"
 FIELD = """
@@ -109,7 +110,7 @@ def test_an_api_that_stops_and_starts_again_is_told_and_found_again(
 ) -> None:
     cameras.hear(name="Front Door")
     cameras.hear("jetson_2")
-    tab.open(own_api.url + PAGE)
+    tab.open(f"{own_api.url}{PAGE}?device=jetson_1")
     tab.sees("Live", "#state")
 
     own_api.stop()
@@ -154,7 +155,7 @@ def test_a_database_that_is_not_there_is_told_and_waited_for(sqlite_url: str, tm
         said = tab.text("#notice")
         make_tables(sqlite_url)
         tab.sees("No camera has sent anything yet", "#notice")
-        asked = tab.asked(DEVICES)
+        asked = tab.asked(OVERVIEW)
         tab.open("about:blank")
 
     assert "Check that emotion_daemon is running" in said
@@ -175,7 +176,7 @@ def test_a_token_is_asked_for_and_kept_for_this_tab(cameras: Cameras, shown_url:
         tab.sees(REFUSED, "#token-wrong")
         assert tab.ask(FIELD) == ["token", "true", "alert"]
         tab.press("wrong-for-a-second-time\n")
-        wait_until(lambda: tab.text("#token-wrong") == REFUSED and len(tab.asked(DEVICES)) >= 3, what="it is refused")
+        wait_until(lambda: tab.text("#token-wrong") == REFUSED and len(tab.asked(OVERVIEW)) >= 3, what="it is refused")
         tab.press(f" {TOKEN} \n")
         tab.sees("Live", "#state")
         assert tab.ask("return document.activeElement.id") == "camera-name"
@@ -191,6 +192,63 @@ def test_a_token_is_asked_for_and_kept_for_this_tab(cameras: Cameras, shown_url:
         tab.sees("This API asks for a token", "#notice-title")
         assert tab.ask("return sessionStorage.length") == 0
         assert "Front Door" not in tab.ask("return document.documentElement.outerHTML")
+
+
+@pytest.mark.requests_fail
+def test_a_token_without_the_history_shows_the_rest(cameras: Cameras, shown_url: str, tmp_path: Path, tab: Tab) -> None:
+    cameras.hear()
+    with Server(shown_url, tmp_path / "api.log", EMOTION_API_TOKEN=f"{TOKEN};views=devices|summary") as api:
+        tab.open(f"{api.url}{PAGE}?device=jetson_1#token={TOKEN}")
+
+        tab.sees("The history cannot be read. This token is limited to other views", "#history-note")
+        tab.sees("Live", "#state")
+        tab.sees("Person 1", "#now-list")
+        assert tab.text("#notice") == ""
+
+
+@pytest.mark.requests_fail
+def test_a_camera_that_the_token_does_not_allow_is_not_compared(
+    cameras: Cameras, shown_url: str, tmp_path: Path, tab: Tab
+) -> None:
+    cameras.hear()
+    cameras.hear("jetson_2")
+    cameras.remember("jetson_1", (60.0, 0.0, 0.0, 5.0), ago=timedelta())
+    with Server(shown_url, tmp_path / "api.log", EMOTION_API_TOKEN=f"{TOKEN};devices=jetson_1") as api:
+        tab.open(f"{api.url}{PAGE}?device=jetson_1&compare=jetson_2#token={TOKEN}")
+
+        tab.sees("It cannot be compared. This token is limited to other devices", "#compared")
+        tab.sees("Live", "#state")
+        tab.sees("Happy 1 min", "#totals-list")
+        assert tab.text("#notice") == ""
+
+
+@pytest.mark.requests_fail
+def test_a_token_for_the_overview_alone_stays_there_with_one_camera(
+    cameras: Cameras, shown_url: str, tmp_path: Path, tab: Tab
+) -> None:
+    cameras.hear()
+    with Server(shown_url, tmp_path / "api.log", EMOTION_API_TOKEN=f"{TOKEN};views=overview") as api:
+        tab.open(f"{api.url}{PAGE}#token={TOKEN}")
+
+        tab.sees("1 of 1 camera live, 2 in view", "#overview-count")
+        wait_until(lambda: len(tab.requests(OVERVIEW)) >= 2, what="it goes on")
+        assert tab.text("#overview-count") == "1 of 1 camera live, 2 in view"
+        assert len(tab.requests(SUMMARY)) == 1
+        assert tab.ask("return location.search") == ""
+
+
+@pytest.mark.requests_fail
+def test_a_token_without_the_list_of_devices_takes_it_from_the_overview(
+    cameras: Cameras, shown_url: str, tmp_path: Path, tab: Tab
+) -> None:
+    cameras.hear()
+    with Server(shown_url, tmp_path / "api.log", EMOTION_API_TOKEN=f"{TOKEN};views=overview|summary|history") as api:
+        tab.open(f"{api.url}{PAGE}#token={TOKEN}")
+
+        tab.sees("Live", "#state")
+        tab.sees("Person 1", "#now-list")
+        assert tab.text("#notice") == ""
+        assert len(tab.requests(DEVICES)) == 1
 
 
 @pytest.mark.requests_fail

@@ -64,6 +64,19 @@ def test_an_unknown_camera_is_named(api: Server, cameras: Cameras, tab: Tab) -> 
     tab.sees("No camera jetson_9 is known", "#wall-title")
 
 
+def test_the_wall_decides_of_which_cameras_it_is(api: Server, cameras: Cameras, tab: Tab) -> None:
+    shop(cameras)
+    tab.open(f"{api.url}/dashboard?device=jetson_1&wall=overview")
+
+    tab.sees("3 in view", "#wall-title")
+
+
+def test_a_wall_without_cameras_says_so(api: Server, cameras: Cameras, tab: Tab) -> None:
+    tab.open(f"{api.url}{WALL}overview")
+
+    tab.sees("No camera has sent anything yet", "#wall-title")
+
+
 @pytest.mark.parametrize("count", [1, 3, 8, 24, 48])
 @pytest.mark.parametrize("width", [390, 1024, 1440, 1920])
 def test_the_wall_fits_the_screen(width: int, count: int, api: Server, cameras: Cameras, tab: Tab) -> None:

@@ -19,6 +19,7 @@ const A_GAP = 3 * SECOND;
 const OVERVIEW_EVERY = 2 * SECOND;
 const LARGE_OVERVIEW_EVERY = 5 * SECOND;
 const LONGEST_PAUSE = 30 * SECOND;
+const OVERVIEW = "api/dashboard/overview";
 
 /**
  * What the page knows before any answer. `answered`: when the API last did, by the server's clock. `tokensRefused`: how
@@ -47,7 +48,7 @@ export function createFeed({ store, api, clock, suggest }) {
   let gone = new AbortController();
   let devices = null;
   let overview = null;
-  let readsOverview = true; // unless the token may not
+  const refused = new Map(); // why, by path: what the token may not ask for
   let failures = 0;
   let due = { devices: 0, history: 0, compared: 0 };
   let summaryRead = -Infinity;
@@ -57,15 +58,16 @@ export function createFeed({ store, api, clock, suggest }) {
   async function round() {
     const { signal } = gone;
     try {
-      if (!camera.device && readsOverview) await readOverview(signal);
+      if (!camera.device) await readOverview(signal);
       const isDue = performance.now() >= Math.min(due.devices, summaryRead + A_GAP);
-      if (isDue && (camera.device || !readsOverview)) await readDevices(signal);
+      if (isDue && (camera.device || refused.has(OVERVIEW))) await readDevices(signal);
       if (isKnown(camera.device)) await Promise.all([readSummary(signal), readHistory(signal), readHours(signal)]);
       signal.throwIfAborted();
     } catch (error) {
       if (signal.aborted) return { pause: 0, early: true };
       if (!(error instanceof ApiError)) throw error;
       failures += 1;
+      refused.clear();
       due.devices = 0;
       const tokensRefused = api.token ? api.tokensEntered : null;
       store.set({ devices, overview, camera: { ...camera }, problem: error, tokensRefused });
@@ -82,19 +84,28 @@ export function createFeed({ store, api, clock, suggest }) {
     return devices.devices.length > MANY_DEVICES ? LARGE_OVERVIEW_EVERY : OVERVIEW_EVERY;
   }
 
-  /** All cameras at once. If there is one only, the page shows that one. */
+  /** The answer; nothing if the token may not ask for it. */
+  async function ifAllowed(path, parameters, signal) {
+    if (refused.has(path)) return null;
+    return api.get(path, parameters, signal).catch((error) => {
+      if (error.kind !== "forbidden") throw error;
+      refused.set(path, error);
+    });
+  }
+
+  /** All cameras at once. If there is one only, the page shows that one, unless the token may not. */
   async function readOverview(signal) {
-    try {
-      overview = await api.get("api/dashboard/overview", {}, signal);
-    } catch (error) {
-      if (error.kind !== "forbidden" || store.get().view.wall) throw error;
-      readsOverview = false;
-      return;
-    }
+    const answer = await ifAllowed(OVERVIEW, {}, signal);
     signal.throwIfAborted();
-    const { cameras, ...site } = overview;
+    const { wall } = store.get().view;
+    if (!answer && wall) throw refused.get(OVERVIEW);
+    if (!answer) return;
+    overview = answer;
+    const { cameras, ...site } = answer;
     devices = { ...site, devices: cameras.map((each) => ({ ...each, people_now: each.now.people })) };
-    if (cameras.length === 1 && !store.get().view.wall) show(cameras[0].device_id);
+    if (camera.device || cameras.length !== 1 || wall) return;
+    const [{ device_id }] = cameras;
+    if (await ifAllowed("api/dashboard/summary", { device_id, limit: 1 }, signal)) show(device_id);
   }
 
   function show(device) {
@@ -102,8 +113,12 @@ export function createFeed({ store, api, clock, suggest }) {
     suggest(device);
   }
 
+  /** Without /api/devices, the overview tells of them. */
   async function readDevices(signal) {
-    devices = await api.get("api/devices", {}, signal);
+    const answer = await ifAllowed("api/devices", {}, signal);
+    if (answer) devices = answer;
+    else await readOverview(signal);
+    if (!answer && refused.has(OVERVIEW)) throw refused.get("api/devices");
     if (!camera.device && devices.devices.length) show(mostInteresting(devices.devices));
     camera.heard = 0; // what was heard until now is in received_at
     const isSlow = isKnown(camera.device) && devices.devices.length > MANY_DEVICES;
@@ -136,7 +151,7 @@ export function createFeed({ store, api, clock, suggest }) {
       camera.history = { ...before, key, days, compare, answer, ...compared };
       camera.historyProblem = "";
     } catch (error) {
-      if (!(error instanceof ApiError) || error.kind !== "failed") throw error;
+      if (!isOfOnePart(error)) throw error;
       camera.historyProblem = error.message;
     }
     due.history = performance.now() + HISTORY_EVERY - SECOND / 2;
@@ -151,7 +166,7 @@ export function createFeed({ store, api, clock, suggest }) {
     try {
       return { compared: await api.get("api/dashboard/history", asked, signal, "compared"), comparedProblem: "" };
     } catch (error) {
-      if (!(error instanceof ApiError) || error.kind !== "failed") throw error;
+      if (!isOfOnePart(error)) throw error;
       return { compared: null, comparedProblem: `It cannot be compared. ${error.message}` };
     }
   }
@@ -167,7 +182,7 @@ export function createFeed({ store, api, clock, suggest }) {
       signal.throwIfAborted();
       camera.hours = answer;
     } catch (error) {
-      if (!(error instanceof ApiError) || error.kind !== "failed") throw error;
+      if (!isOfOnePart(error)) throw error;
     }
     due.hours = hour;
   }
@@ -180,15 +195,16 @@ export function createFeed({ store, api, clock, suggest }) {
     else if (camera.summary) askNow(); // perhaps of another range
   }
 
-  /** The history that is shown, as CSV: a name of a file and its content. */
+  /** The history that is shown, until now, as CSV: a name of a file and its content. */
   function csv() {
     const { days } = historyKey(store.get().view, clock.now());
-    return api.file("api/dashboard/history", { ...parametersOf(camera.device, days), format: "csv" }, gone.signal);
+    const asked = parametersOf(camera.device, days, clock.now());
+    return api.file("api/dashboard/history", { ...asked, format: "csv" }, gone.signal);
   }
 
   /** Forgets the camera's data and asks for everything anew. */
   function startAgain(device = camera.device) {
-    readsOverview = true;
+    refused.clear();
     gone.abort();
     gone = new AbortController();
     camera = cameraOf(device);
@@ -201,6 +217,9 @@ export function createFeed({ store, api, clock, suggest }) {
 
   return { askNow, csv, follow, startAgain };
 }
+
+/** Whether the rest of the page goes on without what could not be read. */
+const isOfOnePart = ({ kind }) => kind === "failed" || kind === "forbidden";
 
 /** What /api/devices says of a camera; undefined if the API does not know it. */
 export function entryOf({ devices }, id) {

@@ -41,10 +41,11 @@ export function rangeOf({ from, to }, today) {
 
 export const shifted = ({ from, to }, count) => ({ from: addDays(from, count), to: addDays(to, count) });
 
-/** The parameters of the history of these days: the more days, the longer the steps. */
-export function parametersOf(device, days) {
+/** The parameters of the history of these days, until `latest` at most: the more days, the longer the steps. */
+export function parametersOf(device, days, latest = Infinity) {
   const count = daysIn(days);
-  const [start, end] = [days.from, addDays(days.to, 1)].map((day) => new Date(beginOf(day)).toISOString());
+  const ends = [beginOf(days.from), Math.min(beginOf(addDays(days.to, 1)), latest)];
+  const [start, end] = ends.map((each) => new Date(each).toISOString());
   const step = count <= 2 ? HOUR_STEP / 4 : count <= 10 ? HOUR_STEP : count <= 400 ? "day" : "week";
   return { device_id: device, start, end, step, tz: ZONE };
 }

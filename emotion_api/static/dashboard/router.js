@@ -7,6 +7,7 @@ const DEFAULTS = { device: "", wall: "", sort: "busiest", range: "today", view: 
 export function viewOf(search) {
   const given = new URLSearchParams(search);
   if (!given.has("device")) given.set("device", given.get("device_id") ?? ""); // the API's name, too
+  if (given.get("wall")) given.delete("device"); // a wall shows what its own part names
   return Object.fromEntries(Object.entries(DEFAULTS).map(([name, value]) => [name, given.get(name) ?? value]));
 }
 

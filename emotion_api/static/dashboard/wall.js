@@ -33,7 +33,8 @@ export function wallView({ router }) {
 
     const people = cameras.reduce((sum, each) => sum + each.now.people, 0);
     const line = problem ? `No answer for ${age((now - answered) / 1000)}` : `${number(people)} in view`;
-    setText(byId("wall-title"), order.length ? line : `No camera ${view.wall} is known`);
+    const none = view.wall === "overview" ? "No camera has sent anything yet" : `No camera ${view.wall} is known`;
+    setText(byId("wall-title"), order.length ? line : none);
     byId("wall").classList.toggle("old", problem !== null);
     setText(byId("wall-note"), `${pages > 1 ? `${page + 1} of ${pages} · ` : ""}${time(problem ? answered : now)}`);
   }
