@@ -1,6 +1,6 @@
 """Follow each device in memory: its silences, and the seconds that its people showed lately. Pure."""
 
-from datetime import datetime
+from datetime import UTC, datetime
 from math import inf
 from typing import NamedTuple, TypeAlias
 
@@ -14,6 +14,9 @@ NOW_SECONDS = 10.0
 
 MOST_SILENCES = 64
 """The newest silences of a device that are remembered, for late batches."""
+
+NEVER = datetime(1970, 1, 1, tzinfo=UTC)
+"""Of a new device it is known from here on: it was not heard before its first batch."""
 
 _SHORTEST_PART = 0.1
 """Seconds. Batches that follow one another faster share a part, so that a device has 200 parts at most."""
@@ -32,9 +35,9 @@ _NO_SECONDS: Seconds = (0.0, 0.0, 0.0, 0.0)
 class Listened(NamedTuple):
     """The memory of one device. It is not stored: a new process begins without it.
 
-    `until` is the newest timestamp when the daemon handled the device last, `since` that of the first batch that it
-    covered. `now` are the seconds of the last NOW_SECONDS, which `parts` has in the order of time. Between the two
-    timestamps of each of the `silences` no batch came.
+    `until` is the newest timestamp when the daemon handled the device last. From `since` on it is known for which time
+    the device was heard. `now` are the seconds of the last NOW_SECONDS, which `parts` has in the order of time. Between
+    the two timestamps of each of the `silences` no batch came.
     """
 
     until: datetime
@@ -68,7 +71,7 @@ class Listening:
     def heard(self, previous: datetime | None, timestamp: datetime, passed: float, seconds: Seconds) -> None:
         """Add the device's newest batch, `passed` seconds after the `previous` one. Its people showed `seconds`."""
         if self._since is None:
-            self._since = timestamp
+            self._since = NEVER if previous is None else timestamp
         parts = self._parts
         if previous is None or passed > LONGEST_COVERED:
             if previous is not None:

@@ -18,6 +18,7 @@ from sqlalchemy import Engine, Table, event, select, text
 from sqlalchemy.exc import DBAPIError, IntegrityError, OperationalError, ProgrammingError
 
 from emotion_daemon.rules.fold import PersonKey, Report, StoredState, fold
+from emotion_daemon.rules.listening import NEVER
 from emotion_daemon.rules.outcome import Rejected, Status
 from emotion_daemon.storage import dead_letters, state_cache
 from emotion_daemon.storage import transaction as transaction_module
@@ -294,12 +295,12 @@ class TestCovered:
 
         assert self.covered(engine, emotion_minute) == self.covered(engine, emotion_hour) == [2.0]
 
-    def test_is_known_since_the_first_batch(self, store: Store, engine: Engine) -> None:
+    def test_of_a_new_device_is_known_also_before_its_first_batch(self, store: Store, engine: Engine) -> None:
         commit(store, [batch(0), batch(5)])
         commit(Store(engine), [batch(10)])
 
         with engine.connect() as connection:
-            assert connection.scalars(select(device_state.c.covered_since)).all() == [at(0)]
+            assert connection.scalars(select(device_state.c.covered_since)).all() == [NEVER]
 
 
 class TestNow:

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from emotion_daemon.rules.fold import Folded, StoredState, fold
-from emotion_daemon.rules.listening import LONGEST_COVERED, MOST_SILENCES, NOW_SECONDS
+from emotion_daemon.rules.listening import LONGEST_COVERED, MOST_SILENCES, NEVER, NOW_SECONDS
 from emotion_daemon.rules.totals_fold import fold_totals
 from shared.batch import EMOTIONS, Batch, Cumulative
 from tests.unit.emotion_daemon.rules import test_clock_fallback as clocks
@@ -86,6 +86,15 @@ class TestCoveredTime:
         daemon.commit(batch(3_600))
 
         assert daemon.database.covered == {at(0): 0.0, at(3_600): 0.0}
+
+    def test_a_new_device_is_known_not_to_have_been_heard_before(self) -> None:
+        """Of a device that is stored already, a new process does not know it."""
+        daemon = Daemon()
+        first = daemon.commit(batch(0)).listened[DEVICE]
+        daemon.restart()
+        second = daemon.commit(batch(5)).listened[DEVICE]
+
+        assert (first.since, second.since) == (NEVER, at(5))
 
     def test_of_many_silences_the_newest_are_remembered(self) -> None:
         daemon = Daemon()
