@@ -309,3 +309,30 @@ def test_the_store_tells_each_subscriber_of_each_change(page: Tab) -> None:
     )
 
     assert seen == [["a", {"one": 1, "two": 3}], ["b", {"one": 1, "two": 3}], {"one": 1, "two": 3}]
+
+
+def day(happy: float, covered: float | None = 3_600.0) -> dict[str, Any]:
+    return {"seconds": {"happy": happy, "sad": 0.0, "angry": 0.0, "neutral": 0.0}, "most_people": 1, "covered": covered}
+
+
+@pytest.mark.parametrize(
+    ("today", "before", "mood", "change"),
+    [
+        (day(0), day(900), "no one today", {"text": "\N{MINUS SIGN}100 %", "isSmall": False}),
+        (day(0, covered=0), day(900), "not measured", {"text": "", "isSmall": True}),
+        (day(900), day(61), "Happy 100 %", {"text": ">+999 %", "isSmall": True}),
+        (day(990), day(900), "Happy 100 %", {"text": "+10 %", "isSmall": False}),
+    ],
+)
+def test_a_day_that_was_not_measured_is_not_one_without_people(
+    today: dict[str, Any], before: dict[str, Any], mood: str, change: dict[str, Any], page: Tab
+) -> None:
+    found = call(
+        page,
+        "day.js",
+        "[module.moodOf(given[0]).text, module.changeOf(given[1])]",
+        today,
+        {"today": today, "before": before},
+    )
+
+    assert found == [mood, change]

@@ -19,20 +19,20 @@ export function shareOf({ seconds, ...day }, emotion) {
 /** The share of an emotion, or of the one with the largest, like "Happy 62 %". `isSmall`: the sample is. */
 export function moodOf(day, wanted) {
   const sum = total(day);
-  if (!sum) return { text: "", isSmall: true };
+  if (!sum) return { text: day.covered === 0 ? "not measured" : "no one today", isSmall: true };
   const share = shares(day.seconds);
   const emotion = wanted ?? EMOTIONS.reduce((most, each) => (share[each] > share[most] ? each : most));
   return { text: `${NAMES[emotion]} ${percent(share[emotion])}`, isSmall: sum < FEW_SECONDS };
 }
 
-/** How much busier the day is than the same weekday before, like "+12 %". `isSmall`: the samples are. */
+/** How much busier the day is than the same weekday before, like "+12 %". `isSmall`: that day says little. */
 export function changeOf({ today, before }) {
   const [now, then] = [total(today), total(before)];
-  if (then < FEW_SECONDS) return { text: "", isSmall: true };
+  if (then < FEW_SECONDS || today.covered === 0) return { text: "", isSmall: true };
   const change = Math.round((now / then - 1) * 100);
   const sign = change > 0 ? "+" : change < 0 ? "−" : "±";
   const text = change > 999 ? ">+999 %" : `${sign}${Math.abs(change)} %`;
-  return { text, isSmall: now < SMALL_SAMPLE && then < SMALL_SAMPLE };
+  return { text, isSmall: then < SMALL_SAMPLE };
 }
 
 /** The day before by its name: "last Friday". */

@@ -188,6 +188,7 @@ function comparison(steps, { then }) {
   if (!passed.length) return "";
   const [mine, theirs] = [totalOf(passed), totalOf(passed.map(({ other }) => other))];
   const until = passed.length < steps.length ? ` until ${time(passed.at(-1).end)}` : "";
+  if (mine.covered === 0) return "The camera was not heard.";
   if (theirs.covered === 0) return `The camera was not heard ${then}${until}.`;
   if (!theirs.sum) return `Nothing was shown ${then}${until}.`;
   const isKnown = mine.covered && theirs.covered;

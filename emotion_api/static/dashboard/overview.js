@@ -144,7 +144,7 @@ export function newRow(id, router) {
       setText(idNote, each.device_name === id ? "" : id);
       setText(people, number(each.now.people));
       const { text, isSmall } = moodOf(each.today, about);
-      setText(mood, text || "no one today");
+      setText(mood, text);
       mood.classList.toggle("pale", isSmall);
       stacked.set(each.today.seconds);
       setText(today, duration(total(each.today)));
