@@ -86,7 +86,7 @@ def test_what_has_not_changed_is_not_sent_again(api: Server, cameras: Cameras, t
 def test_the_page_polls_once_a_second(api: Server, cameras: Cameras, tab: Tab) -> None:
     """Each round begins with the list of devices. A busy machine may delay a round, which is no reason for another."""
     cameras.hear()
-    tab.open(api.url + PAGE)
+    tab.open(f"{api.url}{PAGE}?device=jetson_1")
 
     def punctual() -> list[float]:
         rounds = tab.requests(DEVICES)

@@ -105,7 +105,7 @@ export function createFeed({ store, api, clock, suggest }) {
     devices = { ...site, devices: cameras.map((each) => ({ ...each, people_now: each.now.people })) };
     if (camera.device || cameras.length !== 1 || wall) return;
     const [{ device_id }] = cameras;
-    if (await ifAllowed("api/dashboard/summary", { device_id, limit: 1 }, signal)) show(device_id);
+    if (await ifAllowed("api/dashboard/summary", { device_id, limit: SHOWN + 1 }, signal)) show(device_id);
   }
 
   function show(device) {
