@@ -4,13 +4,21 @@ The structs are also the schema in the OpenAPI document.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime, time, timedelta, tzinfo
-from typing import Annotated, ClassVar, NamedTuple
+from typing import Annotated, NamedTuple
 
 import msgspec
 
-from emotion_api.devices import Circumstances, DeviceRow, Status, Time, is_online, rejected_by_device, status_of
+from emotion_api.devices import (
+    Circumstances,
+    DeviceRow,
+    DevicesRequest,
+    Status,
+    Time,
+    is_online,
+    rejected_by_device,
+    status_of,
+)
 from emotion_api.summary import NO_TIME, EmotionTotals, Now, Seconds, finite
 
 HOURS = 24
@@ -27,13 +35,8 @@ _HOUR, _MINUTE, _WEEK = timedelta(hours=1), timedelta(minutes=1), timedelta(days
 _encode = msgspec.json.Encoder().encode
 
 
-@dataclass(frozen=True, slots=True)
-class OverviewRequest:
+class OverviewRequest(DevicesRequest):
     """A request for the overview of all devices, or of some."""
-
-    only: frozenset[str] | None = None
-    device_id: ClassVar[None] = None
-    time_dependent: ClassVar[bool] = True  # a device that falls silent goes offline
 
 
 class Sums(NamedTuple):
