@@ -169,9 +169,9 @@ def _client_id(name: str) -> str:
 
 
 def processor_seconds(pid: int) -> float:
-    """The processor time of a process and of its running children."""
+    """The processor time of a process and of its children, those included that have ended."""
     process = psutil.Process(pid)
-    return sum(sum(each.cpu_times()[:2]) for each in (process, *process.children(recursive=True)))
+    return sum(sum(each.cpu_times()[:4]) for each in (process, *process.children(recursive=True)))
 
 
 def _seconds_of(module: str, *arguments: str) -> float:

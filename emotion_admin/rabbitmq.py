@@ -1,6 +1,7 @@
 """RabbitMQ's management API, and the devices' logins there. The cluster stores them: there is no file of record."""
 
 import json
+import time
 from base64 import b64encode
 from http.client import HTTPException
 from typing import Any
@@ -17,7 +18,14 @@ from shared.batch import Topics
 
 _SECONDS = 15.0
 _NOT_FOUND = b"Object Not Found"  # RabbitMQ's, and no other server's
+_LOCKED = "RESOURCE_LOCKED"  # the queue belongs to a connection that still ends
+_REASON = 200  # characters of an answer that an error shows
+_PAUSE = 0.2
 _OPENER = build_opener(ProxyHandler({}))
+
+
+class QueueInUseError(OperatorError):
+    """A connection still owns the queue."""
 
 
 class ManagementApi:
@@ -53,9 +61,10 @@ class ManagementApi:
                 return content
         except HTTPError as error:
             with error:
-                if error.code == 404 and _NOT_FOUND in error.read():
+                answer = error.read()
+                if error.code == 404 and _NOT_FOUND in answer:
                     return None
-                raise OperatorError(self._refused(error.code)) from error
+                raise self._refused(error.code, answer) from error
         except (OSError, HTTPException) as error:
             reason = error.reason if isinstance(error, URLError) else error
             raise OperatorError(
@@ -63,15 +72,17 @@ class ManagementApi:
                 "EMOTION_RABBITMQ_URL"
             ) from error
 
-    def _refused(self, status: int) -> str:
+    def _refused(self, status: int, answer: bytes) -> OperatorError:
         if status in (401, 403):
-            return (
+            return OperatorError(
                 f"RabbitMQ at {self._url} refuses the login {self._login}: restart a node, so that it reads "
                 "rabbitmq-definitions.json again"
             )
         if status == 404:
-            return self._not_rabbitmq()
-        return f"RabbitMQ at {self._url} answers {status}: see the nodes' logs"
+            return OperatorError(self._not_rabbitmq())
+        reason = answer.decode(errors="replace")[:_REASON]
+        kind = QueueInUseError if _LOCKED in reason else OperatorError
+        return kind(f"RabbitMQ at {self._url} answers {status} {reason}: see the nodes' logs")
 
     def _not_rabbitmq(self) -> str:
         return f"{self._url} is not RabbitMQ's management API: correct EMOTION_RABBITMQ_URL"
@@ -122,9 +133,21 @@ class RabbitMqLogins:
         had_login = self._api.delete("users", device_id)
         self._end_connections(device_id)
         for qos in (0, 1):
-            self._api.delete("queues", "/", session_queue(device_id, qos=qos))
+            self._delete_queue(session_queue(device_id, qos=qos))
         ended = "RabbitMQ has ended its connection and session, and has deleted its queued messages"
         return Removed((removed(device_id, had_login=had_login), ended))
+
+    def _delete_queue(self, name: str) -> None:
+        """Delete a queue of a connection that is ending. Raises QueueInUseError if it takes longer than 15 s."""
+        end = time.monotonic() + _SECONDS
+        while True:
+            try:
+                self._api.delete("queues", "/", name)
+                return
+            except QueueInUseError:
+                if time.monotonic() > end:
+                    raise
+                time.sleep(_PAUSE)
 
     def devices(self) -> list[str]:
         return sorted(user["name"] for user in self._api.get("users") if user["name"] not in OWN_LOGINS)

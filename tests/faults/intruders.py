@@ -76,15 +76,13 @@ class Intruder:
     def publish(
         self, topic: str, payload: bytes, *, qos: int = 1, retain: bool = False, response_topic: str = ""
     ) -> None:
-        """Publish, and wait until the broker has answered or hung up."""
+        """Publish, and wait until the broker answers or hangs up. Raises AssertionError if it had hung up before."""
+        assert not self.ended, f"the connection ended before the message was sent: {self._end_reason}"
         properties = Properties(PacketTypes.PUBLISH) if self._protocol == V5 else None
         if properties is not None and response_topic:
             properties.ResponseTopic = response_topic
             properties.CorrelationData = payload
         info = self._client.publish(topic, payload, qos=qos, retain=retain, properties=properties)
-        if info.rc == mqtt.MQTT_ERR_NO_CONN:
-            wait_until(self._ended.is_set, what="paho reports the end of the connection")
-            raise AssertionError(f"the connection ended before the message was sent: {self._end_reason}")
         wait_until(lambda: info.is_published() or self._ended.is_set(), what="the broker answers or hangs up")
 
     def subscribe(self, topic_filter: str) -> int | None:

@@ -49,11 +49,24 @@ def test_without_a_node_a_sentence_says_so(logins: RabbitMqLogins) -> None:
         (200, b"<p>Welcome", "is not RabbitMQ's management API"),
         (401, b'{"error":"not_authorized"}', "refuses the login emotion-admin"),
         (503, b"", "answers 503"),
+        (400, b'{"error":"bad_request","reason":"no majority"}', "answers 400 .*no majority.*: see the nodes' logs"),
     ],
 )
 def test_a_server_that_does_not_list_the_logins_is_named(status: int, body: bytes, says: str) -> None:
     with answering(status, body) as url, pytest.raises(OperatorError, match=says):
         RabbitMqLogins(ManagementApi(url, "emotion-admin", "x"), TOPICS).devices()
+
+
+def test_a_queue_is_deleted_when_its_connection_has_ended() -> None:
+    """RabbitMQ ends connections in its own time, and until then it refuses to delete their queues."""
+    locked = (400, b'{"error":"bad_request","reason":"405 RESOURCE_LOCKED - cannot obtain exclusive access"}')
+    user, connections, queue = ((204, b""),) * 3
+    answers = [user, connections, locked, locked, queue]
+
+    with answering_in_turn(answers) as url:
+        RabbitMqLogins(ManagementApi(url, "emotion-admin", "x"), TOPICS).remove("jetson_1")
+
+    assert answers == [queue], "it asked until RabbitMQ deleted the queue"
 
 
 def test_a_server_that_speaks_no_http_is_named(broker: Broker) -> None:
@@ -66,13 +79,23 @@ def test_a_server_that_speaks_no_http_is_named(broker: Broker) -> None:
 @contextmanager
 def answering(status: int, body: bytes) -> Iterator[str]:
     """Yield the URL of a web server that answers every GET with this."""
+    with answering_in_turn([(status, body)]) as url:
+        yield url
+
+
+@contextmanager
+def answering_in_turn(answers: list[tuple[int, bytes]]) -> Iterator[str]:
+    """Yield the URL of a web server that gives these answers in turn, and the last one for ever."""
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
+            status, body = answers.pop(0) if len(answers) > 1 else answers[0]
             self.send_response(status)
             self.send_header("Content-Length", str(len(body)))
             self.end_headers()
             self.wfile.write(body)
+
+        do_DELETE = do_GET
 
         def log_message(self, *_: object) -> None:
             pass
