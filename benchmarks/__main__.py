@@ -17,6 +17,7 @@ from benchmarks import (
     read,
     scale,
     shards,
+    stages,
     years,
 )
 from benchmarks.report import HEAD, Report, rows
@@ -113,6 +114,11 @@ COMMANDS: dict[str, tuple[Callable[..., None], str, dict[str, int | str]]] = {
         failover.run,
         "kill -9 of the PostgreSQL primary, until the daemon commits on the promoted standby",
         {"rate": 500, "devices": 1_000, "people": 5, "rounds": 5},
+    ),
+    "stages": (
+        stages.run,
+        "the processor time of each step of the daemon, a message of a waiting backlog",
+        {"messages": 30_000, "devices": 1_000, "people": 5, "rounds": 5},
     ),
     "all": (
         _all,

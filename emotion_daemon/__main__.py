@@ -37,6 +37,7 @@ from emotion_daemon.storage.errors import (
 )
 from emotion_daemon.storage.file_lock import only_one
 from emotion_daemon.storage.migrations import NewerSchemaError, UnfinishedCopyError, upgrade
+from emotion_daemon.storage.sound_check import SoundCheck
 from emotion_daemon.storage.store import Store
 from emotion_daemon.storage.totals_migration import leave_only_totals
 from shared.batch import Topics
@@ -175,12 +176,14 @@ def _open(engine: Engine, settings: Settings, report: Report, stop: Stop) -> Sto
 
     It waits for a database that does not answer yet.
     """
+    check = SoundCheck(settings.database_url)
     while not stop.requested:
         try:
+            check.wait()
             upgrade(engine)
             if settings.totals_only:
                 leave_only_totals(engine)
-            store = Store(engine, daemon_id=settings.mqtt_client_id, totals_only=settings.totals_only)
+            store = Store(engine, daemon_id=settings.mqtt_client_id, check=check, totals_only=settings.totals_only)
             report.metrics.heard_before(store.heard(most=MOST_DEVICES))
         except DBAPIError as error:
             if not is_temporary(error):

@@ -10,4 +10,6 @@ database   daemon and API: an engine that writes, an engine that only reads
 printing   commands: print a line, without a traceback if the reader has left
 retry      repeat a call that meets another process's lock
 settings   every process: the environment as one checked object
+tokens     API and admin: a bearer token, and the devices and views that it is limited to. Pure
+zones      API and admin: a time zone by its name, or an error with similar names
 """

@@ -1,4 +1,4 @@
-"""Decode the PUBLISH packet of MQTT 5 as far as the daemon needs it (MQTT 5, 3.3). No I/O, no clock.
+"""Find packets of MQTT 5, and decode PUBLISH as far as the daemon needs it (MQTT 5, 3.3). No I/O, no clock.
 
 The daemon does not use paho's decoder, because a device decides what stands in a packet. paho ends the connection at a
 text with U+FEFF, which brokers forward. It takes minutes for the 100,000 user properties that fit into 1 MiB. In both
@@ -34,10 +34,23 @@ class Message(msgspec.Struct, frozen=True, gc=False):
 
 
 class MalformedPacketError(Exception):
-    """Raised when a packet is shorter than it announces. No broker sends such a packet."""
+    """Raised when a packet contradicts its own lengths. No broker sends such a packet."""
 
 
-def decode_publish(command: int, packet: bytes | bytearray, *, connection: int) -> Message:
+def packet_at(data: bytes, at: int) -> tuple[int, int] | None:
+    """Return begin and end of what follows the remaining length of the packet at `at`; None if it is incomplete.
+
+    Raises MalformedPacketError.
+    """
+    try:
+        length, begin = _variable_byte_integer(data, at + 1)
+    except IndexError:
+        return None
+    end = begin + length
+    return (begin, end) if end <= len(data) else None
+
+
+def decode_publish(command: int, packet: bytes, *, connection: int) -> Message:
     """Decode a packet that arrived on `connection`, from its first byte and from what follows the remaining length.
 
     It reads only the properties Response Topic and Correlation Data, and skips the others without checking them. It
@@ -56,10 +69,10 @@ def decode_publish(command: int, packet: bytes | bytearray, *, connection: int) 
     end = begin + length
     if end > len(packet):
         raise MalformedPacketError("a PUBLISH that ends in its properties")
-    response_topic, correlation_data = _answer_properties(bytes(packet[begin:end])) if length else (None, None)
+    response_topic, correlation_data = _answer_properties(packet[begin:end]) if length else (None, None)
     return Message(
         topic,
-        bytes(packet[end:]),
+        packet[end:],
         qos,
         packet_id,
         connection,
@@ -96,18 +109,21 @@ def _answer_properties(properties: bytes) -> tuple[str | None, bytes | None]:
                 at += _FIXED_BYTES[identifier]
             else:
                 break
-    except IndexError:  # the last property is longer than the rest of the packet
+    except (IndexError, MalformedPacketError):  # the last property is longer than the rest of the packet
         pass
     return response_topic, correlation_data
 
 
-def _variable_byte_integer(data: bytes | bytearray, at: int) -> tuple[int, int]:
-    """Return the integer at `at` (MQTT 5, 1.5.5) and the offset behind it. Raises IndexError."""
-    value = shift = 0
-    while True:
+def _variable_byte_integer(data: bytes, at: int) -> tuple[int, int]:
+    """Return the integer at `at` (MQTT 5, 1.5.5) and the offset behind it.
+
+    Raises IndexError if the data end in it, and MalformedPacketError.
+    """
+    value = 0
+    for shift in (0, 7, 14, 21):
         byte = data[at]
         at += 1
         value |= (byte & 127) << shift
-        shift += 7
         if byte < 128:
             return value, at
+    raise MalformedPacketError("a length of more than four bytes")

@@ -3,6 +3,7 @@
 fold            decides what each batch changes
 totals_fold     the same in totals-only mode
 history         computes the seconds that a batch adds to each minute
+listening       follows for which time a device was heard, and what its people showed in the last 10 s
 clock_fallback  follows a device whose clock was set back
 tombstones      removes erased people from batches
 alerts          decides which alerts begin and end

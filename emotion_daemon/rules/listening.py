@@ -105,17 +105,18 @@ class Listening:
 def _last(parts: list[Part]) -> tuple[Seconds, tuple[Part, ...]]:
     """The seconds in the last NOW_SECONDS of `parts`, and the parts that reach into them."""
     left, first = NOW_SECONDS, len(parts)
-    while first and left > 0:
+    happy = sad = angry = neutral = 0.0
+    for length, more_happy, more_sad, more_angry, more_neutral in reversed(parts):
         first -= 1
-        left -= parts[first][0]
-    reaching = recent = parts[first:]
-    if left < 0:  # the first of them began earlier
-        length, *seconds = recent[0]
-        share = 0.0 if length == inf else 1 + left / length
-        happy, sad, angry, neutral = seconds
-        recent = [(length, happy * share, sad * share, angry * share, neutral * share), *recent[1:]]
-    _, happy, sad, angry, neutral = map(sum, zip(*recent, strict=True)) if recent else (0.0, *_NO_SECONDS)
-    return (happy, sad, angry, neutral), tuple(reaching)
+        share = 1.0 if length < left else left / length  # the first of them may have begun earlier
+        happy += more_happy * share
+        sad += more_sad * share
+        angry += more_angry * share
+        neutral += more_neutral * share
+        if length >= left:
+            break
+        left -= length
+    return (happy, sad, angry, neutral), tuple(parts[first:])
 
 
 def _between(begin: datetime, end: datetime) -> float:

@@ -10,6 +10,7 @@ dialects          what SQLite and PostgreSQL do differently
 errors            the database's errors: temporary or lasting, and their kind
 file_lock         one daemon per SQLite file
 file_guard        notices a SQLite file that was deleted or replaced
+sound_check       finds damage in a SQLite file after the start, in a thread
 purge             removes deleted rows from the database's files
 lock_retry        waits for a database lock that another program holds
 totals_migration  turns stored people into totals if EMOTION_TOTALS_ONLY is set

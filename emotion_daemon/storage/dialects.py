@@ -20,7 +20,6 @@ from sqlalchemy import (
 )
 
 from emotion_daemon.rules.fold import PersonKey
-from emotion_daemon.storage.file_guard import check_sound
 from emotion_daemon.storage.purge import rewrite, vacuum
 from shared.schema import device, device_state, person_emotion
 
@@ -74,7 +73,7 @@ class Dialect(Protocol):
         """Let all others wait that write people."""
 
     def lock_schema(self, connection: Connection) -> None:
-        """Let other programs wait that upgrade the schema, and check that the file is intact."""
+        """Let other programs wait that upgrade the schema."""
 
     def keys_table(self, keys: Sequence[PersonKey]) -> Keys:
         """A table of exactly these keys, to be joined."""
@@ -116,7 +115,7 @@ class _Sqlite:
         """BEGIN IMMEDIATE has locked the whole file."""
 
     def lock_schema(self, connection: Connection) -> None:
-        check_sound(connection)
+        """BEGIN IMMEDIATE has locked the whole file."""
 
     def keys_table(self, keys: Sequence[PersonKey]) -> Keys:
         pairs = func.json_each(bindparam("keys")).table_valued("value").c.value

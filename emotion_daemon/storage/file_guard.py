@@ -5,13 +5,13 @@ import sqlite3
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from pathlib import Path
-from sqlite3 import SQLITE_CORRUPT, SQLITE_FULL, SQLITE_IOERR, SQLITE_IOERR_SHORT_READ, SQLITE_NOTADB
+from sqlite3 import SQLITE_FULL, SQLITE_IOERR
 
 from sqlalchemy import Connection, Engine, event
 from sqlalchemy.exc import DBAPIError
 
-from emotion_daemon.storage.errors import DatabaseDamagedError, DatabaseReplacedError, sqlite_code
+from emotion_daemon.storage.errors import DatabaseReplacedError, sqlite_code
+from emotion_daemon.storage.sound_check import SoundCheck
 from shared.database import file_identity, sqlite_path
 
 MAX_WAL_BYTES = 16 * 2**20
@@ -23,11 +23,14 @@ _CHECK_WAL_SECONDS = 30.0
 class FileGuard:
     """Compares device and inode of the database file and its -wal file with those that SQLite opened.
 
-    A file that is overwritten in place keeps its inode: `check_sound` finds the damage at the next start. On
-    PostgreSQL the guard does nothing.
+    A file that is overwritten in place keeps its inode: a SoundCheck finds the damage at the next start. On PostgreSQL
+    the guard does nothing.
     """
 
-    def __init__(self, engine: Engine, *, monotonic: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self, engine: Engine, check: SoundCheck | None = None, *, monotonic: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._sound = check
         self._engine = engine
         self._monotonic = monotonic
         self._check_wal_at = monotonic() + _CHECK_WAL_SECONDS
@@ -38,7 +41,11 @@ class FileGuard:
 
     @contextmanager
     def connect(self) -> Iterator[Connection]:
-        """A connection for one transaction. Raises DatabaseReplacedError after the block if the file was replaced."""
+        """A connection for one transaction.
+
+        After the block it raises DatabaseReplacedError if the file was replaced, and DatabaseDamagedError if the check
+        of the file has found damage.
+        """
         with self._engine.connect() as connection:
             try:
                 yield connection
@@ -55,6 +62,8 @@ class FileGuard:
                 raise
 
     def _check(self) -> None:
+        if self._sound is not None:
+            self._sound.raise_damage()
         if self._path is not None and self._identities() != self._opened:
             raise DatabaseReplacedError(self._path)
 
@@ -74,25 +83,6 @@ class FileGuard:
         assert self._path is not None
         # SQLite follows a symbolic link when it opens the file: the -wal file lies next to the link's target.
         return file_identity(self._path), file_identity(f"{os.path.realpath(self._path)}-wal")
-
-
-def check_sound(connection: Connection) -> None:
-    """Check the whole SQLite file with `PRAGMA quick_check`: half a second for 500,000 people.
-
-    Otherwise the daemon could write for weeks into a file whose end is missing. Raises DatabaseDamagedError.
-    """
-    path = Path(connection.engine.url.database or "")
-    connection.exec_driver_sql("PRAGMA shrink_memory")  # cached pages would hide missing ones
-    try:
-        found = str(connection.exec_driver_sql("PRAGMA quick_check(1)").scalar_one())
-    except DBAPIError as error:
-        code = getattr(error.orig, "sqlite_errorcode", 0)
-        if code not in (SQLITE_IOERR_SHORT_READ, SQLITE_CORRUPT, SQLITE_NOTADB):
-            raise
-        what = "its end is missing" if code == SQLITE_IOERR_SHORT_READ else str(error.orig)
-        raise DatabaseDamagedError(path, what) from error
-    if found != "ok":
-        raise DatabaseDamagedError(path, " ".join(found.split()))
 
 
 def _checkpoint(connection: Connection, mode: str) -> None:

@@ -94,18 +94,22 @@ class StateCache:
         """
         self._forget_if_outdated(connection, latest)
         devices = {batch.device_id for batch in batches}
-        people: set[PersonKey] = set()
-        for batch in batches:
-            people.update(zip(repeat(batch.device_id), batch.people, strict=False))
         self._dialect.lock_devices(connection, devices, new=devices - self._revisions.keys(), others=others)
         self._forget_if_changed(connection, devices)
         devices -= self._devices.keys()
-        people -= self._people.keys()
         tombstones = self._read_tombstones(connection, devices)
         new = devices - self._read_devices(connection, sorted(devices), latest)
         if self._people_are_stored:
             new -= _with_people(connection, sorted(new))
-            self._read_people(connection, sorted(key for key in people if key[0] not in new), latest)
+            known = self._people
+            unknown = {
+                key
+                for batch in batches
+                if batch.device_id not in new
+                for key in zip(repeat(batch.device_id), batch.people, strict=False)
+                if key not in known
+            }
+            self._read_people(connection, sorted(unknown), latest)
         return StoredState(
             MappingProxyType(self._people),
             MappingProxyType(self._devices),
@@ -138,12 +142,13 @@ class StateCache:
                     elsewhere.add(device_id)
         return elsewhere, stored
 
-    def is_stored(self, key: PersonKey) -> bool:
-        """Return True if the person certainly has a row, so that an update suffices.
+    @property
+    def stored_people(self) -> Collection[PersonKey]:
+        """Those who certainly have a row, so that an update suffices.
 
-        Always False on PostgreSQL: another program may have deleted the row, and an upsert takes hardly longer.
+        Empty on PostgreSQL: another program may have deleted the row, and an upsert takes hardly longer.
         """
-        return self._dialect.single_writer and key in self._people
+        return self._people.keys() if self._dialect.single_writer else ()
 
     def devices_with_tombstones(self, connection: Connection) -> Collection[str]:
         """The devices of which a person was erased."""

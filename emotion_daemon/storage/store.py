@@ -14,6 +14,7 @@ from emotion_daemon.rules.totals_fold import fold_totals
 from emotion_daemon.storage.dialects import dialect_of
 from emotion_daemon.storage.errors import is_temporary, outage_kind, sqlite_code
 from emotion_daemon.storage.file_guard import FileGuard
+from emotion_daemon.storage.sound_check import SoundCheck
 from emotion_daemon.storage.state_cache import StateCache
 from emotion_daemon.storage.statements import Statements
 from emotion_daemon.storage.transaction import Transaction
@@ -26,7 +27,7 @@ class Store:
     """Transactions on an engine from shared.database.writer_engine, with the schema in place.
 
     `daemon_id` is the daemon's client id, which is stored with each device's newest batch. `guarded` is for the daemon:
-    it checks that its file was not replaced.
+    it checks that its file was not replaced, and that `check` finds no damage in it.
     With `totals_only` no person is stored, and no payload of a dead letter.
     """
 
@@ -36,6 +37,7 @@ class Store:
         *,
         daemon_id: str = "",
         guarded: bool = True,
+        check: SoundCheck | None = None,
         totals_only: bool = False,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
@@ -44,7 +46,7 @@ class Store:
         self._now = now
         self._statements = Statements(engine)
         self._state = StateCache(dialect_of(engine), daemon_id, people_are_stored=not totals_only)
-        self._guard = FileGuard(engine) if guarded else None
+        self._guard = FileGuard(engine, check) if guarded else None
         # A new connection may lead to another server, whose rows may differ although the revisions are equal.
         event.listen(engine, "connect", lambda *_: self._state.failed())
 

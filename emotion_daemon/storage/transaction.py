@@ -1,6 +1,6 @@
 """Write people, devices, history, statuses and dead letters of one group in one transaction."""
 
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 from functools import cache
 from itertools import islice
@@ -9,7 +9,7 @@ from typing import Any
 from msgspec.structs import astuple
 from sqlalchemy import Connection
 
-from emotion_daemon.rules.fold import Folded, StoredState
+from emotion_daemon.rules.fold import Folded, PersonKey, Report, StoredState
 from emotion_daemon.rules.history import Row
 from emotion_daemon.rules.outcome import Info, Presence, Rejected, Status
 from emotion_daemon.storage import dead_letters
@@ -64,16 +64,7 @@ class Transaction:
         latest = timestamp(self._latest)
         hours = folded.minutes.hours()
         sums = _sums_of(hours)
-        updates, newcomers = [], []
-        for key in sorted(folded.people):  # all daemons on one PostgreSQL write in one order, so that none waits
-            report = folded.people[key]
-            seen = timestamp(report.last_seen)
-            active = seen if report.active_at is report.last_seen else report.active_at and timestamp(report.active_at)
-            values = (*astuple(report.cumulative), seen, active, report.emotion_now)
-            if self._state.is_stored(key):
-                updates.append((*values, *key, seen, latest))
-            else:
-                newcomers.append((*key, *values, latest))
+        updates, newcomers = self._people_rows(folded.people, timestamp, latest)
         batches = sorted(folded.devices.items())
         devices = ((device_id, timestamp(batch.timestamp), latest) for device_id, batch in batches)
         states = (
@@ -110,6 +101,25 @@ class Transaction:
         self.changes.folded.append(folded)
         # The statements about device_state have raised the others.
         self.changes.devices |= folded.changed_devices - folded.heard.keys() - sums.keys()
+
+    def _people_rows(
+        self, people: Mapping[PersonKey, Report], timestamp: Callable[[datetime], Any], latest: Any
+    ) -> tuple[list[tuple[Any, ...]], list[tuple[Any, ...]]]:
+        """The rows of people who are certainly stored, for `update_person`, and of the others, for `upsert_person`."""
+        stored = self._state.stored_people
+        updates, newcomers = [], []
+        at = seen = None
+        for key in sorted(people):  # all daemons on one PostgreSQL write in one order, so that none waits
+            cumulative, last_seen, active_at, now, _ = astuple(people[key])
+            if last_seen is not at:
+                at, seen = last_seen, timestamp(last_seen)
+            active = seen if active_at is last_seen else active_at and timestamp(active_at)
+            seconds = cumulative.happy, cumulative.sad, cumulative.angry, cumulative.neutral
+            if key in stored:
+                updates.append((*seconds, seen, active, now, *key, seen, latest))
+            else:
+                newcomers.append((*key, *seconds, seen, active, now, latest))
+        return updates, newcomers
 
     def write_presence(self, messages: Iterable[Status | Info]) -> None:
         """Store the newest status and statistics of each device, after `write`.

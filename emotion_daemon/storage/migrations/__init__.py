@@ -32,7 +32,7 @@ class UnfinishedCopyError(Exception):
 def upgrade(engine: Engine) -> None:
     """Create the schema or bring it up to date, in one transaction; of two at once the second waits and finds it done.
 
-    Raises NewerSchemaError, UnfinishedCopyError and DatabaseDamagedError.
+    Raises NewerSchemaError and UnfinishedCopyError.
     """
     from alembic import command
     from alembic.util import CommandError

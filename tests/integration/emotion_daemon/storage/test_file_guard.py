@@ -13,12 +13,11 @@ import pytest
 from sqlalchemy import text
 from sqlalchemy.exc import OperationalError
 
-from emotion_daemon.storage.errors import DatabaseDamagedError, DatabaseReplacedError
+from emotion_daemon.storage.errors import DatabaseReplacedError
 from emotion_daemon.storage.file_guard import MAX_WAL_BYTES, FileGuard
-from emotion_daemon.storage.migrations import upgrade
 from emotion_daemon.storage.store import Store
 from shared.batch import Batch, decode, encode
-from shared.database import WAL_LIMIT_BYTES, reader_engine, writer_engine
+from shared.database import WAL_LIMIT_BYTES, reader_engine
 from tests.background import repeatedly
 from tests.databases import disposing, migrated, reading
 
@@ -114,20 +113,6 @@ def test_a_file_that_was_moved_away_has_every_commit_in_it(tmp_path: Path, sqlit
             store_people(store, [10], after=lambda: os.rename(path, moved))
     with reading(f"sqlite:///{moved}") as connection:
         assert connection.scalar(text("SELECT count(*) FROM person_emotion")) == 11
-
-
-def test_a_database_with_a_broken_page_is_refused_at_the_start(tmp_path: Path) -> None:
-    path = tmp_path / "emotion.db"
-    engine = writer_engine(f"sqlite:///{path}")
-    upgrade(engine)
-    engine.dispose()
-    with path.open("r+b") as stream:
-        stream.seek(2 * 4096)
-        stream.write(bytes(4096))
-
-    with pytest.raises(DatabaseDamagedError, match=r"emotion\.db is damaged"):
-        upgrade(engine)
-    engine.dispose()
 
 
 def test_the_write_ahead_log_is_brought_into_the_database_now_and_then(tmp_path: Path, sqlite_url: str) -> None:

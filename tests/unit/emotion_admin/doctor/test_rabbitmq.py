@@ -13,7 +13,7 @@ SESSION: dict[str, Any] = {
     "messages": 7,
     "arguments": {"x-queue-type": "quorum"},
     "effective_policy_definition": {"delivery-limit": -1},
-    "consumer_details": [{"prefetch_count": 1000}],
+    "consumer_details": [{"prefetch_count": 4000}],
 }
 
 
@@ -76,7 +76,7 @@ def test_a_small_prefetch() -> None:
     found = judged(consumer_details=[{"prefetch_count": 10}])[PREFETCH]
 
     assert found.level == "warning"
-    assert "mqtt.prefetch = 1000" in found.advice
+    assert "mqtt.prefetch = 4000" in found.advice
 
 
 def test_without_a_consumer_the_prefetch_is_unknown() -> None:

@@ -24,7 +24,7 @@ def user_property(name: bytes, value: bytes) -> bytes:
     return b"\x26" + struct.pack(">H", len(name)) + name + struct.pack(">H", len(value)) + value
 
 
-def decode(command: int, body: bytes | bytearray) -> Message:
+def decode(command: int, body: bytes) -> Message:
     """Decode `body` as it arrived on the connection numbered 3."""
     return decode_publish(command, body, connection=3)
 
@@ -73,7 +73,7 @@ def test_what_paho_packs_is_decoded(
 def test_a_packet_at_qos_0_has_no_packet_id() -> None:
     body = struct.pack(">H", len(TOPIC)) + TOPIC + b"\x00{}"
 
-    assert decode(0x30, bytearray(body)) == Message(TOPIC.decode(), b"{}", 0, 0, 3, len(body))
+    assert decode(0x30, body) == Message(TOPIC.decode(), b"{}", 0, 0, 3, len(body))
 
 
 def test_what_the_broker_has_sent_before_is_marked() -> None:
