@@ -18,6 +18,7 @@ from benchmarks import (
     scale,
     shards,
     stages,
+    start,
     years,
 )
 from benchmarks.report import HEAD, Report, rows
@@ -119,6 +120,11 @@ COMMANDS: dict[str, tuple[Callable[..., None], str, dict[str, int | str]]] = {
         stages.run,
         "the processor time of each step of the daemon, a message of a waiting backlog",
         {"messages": 30_000, "devices": 1_000, "people": 5, "rounds": 5},
+    ),
+    "start": (
+        start.run,
+        "from the daemon's start to its first commit, with a large file and with an empty one",
+        {"stored": 10_000_000, "minutes": 30_000_000, "devices": 100, "rounds": 3},
     ),
     "all": (
         _all,

@@ -6,7 +6,7 @@ from datetime import datetime
 from typing import Any
 
 import pytest
-from sqlalchemy import Connection, Engine, insert, select
+from sqlalchemy import Connection, Engine, Table, insert, select
 
 from emotion_daemon.storage.migrations import upgrade
 from emotion_daemon.storage.statements import Statements, raise_revision
@@ -55,6 +55,11 @@ def raise_revision_of(engine: Engine, device_id: str) -> None:
     """Raise the revision, as each of our programs does in the transaction that changes a device's rows."""
     with engine.begin() as connection:
         raise_revision(connection, device_id)
+
+
+def add_row(engine: Engine, table: Table, **values: Any) -> None:
+    with engine.begin() as connection:
+        connection.execute(insert(table).values(**values))
 
 
 def add_minutes(connection: Connection, minutes: Sequence[Mapping[str, Any]]) -> None:

@@ -49,7 +49,7 @@ class NextServer:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
-        self._process.terminate()
+        self._process.kill()  # asked to end, Next.js waits for the connections that a browser holds open
         self._process.wait(timeout=DEADLINE_SECONDS)
 
 

@@ -219,6 +219,25 @@ def test_a_comparison_relates_to_the_measured_time(api: Server, cameras: Cameras
     assert "on average 1.0 instead of 2.0 people" in tab.text("#compared")
 
 
+def test_steps_that_were_not_measured_are_neither_compared_nor_drawn_as_zero(
+    api: Server, cameras: Cameras, tab: Tab
+) -> None:
+    """Of last week's two steps the camera was heard in one again."""
+    tab.site_at_noon()
+    cameras.hear()
+    cameras.know_covered("jetson_1", ago=10 * DAY)
+    cameras.remember("jetson_1", (60.0, 0.0, 0.0, 0.0), ago=DAY + timedelta(hours=1), covered=60.0)
+    cameras.remember("jetson_1", (30.0, 0.0, 0.0, 0.0), ago=8 * DAY + timedelta(hours=1), covered=60.0)
+    cameras.remember("jetson_1", (600.0, 0.0, 0.0, 0.0), ago=8 * DAY + timedelta(hours=3), covered=60.0)
+    tab.open(f"{api.url}{PAGE}&range=yesterday&compare=week")
+
+    tab.sees("100 % more than the ", "#compared")
+    assert tab.ask("return document.querySelector('#plot path.outline').getAttribute('d')").count("M") == 2
+    tab.ask("document.querySelector('#cursor').focus()")
+    tab.press(Keys.HOME)
+    assert tab.text("#readout").count("not measured") == 2
+
+
 def test_a_wrong_clock_is_named_also_if_the_chart_has_data(api: Server, cameras: Cameras, tab: Tab) -> None:
     tab.site_at_noon()
     cameras.hear(skew=7_300)

@@ -26,11 +26,6 @@ SHARDS = {"camera_1": "1", "camera_2": "2"}
 """Two devices, and the shard that each belongs to while both brokers run."""
 
 HEALTHY_SECONDS = 180
-RECOVERY_SECONDS = 2.0
-"""Seconds from the promotion of the standby until the API answers, and all that waited is stored."""
-
-NAME_SECONDS = 1.0
-"""Seconds more: Docker before 28 does not answer a question for the name of a stopped container (`dns_opt`)."""
 
 
 class Cluster(Project):
@@ -234,20 +229,16 @@ def test_the_devices_of_a_killed_broker_publish_on_the_other_one(cluster: Cluste
 
 
 def test_failover(cluster: Cluster, load: Load) -> None:
-    """kill -9 of the primary, promotion of its standby, and the former primary as the new standby."""
+    """kill -9 of the primary, and promotion of its standby. `benchmarks failover` measures how long that takes."""
     cluster.kill("postgres-1")
     wait_until(lambda: cluster.status("/readyz") == 503, what="the API notices the outage")
     load.wait_for_more(20)
     cluster.server("postgres-2", "promote")
-    promoted = time.monotonic()
 
     wait_until(lambda: cluster.status("/readyz") == 200, what="the API answers")
-    answered = time.monotonic() - promoted
     wait_until_served(cluster, load)
-    committed = time.monotonic() - promoted
 
     check(cluster, load)
-    assert max(answered, committed) < (RECOVERY_SECONDS + NAME_SECONDS) * slowness(), f"{answered:.1f} {committed:.1f}"
 
 
 def test_a_former_primary_does_not_start_until_it_has_joined_as_a_standby(cluster: Cluster, load: Load) -> None:

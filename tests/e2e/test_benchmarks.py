@@ -113,3 +113,18 @@ def test_the_document_shows_every_plot(tmp_path: Path) -> None:
 
     shown = set(re.findall(r"\(performance/(\w+\.svg)\)", document))
     assert shown == {file.name for file in tmp_path.glob("*.svg")} == {file.name for file in FOLDER.glob("*.svg")}
+
+
+def test_the_steps_of_the_daemon_are_measured(tmp_path: Path) -> None:
+    results, _ = run(tmp_path / "stages.json", "stages --messages 600 --devices 20 --rounds 1")
+
+    (costs,) = results.measurements
+    assert costs.values["all"][0] > costs.values["fold"][0] > 0
+
+
+def test_the_start_is_measured_with_and_without_data(tmp_path: Path) -> None:
+    results, _ = run(tmp_path / "start.json", "start --stored 1000 --minutes 1000 --rounds 1")
+
+    (took,) = results.measurements
+    assert list(took.values) == ["empty", "full"]
+    assert all(min(values) > 0 for values in took.values.values())

@@ -123,9 +123,9 @@ def test_the_function_for_a_browser_fetches_the_summary(system: System, tmp_path
     run_shell(code(START, "sh", "mosquitto_pub"), system)
     wait_until(lambda: system.summary()["current_people"], what="the batch is in the summary")
 
-    assert json.loads(run_javascript("JSON.stringify(await getSummary('jetson_1', url))", system, tmp_path)) == (
-        system.summary()
-    )
+    expected = system.summary()
+    del expected["current_people"]
+    assert json.loads(run_javascript("JSON.stringify(await getSummary('jetson_1', url))", system, tmp_path)) == expected
 
 
 def test_the_function_for_a_browser_throws_the_sentence_of_the_api(system: System, tmp_path: Path) -> None:

@@ -19,7 +19,8 @@ export function drawing(steps, width, { parts, top, tick, label, outline, isPale
   const y = (value) => MARGIN.top + inner * (1 - value / top);
   const picture = svg("svg", { width, height: HEIGHT, "aria-hidden": "true" }, hatch());
   const bars = svg("g");
-  const line = [];
+  let line = "";
+  let isGap = true;
   picture.append(svg("rect", { class: "mark", y: MARGIN.top, height: inner }));
   for (let value = 0; value <= top * 1.0001; value += tick) {
     picture.append(
@@ -42,10 +43,11 @@ export function drawing(steps, width, { parts, top, tick, label, outline, isPale
       below += value;
     }
     const compared = outline(step);
-    if (compared !== null) line.push(`${line.length ? "L" : "M"}${left} ${y(compared)}H${right}`);
+    if (compared !== null) line += `${isGap ? "M" : "L"}${left} ${y(compared)}H${right}`;
+    isGap = compared === null;
   }
   picture.append(bars);
-  if (line.length) picture.append(svg("path", { class: "outline", d: line.join("") }));
+  if (line) picture.append(svg("path", { class: "outline", d: line }));
   for (const { at, text, room } of timeLabels(steps, x, LABEL)) {
     const floor = HEIGHT - MARGIN.bottom;
     picture.append(svg("line", { class: "grid", x1: x(at), x2: x(at), y1: floor, y2: floor + 4 }));

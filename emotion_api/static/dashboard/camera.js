@@ -40,7 +40,7 @@ export function cameraView({ router, download, showAll }) {
     setText(byId("state-word"), state.word);
     setText(byId("state-detail"), state.detail);
     showHints(state.kind === "unknown" ? [] : hints(entry, state, live));
-    parts.people.show(camera.summary, state, entry.people_now, now);
+    parts.people.show(camera.summary, state, now);
     showHistory(known, entry, now);
     if (camera.hours) parts.week.show(camera.hours, known.view.week, now);
     return { entry, state };

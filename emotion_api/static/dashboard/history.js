@@ -112,7 +112,7 @@ export function historyView() {
         ...scale(all),
         parts: stack,
         label,
-        outline: ({ other }) => (other ? compared(other) : null),
+        outline: ({ other }) => (other && isMeasured(other) ? compared(other) : null),
         isPale: (step) => step.kind === "small" || isFew(step),
       }),
     );
@@ -141,10 +141,10 @@ export function historyView() {
   function sayings({ kind, seconds, people, covered, elapsed, other }) {
     if (kind === "future") return ["not yet"];
     const some = EMOTIONS.filter((emotion) => seconds[emotion] > 0).map((name) => `${name} ${duration(seconds[name])}`);
-    const said = [some.join(" · ") || (kind === "unmeasured" ? "not measured" : "nothing")];
+    const said = [some.join(" · ") || (isMeasured({ kind }) ? "nothing" : "not measured")];
     if (people) said.push(`${plural(people, "person", "people")} at most`);
     if (kind === "small") said.push(`measured for ${duration(covered)} of ${duration(elapsed)} only`);
-    if (other) said.push(`${names.then}: ${duration(other.sum)}`);
+    if (other) said.push(`${names.then}: ${isMeasured(other) ? duration(other.sum) : "not measured"}`);
     return said;
   }
 
@@ -182,14 +182,17 @@ function naming({ days, compare }, other, now) {
   return { range, then: isToday ? `last ${weekday(begin)}` : `the ${weekday(begin)} before` };
 }
 
-/** How much more or less was shown than in the compared time, as far as that has passed. "" without one. */
+const isMeasured = ({ kind }) => kind !== "unmeasured";
+
+/** How much more or less was shown than in the compared time: in steps that passed and were measured both times. */
 function comparison(steps, { then }) {
   const passed = steps.filter(({ other, elapsed, start, end }) => other && elapsed * 1000 >= end - start);
   if (!passed.length) return "";
-  const [mine, theirs] = [totalOf(passed), totalOf(passed.map(({ other }) => other))];
   const until = passed.length < steps.length ? ` until ${time(passed.at(-1).end)}` : "";
-  if (mine.covered === 0) return "The camera was not heard.";
-  if (theirs.covered === 0) return `The camera was not heard ${then}${until}.`;
+  const heard = passed.filter(isMeasured);
+  const both = heard.filter(({ other }) => isMeasured(other));
+  if (!both.length) return `The camera was not heard${heard.length ? ` ${then}${until}` : ""}.`;
+  const [mine, theirs] = [totalOf(both), totalOf(both.map(({ other }) => other))];
   if (!theirs.sum) return `Nothing was shown ${then}${until}.`;
   const isKnown = mine.covered && theirs.covered;
   const change = (mine.sum / theirs.sum) * (isKnown ? theirs.covered / mine.covered : 1) - 1;

@@ -13,7 +13,7 @@ export const ALL = 1000;
 /** How many cards there are before "Show all". */
 const CARDS = 12;
 
-/** A person whose seconds have not grown for longer is no longer in view. */
+/** In view is a person of the newest batch whose seconds have grown within this time. */
 const ACTIVE_MILLISECONDS = 10_000;
 
 const NOT_STORED = "People are not stored here: there is nothing to show of each of them.";
@@ -40,12 +40,14 @@ export function people(showAll) {
     inPlaces = { now: places(byId("now-list")), before: places(byId("before-list")) };
   }
 
-  /** `state` is the camera's, `peopleNow` how many its newest batch had, `now` milliseconds by the server's clock. */
-  function show(summary, state, peopleNow, now) {
-    draw = () => show(summary, state, peopleNow, now);
+  /** `state` is the camera's, `now` milliseconds by the server's clock. */
+  function show(summary, state, now) {
+    draw = () => show(summary, state, now);
     const newest = Date.parse(summary.updated_at ?? "");
     const live = (state.was ?? state.kind) === "live";
-    const isInView = (person) => live && Date.parse(person.active_at ?? "") >= newest - ACTIVE_MILLISECONDS;
+    const count = live ? summary.now.people : 0;
+    const isInView = ({ last_seen, active_at }) =>
+      live && last_seen === summary.updated_at && Date.parse(active_at ?? "") >= newest - ACTIVE_MILLISECONDS;
     const listed = new Map(summary.current_people.map((person) => [person.person_id, person]));
     for (const id of cards.keys()) if (!listed.has(id)) cards.delete(id);
     const ids = [...listed.keys()];
@@ -58,8 +60,7 @@ export function people(showAll) {
     inPlaces.before(seenBefore, SHOWN, (id) => card(listed.get(id), seen(listed.get(id), newest, state, now)));
 
     const all = summary.current_people.length <= (showsAll ? ALL : SHOWN);
-    const notStored = live && !listed.size && peopleNow > 0; // where the daemon stores totals only
-    const count = Math.max(inView.length, live && (!all || notStored) ? peopleNow : 0);
+    const notStored = !listed.size && count > 0; // where the daemon stores totals only
     showMood(summary.now.seconds, state, live, count);
     setText(byId("now-title"), state.kind === "unknown" ? "In view when the API last answered" : "In view now");
     setText(byId("now-more"), notStored ? NOT_STORED : showsAll ? more(count - shown) : "");

@@ -2,7 +2,7 @@
 
 import { useEffect, useState } from "react";
 
-import { EMOTIONS, STALE_SECONDS, MOST_COUNTED, type Person } from "@/lib/emotions";
+import { EMOTIONS, STALE_SECONDS } from "@/lib/emotions";
 import { type Reading, useSummary } from "@/lib/use-summary";
 
 export function DeviceSummary({ deviceId }: { deviceId: string }) {
@@ -15,7 +15,7 @@ export function DeviceSummary({ deviceId }: { deviceId: string }) {
       {reading && (
         <>
           <p id="freshness">{freshness(age)}</p>
-          <p id="in-view">{age !== null && age <= STALE_SECONDS && inView(reading.summary.current_people)}</p>
+          <p id="in-view">{age !== null && age <= STALE_SECONDS && inView(reading.summary.now.people)}</p>
           <ul id="totals">
             {EMOTIONS.map((emotion) => (
               <li key={emotion}>
@@ -46,8 +46,6 @@ function freshness(age: number | null): string {
   return age <= STALE_SECONDS ? `Live, updated ${seconds} s ago` : `Stale: the newest batch is ${seconds} s old`;
 }
 
-/** `people` has at most MOST_COUNTED + 1 entries, because the request says so. */
-function inView(people: Person[]): string {
-  if (people.length > MOST_COUNTED) return `More than ${MOST_COUNTED} people in view`;
-  return people.length === 1 ? "1 person in view" : `${people.length} people in view`;
+function inView(people: number): string {
+  return people === 1 ? "1 person in view" : `${people} people in view`;
 }

@@ -4,7 +4,7 @@ import type { Metadata } from "next";
 
 import { DeviceSummary } from "@/app/device-summary";
 import { askSummary } from "@/lib/api";
-import { TOTALS_ONLY, type Totals } from "@/lib/emotions";
+import { TOTALS_ONLY, type Summary } from "@/lib/emotions";
 
 interface Props {
   searchParams: Promise<{ device?: string | string[] }>;
@@ -13,7 +13,7 @@ interface Props {
 export async function generateMetadata(props: Props): Promise<Metadata> {
   const deviceId = await chosenDevice(props);
   const answer = await askSummary(deviceId, TOTALS_ONLY).catch(() => null);
-  return { title: answer?.ok ? ((await answer.json()) as Totals).device_name : deviceId };
+  return { title: answer?.ok ? ((await answer.json()) as Summary).device_name : deviceId };
 }
 
 export default async function Page(props: Props) {

@@ -12,30 +12,15 @@ from sqlalchemy import Engine, insert, update
 from shared.database import writer_engine
 from shared.schema import device, device_state, rejected_message
 from shared.settings import Settings
-from tests.databases import disposing, make_tables, raise_revision_of
+from tests.databases import add_row, disposing, make_tables, raise_revision_of
 from tests.web import DEVICES, served
 
 NOON = datetime(2025, 11, 14, 12, 0, tzinfo=UTC)
 
 
-class Clock:
-    """The API's, to be set."""
-
-    def __init__(self) -> None:
-        self.now = NOON
-
-    def __call__(self) -> datetime:
-        return self.now
-
-
 @pytest.fixture
-def clock() -> Clock:
-    return Clock()
-
-
-@pytest.fixture
-def client(database_url: str, clock: Clock) -> Iterator[FlaskClient]:
-    with served(Settings(database_url=database_url, silent_after=10.0), now=clock) as client:
+def client(database_url: str) -> Iterator[FlaskClient]:
+    with served(Settings(database_url=database_url, silent_after=10.0), now=lambda: NOON) as client:
         yield client
 
 
@@ -43,13 +28,8 @@ def ago(seconds: float) -> datetime:
     return NOON - timedelta(seconds=seconds)
 
 
-def store(writer: Engine, table: Any, **values: Any) -> None:
-    with writer.begin() as connection:
-        connection.execute(insert(table).values(**values))
-
-
 def reject(writer: Engine, topic: str, at: datetime) -> None:
-    store(writer, rejected_message, received_at=at, topic=topic, reason="not JSON", payload=b"", payload_size=0)
+    add_row(writer, rejected_message, received_at=at, topic=topic, reason="not JSON", payload=b"", payload_size=0)
 
 
 def devices(client: FlaskClient) -> list[dict[str, Any]]:
@@ -61,8 +41,8 @@ def devices(client: FlaskClient) -> list[dict[str, Any]]:
 
 
 def test_the_devices_are_the_agreed_json(writer: Engine, client: FlaskClient) -> None:
-    store(writer, device, device_id="jetson_1", updated_at=ago(5))
-    store(
+    add_row(writer, device, device_id="jetson_1", updated_at=ago(5))
+    add_row(
         writer,
         device_state,
         device_id="jetson_1",
@@ -90,12 +70,14 @@ def test_without_any_device_the_list_is_empty(writer: Engine, client: FlaskClien
 
 
 def test_listed_are_all_devices_and_those_that_are_only_connected(writer: Engine, client: FlaskClient) -> None:
-    store(writer, device, device_id="named", device_name="Hall")
-    store(writer, device, device_id="B", updated_at=NOON)
-    store(writer, device_state, device_id="B", received_at=NOON, received_by="daemon", status="online", status_at=NOON)
-    store(writer, device_state, device_id="daemon", status="online", status_at=NOON)
-    store(writer, device_state, device_id="connected", status="online", status_at=NOON)
-    store(writer, device_state, device_id="gone", status="offline", status_at=NOON)
+    add_row(writer, device, device_id="named", device_name="Hall")
+    add_row(writer, device, device_id="B", updated_at=NOON)
+    add_row(
+        writer, device_state, device_id="B", received_at=NOON, received_by="daemon", status="online", status_at=NOON
+    )
+    add_row(writer, device_state, device_id="daemon", status="online", status_at=NOON)
+    add_row(writer, device_state, device_id="connected", status="online", status_at=NOON)
+    add_row(writer, device_state, device_id="gone", status="offline", status_at=NOON)
 
     found = devices(client)
 
@@ -107,7 +89,7 @@ def test_listed_are_all_devices_and_those_that_are_only_connected(writer: Engine
 
 
 def test_messages_that_were_rejected_in_the_last_hour_are_counted(writer: Engine, client: FlaskClient) -> None:
-    store(writer, device, device_id="jetson_1")
+    add_row(writer, device, device_id="jetson_1")
     reject(writer, "emotions/jetson_1/batch", ago(3601))
     reject(writer, "emotions/jetson_1/batch", ago(3600))
     reject(writer, "emotions/jetson_1/batch", ago(0))
@@ -123,7 +105,7 @@ def test_messages_that_were_rejected_in_the_last_hour_are_counted(writer: Engine
 def test_the_topics_have_the_prefix_of_the_settings(sqlite_url: str) -> None:
     make_tables(sqlite_url)
     with disposing(writer_engine(sqlite_url)) as writer:
-        store(writer, device, device_id="jetson_1")
+        add_row(writer, device, device_id="jetson_1")
         reject(writer, "site/a/jetson_1/batch", ago(0))
     with served(Settings(database_url=sqlite_url, mqtt_topic_prefix="site/a"), now=lambda: NOON) as client:
         (found,) = devices(client)
@@ -132,7 +114,7 @@ def test_the_topics_have_the_prefix_of_the_settings(sqlite_url: str) -> None:
 
 
 def test_a_new_name_shows_in_the_next_answer(writer: Engine, client: FlaskClient) -> None:
-    store(writer, device, device_id="jetson_1", device_name="Hall")
+    add_row(writer, device, device_id="jetson_1", device_name="Hall")
     before = devices(client)
     with writer.begin() as connection:
         connection.execute(update(device).values(device_name="Yard"))

@@ -8,14 +8,14 @@ from zoneinfo import ZoneInfo
 
 import pytest
 from flask.testing import FlaskClient
-from sqlalchemy import Engine, insert
+from sqlalchemy import Engine
 
 from emotion_api.overview import HOURS
 from emotion_api.reading import reader
 from shared.batch import EMOTIONS
 from shared.schema import device, device_state, rejected_message
 from shared.settings import Settings
-from tests.databases import add_minutes, raise_revision_of
+from tests.databases import add_minutes, add_row, raise_revision_of
 from tests.web import OVERVIEW, served
 
 NOON = datetime(2025, 11, 14, 12, 0, tzinfo=UTC)
@@ -44,11 +44,6 @@ def client(database_url: str, clock: Clock) -> Iterator[FlaskClient]:
         yield client
 
 
-def store(writer: Engine, table: Any, **values: Any) -> None:
-    with writer.begin() as connection:
-        connection.execute(insert(table).values(**values))
-
-
 def overview(client: FlaskClient) -> dict[str, Any]:
     answer = client.get(OVERVIEW)
     assert answer.status_code == 200, answer.text
@@ -67,8 +62,8 @@ def store_minutes(writer: Engine, *minutes: Mapping[str, Any]) -> None:
 
 
 def test_the_overview_is_the_agreed_json(writer: Engine, client: FlaskClient) -> None:
-    store(writer, device, device_id="jetson_1", updated_at=NOON - timedelta(seconds=5))
-    store(
+    add_row(writer, device, device_id="jetson_1", updated_at=NOON - timedelta(seconds=5))
+    add_row(
         writer,
         device_state,
         device_id="jetson_1",
@@ -107,8 +102,8 @@ def test_without_any_device_the_list_is_empty(writer: Engine, client: FlaskClien
 
 
 def test_a_silent_device_has_its_day_and_no_people(writer: Engine, client: FlaskClient, clock: Clock) -> None:
-    store(writer, device, device_id="jetson_1", updated_at=NOON)
-    store(
+    add_row(writer, device, device_id="jetson_1", updated_at=NOON)
+    add_row(
         writer,
         device_state,
         device_id="jetson_1",
@@ -127,10 +122,10 @@ def test_a_silent_device_has_its_day_and_no_people(writer: Engine, client: Flask
 
 
 def test_listed_are_the_devices_of_the_list_of_all_devices(writer: Engine, client: FlaskClient) -> None:
-    store(writer, device, device_id="named", device_name="Hall")
-    store(writer, device, device_id="B", updated_at=NOON)
-    store(writer, device_state, device_id="connected", status="online", status_at=NOON)
-    store(
+    add_row(writer, device, device_id="named", device_name="Hall")
+    add_row(writer, device, device_id="B", updated_at=NOON)
+    add_row(writer, device_state, device_id="connected", status="online", status_at=NOON)
+    add_row(
         writer,
         rejected_message,
         received_at=NOON,
@@ -148,7 +143,7 @@ def test_listed_are_the_devices_of_the_list_of_all_devices(writer: Engine, clien
 
 
 def test_a_committed_minute_shows_in_the_next_answer(writer: Engine, client: FlaskClient) -> None:
-    store(writer, device, device_id="jetson_1", updated_at=NOON)
+    add_row(writer, device, device_id="jetson_1", updated_at=NOON)
     overview(client)
     store_minutes(writer, minute(NOON, time_happy=1.0))
     raise_revision_of(writer, "jetson_1")
@@ -157,7 +152,7 @@ def test_a_committed_minute_shows_in_the_next_answer(writer: Engine, client: Fla
 
 
 def test_the_largest_seconds_add_up_to_finite_sums(writer: Engine, client: FlaskClient) -> None:
-    store(writer, device, device_id="jetson_1", updated_at=NOON)
+    add_row(writer, device, device_id="jetson_1", updated_at=NOON)
     store_minutes(writer, minute(NOON, time_sad=1.7e308, time_happy=1.7e308), minute(NOON - HOUR, time_sad=1.7e308))
 
     (camera,) = overview(client)["cameras"]
@@ -237,8 +232,8 @@ def test_days_equal_a_plain_model_over_weeks_with_a_clock_change(
     known_since = around - timedelta(days=1, minutes=1_000)
     model = {device_id: simulated(chance, start, end, known_since) for device_id in DEVICES}
     for device_id, minutes in model.items():
-        store(writer, device, device_id=device_id, updated_at=NOON)
-        store(writer, device_state, device_id=device_id, covered_since=known_since)
+        add_row(writer, device, device_id=device_id, updated_at=NOON)
+        add_row(writer, device_state, device_id=device_id, covered_since=known_since)
         times = [f"time_{emotion}" for emotion in EMOTIONS]
         store_minutes(
             writer,

@@ -17,6 +17,7 @@ from emotion_daemon.monitoring.metrics import Metrics
 from emotion_daemon.monitoring.webhook import Webhook, WebhookError, message_id
 from emotion_daemon.rules.alerts import Alert
 from shared.settings import Settings, SettingsError
+from tests.fakes import Clock
 from tests.receivers import Receiver
 from tests.waiting import free_port
 
@@ -32,13 +33,6 @@ def alert(device_id: str = "jetson_1", *, at: datetime = NOW) -> Alert:
 def receiver() -> Iterator[Receiver]:
     with Receiver() as receiver:
         yield receiver
-
-
-class Clock:
-    now = 100.0
-
-    def __call__(self) -> float:
-        return self.now
 
 
 @pytest.mark.parametrize(
@@ -107,13 +101,13 @@ class TestQueue:
             queue.post()
         assert len(receiver.posts) == 1  # the others would come within its pause
 
-        clock.now += 1.0
+        clock.seconds += 1.0
         queue.post()
         receiver.status = 204
-        clock.now += 1.9
+        clock.seconds += 1.9
         queue.post()
         assert len(receiver.posts) == 2  # each pause is twice as long
-        clock.now += 0.1
+        clock.seconds += 0.1
         queue.post()
 
         assert [each["device_id"] for each in receiver.alerts] == ["jetson_1"] * 3 + ["jetson_2"]

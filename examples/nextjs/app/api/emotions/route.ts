@@ -1,7 +1,7 @@
 /** GET /api/emotions?device_id=jetson_1: the API's answer, without the token and without CORS. */
 
 import { askSummary } from "@/lib/api";
-import { IN_VIEW } from "@/lib/emotions";
+import { TOTALS_ONLY } from "@/lib/emotions";
 
 const PASSED_ON = ["content-type", "etag", "retry-after"];
 
@@ -9,7 +9,7 @@ export async function GET(request: Request) {
   const deviceId = new URL(request.url).searchParams.get("device_id") ?? "jetson_1";
   let answer: Response;
   try {
-    answer = await askSummary(deviceId, IN_VIEW, request.headers.get("If-None-Match"));
+    answer = await askSummary(deviceId, TOTALS_ONLY, request.headers.get("If-None-Match"));
   } catch {
     return Response.json({ title: "Bad Gateway", status: 502, detail: "The emotion API does not answer." }, { status: 502 });
   }
