@@ -61,7 +61,7 @@ class ManagementApi:
                 return content
         except HTTPError as error:
             with error:
-                answer = error.read()
+                answer = _rest_of(error)
                 if error.code == 404 and _NOT_FOUND in answer:
                     return None
                 raise self._refused(error.code, answer) from error
@@ -90,6 +90,14 @@ class ManagementApi:
     def session(self, client_id: str, *, qos: int = 1) -> Any:
         """Return the queue of the client's session, or None. Raises OperatorError."""
         return self.get("queues", "/", session_queue(client_id, qos=qos))
+
+
+def _rest_of(error: HTTPError) -> bytes:
+    """The body of an answer that refuses; empty if the server ends the connection first."""
+    try:
+        return error.read()
+    except (OSError, HTTPException):
+        return b""
 
 
 def session_queue(client_id: str, *, qos: int = 1) -> str:

@@ -179,7 +179,9 @@ def _open(engine: Engine, settings: Settings, report: Report, stop: Stop) -> Sto
     check = SoundCheck(settings.database_url)
     while not stop.requested:
         try:
-            check.wait()
+            if not check.allows_start():
+                report.heartbeat.beat(now=time.monotonic())
+                continue
             upgrade(engine)
             if settings.totals_only:
                 leave_only_totals(engine)

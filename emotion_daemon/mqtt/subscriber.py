@@ -104,7 +104,7 @@ class Subscriber:
         self._client_id = client_id
         self._topics = topics
         self._group_limit = group_limit
-        # Above the Receive Maximum: behind a full inbox a PINGRESP would stay unread, and paho would disconnect.
+        # Above the Receive Maximum: behind an inbox that small batches fill a PINGRESP would stay unread.
         self._window_limit = 2 * group_limit + 1
         self._inbox: list[Message] = []
         self._inbox_bytes = 0
@@ -149,8 +149,8 @@ class Subscriber:
     def wait(self, seconds: float, *, until: Callable[[], bool] = lambda: False) -> None:
         """Keep the connection alive for `seconds`, or once for 0, while the caller holds a group that is not committed.
 
-        Returns within half a second once `until` is true. Messages that arrive meanwhile, up to the Receive Maximum,
-        wait for the next `receive`.
+        Returns within half a second once `until` is true. Messages that arrive meanwhile, up to the Receive Maximum
+        or 2 MiB, wait for the next `receive`.
         """
         end = time.monotonic() + seconds
         left = seconds
@@ -181,7 +181,7 @@ class Subscriber:
     def reply(self, message: Message, payload: bytes) -> None:
         """Publish `payload` to the message's Response Topic, with its Correlation Data. While offline, drop it.
 
-        It uses QoS 0: paho keeps at most 20 messages of QoS 1 in flight, and a group may have 500 replies.
+        It uses QoS 0: paho keeps at most 20 messages of QoS 1 in flight, and a group may have 2,000 replies.
         """
         if message.response_topic is None or not self._client.is_connected():
             return

@@ -71,6 +71,8 @@ class FileGuard:
         """Wait for the readers if the -wal file has grown: if they overlap, SQLite never starts the file anew."""
         if self._path is None or self._monotonic() < self._check_wal_at:
             return
+        if self._sound is not None and self._sound.is_running:
+            return
         self._check_wal_at = self._monotonic() + _CHECK_WAL_SECONDS
         with suppress(FileNotFoundError):
             if os.stat(f"{os.path.realpath(self._path)}-wal").st_size > MAX_WAL_BYTES:

@@ -191,7 +191,10 @@ function comparison(steps, { then }) {
   const until = passed.length < steps.length ? ` until ${time(passed.at(-1).end)}` : "";
   const heard = passed.filter(isMeasured);
   const both = heard.filter(({ other }) => isMeasured(other));
-  if (!both.length) return `The camera was not heard${heard.length ? ` ${then}${until}` : ""}.`;
+  if (!both.length) {
+    if (heard.length && passed.some(({ other }) => isMeasured(other))) return "Nothing was measured both times.";
+    return `The camera was not heard${heard.length ? ` ${then}${until}` : ""}.`;
+  }
   const [mine, theirs] = [totalOf(both), totalOf(both.map(({ other }) => other))];
   if (!theirs.sum) return `Nothing was shown ${then}${until}.`;
   const isKnown = mine.covered && theirs.covered;
