@@ -2,9 +2,10 @@
 
 from typing import NamedTuple
 
+from emotion_daemon.mqtt.subscriber import GROUP_LIMIT
 from tests.brokers import Broker
 
-RECEIVE_MAXIMUM = 1_000
+RECEIVE_MAXIMUM = 2 * GROUP_LIMIT
 """Most batches that the daemon lets the broker send ahead of its PUBACKs."""
 
 _SENT = "Sending PUBLISH to emotion-daemon "

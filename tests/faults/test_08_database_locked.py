@@ -53,7 +53,7 @@ def lock_for(rig: Rig, seconds: float) -> None:
         before = deliveries(rig.broker)
         wait_until(
             lambda: monotonic() - began > seconds and deliveries(rig.broker).in_flight >= RECEIVE_MAXIMUM,
-            seconds=seconds + 30,
+            seconds=seconds + 60,
             pause=0.5,
             what="the broker has sent as much ahead as it may",
         )

@@ -33,7 +33,7 @@ from emotion_daemon.storage import purge as purge_module
 from emotion_daemon.storage.dead_letters import HIDDEN_REASON
 from emotion_daemon.storage.store import Store
 from shared.batch import Batch, Cumulative, Topics, encode
-from shared.database import reader_engine, sqlite_path, writer_engine
+from shared.database import reader_engine, sqlite_path, without_write_lock, writer_engine
 from shared.schema import device, emotion_minute, forgotten_person, person_emotion, rejected_message
 from shared.settings import Settings
 from tests.background import repeatedly
@@ -105,7 +105,7 @@ def record(engine: Engine, *payloads: bytes, topic: str = TOPIC, reason: str = "
 
 def people(engine: Engine) -> list[tuple[str, str]]:
     query = select(person_emotion.c.device_id, person_emotion.c.person_id)
-    with engine.connect() as connection:
+    with without_write_lock(engine.connect()) as connection:
         return sorted((device_id, person_id) for device_id, person_id in connection.execute(query))
 
 
