@@ -3,6 +3,8 @@
 import sqlite3
 from pathlib import Path
 
+from tests.databases import migrated
+
 OTHERS = "other_"
 """The beginning of their devices' ids."""
 
@@ -48,6 +50,15 @@ def fill_history(file: Path, *, devices: int, minutes: int) -> None:
         connection.execute(_HOURS)
     connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
     connection.close()
+
+
+def full_database(file: Path, *, people: int, minutes: int, devices: int) -> Path:
+    """Make a database of so many people of OTHERS, and of so many minutes of all `devices` together."""
+    with migrated(f"sqlite:///{file}"):
+        pass
+    fill(file, people)
+    fill_history(file, devices=devices, minutes=minutes // devices)
+    return file
 
 
 def _row(device: str, number: int, person: int) -> tuple[object, ...]:

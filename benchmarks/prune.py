@@ -14,7 +14,7 @@ from pathlib import Path
 from statistics import quantiles
 
 from benchmarks.backlog import TOPICS
-from benchmarks.people import fill, fill_history
+from benchmarks.people import full_database
 from benchmarks.report import Report
 from emotion_daemon.ingest import Ingest
 from emotion_daemon.monitoring.report import Report as LoopReport
@@ -39,7 +39,7 @@ def run(report: Report, *, stored: int, minutes: int, rate: int, devices: int, s
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         report.progress(f"storing {stored:,} people and {minutes:,} minutes")
-        full = _database(folder / "full.db", stored, minutes, devices)
+        full = full_database(folder / "full.db", people=stored, minutes=minutes, devices=devices)
         for number in range(1, rounds + 1):
             for when, ends in (("nothing to delete", False), ("while deleting", True)):
                 report.progress(f"prune, round {number}: {when}")
@@ -59,15 +59,6 @@ def run(report: Report, *, stored: int, minutes: int, rate: int, devices: int, s
     parameters = {"people": stored, "minutes": minutes, "messages/s": rate, "devices": devices}
     report.add("prune", parameters, "ms", waits)
     report.add("prune", parameters, "s", {"the pass that deleted all of them": took})
-
-
-def _database(file: Path, stored: int, minutes: int, devices: int) -> Path:
-    """Return a database of old data, in which no person is seen again."""
-    with migrated(f"sqlite:///{file}"):
-        pass
-    fill(file, stored)
-    fill_history(file, devices=devices, minutes=minutes // devices)
-    return file
 
 
 def _load(file: Path, *, rate: int, devices: int, seconds: int, deletes: bool) -> tuple[list[float], float]:

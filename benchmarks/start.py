@@ -5,7 +5,7 @@ import time
 from pathlib import Path
 
 from benchmarks.backlog import is_last_stored, last_batch, open_session, publish
-from benchmarks.people import fill, fill_history
+from benchmarks.people import full_database
 from benchmarks.report import Report
 from tests.brokers import Broker
 from tests.databases import migrated, reading
@@ -21,11 +21,9 @@ def run(report: Report, *, stored: int, minutes: int, devices: int, rounds: int)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         report.progress(f"storing {stored:,} people and {minutes:,} minutes")
-        for which in took:
-            with migrated(_url(folder, which)):
-                pass
-        fill(folder / "full.db", stored)
-        fill_history(folder / "full.db", devices=devices, minutes=minutes // devices)
+        with migrated(_url(folder, "empty")):
+            pass
+        full_database(folder / "full.db", people=stored, minutes=minutes, devices=devices)
         broker = Broker(folder)
         broker.start()
         try:

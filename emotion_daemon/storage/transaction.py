@@ -108,11 +108,9 @@ class Transaction:
         """The rows of people who are certainly stored, for `update_person`, and of the others, for `upsert_person`."""
         stored = self._state.stored_people
         updates, newcomers = [], []
-        at = seen = None
         for key in sorted(people):  # all daemons on one PostgreSQL write in one order, so that none waits
             cumulative, last_seen, active_at, now, _ = astuple(people[key])
-            if last_seen is not at:
-                at, seen = last_seen, timestamp(last_seen)
+            seen = timestamp(last_seen)
             active = seen if active_at is last_seen else active_at and timestamp(active_at)
             seconds = cumulative.happy, cumulative.sad, cumulative.angry, cumulative.neutral
             if key in stored:

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from paho.mqtt.properties import VariableByteIntegers
 
 from emotion_daemon.mqtt.client import Client
 
@@ -47,12 +48,8 @@ def stream() -> Iterator[Stream]:
 
 def publish(body: bytes) -> bytes:
     """A packet whose content does not matter to the client."""
-    length, size = b"", len(body)
-    while True:
-        size, digit = divmod(size, 128)
-        length += bytes([digit | (128 if size else 0)])
-        if not size:
-            return b"\x32" + length + body
+    length: bytes = VariableByteIntegers.encode(len(body))
+    return b"\x32" + length + body
 
 
 @given(st.lists(st.binary(max_size=300), min_size=1, max_size=12), st.data())
